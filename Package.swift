@@ -1,0 +1,125 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every target of ours: memory-unsafe calls are marked, a warning fails the build, an import is
+/// internal unless it says otherwise.
+let house: [SwiftSetting] = [
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+extension Target.Dependency {
+    static let argumentParser = product(name: "ArgumentParser", package: "swift-argument-parser")
+    static let atomics = product(name: "Atomics", package: "swift-atomics")
+    static let collections = product(name: "Collections", package: "swift-collections")
+    static let lifecycle = product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+    static let logging = product(name: "Logging", package: "swift-log")
+    static let metrics = product(name: "Metrics", package: "swift-metrics")
+    static let nioCore = product(name: "NIOCore", package: "swift-nio")
+    static let nioEmbedded = product(name: "NIOEmbedded", package: "swift-nio")
+    static let nioPosix = product(name: "NIOPosix", package: "swift-nio")
+}
+
+/// A layer: what it may import is what it names here, and nothing else (ArchitectureTests checks it).
+func layer(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: house)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: house)
+}
+
+func systemLibrary(_ name: String, pkgConfig: String, apt: String) -> Target {
+    .systemLibrary(name: name, pkgConfig: pkgConfig, providers: [.apt([apt])])
+}
+
+let package = Package(
+    name: "martlet",
+    products: [
+        .executable(name: "martlet", targets: ["martlet"]),
+        .library(name: "MartletClient", targets: ["MartletClient"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-atomics", from: "1.3.0"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    ],
+    targets: [
+        systemLibrary("COpenSSL", pkgConfig: "openssl", apt: "libssl-dev"),
+        systemLibrary("CPostgreSQL", pkgConfig: "libpq", apt: "libpq-dev"),
+        systemLibrary("CProtobufC", pkgConfig: "libprotobuf-c", apt: "libprotobuf-c-dev"),
+        systemLibrary("CSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev"),
+        .target(name: "CMartletProtos", dependencies: ["CProtobufC"]),
+
+        layer("EventModel", [.nioCore]),
+        layer("EventEncoding", ["CMartletProtos", "CProtobufC", "EventModel", .nioCore]),
+        layer("EventProtocol", ["EventModel", .collections, .nioCore]),
+        layer(
+            "EventWire",
+            ["CMartletProtos", "CProtobufC", "EventEncoding", "EventModel", "EventProtocol", .nioCore]),
+        layer("EventStorage", ["EventEncoding", "EventModel", .collections, .logging, .metrics, .nioCore]),
+        layer("StorageSQLite", ["CSQLite", "EventEncoding", "EventModel", "EventStorage", .logging, .nioCore]),
+        layer(
+            "StoragePostgreSQL", ["CPostgreSQL", "EventEncoding", "EventModel", "EventStorage", .logging, .nioCore]),
+        layer("EventHub", ["EventEncoding", "EventModel", "EventStorage", .collections, .nioCore]),
+        layer("TLSOpenSSL", ["COpenSSL", .nioCore]),
+        layer(
+            "EventServer",
+            [
+                "EventEncoding", "EventHub", "EventModel", "EventProtocol", "EventStorage", "EventWire", "TLSOpenSSL",
+                .collections, .lifecycle, .logging, .metrics, .nioCore, .nioPosix,
+            ]),
+        layer(
+            "MartletClient",
+            [
+                "EventModel", "EventProtocol", "EventWire", "TLSOpenSSL", .collections, .lifecycle, .logging, .nioCore,
+                .nioPosix,
+            ]),
+        layer(
+            "EventTesting",
+            [
+                "EventEncoding", "EventHub", "EventModel", "EventProtocol", "EventServer", "EventStorage", "EventWire",
+                "MartletClient", "TLSOpenSSL", .collections, .logging, .nioCore, .nioPosix,
+            ]),
+        .executableTarget(
+            name: "martlet",
+            dependencies: [
+                "EventModel", "EventServer", "EventStorage", "MartletClient", "StoragePostgreSQL", "StorageSQLite",
+                "TLSOpenSSL", .argumentParser, .lifecycle, .logging, .metrics, .nioCore,
+            ],
+            swiftSettings: house),
+
+        tests("EventModelTests", ["EventModel", .nioCore]),
+        tests("EventEncodingTests", ["EventEncoding", "EventModel", .nioCore]),
+        tests("EventProtocolTests", ["EventModel", "EventProtocol", .nioCore]),
+        tests("EventWireTests", ["EventEncoding", "EventModel", "EventProtocol", "EventWire", .nioCore]),
+        tests("EventStorageTests", ["EventEncoding", "EventModel", "EventStorage", "EventTesting", .nioCore]),
+        tests("StorageSQLiteTests", ["EventModel", "EventStorage", "EventTesting", "StorageSQLite", .nioCore]),
+        tests("StoragePostgreSQLTests", ["EventModel", "EventStorage", "EventTesting", "StoragePostgreSQL", .nioCore]),
+        tests("EventHubTests", ["EventEncoding", "EventHub", "EventModel", "EventStorage", "EventTesting", .nioCore]),
+        tests("TLSOpenSSLTests", ["COpenSSL", "TLSOpenSSL", .nioCore, .nioEmbedded, .nioPosix]),
+        tests(
+            "EventServerTests",
+            [
+                "EventModel", "EventProtocol", "EventServer", "EventStorage", "EventTesting", "EventWire",
+                "MartletClient", "TLSOpenSSL", .logging, .nioCore, .nioPosix,
+            ]),
+        tests(
+            "MartletClientTests",
+            ["EventModel", "EventProtocol", "EventTesting", "EventWire", "MartletClient", .nioCore]),
+        tests(
+            "ConformanceTests",
+            [
+                "EventHub", "EventModel", "EventServer", "EventStorage", "EventTesting", "MartletClient",
+                "StoragePostgreSQL", "StorageSQLite", .logging, .nioCore,
+            ]),
+        tests("ArchitectureTests", []),
+        tests("ProcessTests", ["martlet", "EventModel", "EventTesting", "MartletClient", .nioCore]),
+    ]
+)
