@@ -1,0 +1,6 @@
+#include "martlet/v1/append.pb-c.h"
+#include "martlet/v1/event.pb-c.h"
+#include "martlet/v1/frame.pb-c.h"
+#include "martlet/v1/query.pb-c.h"
+#include "martlet/v1/status.pb-c.h"
+#include "martlet/v1/subscribe.pb-c.h"

@@ -1,0 +1,350 @@
+public import FoundationEssentials
+public import NIOCore
+
+/// Appends events to one or more aggregates of a tenant: all of it commits or none.
+public struct AppendRequest: Hashable, Sendable {
+    /// The tenant.
+    public var tenant: TenantID
+    /// What goes where; each aggregate at most once, 1 or more events each.
+    public var aggregates: [AggregateAppend]
+    /// On a conflict, answer the events that came in between.
+    public var includeConflictingEvents: Bool
+
+    /// An append of those parts.
+    public init(tenant: TenantID, aggregates: [AggregateAppend], includeConflictingEvents: Bool = false) {
+        self.tenant = tenant
+        self.aggregates = aggregates
+        self.includeConflictingEvents = includeConflictingEvents
+    }
+
+    /// How many events it carries.
+    public var eventCount: Int { aggregates.reduce(0) { $0 + $1.events.count } }
+
+    /// Bytes of its events' canonical encodings.
+    public var eventBytes: Int {
+        aggregates.reduce(0) { $0 + $1.events.reduce(0) { $0 + $1.body.readableBytes } }
+    }
+}
+
+/// What is appended to one aggregate.
+public struct AggregateAppend: Hashable, Sendable {
+    /// The aggregate.
+    public var aggregate: AggregateName
+    /// What its version must be.
+    public var expected: ExpectedVersion
+    /// The events, in order.
+    public var events: [EncodedEvent]
+
+    /// An append of those events.
+    public init(aggregate: AggregateName, expected: ExpectedVersion, events: [EncodedEvent]) {
+        self.aggregate = aggregate
+        self.expected = expected
+        self.events = events
+    }
+}
+
+/// The answer to an accepted append.
+public struct AppendReceipt: Hashable, Sendable {
+    /// The aggregates in the order of the call.
+    public var aggregates: [AppendedAggregate]
+    /// Position of the call's first event; its events have consecutive positions.
+    public var firstPosition: Position
+    /// Position of the call's last event.
+    public var lastPosition: Position
+    /// Commit time.
+    public var recordedAt: Timestamp
+    /// The call was stored before: this is the original answer, and nothing was written now.
+    public var replayed: Bool
+
+    /// A receipt of those parts.
+    public init(
+        aggregates: [AppendedAggregate], firstPosition: Position, lastPosition: Position, recordedAt: Timestamp,
+        replayed: Bool
+    ) {
+        self.aggregates = aggregates
+        self.firstPosition = firstPosition
+        self.lastPosition = lastPosition
+        self.recordedAt = recordedAt
+        self.replayed = replayed
+    }
+}
+
+/// Where the events of one aggregate went.
+public struct AppendedAggregate: Hashable, Sendable {
+    /// The aggregate.
+    public var aggregate: AggregateName
+    /// Version of its first event in the call.
+    public var firstVersion: Version
+    /// Version of its last event in the call.
+    public var lastVersion: Version
+
+    /// An answer of those parts.
+    public init(aggregate: AggregateName, firstVersion: Version, lastVersion: Version) {
+        self.aggregate = aggregate
+        self.firstVersion = firstVersion
+        self.lastVersion = lastVersion
+    }
+}
+
+/// An expected version that did not hold.
+public struct VersionConflict: Hashable, Sendable {
+    /// The aggregate.
+    public var aggregate: AggregateName
+    /// What the call expected.
+    public var expected: ExpectedVersion
+    /// The version that the aggregate has.
+    public var actual: Version
+    /// On request, the events after the expected version, oldest first, as entries (``EventPage/entries``).
+    public var events: ByteBuffer
+    /// There are more of these events than were sent.
+    public var eventsTruncated: Bool
+
+    /// A conflict of those parts.
+    public init(
+        aggregate: AggregateName, expected: ExpectedVersion, actual: Version, events: ByteBuffer = ByteBuffer(),
+        eventsTruncated: Bool = false
+    ) {
+        self.aggregate = aggregate
+        self.expected = expected
+        self.actual = actual
+        self.events = events
+        self.eventsTruncated = eventsTruncated
+    }
+}
+
+/// An event id of a call that is stored already, with other content or in another place.
+public struct ReusedEventID: Hashable, Sendable {
+    /// The id.
+    public var id: UUID
+    /// The aggregate that it is stored in.
+    public var aggregate: AggregateName
+    /// The version that it has there.
+    public var version: Version
+    /// The position that it has.
+    public var position: Position
+
+    /// A reused id of those parts.
+    public init(id: UUID, aggregate: AggregateName, version: Version, position: Position) {
+        self.id = id
+        self.aggregate = aggregate
+        self.version = version
+        self.position = position
+    }
+}
+
+/// In which order events come.
+public enum Direction: Hashable, Sendable {
+    /// Oldest first.
+    case forward
+    /// Newest first.
+    case backward
+}
+
+/// The point of an aggregate's history that a load answers.
+public enum LoadTarget: Hashable, Sendable {
+    /// All there is.
+    case now
+    /// Up to and with this version.
+    case version(Version)
+    /// As of this position of the tenant, at most the head.
+    case position(Position)
+    /// As of this moment, not after now.
+    case time(Timestamp)
+}
+
+/// Reads the events of one aggregate in version order.
+public struct LoadRequest: Hashable, Sendable {
+    /// The tenant.
+    public var tenant: TenantID
+    /// The aggregate.
+    public var aggregate: AggregateName
+    /// Only events after this version.
+    public var after: Version
+    /// The state as of then.
+    public var target: LoadTarget
+    /// Oldest or newest first.
+    public var direction: Direction
+    /// At most so many events; nil means all.
+    public var eventsMax: UInt64?
+
+    /// A load of those parts.
+    public init(
+        tenant: TenantID, aggregate: AggregateName, after: Version = .none, target: LoadTarget = .now,
+        direction: Direction = .forward, eventsMax: UInt64? = nil
+    ) {
+        self.tenant = tenant
+        self.aggregate = aggregate
+        self.after = after
+        self.target = target
+        self.direction = direction
+        self.eventsMax = eventsMax
+    }
+}
+
+/// The consistent view that a load reads from.
+public struct LoadView: Hashable, Sendable {
+    /// The aggregate's version as of the target; 0 without events.
+    public var version: Version
+    /// The position the view stands for: a load as of this position answers the same forever.
+    public var position: Position
+
+    /// A view of those parts.
+    public init(version: Version, position: Position) {
+        self.version = version
+        self.position = position
+    }
+}
+
+/// The upper end of a read by position.
+public enum ReadTarget: Hashable, Sendable {
+    /// The head.
+    case head
+    /// Up to and with this position; beyond the head is the head.
+    case position(Position)
+    /// As of this moment, not after now.
+    case time(Timestamp)
+}
+
+/// Reads a tenant's events by position.
+public struct ReadRequest: Hashable, Sendable {
+    /// The tenant.
+    public var tenant: TenantID
+    /// Only events after this position, in both directions.
+    public var after: Position
+    /// The upper end.
+    public var target: ReadTarget
+    /// Oldest or newest first.
+    public var direction: Direction
+    /// Which events.
+    public var filter: EventFilter
+    /// At most so many events; nil means all.
+    public var eventsMax: UInt64?
+
+    /// A read of those parts.
+    public init(
+        tenant: TenantID, after: Position = .start, target: ReadTarget = .head, direction: Direction = .forward,
+        filter: EventFilter = .all, eventsMax: UInt64? = nil
+    ) {
+        self.tenant = tenant
+        self.after = after
+        self.target = target
+        self.direction = direction
+        self.filter = filter
+        self.eventsMax = eventsMax
+    }
+}
+
+/// The consistent view that a read reads from.
+public struct ReadView: Hashable, Sendable {
+    /// Events up to and with this position are read.
+    public var to: Position
+    /// The tenant's head when the read began.
+    public var head: TenantHead
+
+    /// A view of those parts.
+    public init(to: Position, head: TenantHead) {
+        self.to = to
+        self.head = head
+    }
+}
+
+/// Where a subscription starts.
+public enum SubscriptionStart: Hashable, Sendable {
+    /// After this position, at most the head; 0 is the beginning.
+    case after(Position)
+    /// From the first event recorded at or after this moment.
+    case time(Timestamp)
+    /// Only events that come after the head of now.
+    case head
+}
+
+/// Follows a tenant's events.
+public struct SubscribeRequest: Hashable, Sendable {
+    /// The tenant.
+    public var tenant: TenantID
+    /// Where to start.
+    public var start: SubscriptionStart
+    /// Which events.
+    public var filter: EventFilter
+    /// How long without any other message until a heartbeat comes; nil means the server's default.
+    public var heartbeatMillis: UInt32?
+
+    /// A subscription of those parts.
+    public init(
+        tenant: TenantID, start: SubscriptionStart = .after(.start), filter: EventFilter = .all,
+        heartbeatMillis: UInt32? = nil
+    ) {
+        self.tenant = tenant
+        self.start = start
+        self.filter = filter
+        self.heartbeatMillis = heartbeatMillis
+    }
+}
+
+/// One message of a subscription.
+public struct SubscriptionMessage: Hashable, Sendable {
+    /// What a message says beside the events that it carries.
+    public enum Signal: Hashable, Sendable {
+        /// The first message: events after this position will come.
+        case started(after: Position)
+        /// Everything up to this position was delivered or did not match; from here on events come live.
+        case caughtUp(Position)
+        /// Live mode ended at this position: events come from storage until the next ``caughtUp(_:)``.
+        case fellBehind(Position)
+        /// Nothing matched up to this position.
+        case checkpoint(Position)
+        /// Nothing else was sent for a while. `waitingForCreditBytes` is above 0 when the next event needs
+        /// so many bytes of credit and fewer are left.
+        case heartbeat(Position, waitingForCreditBytes: UInt64)
+    }
+
+    /// Events, as entries (``EventPage/entries``); empty for none.
+    public var entries: ByteBuffer
+    /// How many events.
+    public var count: Int
+    /// The tenant's head as the server knows it when it sends this.
+    public var head: TenantHead
+    /// What else it says.
+    public var signal: Signal?
+
+    /// A message of those parts.
+    public init(entries: ByteBuffer = ByteBuffer(), count: Int = 0, head: TenantHead, signal: Signal? = nil) {
+        self.entries = entries
+        self.count = count
+        self.head = head
+        self.signal = signal
+    }
+}
+
+/// How the server does.
+public struct ServerStatus: Hashable, Sendable {
+    /// Version of the server program.
+    public var serverVersion = ""
+    /// The storage engine: `sqlite`, `postgresql`.
+    public var storageEngine = ""
+    /// Whether storage answered when it was asked for this call.
+    public var storageReady = false
+    /// What is wrong with storage; empty when it is ready.
+    public var storageMessage = ""
+    /// Version of the storage schema.
+    public var schemaVersion: UInt32 = 0
+    /// How long the server has been up, in microseconds.
+    public var uptimeMicros: UInt64 = 0
+    /// The server's clock.
+    public var serverTime = Timestamp(microseconds: 0)
+    /// Open connections.
+    public var connections: UInt64 = 0
+    /// Open subscriptions.
+    public var subscriptions: UInt64 = 0
+    /// Bytes of appends that wait for their commit.
+    public var waitingAppendBytes: UInt64 = 0
+    /// Events appended since the start.
+    public var eventsAppended: UInt64 = 0
+    /// Events delivered to loads, reads and subscriptions since the start.
+    public var eventsDelivered: UInt64 = 0
+    /// The server takes no new calls.
+    public var isDraining = false
+
+    /// A status to fill in.
+    public init() {}
+}

@@ -1,0 +1,224 @@
+/// Checks that bytes are one JSON text (RFC 8259), in one pass, without building anything.
+///
+/// Nesting is bounded at ``depthMax`` (RFC 8259, section 9, allows a bound), so that every later reader
+/// can be recursive. Text must be UTF-8; an escaped lone surrogate is grammatical and passes.
+public enum JSONText {
+    /// The deepest nesting of arrays and objects that is accepted.
+    public static let depthMax = 512
+
+    /// Where and why bytes are not JSON.
+    public struct Fault: Error, Hashable, Sendable {
+        /// Offset of the offending byte; the length of the text where it ends too early.
+        public var offset: Int
+        /// What is wrong there.
+        public var complaint: String
+    }
+
+    /// Checks a whole text.
+    /// - Throws: the first fault.
+    public static func check(_ bytes: UnsafeRawBufferPointer) throws(Fault) {
+        var scanner = unsafe Scanner(bytes: bytes)
+        try scanner.text()
+    }
+
+    /// Whether payloads of this media type are checked: `application/json` and types ending in `+json`,
+    /// whatever their parameters and case.
+    public static func isJSON(contentType: String) -> Bool {
+        if contentType == "application/json" { return true }
+        let essence = contentType.prefix { $0 != ";" }.lowercased()
+        let trimmed = essence.reversed().drop { $0 == " " || $0 == "\t" }.reversed()
+        let text = String(trimmed)
+        return text == "application/json" || text.hasSuffix("+json")
+    }
+}
+
+/// A pushdown automaton over the bytes: `stack` remembers what each open bracket was.
+@safe private struct Scanner {
+    @unsafe private let bytes: UnsafeRawBufferPointer
+    private let count: Int
+    var at = 0
+    /// One bit an open bracket: true for an object.
+    var stack: [Bool] = []
+
+    /// The bytes must outlive the scanner.
+    @unsafe init(bytes: UnsafeRawBufferPointer) {
+        unsafe self.bytes = bytes
+        count = bytes.count
+    }
+
+    func fault(_ complaint: String) -> JSONText.Fault {
+        JSONText.Fault(offset: at, complaint: at < count ? complaint : "the text ends too early")
+    }
+
+    /// The byte at hand; 0, which is grammatical nowhere, at the end.
+    func peek() -> UInt8 { at < count ? unsafe bytes[at] : 0 }
+
+    mutating func blanks() {
+        while true {
+            switch peek() {
+            case 0x20, 0x0A, 0x0D, 0x09: at += 1
+            default: return
+            }
+        }
+    }
+
+    mutating func text() throws(JSONText.Fault) {
+        var needsValue = true
+        while true {
+            blanks()
+            if needsValue {
+                needsValue = try openOrScalar()
+                if needsValue { continue }
+            }
+            // A value is complete: close brackets, or go on to the next one.
+            blanks()
+            guard let isObject = stack.last else {
+                guard at == count else { throw fault("unexpected bytes after the value") }
+                return
+            }
+            switch peek() {
+            case UInt8(ascii: ","):
+                at += 1
+                if isObject {
+                    blanks()
+                    try key()
+                }
+                needsValue = true
+            case UInt8(ascii: "}") where isObject, UInt8(ascii: "]") where !isObject:
+                at += 1
+                stack.removeLast()
+            default: throw fault(isObject ? "expected , or }" : "expected , or ]")
+            }
+        }
+    }
+
+    /// Reads a scalar, or opens a bracket. True when a value must follow.
+    mutating func openOrScalar() throws(JSONText.Fault) -> Bool {
+        switch peek() {
+        case UInt8(ascii: "{"):
+            try open(object: true)
+            if peek() == UInt8(ascii: "}") { return try closeEmpty() }
+            try key()
+            return true
+        case UInt8(ascii: "["):
+            try open(object: false)
+            if peek() == UInt8(ascii: "]") { return try closeEmpty() }
+            return true
+        case UInt8(ascii: "\""): try string()
+        case UInt8(ascii: "t"): try word("true")
+        case UInt8(ascii: "f"): try word("false")
+        case UInt8(ascii: "n"): try word("null")
+        case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"): try number()
+        default: throw fault("expected a value")
+        }
+        return false
+    }
+
+    mutating func open(object: Bool) throws(JSONText.Fault) {
+        guard stack.count < JSONText.depthMax else {
+            throw fault("nested deeper than \(JSONText.depthMax) levels")
+        }
+        stack.append(object)
+        at += 1
+        blanks()
+    }
+
+    mutating func closeEmpty() throws(JSONText.Fault) -> Bool {
+        at += 1
+        stack.removeLast()
+        return false
+    }
+
+    mutating func key() throws(JSONText.Fault) {
+        guard peek() == UInt8(ascii: "\"") else { throw fault("expected a key in quotes") }
+        try string()
+        blanks()
+        guard peek() == UInt8(ascii: ":") else { throw fault("expected :") }
+        at += 1
+    }
+
+    mutating func word(_ word: StaticString) throws(JSONText.Fault) {
+        for index in 0..<word.utf8CodeUnitCount {
+            guard unsafe peek() == word.utf8Start[index] else { throw fault("expected \(word)") }
+            at += 1
+        }
+    }
+
+    mutating func digits() throws(JSONText.Fault) {
+        guard (0x30...0x39).contains(peek()) else { throw fault("expected a digit") }
+        while (0x30...0x39).contains(peek()) { at += 1 }
+    }
+
+    mutating func number() throws(JSONText.Fault) {
+        if peek() == UInt8(ascii: "-") { at += 1 }
+        if peek() == UInt8(ascii: "0") { at += 1 } else { try digits() }
+        if peek() == UInt8(ascii: ".") {
+            at += 1
+            try digits()
+        }
+        if peek() == UInt8(ascii: "e") || peek() == UInt8(ascii: "E") {
+            at += 1
+            if peek() == UInt8(ascii: "+") || peek() == UInt8(ascii: "-") { at += 1 }
+            try digits()
+        }
+    }
+
+    mutating func string() throws(JSONText.Fault) {
+        at += 1
+        while true {
+            let byte = peek()
+            switch byte {
+            case UInt8(ascii: "\""):
+                at += 1
+                return
+            case UInt8(ascii: "\\"):
+                at += 1
+                try escape()
+            case 0..<0x20: throw fault("control character inside a string")
+            case 0x20..<0x80: at += 1
+            default: try multibyte(byte)
+            }
+        }
+    }
+
+    mutating func escape() throws(JSONText.Fault) {
+        switch peek() {
+        case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"), UInt8(ascii: "b"), UInt8(ascii: "f"),
+            UInt8(ascii: "n"), UInt8(ascii: "r"), UInt8(ascii: "t"):
+            at += 1
+        case UInt8(ascii: "u"):
+            at += 1
+            for _ in 0..<4 {
+                switch peek() {
+                case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "f"),
+                    UInt8(ascii: "A")...UInt8(ascii: "F"):
+                    at += 1
+                default: throw fault("expected four hexadecimal digits")
+                }
+            }
+        default: throw fault("unknown escape")
+        }
+    }
+
+    /// One character beyond ASCII, well-formed by RFC 3629: no overlong form, no surrogate, at most U+10FFFF.
+    mutating func multibyte(_ lead: UInt8) throws(JSONText.Fault) {
+        let (length, second): (Int, ClosedRange<UInt8>)
+        switch lead {
+        case 0xC2...0xDF: (length, second) = (2, 0x80...0xBF)
+        case 0xE0: (length, second) = (3, 0xA0...0xBF)
+        case 0xE1...0xEC, 0xEE...0xEF: (length, second) = (3, 0x80...0xBF)
+        case 0xED: (length, second) = (3, 0x80...0x9F)
+        case 0xF0: (length, second) = (4, 0x90...0xBF)
+        case 0xF1...0xF3: (length, second) = (4, 0x80...0xBF)
+        case 0xF4: (length, second) = (4, 0x80...0x8F)
+        default: throw fault("not UTF-8")
+        }
+        at += 1
+        for index in 1..<length {
+            guard (index == 1 ? second : 0x80...0xBF).contains(peek()) else {
+                throw fault("not UTF-8")
+            }
+            at += 1
+        }
+    }
+}

@@ -1,0 +1,92 @@
+/// Every bound of the server, in one place; all are reported in Welcome.
+///
+/// Bytes are bytes of the encoded message. The relations between the limits are checked by
+/// ``validate()`` when a server starts.
+public struct Limits: Hashable, Sendable {
+    /// One frame, without its 5 bytes of prefix.
+    public var frameBytesMax = 8 << 20
+    /// The payload of one event.
+    public var payloadBytesMax = 1 << 20
+    /// The metadata of one event.
+    public var metadataBytesMax = 16 << 10
+    /// Events of one append.
+    public var eventsPerAppendMax = 1_000
+    /// Aggregates of one append.
+    public var aggregatesPerAppendMax = 100
+    /// Open calls of one connection.
+    public var callsPerConnectionMax = 1_024
+    /// Open connections of the server.
+    public var connectionsMax = 10_000
+    /// Values of one filter.
+    public var filterValuesMax = 256
+    /// Appends that wait for their commit, over all tenants. One tenant alone gets at most half of what
+    /// is free, so that the others always find room.
+    public var waitingAppendBytesMax = 64 << 20
+    /// Idle time after which the server pings; after twice as long it closes the connection.
+    public var keepaliveMillis = 30_000
+    /// Time from accept to a finished TLS handshake, and again to Hello.
+    public var handshakeMillis = 10_000
+    /// How long a connection may refuse to take bytes before it is closed.
+    public var writeStallMillis = 60_000
+    /// Idle time of a subscription after which a heartbeat comes, unless the subscriber says otherwise.
+    public var heartbeatMillis = 10_000
+    /// The shortest heartbeat that a subscriber may ask for.
+    public var heartbeatMillisMin = 100
+    /// Events of one page, encoded: a load, a read and a subscription send parts of at most this size, or
+    /// of one event where that is larger.
+    public var pageBytesMax = 256 << 10
+    /// Events that a filtered read looks at before it answers, so that a rare match holds up no reader.
+    public var pageScanEventsMax = 10_000
+    /// Recent events of one tenant that the hub keeps in memory for live subscribers.
+    public var tailBytesPerTenantMax = 4 << 20
+    /// Recent events that the hub keeps in memory over all tenants.
+    public var tailBytesMax = 128 << 20
+    /// Bytes of events that one group commit takes.
+    public var commitBytesMax = 8 << 20
+    /// Events that one group commit takes.
+    public var commitEventsMax = 4_096
+    /// Reads that wait for a storage thread.
+    public var waitingReadsMax = 16_384
+
+    /// The default limits.
+    public init() {}
+
+    /// The memory that decoding one frame of that many bytes may take: 64 KiB plus the lesser of
+    /// 32 times its size and 32 MiB.
+    public func decodeBytesMax(frameBytes: Int) -> Int {
+        (64 << 10) + min(32 * frameBytes, 32 << 20)
+    }
+
+    /// Checks the relations between the limits.
+    /// - Throws: ``MartletError`` with reason `INVALID_LIMITS`, naming the relation that does not hold.
+    public func validate() throws(MartletError) {
+        func require(_ holds: Bool, _ relation: String) throws(MartletError) {
+            guard holds else {
+                throw MartletError(
+                    .invalidArgument, reason: .invalidLimits, message: "the limits contradict each other: \(relation)")
+            }
+        }
+        let envelope = 64 << 10
+        try require((1...(7 << 20)).contains(payloadBytesMax), "payload_bytes_max must be from 1 byte to 7 MiB")
+        try require(metadataBytesMax >= 1, "metadata_bytes_max must be at least 1")
+        try require(
+            payloadBytesMax + metadataBytesMax + envelope <= frameBytesMax,
+            "frame_bytes_max must hold one event of payload_bytes_max and metadata_bytes_max plus 64 KiB")
+        try require(frameBytesMax <= 1 << 30, "frame_bytes_max must be at most 1 GiB")
+        try require(pageBytesMax + envelope <= frameBytesMax, "frame_bytes_max must hold one page plus 64 KiB")
+        try require(
+            waitingAppendBytesMax >= 2 * frameBytesMax, "waiting_append_bytes_max must be at least two frames")
+        try require(
+            tailBytesMax >= tailBytesPerTenantMax, "tail_bytes_max must be at least tail_bytes_per_tenant_max")
+        for (name, value) in [
+            ("events_per_append_max", eventsPerAppendMax), ("aggregates_per_append_max", aggregatesPerAppendMax),
+            ("calls_per_connection_max", callsPerConnectionMax), ("connections_max", connectionsMax),
+            ("commit_events_max", commitEventsMax), ("commit_bytes_max", commitBytesMax),
+            ("page_scan_events_max", pageScanEventsMax), ("waiting_reads_max", waitingReadsMax),
+            ("keepalive_millis", keepaliveMillis), ("handshake_millis", handshakeMillis),
+            ("heartbeat_millis_min", heartbeatMillisMin),
+        ] {
+            try require(value >= 1, "\(name) must be at least 1")
+        }
+    }
+}

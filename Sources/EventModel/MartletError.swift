@@ -1,0 +1,207 @@
+/// A gRPC status code.
+public struct StatusCode: RawRepresentable, Hashable, Sendable, CustomStringConvertible {
+    /// The code's number.
+    public var rawValue: UInt32
+
+    /// The code of that number.
+    public init(rawValue: UInt32) { self.rawValue = rawValue }
+
+    /// Done.
+    public static let ok = StatusCode(rawValue: 0)
+    /// The caller ended the call.
+    public static let cancelled = StatusCode(rawValue: 1)
+    /// What happened is not known.
+    public static let unknown = StatusCode(rawValue: 2)
+    /// The call is wrong whatever the state of the server.
+    public static let invalidArgument = StatusCode(rawValue: 3)
+    /// The call's time ran out.
+    public static let deadlineExceeded = StatusCode(rawValue: 4)
+    /// What was asked for is not there.
+    public static let notFound = StatusCode(rawValue: 5)
+    /// What was to be made is there already.
+    public static let alreadyExists = StatusCode(rawValue: 6)
+    /// The identity may not do this.
+    public static let permissionDenied = StatusCode(rawValue: 7)
+    /// A limit or a quota is reached.
+    public static let resourceExhausted = StatusCode(rawValue: 8)
+    /// The state of the server does not allow it.
+    public static let failedPrecondition = StatusCode(rawValue: 9)
+    /// The call lost against another one.
+    public static let aborted = StatusCode(rawValue: 10)
+    /// Beyond the end of what there is.
+    public static let outOfRange = StatusCode(rawValue: 11)
+    /// The server does not know the call.
+    public static let unimplemented = StatusCode(rawValue: 12)
+    /// A defect of the server.
+    public static let `internal` = StatusCode(rawValue: 13)
+    /// The server or its storage cannot be reached.
+    public static let unavailable = StatusCode(rawValue: 14)
+    /// Stored data is damaged.
+    public static let dataLoss = StatusCode(rawValue: 15)
+    /// There is no identity.
+    public static let unauthenticated = StatusCode(rawValue: 16)
+
+    private static let names = [
+        "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+        "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
+        "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+    ]
+
+    /// gRPC's name of the code, or its number.
+    public var description: String {
+        Int(rawValue) < Self.names.count ? Self.names[Int(rawValue)] : String(rawValue)
+    }
+}
+
+/// A stable name of what went wrong, in capitals. Servers may know more than those listed here.
+public struct Reason: RawRepresentable, Hashable, Sendable, CustomStringConvertible {
+    /// The name.
+    public var rawValue: String
+
+    /// The reason of that name.
+    public init(rawValue: String) { self.rawValue = rawValue }
+
+    private init(_ rawValue: String) { self.rawValue = rawValue }
+
+    /// The name.
+    public var description: String { rawValue }
+
+    /// An expected version did not hold; the details list every one.
+    public static let versionConflict = Reason("VERSION_CONFLICT")
+    /// An event id is stored already with other content or elsewhere; the details list every one.
+    public static let eventIDReused = Reason("EVENT_ID_REUSED")
+    /// It is not known whether the append was stored; retry it with the same event ids.
+    public static let outcomeUnknown = Reason("OUTCOME_UNKNOWN")
+    /// A field is missing or malformed.
+    public static let invalidField = Reason("INVALID_FIELD")
+    /// A payload said to be JSON is not.
+    public static let invalidJSON = Reason("INVALID_JSON")
+    /// Something is larger or more than allowed; the details name the limit.
+    public static let limitExceeded = Reason("LIMIT_EXCEEDED")
+    /// A time still to come was asked for.
+    public static let timeInFuture = Reason("TIME_IN_FUTURE")
+    /// A position beyond the head was asked for.
+    public static let positionBeyondHead = Reason("POSITION_BEYOND_HEAD")
+    /// The connection's identity may not use the tenant.
+    public static let tenantNotAllowed = Reason("TENANT_NOT_ALLOWED")
+    /// The server does not know the call.
+    public static let unknownCall = Reason("UNKNOWN_CALL")
+    /// The caller ended the call.
+    public static let cancelled = Reason("CANCELLED")
+    /// The call's time ran out.
+    public static let deadlineExceeded = Reason("DEADLINE_EXCEEDED")
+    /// Too many appends wait; retry later.
+    public static let appendQueueFull = Reason("APPEND_QUEUE_FULL")
+    /// Too many reads wait; retry later.
+    public static let readQueueFull = Reason("READ_QUEUE_FULL")
+    /// The connection has too many open calls.
+    public static let tooManyCalls = Reason("TOO_MANY_CALLS")
+    /// The server has too many connections.
+    public static let tooManyConnections = Reason("TOO_MANY_CONNECTIONS")
+    /// Storage cannot be reached; nothing was written.
+    public static let storageUnavailable = Reason("STORAGE_UNAVAILABLE")
+    /// Storage is full; nothing was written.
+    public static let storageFull = Reason("STORAGE_FULL")
+    /// Storage is damaged.
+    public static let storageCorrupted = Reason("STORAGE_CORRUPTED")
+    /// The storage schema is newer than the server knows, or the storage is set up wrongly.
+    public static let storageMisconfigured = Reason("STORAGE_MISCONFIGURED")
+    /// The server drains.
+    public static let draining = Reason("DRAINING")
+    /// A frame cannot be read.
+    public static let badFrame = Reason("BAD_FRAME")
+    /// A frame is longer than the limit.
+    public static let frameTooLarge = Reason("FRAME_TOO_LARGE")
+    /// Decoding a frame would take more memory than it may.
+    public static let decodeBudgetExceeded = Reason("DECODE_BUDGET_EXCEEDED")
+    /// The first frame was not Hello, or Hello came twice.
+    public static let helloExpected = Reason("HELLO_EXPECTED")
+    /// No common version of the protocol.
+    public static let protocolVersionUnsupported = Reason("PROTOCOL_VERSION_UNSUPPORTED")
+    /// A call id is 0 or was used before.
+    public static let invalidCallID = Reason("INVALID_CALL_ID")
+    /// The other end was silent for too long.
+    public static let keepaliveTimeout = Reason("KEEPALIVE_TIMEOUT")
+    /// The client's certificate names no tenant.
+    public static let noTenantInCertificate = Reason("NO_TENANT_IN_CERTIFICATE")
+    /// The limits contradict each other.
+    public static let invalidLimits = Reason("INVALID_LIMITS")
+    /// The connection went away, or could not be made.
+    public static let connectionLost = Reason("CONNECTION_LOST")
+    /// The client was closed.
+    public static let clientClosed = Reason("CLIENT_CLOSED")
+    /// The TLS handshake failed.
+    public static let tlsFailed = Reason("TLS_FAILED")
+    /// A defect of the server.
+    public static let internalError = Reason("INTERNAL")
+}
+
+/// How a call failed: the same on the wire, in the server and in the client.
+///
+/// The message is for a person and names the limit or value and the next step; it never holds a payload
+/// or a credential.
+public struct MartletError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// What went beyond a limit.
+    public struct LimitViolation: Hashable, Sendable {
+        /// Name of the limit, as in Welcome.
+        public var name: String
+        /// The limit.
+        public var limit: UInt64
+        /// What came.
+        public var actual: UInt64
+
+        /// A violation of those parts.
+        public init(name: String, limit: UInt64, actual: UInt64) {
+            self.name = name
+            self.limit = limit
+            self.actual = actual
+        }
+    }
+
+    /// gRPC's code.
+    public var code: StatusCode
+    /// The stable name.
+    public var reason: Reason
+    /// For a person.
+    public var message: String
+    /// Whether the same call, sent again, may succeed; a retried append carries the same event ids.
+    public var isRetryable: Bool
+    /// With `VERSION_CONFLICT`: every expected version that did not hold.
+    public var conflicts: [VersionConflict]
+    /// With `EVENT_ID_REUSED`: every reused id.
+    public var reusedEventIDs: [ReusedEventID]
+    /// With a limit: which.
+    public var limit: LimitViolation?
+
+    /// An error of those parts.
+    public init(
+        _ code: StatusCode, reason: Reason, message: String, isRetryable: Bool = false,
+        conflicts: [VersionConflict] = [], reusedEventIDs: [ReusedEventID] = [], limit: LimitViolation? = nil
+    ) {
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.isRetryable = isRetryable
+        self.conflicts = conflicts
+        self.reusedEventIDs = reusedEventIDs
+        self.limit = limit
+    }
+
+    /// `REASON: message`.
+    public var description: String { "\(reason): \(message)" }
+
+    /// A field is missing or malformed.
+    public static func invalidField(_ name: String, _ complaint: String) -> MartletError {
+        MartletError(.invalidArgument, reason: .invalidField, message: "\(name) \(complaint)")
+    }
+
+    /// Something is larger or more than allowed.
+    public static func limitExceeded(
+        _ name: String, limit: Int, actual: Int, _ advice: String
+    ) -> MartletError {
+        MartletError(
+            .invalidArgument, reason: .limitExceeded,
+            message: "\(name) is \(limit), this call has \(actual): \(advice)",
+            limit: LimitViolation(name: name, limit: UInt64(clamping: limit), actual: UInt64(clamping: actual)))
+    }
+}

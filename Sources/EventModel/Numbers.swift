@@ -1,0 +1,102 @@
+import FoundationEssentials
+
+/// An event's number within its aggregate: 1, 2, 3 … without a gap; 0 stands for "no events".
+public struct Version: RawRepresentable, Hashable, Comparable, Sendable, CustomStringConvertible {
+    /// The number.
+    public var rawValue: UInt64
+
+    /// That version.
+    public init(rawValue: UInt64) { self.rawValue = rawValue }
+
+    /// That version.
+    public init(_ rawValue: UInt64) { self.rawValue = rawValue }
+
+    /// The version of an aggregate without events.
+    public static let none = Version(0)
+
+    /// Above every version; SQL engines count in signed 64 bits.
+    public static let max = Version(UInt64(Int64.max))
+
+    /// The version that follows.
+    public var next: Version { Version(rawValue + 1) }
+
+    /// The number as text.
+    public var description: String { String(rawValue) }
+
+    /// Versions sort by number.
+    public static func < (a: Version, b: Version) -> Bool { a.rawValue < b.rawValue }
+}
+
+/// An event's number within its tenant: 1, 2, 3 … without a gap, in commit order; 0 stands for
+/// "before the first".
+public struct Position: RawRepresentable, Hashable, Comparable, Sendable, CustomStringConvertible {
+    /// The number.
+    public var rawValue: UInt64
+
+    /// That position.
+    public init(rawValue: UInt64) { self.rawValue = rawValue }
+
+    /// That position.
+    public init(_ rawValue: UInt64) { self.rawValue = rawValue }
+
+    /// Before the first event.
+    public static let start = Position(0)
+
+    /// Above every position; SQL engines count in signed 64 bits.
+    public static let max = Position(UInt64(Int64.max))
+
+    /// The position that follows.
+    public var next: Position { Position(rawValue + 1) }
+
+    /// The number as text.
+    public var description: String { String(rawValue) }
+
+    /// Positions sort by number.
+    public static func < (a: Position, b: Position) -> Bool { a.rawValue < b.rawValue }
+}
+
+/// A moment in microseconds since 1970 UTC.
+public struct Timestamp: Hashable, Comparable, Sendable, CustomStringConvertible {
+    /// Microseconds since 1970 UTC.
+    public var microseconds: Int64
+
+    /// That moment.
+    public init(microseconds: Int64) { self.microseconds = microseconds }
+
+    /// The moment by the system's clock.
+    public static func now() -> Timestamp {
+        Timestamp(microseconds: Int64((Date().timeIntervalSince1970 * 1_000_000).rounded(.down)))
+    }
+
+    /// Moments sort by time.
+    public static func < (a: Timestamp, b: Timestamp) -> Bool { a.microseconds < b.microseconds }
+
+    /// RFC 3339 in UTC with six digits of fraction, as in `2026-01-31T12:00:00.000000Z`.
+    public var description: String {
+        let seconds = microseconds >= 0 ? microseconds / 1_000_000 : (microseconds - 999_999) / 1_000_000
+        let fraction = microseconds - seconds * 1_000_000
+        let date = Date(timeIntervalSince1970: Double(seconds)).formatted(.iso8601)
+        let digits = String(fraction + 1_000_000).dropFirst()
+        return date.dropLast() + "." + digits + "Z"
+    }
+}
+
+/// The end of a tenant's events.
+public struct TenantHead: Hashable, Sendable {
+    /// The last position; ``Position/start`` without events.
+    public var position: Position
+    /// Commit time of the last event; 0 without events.
+    public var recordedAt: Timestamp
+
+    /// A head at that position.
+    public init(position: Position, recordedAt: Timestamp) {
+        self.position = position
+        self.recordedAt = recordedAt
+    }
+
+    /// The head of a tenant without events.
+    public static let empty = TenantHead(position: .start, recordedAt: Timestamp(microseconds: 0))
+}
+
+/// Tells the time. Injected wherever time matters, so that a test can hold it still.
+public typealias Clock = @Sendable () -> Timestamp

@@ -1,0 +1,297 @@
+import EventEncoding
+public import EventModel
+public import FoundationEssentials
+public import NIOCore
+
+/// The append decision: which calls of a batch are stored, under which versions and positions.
+///
+/// A pure function of the batch and of ``BatchFacts``, which the engine looked up in the transaction that
+/// will store the plan. The calls are decided one after the other, each as if the ones before it were
+/// stored already. For one call, in this order:
+///
+/// 1. *Replay.* Every event id is stored, each in the aggregate that the call names, with the same
+///    content, at consecutive positions in the order of the call: the answer is the original one, whatever
+///    the expected versions say.
+/// 2. *Reuse.* Otherwise, any event id that is stored: `EVENT_ID_REUSED`, naming all of them.
+/// 3. *Conflict.* Any expected version that does not hold: `VERSION_CONFLICT`, naming all of them.
+/// 4. *Append.* Versions and positions go on from what is there, in the order of the call.
+///    The commit time is `now`, or the tenant's last one where that is later.
+public enum AppendDecision {
+    /// The facts that deciding this batch takes. An engine looks these up, in any order, in few round trips.
+    public static func questions(of batch: [AppendRequest]) -> BatchQuestions {
+        var questions = BatchQuestions()
+        for request in batch {
+            questions.tenants.insert(request.tenant)
+            for part in request.aggregates {
+                questions.aggregates.insert(AggregateKey(tenant: request.tenant, name: part.aggregate))
+                for event in part.events {
+                    questions.events.insert(EventKey(tenant: request.tenant, id: event.id))
+                }
+            }
+        }
+        return questions
+    }
+
+    /// Decides a batch.
+    ///
+    /// - Precondition: within one call, aggregates and event ids are distinct and every aggregate has events;
+    ///   ``EventStore`` refuses other calls.
+    public static func decide(_ batch: [AppendRequest], facts: BatchFacts, now: Timestamp) -> BatchPlan {
+        var state = State(facts: facts, now: now)
+        let outcomes = batch.map { state.decide($0) }
+        return BatchPlan(outcomes: outcomes, tenants: state.plans())
+    }
+}
+
+/// An aggregate of a tenant.
+public struct AggregateKey: Hashable, Sendable {
+    /// The tenant.
+    public var tenant: TenantID
+    /// The aggregate.
+    public var name: AggregateName
+
+    /// A key of those parts.
+    public init(tenant: TenantID, name: AggregateName) {
+        self.tenant = tenant
+        self.name = name
+    }
+}
+
+/// An event id of a tenant.
+public struct EventKey: Hashable, Sendable {
+    /// The tenant.
+    public var tenant: TenantID
+    /// The event's id.
+    public var id: UUID
+
+    /// A key of those parts.
+    public init(tenant: TenantID, id: UUID) {
+        self.tenant = tenant
+        self.id = id
+    }
+}
+
+/// What must be known to decide a batch.
+public struct BatchQuestions: Sendable {
+    /// Heads of these tenants; rows are locked in the tenants' order.
+    public var tenants: Set<TenantID> = []
+    /// Versions of these aggregates.
+    public var aggregates: Set<AggregateKey> = []
+    /// Which of these events are stored.
+    public var events: Set<EventKey> = []
+}
+
+/// An event that is stored already.
+public struct StoredEvent: Hashable, Sendable {
+    /// Its aggregate.
+    public var aggregate: AggregateName
+    /// Its version there.
+    public var version: Version
+    /// Its position.
+    public var position: Position
+    /// When it was committed.
+    public var recordedAt: Timestamp
+    /// Its encoded RecordedEvent.
+    public var record: ByteBuffer
+
+    /// A stored event of those parts.
+    public init(
+        aggregate: AggregateName, version: Version, position: Position, recordedAt: Timestamp, record: ByteBuffer
+    ) {
+        self.aggregate = aggregate
+        self.version = version
+        self.position = position
+        self.recordedAt = recordedAt
+        self.record = record
+    }
+}
+
+/// What an engine looked up for a batch. What is missing is not there: no events, version 0, id not stored.
+public struct BatchFacts: Sendable {
+    /// Heads of the batch's tenants.
+    public var heads: [TenantID: TenantHead] = [:]
+    /// Versions of the batch's aggregates.
+    public var versions: [AggregateKey: Version] = [:]
+    /// Those of the batch's event ids that are stored.
+    public var stored: [EventKey: StoredEvent] = [:]
+
+    /// No facts yet.
+    public init() {}
+}
+
+/// What is to be answered and stored.
+public struct BatchPlan: Sendable {
+    /// One outcome a call, in the order of the batch.
+    public var outcomes: [AppendOutcome]
+    /// What is to be stored, one plan a tenant that has something, in the tenants' order.
+    public var tenants: [TenantPlan]
+}
+
+/// What is to be stored for one tenant.
+public struct TenantPlan: Sendable {
+    /// How an aggregate moves.
+    public struct Move: Sendable {
+        /// Its version before; 0 for a new aggregate.
+        public var from: Version
+        /// Its version after.
+        public var to: Version
+    }
+
+    /// The tenant's head before; ``TenantHead/empty`` for a new tenant.
+    public var oldHead: TenantHead
+    /// The events; `run.head` is the head after.
+    public var run: RecordedRun
+    /// The aggregates that move.
+    public var aggregates: [AggregateName: Move]
+}
+
+/// The decision at work: what is stored, as it would be after the calls decided so far.
+private struct State {
+    /// What is added to one tenant.
+    struct Tenant {
+        var oldHead: TenantHead
+        var position: Position
+        var recordedAt: Timestamp
+        var entries = ByteBuffer()
+        var events: [RecordedRun.Event] = []
+        var moves: [AggregateName: TenantPlan.Move] = [:]
+    }
+
+    var facts: BatchFacts
+    let now: Timestamp
+    var tenants: [TenantID: Tenant] = [:]
+    /// Events that calls of this batch add: index into `Tenant.events`.
+    var added: [EventKey: Int] = [:]
+
+    init(facts: BatchFacts, now: Timestamp) {
+        self.facts = facts
+        self.now = now
+    }
+
+    mutating func decide(_ request: AppendRequest) -> AppendOutcome {
+        if let outcome = known(request) { return outcome }
+        let conflicts = request.aggregates.compactMap { part -> VersionConflict? in
+            let actual = version(of: part.aggregate, in: request.tenant)
+            guard !part.expected.holds(at: actual) else { return nil }
+            return VersionConflict(aggregate: part.aggregate, expected: part.expected, actual: actual)
+        }
+        guard conflicts.isEmpty else { return .versionConflict(conflicts) }
+        return .appended(append(request))
+    }
+
+    /// The outcome of a call of whose event ids any is stored already.
+    private func known(_ request: AppendRequest) -> AppendOutcome? {
+        var reused: [ReusedEventID] = []
+        var answered: [AppendedAggregate] = []
+        var first: StoredEvent?
+        var last: StoredEvent?
+        var isReplay = true
+        for part in request.aggregates {
+            var firstVersion: Version?
+            for event in part.events {
+                guard let stored = storedEvent(event.id, in: request.tenant) else {
+                    isReplay = false
+                    continue
+                }
+                reused.append(
+                    ReusedEventID(
+                        id: event.id, aggregate: stored.aggregate, version: stored.version, position: stored.position))
+                if let last, last.position.next != stored.position { isReplay = false }
+                if !isSame(event, in: part.aggregate, as: stored) { isReplay = false }
+                if first == nil { first = stored }
+                if firstVersion == nil { firstVersion = stored.version }
+                last = stored
+            }
+            if let firstVersion, let last {
+                answered.append(
+                    AppendedAggregate(aggregate: part.aggregate, firstVersion: firstVersion, lastVersion: last.version))
+            }
+        }
+        guard let first, let last else { return nil }
+        guard isReplay else { return .eventIDsReused(reused) }
+        return .appended(
+            AppendReceipt(
+                aggregates: answered, firstPosition: first.position, lastPosition: last.position,
+                recordedAt: first.recordedAt, replayed: true))
+    }
+
+    /// Whether storing `event` where `stored` is would give the same bytes.
+    private func isSame(_ event: EncodedEvent, in aggregate: AggregateName, as stored: StoredEvent) -> Bool {
+        guard aggregate == stored.aggregate else { return false }
+        var entry = ByteBuffer()
+        let start = RecordedEntries.write(
+            position: stored.position, version: stored.version, recordedAt: stored.recordedAt, aggregate: aggregate,
+            body: event.body, to: &entry)
+        entry.moveReaderIndex(to: start)
+        return entry == stored.record
+    }
+
+    private func storedEvent(_ id: UUID, in tenant: TenantID) -> StoredEvent? {
+        let key = EventKey(tenant: tenant, id: id)
+        if let stored = facts.stored[key] { return stored }
+        guard let index = added[key], let additions = tenants[tenant] else { return nil }
+        let event = additions.events[index]
+        return StoredEvent(
+            aggregate: event.aggregate, version: event.version,
+            position: Position(additions.oldHead.position.rawValue + UInt64(index) + 1),
+            recordedAt: additions.recordedAt,
+            record: additions.entries.getSlice(at: event.recordStart, length: event.end - event.recordStart)
+                ?? ByteBuffer())
+    }
+
+    private func version(of aggregate: AggregateName, in tenant: TenantID) -> Version {
+        tenants[tenant]?.moves[aggregate]?.to ?? facts.versions[AggregateKey(tenant: tenant, name: aggregate)] ?? .none
+    }
+
+    private mutating func append(_ request: AppendRequest) -> AppendReceipt {
+        var tenant = tenants.removeValue(forKey: request.tenant) ?? makeTenant(request.tenant)
+        let firstPosition = tenant.position.next
+        var answered: [AppendedAggregate] = []
+        for part in request.aggregates {
+            let known =
+                tenant.moves[part.aggregate]
+                ?? {
+                    let from = facts.versions[AggregateKey(tenant: request.tenant, name: part.aggregate)] ?? .none
+                    return TenantPlan.Move(from: from, to: from)
+                }()
+            var version = known.to
+            for event in part.events {
+                version = version.next
+                tenant.position = tenant.position.next
+                let start = RecordedEntries.write(
+                    position: tenant.position, version: version, recordedAt: tenant.recordedAt,
+                    aggregate: part.aggregate, body: event.body, to: &tenant.entries)
+                added[EventKey(tenant: request.tenant, id: event.id)] = tenant.events.count
+                tenant.events.append(
+                    RecordedRun.Event(
+                        aggregate: part.aggregate, version: version, id: event.id, type: event.type,
+                        contentType: event.contentType, schemaVersion: event.schemaVersion,
+                        payloadBytes: event.payloadBytes, recordStart: start, end: tenant.entries.writerIndex))
+            }
+            answered.append(
+                AppendedAggregate(aggregate: part.aggregate, firstVersion: known.to.next, lastVersion: version))
+            tenant.moves[part.aggregate] = TenantPlan.Move(from: known.from, to: version)
+        }
+        let receipt = AppendReceipt(
+            aggregates: answered, firstPosition: firstPosition, lastPosition: tenant.position,
+            recordedAt: tenant.recordedAt, replayed: false)
+        tenants[request.tenant] = tenant
+        return receipt
+    }
+
+    private func makeTenant(_ id: TenantID) -> Tenant {
+        let head = facts.heads[id] ?? .empty
+        return Tenant(oldHead: head, position: head.position, recordedAt: max(now, head.recordedAt))
+    }
+
+    func plans() -> [TenantPlan] {
+        tenants.sorted { $0.key < $1.key }.map { id, tenant in
+            TenantPlan(
+                oldHead: tenant.oldHead,
+                run: RecordedRun(
+                    tenant: id, firstPosition: tenant.oldHead.position.next, recordedAt: tenant.recordedAt,
+                    entries: tenant.entries, events: tenant.events),
+                aggregates: tenant.moves)
+        }
+    }
+}
