@@ -684,8 +684,20 @@ const ProtobufCMessageDescriptor martlet__v1__appended_aggregate__descriptor =
 static const ProtobufCFieldDescriptor martlet__v1__version_conflict__field_descriptors[5] =
 {
   {
-    "aggregate",
+    "events",
     1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__VersionConflict, n_events),
+    offsetof(Martlet__V1__VersionConflict, events),
+    &martlet__v1__recorded_event__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "aggregate",
+    2,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
@@ -697,7 +709,7 @@ static const ProtobufCFieldDescriptor martlet__v1__version_conflict__field_descr
   },
   {
     "expected",
-    2,
+    3,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
@@ -709,24 +721,12 @@ static const ProtobufCFieldDescriptor martlet__v1__version_conflict__field_descr
   },
   {
     "actual",
-    3,
+    4,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_UINT64,
     0,   /* quantifier_offset */
     offsetof(Martlet__V1__VersionConflict, actual),
     NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "events",
-    4,
-    PROTOBUF_C_LABEL_REPEATED,
-    PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Martlet__V1__VersionConflict, n_events),
-    offsetof(Martlet__V1__VersionConflict, events),
-    &martlet__v1__recorded_event__descriptor,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
@@ -745,11 +745,11 @@ static const ProtobufCFieldDescriptor martlet__v1__version_conflict__field_descr
   },
 };
 static const unsigned martlet__v1__version_conflict__field_indices_by_name[] = {
-  2,   /* field[2] = actual */
-  0,   /* field[0] = aggregate */
-  3,   /* field[3] = events */
+  3,   /* field[3] = actual */
+  1,   /* field[1] = aggregate */
+  0,   /* field[0] = events */
   4,   /* field[4] = events_truncated */
-  1,   /* field[1] = expected */
+  2,   /* field[2] = expected */
 };
 static const ProtobufCIntRange martlet__v1__version_conflict__number_ranges[1 + 1] =
 {

@@ -1,1 +1,1 @@
-// EventWire
+// EventWire: frames as bytes.

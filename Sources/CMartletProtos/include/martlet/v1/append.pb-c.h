@@ -184,6 +184,11 @@ struct  Martlet__V1__VersionConflict
 {
   ProtobufCMessage base;
   /*
+   * On request, the events after the expected version (with none: from the first), oldest first.
+   */
+  size_t n_events;
+  Martlet__V1__RecordedEvent **events;
+  /*
    * The aggregate.
    */
   Martlet__V1__AggregateName *aggregate;
@@ -196,18 +201,13 @@ struct  Martlet__V1__VersionConflict
    */
   uint64_t actual;
   /*
-   * On request, the events after the expected version (with none: from the first), oldest first.
-   */
-  size_t n_events;
-  Martlet__V1__RecordedEvent **events;
-  /*
    * There are more of these events than were sent.
    */
   protobuf_c_boolean events_truncated;
 };
 #define MARTLET__V1__VERSION_CONFLICT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__version_conflict__descriptor) \
-    , NULL, NULL, 0, 0,NULL, 0 }
+    , 0,NULL, NULL, NULL, 0, 0 }
 
 
 /*
