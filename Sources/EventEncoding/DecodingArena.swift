@@ -18,7 +18,7 @@ public import CProtobufC
         init(budget: Int) { remaining = budget }
 
         deinit {
-            for unsafechunk in unsafe chunks { unsafe chunk.deallocate() }
+            unsafe chunks.forEach { unsafe $0.deallocate() }
         }
 
         @unsafe func allocate(_ size: Int) -> UnsafeMutableRawPointer? {

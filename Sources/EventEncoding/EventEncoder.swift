@@ -115,7 +115,7 @@ public struct EventEncoder {
             metadata.user_id, metadata.role, metadata.correlation_id, metadata.causation_id, metadata.request_id,
             metadata.source, metadata.traceparent,
         ]
-        for unsafetext in unsafe texts where unsafe text.len > 0 && text.text == nil {
+        guard unsafe texts.allSatisfy({ unsafe $0.len == 0 || $0.text != nil }) else {
             throw .invalidField("\(name()).metadata", "holds text that is not UTF-8")
         }
         for index in unsafe 0..<metadata.n_tags {
@@ -145,7 +145,8 @@ public struct EventEncoder {
                     && a.offset < b.offset)
         }
         unsafe sorted.removeAll()
-        for unsafe(_, tag) in unsafe indexed {
+        for index in unsafe indexed.indices {
+            let tag = unsafe indexed[index].element
             unsafe tag.pointee.base.n_unknown_fields = 0
             if let last = unsafe sorted.last,
                 unsafe last.pointee.key.bytes.elementsEqual(tag.pointee.key.bytes)
@@ -155,7 +156,7 @@ public struct EventEncoder {
                 unsafe sorted.append(tag)
             }
         }
-        for unsafe(index, tag) in unsafe sorted.enumerated() { unsafe all[index] = unsafe tag }
+        for index in unsafe sorted.indices { unsafe all[index] = unsafe sorted[index] }
         unsafe metadata.pointee.n_tags = unsafe sorted.count
     }
 
