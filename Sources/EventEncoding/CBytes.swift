@@ -1,4 +1,4 @@
-public import CProtobufC
+public import CMartletProtos
 import EventModel
 public import FoundationEssentials
 public import NIOCore

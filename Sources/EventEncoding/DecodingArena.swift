@@ -1,4 +1,4 @@
-public import CProtobufC
+public import CMartletProtos
 
 /// The memory that unpacking one protobuf message may take.
 ///

@@ -1,5 +1,4 @@
 public import CMartletProtos
-import CProtobufC
 public import EventModel
 import FoundationEssentials
 import NIOCore

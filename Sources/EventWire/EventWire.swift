@@ -1,1 +1,0 @@
-// EventWire: frames as bytes.

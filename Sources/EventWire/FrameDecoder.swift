@@ -1,0 +1,49 @@
+public import EventModel
+public import NIOCore
+
+/// Cuts a byte stream into frames: one flag byte, the length in 4 bytes big-endian, one protobuf message.
+///
+/// The declared length is checked before a body is buffered, so that what is held is never more than one
+/// frame and one read.
+public struct FrameDecoder: Sendable {
+    /// Length of what precedes each message.
+    public static let prefixBytes = 5
+
+    private let frameBytesMax: Int
+    private var buffer = ByteBuffer()
+
+    /// A decoder that refuses longer frames.
+    public init(limits: Limits) { frameBytesMax = limits.frameBytesMax }
+
+    /// Adds bytes as they came in.
+    public mutating func feed(_ bytes: ByteBuffer) {
+        if buffer.readableBytes == 0 {
+            buffer = bytes
+        } else {
+            buffer.discardReadBytes()
+            buffer.writeImmutableBuffer(bytes)
+        }
+    }
+
+    /// Takes the next whole message; nil until more bytes come in.
+    /// - Throws: what is wrong with the stream, which cannot be read any further.
+    public mutating func next() throws(MartletError) -> ByteBuffer? {
+        guard let flag: UInt8 = buffer.getInteger(at: buffer.readerIndex) else { return nil }
+        guard flag == 0 else {
+            throw MartletError(
+                .invalidArgument, reason: .badFrame,
+                message: "a frame begins with flag byte \(flag), only 0 (not compressed) is known: "
+                    + "check that the client speaks martlet/1")
+        }
+        guard let length: UInt32 = buffer.getInteger(at: buffer.readerIndex + 1) else { return nil }
+        guard Int(length) <= frameBytesMax else {
+            throw MartletError(
+                .resourceExhausted, reason: .frameTooLarge,
+                message: "frame_bytes_max is \(frameBytesMax), this frame declares \(length): send less at once",
+                limit: .init(name: "frame_bytes_max", limit: UInt64(frameBytesMax), actual: UInt64(length)))
+        }
+        guard buffer.readableBytes >= Self.prefixBytes + Int(length) else { return nil }
+        buffer.moveReaderIndex(forwardBy: Self.prefixBytes)
+        return buffer.readSlice(length: Int(length))
+    }
+}
