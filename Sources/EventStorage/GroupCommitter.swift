@@ -1,0 +1,128 @@
+import EventModel
+import Foundation
+import Logging
+
+/// Commits appends in groups: whatever waits while the one commit is under way goes into the next one, in
+/// one transaction with one fsync. There is no timer: an append that finds the committer idle is committed
+/// at once.
+///
+/// Each writer of the engine has a thread; a tenant is in one batch at a time.
+final class GroupCommitter: @unchecked Sendable {
+    typealias Completion = @Sendable (Result<AppendOutcome, StorageError>) -> Void
+
+    // Guarded by `condition`.
+    private var queue: AppendQueue<Completion>
+    private var isClosed = false
+    private var runningThreads = 0
+    private var onClosed: [@Sendable () -> Void] = []
+    private var eventsCommitted: UInt64 = 0
+
+    private let condition = NSCondition()
+    private let limits: Limits
+    private let clock: Clock
+    private let logger: Logger
+    private let onCommit: @Sendable (RecordedRun) -> Void
+
+    init(limits: Limits, clock: @escaping Clock, logger: Logger, onCommit: @escaping @Sendable (RecordedRun) -> Void) {
+        queue = AppendQueue(bytesMax: limits.waitingAppendBytesMax)
+        self.limits = limits
+        self.clock = clock
+        self.logger = logger
+        self.onCommit = onCommit
+    }
+
+    /// Starts a thread that commits with this writer.
+    func start(writer: @escaping @Sendable () -> any StorageWriter) {
+        condition.withLock { runningThreads += 1 }
+        let thread = Thread { [self] in commitBatches(with: writer()) }
+        thread.name = "commit"
+        thread.stackSize = 1 << 20
+        thread.start()
+    }
+
+    /// Bytes that wait, or are being committed.
+    var waitingBytes: Int { condition.withLock { queue.bytes } }
+
+    /// Events committed since the start.
+    var committedEventCount: UInt64 { condition.withLock { eventsCommitted } }
+
+    /// What became of a call that was to be added.
+    enum Admission {
+        case added
+        /// There is no room.
+        case full
+        case closed
+    }
+
+    /// Adds a call; `completion` is called on a commit thread.
+    func add(_ request: AppendRequest, completion: @escaping Completion) -> Admission {
+        condition.withLock {
+            guard !isClosed else { return .closed }
+            guard queue.add(request, ticket: completion) else { return .full }
+            condition.signal()
+            return .added
+        }
+    }
+
+    /// Takes no more calls, commits what waits, then ends the threads.
+    func close() async {
+        await withCheckedContinuation { continuation in
+            let isDone = condition.withLock {
+                isClosed = true
+                condition.broadcast()
+                if runningThreads > 0 { onClosed.append { continuation.resume() } }
+                return runningThreads == 0
+            }
+            if isDone { continuation.resume() }
+        }
+    }
+
+    private func nextBatch() -> [AppendQueue<Completion>.Waiting]? {
+        condition.withLock {
+            while !queue.hasWork {
+                if isClosed, queue.isEmpty {
+                    condition.broadcast()
+                    return nil
+                }
+                condition.wait()
+            }
+            let batch = queue.take(eventsMax: limits.commitEventsMax, bytesMax: limits.commitBytesMax)
+            // Another writer may take what other tenants still have waiting.
+            if queue.hasWork { condition.signal() }
+            return batch
+        }
+    }
+
+    private func commitBatches(with writer: any StorageWriter) {
+        while let batch = nextBatch() {
+            var results: [Result<AppendOutcome, StorageError>]
+            var eventCount = 0
+            do throws(StorageError) {
+                let result = try writer.commit(batch.map(\.request), now: clock())
+                precondition(result.outcomes.count == batch.count, "an engine answers every call of a batch")
+                for run in result.runs {
+                    eventCount += run.events.count
+                    onCommit(run)
+                }
+                results = result.outcomes.map { .success($0) }
+            } catch {
+                logger.warning(
+                    "commit failed", metadata: ["calls": "\(batch.count)", "error": "\(error)", "kind": "\(error.kind)"])
+                results = batch.map { _ in .failure(error) }
+            }
+            condition.withLock {
+                eventsCommitted += UInt64(eventCount)
+                queue.finish(batch)
+                if queue.hasWork { condition.signal() }
+            }
+            for (waiting, result) in zip(batch, results) { waiting.ticket(result) }
+        }
+        let finished: [@Sendable () -> Void] = condition.withLock {
+            runningThreads -= 1
+            guard runningThreads == 0 else { return [] }
+            defer { onClosed = [] }
+            return onClosed
+        }
+        for callback in finished { callback() }
+    }
+}
