@@ -100,7 +100,12 @@ let package = Package(
         tests("EventStorageTests", ["EventEncoding", "EventModel", "EventStorage", "EventTesting", .nioCore]),
         tests("StorageSQLiteTests", ["EventModel", "EventStorage", "EventTesting", "StorageSQLite", .nioCore]),
         tests("StoragePostgreSQLTests", ["EventModel", "EventStorage", "EventTesting", "StoragePostgreSQL", .nioCore]),
-        tests("EventHubTests", ["EventEncoding", "EventHub", "EventModel", "EventStorage", "EventTesting", .nioCore]),
+        tests(
+            "EventHubTests",
+            [
+                "EventEncoding", "EventHub", "EventModel", "EventStorage", "EventTesting", .nioCore, .nioEmbedded,
+                .nioPosix,
+            ]),
         tests("TLSOpenSSLTests", ["COpenSSL", "TLSOpenSSL", .nioCore, .nioEmbedded, .nioPosix]),
         tests(
             "EventServerTests",

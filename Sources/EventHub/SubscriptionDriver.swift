@@ -1,0 +1,197 @@
+public import EventModel
+import EventStorage
+public import NIOCore
+
+/// Runs one subscription on an event loop: binds a ``SubscriptionMachine`` to the hub and to storage.
+///
+/// All methods are called on the event loop, and so are `emit` and `onEnd`. A turn of the loop moves at most one
+/// page of events, so that a thousand subscriptions share a loop.
+///
+/// `@unchecked Sendable`: everything mutable is touched on `eventLoop` alone.
+public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
+    private enum State {
+        case idle
+        case resolving
+        case running
+        case ended
+    }
+
+    /// Where it runs.
+    public let eventLoop: any EventLoop
+    private let request: SubscribeRequest
+    private let hub: EventHub
+    private let reads: SharedReads
+    private let limits: Limits
+
+    private var emit: ((SubscriptionMessage) -> Void)?
+    private var onEnd: ((MartletError) -> Void)?
+    private var state = State.idle
+    private var machine: SubscriptionMachine?
+    private var feed: TenantFeed?
+    private var creditBytes: UInt64 = 0
+    private var isWritable = true
+    private var isTurnScheduled = false
+    private var timer: (task: Scheduled<Void>, deadline: NIODeadline)?
+
+    /// A subscription that was not started yet.
+    ///
+    /// - Parameters:
+    ///   - request: what is followed; its tenant is one that the caller may use.
+    ///   - creditBytes: the first credit.
+    ///   - emit: takes a message; within it, ``setWritable(_:)`` and ``cancel()`` may be called.
+    ///   - onEnd: called at most once, last, and not after ``cancel()``.
+    public init(
+        request: SubscribeRequest, creditBytes: UInt64, eventLoop: any EventLoop, hub: EventHub, reads: SharedReads,
+        limits: Limits, emit: @escaping (SubscriptionMessage) -> Void, onEnd: @escaping (MartletError) -> Void
+    ) {
+        self.request = request
+        self.creditBytes = creditBytes
+        self.eventLoop = eventLoop
+        self.hub = hub
+        self.reads = reads
+        self.limits = limits
+        self.emit = emit
+        self.onEnd = onEnd
+    }
+
+    /// Resolves the start and begins to send. Ends with `POSITION_BEYOND_HEAD`, `TIME_IN_FUTURE` or a storage
+    /// failure where the start cannot be resolved; later storage failures that may pass are waited out.
+    public func start() {
+        eventLoop.preconditionInEventLoop()
+        guard case .idle = state else { return }
+        state = .resolving
+        // Followed first: what is committed while the start is resolved is not missed.
+        feed = hub.follow(request.tenant)
+        reads.source.resolveStart(of: request) { [self] result in
+            eventLoop.execute { self.resolved(result) }
+        }
+    }
+
+    /// The subscriber grants more bytes of events.
+    public func addCredit(_ bytes: UInt64) {
+        eventLoop.preconditionInEventLoop()
+        if machine == nil {
+            let (sum, overflow) = creditBytes.addingReportingOverflow(bytes)
+            creditBytes = overflow ? .max : sum
+        } else {
+            machine?.creditAdded(bytes)
+            scheduleTurn()
+        }
+    }
+
+    /// Pauses while the channel takes no more bytes. At most one page, whose read was under way, waits meanwhile.
+    public func setWritable(_ isWritable: Bool) {
+        eventLoop.preconditionInEventLoop()
+        guard isWritable != self.isWritable else { return }
+        self.isWritable = isWritable
+        if isWritable { scheduleTurn() } else { cancelTimer() }
+    }
+
+    /// Ends it; nothing is called any more.
+    public func cancel() {
+        eventLoop.preconditionInEventLoop()
+        end()
+    }
+
+    /// The tenant's head moved.
+    public func wake() {
+        machine?.woken()
+        scheduleTurn()
+    }
+
+    private func resolved(_ result: Result<ResolvedStart, MartletError>) {
+        guard case .resolving = state else { return }
+        switch result {
+        case .failure(let error): fail(error)
+        case .success(let start):
+            state = .running
+            hub.headMoved(request.tenant, to: start.head)
+            machine = SubscriptionMachine(
+                start: start, creditBytes: creditBytes,
+                settings: SubscriptionMachine.Settings(request: request, limits: limits), now: eventLoop.now)
+            scheduleTurn()
+        }
+    }
+
+    private func scheduleTurn() {
+        guard case .running = state, isWritable, !isTurnScheduled else { return }
+        isTurnScheduled = true
+        eventLoop.execute { self.turn() }
+    }
+
+    private func turn() {
+        isTurnScheduled = false
+        var hasPulledPage = false
+        while case .running = state, isWritable, let feed, let action = machine?.next(now: eventLoop.now) {
+            switch action {
+            case .send(let message):
+                emit?(message)
+                if message.count > 0 { return scheduleTurn() }
+            case .pull(let after, let bytesMax):
+                if hasPulledPage { return scheduleTurn() }
+                let pull = feed.pull(
+                    after: after, filter: request.filter, bytesMax: bytesMax, scanMax: limits.pageScanEventsMax)
+                if case .page = pull { hasPulledPage = true }
+                machine?.pulled(pull)
+            case .read(let range, let bytesMax): read(range, bytesMax: bytesMax, feed: feed)
+            case .arm(let after):
+                if !feed.arm(self, after: after) { machine?.woken() }
+            case .rest: return updateTimer()
+            case .end(let error): return fail(error)
+            }
+        }
+    }
+
+    private func read(_ range: PageRange<Position>, bytesMax: Int, feed: TenantFeed) {
+        reads.readPage(of: request.tenant, positions: range, filter: request.filter, bytesMax: bytesMax) {
+            [self] result in
+            eventLoop.execute {
+                switch result {
+                case .success(let page): self.machine?.pageRead(page, head: feed.head, now: self.eventLoop.now)
+                case .failure(let error): self.machine?.readFailed(error, now: self.eventLoop.now)
+                }
+                self.scheduleTurn()
+            }
+        }
+    }
+
+    private func fail(_ error: MartletError) {
+        let onEnd = onEnd
+        end()
+        onEnd?(error)
+    }
+
+    private func end() {
+        state = .ended
+        cancelTimer()
+        machine = nil
+        emit = nil
+        onEnd = nil
+        if let feed {
+            feed.disarm(self)
+            hub.unfollow(feed)
+        }
+        feed = nil
+    }
+
+    /// Sees to it that a turn comes at the machine's deadline. A timer that fires too early sets the next one:
+    /// cheaper than moving it with each message.
+    private func updateTimer() {
+        guard let deadline = machine?.deadline else { return }
+        if let timer, timer.deadline <= deadline { return }
+        cancelTimer()
+        let task = eventLoop.scheduleTask(deadline: deadline) { [weak self] in self?.timerFired() ?? () }
+        timer = (task, deadline)
+    }
+
+    private func timerFired() {
+        timer = nil
+        if let feed { machine?.headMoved(to: feed.head) }
+        scheduleTurn()
+    }
+
+    private func cancelTimer() {
+        timer?.task.cancel()
+        timer = nil
+    }
+}
