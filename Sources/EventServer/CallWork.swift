@@ -72,7 +72,15 @@ final class CallWork {
                     }
                 })
         case .subscribe(let request):
-            fatalError("TODO \(request)")
+            kind = .subscription(
+                SubscriptionDriver(
+                    request: request, creditBytes: creditBytes, eventLoop: context.eventLoop, hub: shared.hub,
+                    reads: shared.reads, limits: shared.limits,
+                    emit: { message in
+                        context.send(.subscribe(message))
+                        context.delivered(message.count)
+                    },
+                    onEnd: { context.end($0) }))
         case .getHead(let tenant):
             kind = .unary {
                 context.read({ reader throws(StorageError) in try reader.head(of: tenant) }) { result in

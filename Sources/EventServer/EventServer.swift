@@ -1,4 +1,4 @@
-public import EventHub
+import EventHub
 public import EventModel
 public import EventStorage
 public import Logging
