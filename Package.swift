@@ -15,6 +15,7 @@ extension Target.Dependency {
     static let collections = product(name: "Collections", package: "swift-collections")
     static let lifecycle = product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
     static let logging = product(name: "Logging", package: "swift-log")
+    static let unixSignals = product(name: "UnixSignals", package: "swift-service-lifecycle")
     static let metrics = product(name: "Metrics", package: "swift-metrics")
     static let nioCore = product(name: "NIOCore", package: "swift-nio")
     static let nioEmbedded = product(name: "NIOEmbedded", package: "swift-nio")
@@ -89,7 +90,7 @@ let package = Package(
             name: "martlet",
             dependencies: [
                 "EventModel", "EventServer", "EventStorage", "MartletClient", "StoragePostgreSQL", "StorageSQLite",
-                "TLSOpenSSL", .argumentParser, .lifecycle, .logging, .metrics, .nioCore,
+                "TLSOpenSSL", .argumentParser, .lifecycle, .logging, .nioCore, .unixSignals,
             ],
             swiftSettings: house),
 

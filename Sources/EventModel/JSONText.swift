@@ -21,6 +21,17 @@ public enum JSONText {
         try scanner.text()
     }
 
+    /// The members of a text that is one object, in order: where each key (with its quotes) and each value
+    /// stands.
+    /// - Throws: the first fault of the text; one that says so where it is no object.
+    public static func members(
+        _ bytes: UnsafeRawBufferPointer
+    ) throws(Fault) -> [(key: Range<Int>, value: Range<Int>)] {
+        try unsafe check(bytes)
+        var scanner = unsafe Scanner(bytes: bytes)
+        return try scanner.members()
+    }
+
     /// Whether payloads of this media type are checked: `application/json` and types ending in `+json`,
     /// whatever their parameters and case.
     public static func isJSON(contentType: String) -> Bool {
@@ -63,6 +74,39 @@ public enum JSONText {
     }
 
     mutating func text() throws(JSONText.Fault) {
+        try value()
+        blanks()
+        guard at == count else { throw fault("unexpected bytes after the value") }
+    }
+
+    mutating func members() throws(JSONText.Fault) -> [(key: Range<Int>, value: Range<Int>)] {
+        var members: [(key: Range<Int>, value: Range<Int>)] = []
+        blanks()
+        guard peek() == UInt8(ascii: "{") else { throw fault("expected an object") }
+        at += 1
+        blanks()
+        while peek() != UInt8(ascii: "}") {
+            let keyStart = at
+            try string()
+            let key = keyStart..<at
+            blanks()
+            at += 1
+            blanks()
+            let valueStart = at
+            try value()
+            members.append((key, valueStart..<at))
+            blanks()
+            if peek() == UInt8(ascii: ",") {
+                at += 1
+                blanks()
+            }
+        }
+        return members
+    }
+
+    /// Reads one value, with all that it holds.
+    mutating func value() throws(JSONText.Fault) {
+        let depth = stack.count
         var needsValue = true
         while true {
             blanks()
@@ -71,11 +115,8 @@ public enum JSONText {
                 if needsValue { continue }
             }
             // A value is complete: close brackets, or go on to the next one.
+            guard stack.count > depth, let isObject = stack.last else { return }
             blanks()
-            guard let isObject = stack.last else {
-                guard at == count else { throw fault("unexpected bytes after the value") }
-                return
-            }
             switch peek() {
             case UInt8(ascii: ","):
                 at += 1

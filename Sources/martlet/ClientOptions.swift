@@ -1,0 +1,121 @@
+import ArgumentParser
+import EventModel
+import Foundation
+import Logging
+import MartletClient
+import TLSOpenSSL
+
+/// Which server, and as whom.
+struct ServerOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("The server (MARTLET_SERVER; default 127.0.0.1:7311).", valueName: "host:port"))
+    var server: String?
+
+    @Option(help: ArgumentHelp("CA that the server's certificate must lead to (MARTLET_CA).", valueName: "file"))
+    var ca: String?
+
+    @Option(help: ArgumentHelp("Client certificate (MARTLET_CERT).", valueName: "file"))
+    var cert: String?
+
+    @Option(help: ArgumentHelp("Its private key (MARTLET_KEY).", valueName: "file"))
+    var key: String?
+
+    /// The client's configuration.
+    func configuration() throws -> ClientConfiguration {
+        let address = try HostPort(setting(server, "MARTLET_SERVER") ?? "127.0.0.1:7311", option: "--server")
+        var configuration = ClientConfiguration(
+            host: address.host, port: address.port,
+            tls: TLSClientConfiguration(
+                serverName: address.host, caFile: setting(ca, "MARTLET_CA"), certificateFile: setting(cert, "MARTLET_CERT"),
+                privateKeyFile: setting(key, "MARTLET_KEY")))
+        configuration.clientName = "martlet/\(Version.text)"
+        return configuration
+    }
+
+    /// Runs `body` with a client, which is closed afterwards.
+    func withClient<Result: Sendable>(
+        retryFor budget: Duration = .seconds(5), _ body: @escaping @Sendable (MartletClient) async throws -> Result
+    ) async throws -> Result {
+        var configuration = try configuration()
+        configuration.retryBudget = budget
+        var logger = Logger(label: "martlet", factory: { StreamLogHandler.standardError(label: $0) })
+        logger.logLevel = .error
+        return try await MartletClient.withClient(configuration, logger: logger, body)
+    }
+}
+
+/// Which server, as whom, and whose events.
+struct TenantOptions: ParsableArguments {
+    @OptionGroup var server: ServerOptions
+
+    @Option(help: ArgumentHelp("The tenant (MARTLET_TENANT).", valueName: "uuid"))
+    var tenant: String?
+
+    func tenantID() throws -> TenantID {
+        guard let text = setting(tenant, "MARTLET_TENANT") else {
+            throw UsageError("no tenant: give --tenant UUID, or set MARTLET_TENANT")
+        }
+        guard let uuid = UUID(uuidString: text) else { throw UsageError("--tenant '\(text)' is no UUID") }
+        return TenantID(uuid)
+    }
+}
+
+/// Names an aggregate.
+struct AggregateOptions: ParsableArguments {
+    @Option(help: "Type of the aggregate.")
+    var type: String
+
+    @Option(help: ArgumentHelp("Id of the aggregate.", valueName: "uuid"))
+    var id: String
+
+    func name() throws -> AggregateName { AggregateName(type: try aggregateType(type), id: try uuid(id, "--id")) }
+}
+
+/// A flag's value, or that of an environment variable that is set and not empty.
+func setting(_ flag: String?, _ variable: String) -> String? {
+    flag ?? ProcessInfo.processInfo.environment[variable].flatMap { $0.isEmpty ? nil : $0 }
+}
+
+func uuid(_ text: String, _ option: String) throws -> UUID {
+    guard let uuid = UUID(uuidString: text) else { throw UsageError("\(option) '\(text)' is no UUID") }
+    return uuid
+}
+
+func aggregateType(_ text: String) throws -> AggregateType {
+    guard let type = AggregateType(text) else {
+        throw UsageError("'\(text)' is no aggregate type: 1 to 128 bytes of [A-Za-z0-9_.:-]")
+    }
+    return type
+}
+
+func eventType(_ text: String) throws -> EventType {
+    guard let type = EventType(text) else {
+        throw UsageError("'\(text)' is no event type: 1 to 256 bytes of UTF-8 without control characters")
+    }
+    return type
+}
+
+/// A time in RFC 3339, with or without a fraction.
+func timestamp(_ text: String, _ option: String) throws -> Timestamp {
+    guard let time = Timestamp(rfc3339: text) else {
+        throw UsageError("\(option) '\(text)' is no time in RFC 3339, as in 2026-01-31T12:00:00Z")
+    }
+    return time
+}
+
+/// `host:port`, `[::1]:port`.
+struct HostPort {
+    var host: String
+    var port: Int
+
+    init(_ text: String, option: String) throws {
+        guard let colon = text.lastIndex(of: ":"), let port = Int(text[text.index(after: colon)...]),
+            (0...65535).contains(port), colon > text.startIndex
+        else { throw UsageError("\(option) '\(text)' is no HOST:PORT") }
+        host = String(text[..<colon])
+        if host.hasPrefix("["), host.hasSuffix("]") { host = String(host.dropFirst().dropLast()) }
+        self.port = port
+    }
+
+    /// Whether only this machine can reach the address.
+    var isLoopback: Bool { host == "localhost" || host == "::1" || host.hasPrefix("127.") }
+}

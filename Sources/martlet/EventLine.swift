@@ -1,0 +1,225 @@
+import EventModel
+import Foundation
+import NIOCore
+
+/// An event as a JSON line, written and read.
+///
+/// A payload of a JSON type stands in the line as it is, byte for byte; one that would not survive that
+/// (other types, line breaks inside, blanks around) stands under `payload_base64`.
+enum EventLine {
+    /// The line of a recorded event, with its line break.
+    static func encode(_ recorded: RecordedEvent) -> [UInt8] {
+        let event = recorded.event
+        var line = #"{"position":\#(recorded.position),"recorded_at":"\#(recorded.recordedAt)""#
+        line += #","aggregate_type":\#(quoted(recorded.aggregate.type.text))"#
+        line += #","aggregate_id":"\#(recorded.aggregate.id.uuidString.lowercased())","version":\#(recorded.version)"#
+        line += #","id":"\#(event.id.uuidString.lowercased())","type":\#(quoted(event.type.text))"#
+        if event.contentType != NewEvent.json { line += #","content_type":\#(quoted(event.contentType))"# }
+        line += #","schema_version":\#(event.schemaVersion)"#
+        if let metadata = encode(event.metadata) { line += #","metadata":\#(metadata)"# }
+        let payload = Array(event.payload.readableBytesView)
+        if JSONText.isJSON(contentType: event.contentType), standsInLine(payload) {
+            return Array((line + #","payload":"#).utf8) + payload + Array("}\n".utf8)
+        }
+        return Array((line + #","payload_base64":"\#(Data(payload).base64EncodedString())"}"# + "\n").utf8)
+    }
+
+    private static func standsInLine(_ payload: [UInt8]) -> Bool {
+        guard let first = payload.first, let last = payload.last else { return false }
+        return first > 0x20 && last > 0x20 && !payload.contains(0x0A) && !payload.contains(0x0D)
+    }
+
+    static func quoted(_ text: String) -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .withoutEscapingSlashes
+        let bytes = (try? encoder.encode(text)) ?? Data("\"\"".utf8)
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    private static func encode(_ metadata: EventMetadata) -> String? {
+        var members: [String] = []
+        func add(_ key: String, _ value: String) {
+            if !value.isEmpty { members.append("\"\(key)\":\(quoted(value))") }
+        }
+        add("user_id", metadata.userID)
+        add("role", metadata.role)
+        if let time = metadata.occurredAt { add("occurred_at", time.description) }
+        add("correlation_id", metadata.correlationID)
+        add("causation_id", metadata.causationID)
+        add("request_id", metadata.requestID)
+        add("source", metadata.source)
+        add("traceparent", metadata.traceparent)
+        if !metadata.tags.isEmpty {
+            let tags = metadata.tags.sorted { $0.key < $1.key }.map { "\(quoted($0.key)):\(quoted($0.value))" }
+            members.append("\"tags\":{\(tags.joined(separator: ","))}")
+        }
+        return members.isEmpty ? nil : "{\(members.joined(separator: ","))}"
+    }
+
+    /// What a line says.
+    struct Parsed {
+        var event: NewEvent
+        /// Whether the line names the event's id; it was made up otherwise.
+        var hasID: Bool
+        var aggregate: AggregateName?
+        /// The version that the line names, as export writes it.
+        var version: UInt64?
+    }
+
+    /// Reads a line.
+    /// - Throws: ``LineFault``, which says what is wrong.
+    static func decode(_ line: [UInt8]) throws -> Parsed {
+        let members = try members(of: line)
+        guard let typeText = try string(members["type"], "type"), let type = EventType(typeText) else {
+            throw LineFault("\"type\" is missing or no event type (1 to 256 bytes without control characters)")
+        }
+        var event = NewEvent(type: type, payload: ByteBuffer(bytes: try payload(members)))
+        let id = try string(members["id"], "id")
+        if let id {
+            guard let uuid = UUID(uuidString: id) else { throw LineFault("\"id\" is no UUID") }
+            event.id = uuid
+        }
+        if let contentType = try string(members["content_type"], "content_type") { event.contentType = contentType }
+        if let text = members["schema_version"] {
+            guard let version = UInt32(String(decoding: text, as: UTF8.self)), version > 0 else {
+                throw LineFault("\"schema_version\" is no number from 1")
+            }
+            event.schemaVersion = version
+        }
+        if let text = members["metadata"] { event.metadata = try metadata(Array(text)) }
+        var aggregate: AggregateName?
+        if let typeText = try string(members["aggregate_type"], "aggregate_type") {
+            guard let type = AggregateType(typeText) else { throw LineFault("\"aggregate_type\" is no aggregate type") }
+            guard let idText = try string(members["aggregate_id"], "aggregate_id"), let id = UUID(uuidString: idText)
+            else { throw LineFault("\"aggregate_id\" is missing or no UUID") }
+            aggregate = AggregateName(type: type, id: id)
+        }
+        let version = members["version"].flatMap { UInt64(String(decoding: $0, as: UTF8.self)) }
+        return Parsed(event: event, hasID: id != nil, aggregate: aggregate, version: version)
+    }
+
+    private static func members(of text: [UInt8]) throws -> [String: ArraySlice<UInt8>] {
+        do throws(JSONText.Fault) {
+            let ranges = try unsafe text.withUnsafeBytes { bytes throws(JSONText.Fault) in
+                try unsafe JSONText.members(bytes)
+            }
+            var members: [String: ArraySlice<UInt8>] = [:]
+            for (key, value) in ranges {
+                guard let name = decodeString(text[key]) else { continue }
+                members[name] = text[value]
+            }
+            return members
+        } catch {
+            throw LineFault("no JSON object: \(error.complaint) at byte \(error.offset)")
+        }
+    }
+
+    private static func payload(_ members: [String: ArraySlice<UInt8>]) throws -> [UInt8] {
+        if let payload = members["payload"] { return Array(payload) }
+        guard let text = try string(members["payload_base64"], "payload_base64") else {
+            throw LineFault("\"payload\" is missing (or \"payload_base64\", for bytes that are no JSON)")
+        }
+        guard let bytes = Data(base64Encoded: text) else { throw LineFault("\"payload_base64\" is no base64") }
+        return Array(bytes)
+    }
+
+    private static func metadata(_ text: [UInt8]) throws -> EventMetadata {
+        var metadata = EventMetadata()
+        for (key, value) in try members(of: text) {
+            switch key {
+            case "user_id": metadata.userID = try string(value, key) ?? ""
+            case "role": metadata.role = try string(value, key) ?? ""
+            case "correlation_id": metadata.correlationID = try string(value, key) ?? ""
+            case "causation_id": metadata.causationID = try string(value, key) ?? ""
+            case "request_id": metadata.requestID = try string(value, key) ?? ""
+            case "source": metadata.source = try string(value, key) ?? ""
+            case "traceparent": metadata.traceparent = try string(value, key) ?? ""
+            case "occurred_at":
+                guard let text = try string(value, key), let time = Timestamp(rfc3339: text) else {
+                    throw LineFault("\"occurred_at\" is no time in RFC 3339")
+                }
+                metadata.occurredAt = time
+            case "tags":
+                for (tag, text) in try members(of: Array(value)) { metadata.tags[tag] = try string(text, tag) ?? "" }
+            default: throw LineFault("metadata knows no \"\(key)\": put it under \"tags\"")
+            }
+        }
+        return metadata
+    }
+
+    /// The string that a member holds; nil where there is no such member.
+    private static func string(_ value: ArraySlice<UInt8>?, _ name: String) throws -> String? {
+        guard let value else { return nil }
+        guard let text = decodeString(value) else { throw LineFault("\"\(name)\" is no string") }
+        return text
+    }
+
+    private static func decodeString(_ text: ArraySlice<UInt8>) -> String? {
+        guard text.first == UInt8(ascii: "\"") else { return nil }
+        let inside = text.dropFirst().dropLast()
+        if !inside.contains(UInt8(ascii: "\\")) { return String(decoding: inside, as: UTF8.self) }
+        return try? JSONDecoder().decode(String.self, from: Data(text))
+    }
+}
+
+/// What is wrong with a line.
+struct LineFault: Error, CustomStringConvertible {
+    var description: String
+    init(_ description: String) { self.description = description }
+}
+
+/// The lines of a file, or of standard input, one after the other; memory for one of them at a time.
+struct LineReader {
+    private let handle: FileHandle
+    private var buffer: [UInt8] = []
+    private var start = 0
+    private var isAtEnd = false
+    /// The number of the line that was read last, from 1.
+    private(set) var number = 0
+    /// Bytes that were read from the file; those of a line that was not returned yet included.
+    private(set) var bytesRead: UInt64 = 0
+
+    /// - Parameter path: a file, or `-` for standard input.
+    init(_ path: String) throws {
+        if path == "-" {
+            handle = .standardInput
+        } else {
+            guard let handle = FileHandle(forReadingAtPath: path) else {
+                throw UsageError("cannot read \(path): no such file, or not allowed")
+            }
+            self.handle = handle
+        }
+    }
+
+    /// The next line that is not empty, without its line break; nil at the end.
+    mutating func next() throws -> [UInt8]? {
+        while let line = try nextAny() {
+            number += 1
+            if !line.allSatisfy({ $0 == 0x20 || $0 == 0x09 || $0 == 0x0D }) { return line }
+        }
+        return nil
+    }
+
+    private mutating func nextAny() throws -> [UInt8]? {
+        var searched = start
+        while true {
+            if let end = buffer[searched...].firstIndex(of: 0x0A) {
+                defer { start = end + 1 }
+                return Array(buffer[start..<end])
+            }
+            searched = buffer.count
+            if isAtEnd {
+                defer { start = buffer.count }
+                return start < buffer.count ? Array(buffer[start...]) : nil
+            }
+            if start > 0 {
+                buffer.removeFirst(start)
+                searched -= start
+                start = 0
+            }
+            let more = try handle.read(upToCount: 256 << 10) ?? Data()
+            bytesRead += UInt64(more.count)
+            if more.isEmpty { isAtEnd = true } else { buffer.append(contentsOf: more) }
+        }
+    }
+}

@@ -1,4 +1,0 @@
-@main
-struct Martlet {
-    static func main() {}
-}

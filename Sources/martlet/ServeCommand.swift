@@ -1,0 +1,155 @@
+import ArgumentParser
+import EventModel
+import EventServer
+import EventStorage
+import Foundation
+import Logging
+import ServiceLifecycle
+import StoragePostgreSQL
+import StorageSQLite
+import TLSOpenSSL
+import UnixSignals
+
+struct ServeCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "serve", abstract: "Run the server.",
+        discussion: """
+            SIGTERM and SIGINT drain: no new calls, open ones end, then the server stops; a second signal stops it \
+            at once. SIGHUP reads the certificates again.
+            """)
+
+    @Option(help: ArgumentHelp("Where to listen.", valueName: "host:port"))
+    var listen = "127.0.0.1:7311"
+
+    @Option(help: ArgumentHelp("sqlite:PATH, or a postgres:// URL.", valueName: "storage"))
+    var storage = "sqlite:data/martlet.db"
+
+    @Option(help: ArgumentHelp("The server's certificate chain, in PEM.", valueName: "file"))
+    var cert: String
+
+    @Option(help: ArgumentHelp("Its private key, in PEM.", valueName: "file"))
+    var key: String
+
+    @Option(
+        help: ArgumentHelp(
+            "CA of client certificates: each client must have one, and its URIs name the tenants it may use.",
+            valueName: "file"))
+    var clientCa: String?
+
+    @Flag(help: "Also accept TLS 1.2.")
+    var allowTls12 = false
+
+    @Flag(help: "Listen beyond loopback without client certificates: whoever reaches the port may do everything.")
+    var insecureNoAuth = false
+
+    @Option(help: ArgumentHelp("Largest payload of an event, at most 7340032.", valueName: "bytes"))
+    var payloadMax: Int?
+
+    @Option(help: ArgumentHelp("trace, debug, info, notice, warning or error.", valueName: "level"))
+    var logLevel = "info"
+
+    mutating func run() async throws {
+        guard let level = Logger.Level(rawValue: logLevel) else {
+            throw UsageError("--log-level '\(logLevel)' is none of trace, debug, info, notice, warning, error")
+        }
+        var logger = Logger(label: "martlet", factory: { StreamLogHandler.standardError(label: $0) })
+        logger.logLevel = level
+        let address = try HostPort(listen, option: "--listen")
+        guard clientCa != nil || address.isLoopback || insecureNoAuth else {
+            throw UsageError(
+                "--listen \(listen) can be reached from other machines, and no client would have to say who it is: "
+                    + "give --client-ca FILE, or --insecure-no-auth if that is what you want")
+        }
+        if clientCa == nil {
+            logger.notice(
+                "no client certificates are asked for: every client may use every tenant",
+                metadata: ["listen": "\(listen)", "loopback_only": "\(address.isLoopback)"])
+        }
+        let tls = try makeTLS()
+        var configuration = ServerConfiguration(
+            host: address.host, port: address.port, serverVersion: Version.text,
+            requiresClientCertificate: clientCa != nil)
+        if let payloadMax { configuration.limits.payloadBytesMax = payloadMax }
+        let server = EventServer(
+            configuration: configuration, tls: tls, engine: try StorageChoice(storage).engine(logger: logger),
+            logger: logger
+        ) { address in
+            print("martlet \(Version.text) listens on \(address.ipAddress ?? "?"):\(address.port ?? 0)")
+            unsafe fflush(stdout)
+        }
+        let group = ServiceGroup(
+            configuration: ServiceGroupConfiguration(
+                services: [
+                    .init(
+                        service: server, successTerminationBehavior: .gracefullyShutdownGroup,
+                        failureTerminationBehavior: .cancelGroup),
+                    .init(service: SignalWatch(tls: tls, logger: logger)),
+                ],
+                gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
+        try await group.run()
+    }
+
+    private func makeTLS() throws -> TLSServerContext {
+        do throws(TLSError) {
+            return try TLSServerContext(
+                TLSServerConfiguration(
+                    certificateFile: cert, privateKeyFile: key, clientCAFile: clientCa, allowTLS12: allowTls12))
+        } catch {
+            throw UsageError("\(error)")
+        }
+    }
+}
+
+/// SIGHUP reloads the certificates; the second signal to stop ends the program at once.
+private struct SignalWatch: Service {
+    let tls: TLSServerContext
+    let logger: Logger
+
+    func run() async throws {
+        let signals = await UnixSignalsSequence(trapping: .sighup, .sigterm, .sigint)
+        var stops = 0
+        // Not cancelled by the graceful shutdown: the second signal comes after it began.
+        for await signal in signals {
+            guard signal == .sighup else {
+                stops += 1
+                if stops == 2 {
+                    logger.warning("second signal: stopping at once")
+                    exit(ExitStatus.failed)
+                }
+                continue
+            }
+            do throws(TLSError) {
+                try tls.reload()
+                logger.notice("certificates were read again")
+            } catch {
+                logger.error("certificates stay as they were", metadata: ["error": "\(error)"])
+            }
+        }
+    }
+}
+
+/// What `--storage` names.
+enum StorageChoice {
+    case sqlite(String)
+    case postgreSQL(String)
+
+    init(_ text: String) throws {
+        if text.hasPrefix("sqlite:") {
+            let path = String(text.dropFirst("sqlite:".count))
+            guard !path.isEmpty else { throw UsageError("--storage sqlite: needs a path, as in sqlite:data/martlet.db") }
+            self = .sqlite(path)
+        } else if text.hasPrefix("postgres://") || text.hasPrefix("postgresql://") {
+            self = .postgreSQL(text)
+        } else {
+            // Not repeated: it may hold a password.
+            throw UsageError("--storage must be sqlite:PATH or postgres://…")
+        }
+    }
+
+    func engine(logger: Logger) -> any StorageEngine {
+        switch self {
+        case .sqlite(let path): SQLiteEngine(path: path, logger: logger)
+        case .postgreSQL(let url): PostgreSQLEngine(connectionString: url, logger: logger)
+        }
+    }
+}
