@@ -130,13 +130,13 @@ import Testing
         #expect(hub.tailBytes <= limits.tailBytesMax)
         for subscriber in subscribers where subscriber.isSlow { subscriber.hurry() }
 
+        let deadline = ContinuousClock.now + .seconds(20)
         for subscriber in subscribers {
             let events = log.events(of: subscriber.tenant)
             let expected = events.indices.map { UInt64($0) + 1 }.filter { position in
                 let draft = events[Int(position) - 1].draft
                 return position > subscriber.start && subscriber.filter.matches(draft.aggregate, draft.type)
             }
-            let deadline = ContinuousClock.now + .seconds(20)
             while subscriber.count.withLockedValue({ $0 }) < expected.count, .now < deadline {
                 try await Task.sleep(for: .milliseconds(5))
             }

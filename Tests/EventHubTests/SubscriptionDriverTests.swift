@@ -158,6 +158,23 @@ import Testing
         for subscriber in subscribers { subscriber.driver?.cancel() }
     }
 
+    @Test func aPageFromStorageAndOneFromMemoryAreTwoTurns() {
+        _ = log.commit(Sample.drafts(4), to: tenant)
+        let subscriber = subscribe()
+        later.run()
+        loop.run()
+        hub.publish(log.commit(Sample.drafts(4), to: tenant))
+        var order: [String] = []
+        subscriber.onMessage = { [loop] message in
+            guard message.count > 0 else { return }
+            order.append("page")
+            loop.execute { order.append("others") }
+        }
+        settle()
+        #expect(subscriber.positions == Array(1...8) && order == ["page", "others", "page", "others"])
+        subscriber.driver?.cancel()
+    }
+
     @Test func aLongSearchTakesTurnsToo() {
         let searching = subscribe(.head, filter: Sample.filters[5])
         let reading = subscribe(.head)

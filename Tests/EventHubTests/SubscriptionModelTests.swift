@@ -157,7 +157,11 @@ import Testing
                 if feed.arm(waiter, after: after) { isArmed = true } else { machine.woken() }
             case .rest:
                 #expect(now < lastSent + .milliseconds(Int64(limits.heartbeatMillis)), "silent for too long")
-                if reading == nil, !isArmed, !isRetrying { #expect(nextEventBytes > credit, "idle for no reason") }
+                if isArmed {
+                    #expect(nextEventBytes == 0 || deliverWakeUps(), "a lost wake-up")
+                } else if reading == nil, !isRetrying {
+                    #expect(nextEventBytes > credit, "idle for no reason")
+                }
                 return false
             case .end(let error): Issue.record("ended: \(error)")
             }
