@@ -121,17 +121,18 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
 
     private func turn() {
         isTurnScheduled = false
-        var hasPulledPage = false
+        var hasMovedPage = false
         while case .running = state, isWritable, let feed, let action = machine?.next(now: eventLoop.now) {
             switch action {
             case .send(let message):
                 emit?(message)
-                if message.count > 0 { return scheduleTurn() }
+                if message.count > 0 { hasMovedPage = true }
             case .pull(let after, let bytesMax):
-                if hasPulledPage { return scheduleTurn() }
+                if hasMovedPage { return scheduleTurn() }
                 let pull = feed.pull(
                     after: after, filter: request.filter, bytesMax: bytesMax, scanMax: limits.pageScanEventsMax)
-                if case .page = pull { hasPulledPage = true }
+                // A page without a match took its time too.
+                if case .page = pull { hasMovedPage = true }
                 machine?.pulled(pull)
             case .read(let range, let bytesMax): read(range, bytesMax: bytesMax, feed: feed)
             case .arm(let after):

@@ -17,12 +17,12 @@ struct Draft: Hashable {
 final class FakeLog: PageSource {
     struct Stored {
         var draft: Draft
-        var recordedAt: Timestamp
         var record: ByteBuffer
     }
 
     private struct State {
         var events: [TenantID: [Stored]] = [:]
+        var heads: [TenantID: TenantHead] = [:]
         var failures: [MartletError] = []
         var reads = 0
     }
@@ -37,50 +37,36 @@ final class FakeLog: PageSource {
 
     func events(of tenant: TenantID) -> [Stored] { state.withLockedValue { $0.events[tenant] ?? [] } }
 
-    func head(of tenant: TenantID) -> TenantHead {
-        let events = events(of: tenant)
-        guard let last = events.last else { return .empty }
-        return TenantHead(position: Position(UInt64(events.count)), recordedAt: last.recordedAt)
-    }
+    func head(of tenant: TenantID) -> TenantHead { state.withLockedValue { $0.heads[tenant] ?? .empty } }
 
     /// The next pages read fail with these errors.
     func fail(_ errors: [MartletError]) { state.withLockedValue { $0.failures = errors } }
 
-    /// Stores events as one commit.
+    /// Stores events as one commit; their versions are not looked after.
     func commit(_ drafts: [Draft], to tenant: TenantID) -> RecordedRun {
-        state.withLockedValue { state in
-            let old = UInt64(state.events[tenant]?.count ?? 0)
-            let recordedAt = Timestamp(microseconds: Int64(old) * 10 + 10)
-            var entries = ByteBuffer()
-            var events: [RecordedRun.Event] = []
+        let requests = drafts.map { draft in
+            let event = NewEvent(
+                type: draft.type, contentType: "text/plain",
+                payload: ByteBuffer(repeating: 0x2E, count: draft.payloadBytes))
+            return AppendRequest(
+                tenant: tenant,
+                aggregates: [
+                    AggregateAppend(
+                        aggregate: draft.aggregate, expected: .any,
+                        events: [try? EncodedEvent(event)].compactMap { $0 })
+                ])
+        }
+        return state.withLockedValue { state in
+            var facts = BatchFacts()
+            facts.heads[tenant] = state.heads[tenant]
+            let now = Timestamp(microseconds: Int64(state.events[tenant]?.count ?? 0) * 10 + 10)
+            let run = AppendDecision.decide(requests, facts: facts, now: now).tenants[0].run
+            state.heads[tenant] = run.head
             for (index, draft) in drafts.enumerated() {
-                let position = Position(old + UInt64(index) + 1)
-                let id = UUID()
-                let start = RecordedEntries.write(
-                    position: position, version: Version(position.rawValue), recordedAt: recordedAt,
-                    aggregate: draft.aggregate, body: Self.body(draft, id: id), to: &entries)
-                events.append(
-                    RecordedRun.Event(
-                        aggregate: draft.aggregate, version: Version(position.rawValue), id: id, type: draft.type,
-                        contentType: "text/plain", schemaVersion: 1, payloadBytes: draft.payloadBytes,
-                        recordStart: start, end: entries.writerIndex))
-            }
-            let run = RecordedRun(
-                tenant: tenant, firstPosition: Position(old + 1), recordedAt: recordedAt, entries: entries,
-                events: events)
-            for (index, draft) in drafts.enumerated() {
-                state.events[tenant, default: []].append(
-                    Stored(draft: draft, recordedAt: recordedAt, record: run.record(at: index)))
+                state.events[tenant, default: []].append(Stored(draft: draft, record: run.record(at: index)))
             }
             return run
         }
-    }
-
-    private static func body(_ draft: Draft, id: UUID) -> ByteBuffer {
-        let event = NewEvent(
-            id: id, type: draft.type, contentType: "text/plain",
-            payload: ByteBuffer(repeating: 0x2E, count: draft.payloadBytes))
-        return (try? EncodedEvent(event).body) ?? ByteBuffer()
     }
 
     func page(
