@@ -1,0 +1,101 @@
+import CSQLite
+import EventModel
+import EventStorage
+import Foundation
+
+/// The one owner of a `sqlite3 *`, with its prepared statements; used by one thread at a time.
+@safe final class SQLiteConnection {
+    /// How long SQLite waits for a lock.
+    private static let busyMillis: Int32 = 5_000
+    private static let pageBytes = 8_192
+    /// Pages in the write-ahead log after which it is moved into the database.
+    private static let checkpointPages = 4_000
+    private static let walBytesKept = 64 << 20
+    private static let cacheKibibytes = 64 << 10
+
+    @unsafe private let database: OpaquePointer
+    private let path: String
+    private let inode: UInt64
+    private var statements: [SQLiteStatement?] = Array(repeating: nil, count: Query.allCases.count)
+
+    /// Opens the database.
+    ///
+    /// - Parameter creates: makes the file where there is none.
+    /// - Throws: ``StorageError``; `unavailable` where there is no file.
+    init(path: String, creates: Bool) throws(StorageError) {
+        var database: OpaquePointer?
+        let flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE
+        let code = unsafe sqlite3_open_v2(path, &database, creates ? flags | SQLITE_OPEN_CREATE : flags, nil)
+        guard code == SQLITE_OK, let database = unsafe database else {
+            let fault = unsafe SQLiteFault(code: code, database: database)
+            unsafe sqlite3_close_v2(database)
+            throw StorageError(
+                fault.storageError.kind, "cannot open \(path): \(fault.storageError); check the path and its rights")
+        }
+        unsafe self.database = unsafe database
+        self.path = path
+        inode = Self.inode(of: path) ?? 0
+        unsafe sqlite3_busy_timeout(database, Self.busyMillis)
+        do throws(SQLiteFault) { try configure() } catch { throw error.storageError }
+    }
+
+    deinit {
+        statements.removeAll()
+        unsafe sqlite3_close_v2(database)
+    }
+
+    /// The settings that durability and speed rest on. What SQLite made of them is looked at: it does not complain of
+    /// a setting that it cannot take.
+    private func configure() throws(SQLiteFault) {
+        try run("PRAGMA page_size = \(Self.pageBytes)")
+        try run("PRAGMA wal_autocheckpoint = \(Self.checkpointPages)")
+        try run("PRAGMA journal_size_limit = \(Self.walBytesKept)")
+        try run("PRAGMA cache_size = -\(Self.cacheKibibytes)")
+        try run("PRAGMA temp_store = MEMORY")
+        guard try text("PRAGMA journal_mode = WAL") == "wal" else {
+            throw SQLiteFault(code: SQLITE_CANTOPEN, message: "no write-ahead log can be kept here: use a local disk")
+        }
+        try run("PRAGMA synchronous = FULL")
+        guard try text("PRAGMA synchronous") == "2" else {
+            throw SQLiteFault(code: SQLITE_CANTOPEN, message: "synchronous = FULL was not taken")
+        }
+    }
+
+    /// Fails when the file that is open is not the one at its path any more: what is written to it would be lost.
+    func checkFile() throws(StorageError) {
+        guard let now = Self.inode(of: path) else {
+            throw StorageError(.unavailable, "database file \(path) is gone: put it back")
+        }
+        guard now == inode else { throw StorageError(.unavailable, "database file \(path) was replaced") }
+    }
+
+    private static func inode(of path: String) -> UInt64? {
+        var info = stat()
+        return unsafe stat(path, &info) == 0 ? UInt64(info.st_ino) : nil
+    }
+
+    /// Whether no transaction is open.
+    var isAutocommit: Bool { unsafe sqlite3_get_autocommit(database) != 0 }
+
+    /// The row that was inserted last.
+    var lastInsertedRow: Int64 { unsafe sqlite3_last_insert_rowid(database) }
+
+    /// A prepared statement; prepared at its first use.
+    func statement(_ query: Query) throws(SQLiteFault) -> SQLiteStatement {
+        if let statement = statements[query.rawValue] { return statement }
+        let statement = try unsafe SQLiteStatement(query.sql, database: database)
+        statements[query.rawValue] = statement
+        return statement
+    }
+
+    /// Runs SQL that is not worth keeping prepared.
+    func run(_ sql: String) throws(SQLiteFault) {
+        let code = unsafe sqlite3_exec(database, sql, nil, nil, nil)
+        guard code == SQLITE_OK else { throw unsafe SQLiteFault(code: code, database: database) }
+    }
+
+    /// The first column of the first row, as text.
+    func text(_ sql: String) throws(SQLiteFault) -> String? {
+        try unsafe SQLiteStatement(sql, database: database).firstRow { $0.text(0) }
+    }
+}

@@ -1,0 +1,33 @@
+import CSQLite
+import EventStorage
+
+/// What SQLite says went wrong.
+struct SQLiteFault: Error {
+    /// The extended result code.
+    var code: Int32
+    var message: String
+
+    /// The code without its extension.
+    var primary: Int32 { code & 0xFF }
+
+    @unsafe init(code: Int32, database: OpaquePointer?) {
+        let extended = unsafe sqlite3_extended_errcode(database)
+        self.code = extended & 0xFF == code & 0xFF ? extended : code
+        message = unsafe String(cString: sqlite3_errmsg(database))
+    }
+
+    init(code: Int32, message: String) {
+        self.code = code
+        self.message = message
+    }
+
+    /// How the port tells it, where nothing was committed.
+    var storageError: StorageError {
+        let text = "SQLite: \(message) (code \(code))"
+        return switch primary {
+        case SQLITE_FULL: StorageError(.full, "\(text): make room on the disk")
+        case SQLITE_CORRUPT, SQLITE_NOTADB: StorageError(.corrupted, text)
+        default: StorageError(.unavailable, text)
+        }
+    }
+}
