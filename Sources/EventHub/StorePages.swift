@@ -23,6 +23,8 @@ extension EventStore: PageSource {
     ) {
         read { reader throws(StorageError) in
             try reader.page(of: tenant, positions: range, filter: filter, bounds: bounds)
-        } completion: { completion($0) }
+        } completion: {
+            completion($0)
+        }
     }
 }

@@ -124,7 +124,7 @@ public enum QueryResolution {
             return .success((asked, head))
         case .time(let time):
             guard time <= now else { return .failure(.timeInFuture(time, now)) }
-            let before = Timestamp(microseconds: time.microseconds &- 1)
+            let before = Timestamp(microseconds: max(time.microseconds, .min + 1) - 1)
             return .success((try reader.position(of: request.tenant, asOf: before), head))
         }
     }

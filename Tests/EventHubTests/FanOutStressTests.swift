@@ -21,7 +21,6 @@ import Testing
         private var credit: UInt64 = 0
         private(set) var positions: [UInt64] = []
         private(set) var faults: [String] = []
-        private(set) var fellBehindCount = 0
         /// How many came, for those on other threads.
         let count = NIOLockedValueBox(0)
 
@@ -43,7 +42,6 @@ import Testing
         }
 
         private func take(_ message: SubscriptionMessage) {
-            if case .fellBehind = message.signal { fellBehindCount += 1 }
             let bytes = UInt64(message.entries.readableBytes)
             if bytes > credit { faults.append("credit exceeded") }
             credit -= min(bytes, credit)
