@@ -98,15 +98,7 @@ final class SQLiteReader: StorageReader {
             guard range.after < range.to, let (no, _) = try Self.tenant(tenant, connection) else {
                 return EventPage(scannedTo: end)
             }
-            // A filtered read looks at a stretch of positions only.
-            var scanned = range
-            if !filter.isEmpty, range.to.rawValue - range.after.rawValue > UInt64(bounds.scanMax) {
-                if bounds.direction == .forward {
-                    scanned.to = Position(range.after.rawValue + UInt64(bounds.scanMax))
-                } else {
-                    scanned.after = Position(range.to.rawValue - UInt64(bounds.scanMax))
-                }
-            }
+            let scanned = range.scanned(filter: filter, bounds: bounds)
             let select = try connection.statement(Self.query(filter, bounds.direction))
             select.bind(1, EventKeys.bound(no, scanned.after))
             select.bind(2, EventKeys.bound(no, scanned.to))
@@ -116,12 +108,7 @@ final class SQLiteReader: StorageReader {
                 select.bind(5, Self.array(filter.aggregateIDs.map { $0.uuidString.filter { $0 != "-" } }))
             }
             var page = try Self.page(select, bounds)
-            if page.isLast {
-                page.scannedTo = bounds.direction == .forward ? scanned.to : scanned.after.next
-                page.isLast = scanned == range
-            } else if let last = page.lastPosition {
-                page.scannedTo = last
-            }
+            page.complete(scanned: scanned, of: range, bounds.direction)
             return page
         }
     }

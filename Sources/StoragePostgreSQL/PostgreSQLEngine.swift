@@ -1,0 +1,132 @@
+import EventModel
+public import EventStorage
+public import Logging
+import NIOConcurrencyHelpers
+
+/// Events in PostgreSQL, 15 or newer; several servers may use one database.
+///
+/// A commit locks the head rows of its tenants, so that positions are given in commit order whichever
+/// server commits. It is durable by the database's own settings; `synchronous_commit` is raised to `on` where it is
+/// weaker.
+public final class PostgreSQLEngine: StorageEngine {
+    /// `postgresql`.
+    public let name = "postgresql"
+    /// The version of the schema that this code reads and writes.
+    public let schemaVersion = UInt32(Schema.version)
+    /// Connections that commit; tenants commit side by side.
+    public let writersMax: Int
+    /// Connections that read.
+    public let readersMax: Int
+
+    private static let versionMin: Int32 = 150_000
+
+    private let connectionString: String
+    private let schema: Schema
+    private let logger: Logger
+    private let ownBackends = OwnBackends()
+
+    /// An engine on that database.
+    ///
+    /// - Parameters:
+    ///   - connectionString: a `postgres://` URL, or `key=value` pairs, as libpq takes them.
+    ///   - schema: the schema that holds the tables: lower-case letters, digits and `_`.
+    public init(
+        connectionString: String, schema: String = "martlet", writers: Int = 4, readers: Int = 4, logger: Logger
+    ) {
+        precondition(
+            !schema.isEmpty && schema.utf8.count <= 40
+                && schema.allSatisfy { $0.isASCII && ($0.isLowercase || $0.isNumber || $0 == "_") },
+            "a schema's name is of lower-case letters, digits and _")
+        self.connectionString = connectionString
+        self.schema = Schema(name: schema)
+        self.logger = logger
+        writersMax = writers
+        readersMax = readers
+    }
+
+    /// Checks the database, and brings the schema up to date; safe when several servers do so at once.
+    public func prepare() throws(StorageError) {
+        do throws(PostgresFault) {
+            let connection = try PostgresConnection(connectionString, statements: [])
+            guard connection.serverVersion >= Self.versionMin else {
+                throw PostgresFault(
+                    sqlState: "42501", message: "the server is older than version 15: upgrade it",
+                    isConnectionLost: false)
+            }
+            let encoding = try connection.run("SHOW server_encoding").text(0, 0)
+            guard encoding == "UTF8" else {
+                throw PostgresFault(
+                    sqlState: "42501", message: "the database's encoding is \(encoding): make one with UTF8",
+                    isConnectionLost: false)
+            }
+            if try connection.run("SHOW fsync").text(0, 0) == "off" {
+                logger.warning("the database runs with fsync off: what is acknowledged may be lost in a crash")
+            }
+            try migrate(connection)
+        } catch {
+            if let found = Int(error.message), error.sqlState == Self.tooNew {
+                throw StorageError(
+                    .schemaTooNew,
+                    "schema \(schema.name) has version \(found), this server knows up to \(Schema.version): "
+                        + "use a newer server")
+            }
+            throw error.storageError
+        }
+    }
+
+    private static let tooNew = "too new"
+
+    private func migrate(_ connection: PostgresConnection) throws(PostgresFault) {
+        try connection.run("BEGIN")
+        try connection.run("SELECT pg_advisory_xact_lock(\(schema.lockKey))")
+        try connection.run(
+            """
+            SET LOCAL client_min_messages = warning;
+            CREATE SCHEMA IF NOT EXISTS \(schema.name);
+            CREATE TABLE IF NOT EXISTS \(schema.name).schema_version (version integer NOT NULL);
+            """)
+        let rows = try connection.run("SELECT version FROM \(schema.name).schema_version")
+        let found = rows.rowCount == 0 ? 0 : Int(rows.text(0, 0)) ?? 0
+        guard found <= Schema.version else {
+            throw PostgresFault(sqlState: Self.tooNew, message: "\(found)", isConnectionLost: false)
+        }
+        for version in found..<Schema.version {
+            try connection.run(schema.migrations[version])
+            logger.info("storage schema migrated", metadata: ["version": "\(version + 1)"])
+        }
+        if found < Schema.version {
+            try connection.run(
+                """
+                DELETE FROM \(schema.name).schema_version;
+                INSERT INTO \(schema.name).schema_version VALUES (\(Schema.version));
+                """)
+        }
+        try connection.run("COMMIT")
+    }
+
+    /// A writer on a connection of its own.
+    public func makeWriter() -> any StorageWriter {
+        PostgreSQLWriter(connectionString: connectionString, schema: schema, ownBackends: ownBackends)
+    }
+
+    /// A reader on a connection of its own.
+    public func makeReader() -> any StorageReader {
+        PostgreSQLReader(connectionString: connectionString, schema: schema)
+    }
+
+    /// A listener on a connection of its own.
+    public func makeListener() -> (any StorageListener)? {
+        PostgreSQLListener(connectionString: connectionString, schema: schema, ownBackends: ownBackends)
+    }
+}
+
+/// The database's processes that serve this server's writers: what they make known is known here already.
+final class OwnBackends: Sendable {
+    private let ids = NIOLockedValueBox<Set<Int32>>([])
+
+    func insert(_ id: Int32) { ids.withLockedValue { _ = $0.insert(id) } }
+
+    func remove(_ id: Int32) { ids.withLockedValue { _ = $0.remove(id) } }
+
+    func contains(_ id: Int32) -> Bool { ids.withLockedValue { $0.contains(id) } }
+}

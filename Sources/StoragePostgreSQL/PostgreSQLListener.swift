@@ -1,0 +1,75 @@
+import CPostgreSQL
+import EventModel
+import EventStorage
+import Foundation
+
+/// Hears of other servers' commits by LISTEN; used by one thread, but for ``interrupt()``.
+///
+/// `@unchecked Sendable`: the connection is touched by the thread that waits alone; the descriptor is set once, and
+/// the system guards it.
+final class PostgreSQLListener: StorageListener, @unchecked Sendable {
+    private let connectionString: String
+    private let schema: Schema
+    private let ownBackends: OwnBackends
+    private let wakeUp: Int32
+    private var connection: PostgresConnection?
+
+    init(connectionString: String, schema: Schema, ownBackends: OwnBackends) {
+        self.connectionString = connectionString
+        self.schema = schema
+        self.ownBackends = ownBackends
+        wakeUp = martlet_wake_up_descriptor()
+    }
+
+    deinit { if wakeUp >= 0 { close(wakeUp) } }
+
+    func wait(atMost milliseconds: Int) throws(StorageError) -> StorageNews {
+        do throws(PostgresFault) {
+            guard let connection else {
+                let opened = try PostgresConnection(connectionString, statements: [])
+                try opened.run("LISTEN \"\(schema.channel)\"")
+                connection = opened
+                // What came before is not known.
+                return .unknown
+            }
+            let deadline = ContinuousClock.now + .milliseconds(milliseconds)
+            while true {
+                let news = try heard(connection)
+                if news != .moved([:]) { return news }
+                let left = deadline - .now
+                guard left > .zero, sleep(connection.socket, left) else { return .moved([:]) }
+            }
+        } catch {
+            connection = nil
+            throw error.storageError
+        }
+    }
+
+    func interrupt() {
+        var one: UInt64 = 1
+        _ = unsafe write(wakeUp, &one, 8)
+    }
+
+    private func heard(_ connection: PostgresConnection) throws(PostgresFault) -> StorageNews {
+        var moved: [TenantID: TenantHead] = [:]
+        for notification in try connection.notifications() where !ownBackends.contains(notification.backendID) {
+            guard let heads = CommitNotice.decode(notification.payload) else { return .unknown }
+            moved.merge(heads) { $0.position > $1.position ? $0 : $1 }
+        }
+        return .moved(moved)
+    }
+
+    /// Waits for the socket. False when it was interrupted, or the time ran out.
+    private func sleep(_ socket: Int32, _ time: Duration) -> Bool {
+        var descriptors = [
+            pollfd(fd: socket, events: Int16(POLLIN), revents: 0), pollfd(fd: wakeUp, events: Int16(POLLIN), revents: 0),
+        ]
+        let millis = Int32(clamping: max(1, time / .milliseconds(1)))
+        let count = unsafe poll(&descriptors, 2, millis)
+        return count > 0 && descriptors[1].revents == 0
+    }
+}
+
+extension Int32 {
+    fileprivate init(clamping value: Double) { self = Int32(Swift.min(value, Double(Int32.max))) }
+}

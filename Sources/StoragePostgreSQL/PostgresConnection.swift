@@ -1,0 +1,223 @@
+import CPostgreSQL
+import EventStorage
+import NIOCore
+
+/// The one owner of a `PGconn *`; used by one thread at a time. Everything travels in binary.
+@safe final class PostgresConnection {
+    @unsafe private let connection: OpaquePointer
+
+    /// Connects, and prepares the statements.
+    ///
+    /// - Throws: ``PostgresFault``; its text never holds the connection string.
+    init(_ connectionString: String, statements: [(name: String, sql: String)]) throws(PostgresFault) {
+        // Defaults stand before the user's string, which may say otherwise.
+        let settings: [(String, String)] = [
+            ("connect_timeout", "5"), ("application_name", "martlet"), ("keepalives_idle", "10"),
+            ("keepalives_interval", "5"), ("keepalives_count", "3"), ("tcp_user_timeout", "15000"),
+            ("dbname", connectionString), ("client_encoding", "UTF8"),
+        ]
+        let connection = unsafe Self.withCStrings(settings.map(\.0)) { keys in
+            unsafe Self.withCStrings(settings.map(\.1)) { values in unsafe PQconnectdbParams(keys, values, 1) }
+        }
+        guard let connection = unsafe connection else {
+            throw PostgresFault(sqlState: "", message: "no memory for a connection", isConnectionLost: true)
+        }
+        unsafe self.connection = unsafe connection
+        guard unsafe PQstatus(connection) == CONNECTION_OK else {
+            throw PostgresFault(sqlState: "08001", message: lastMessage, isConnectionLost: true)
+        }
+        for statement in statements {
+            let result = unsafe PostgresResult(PQprepare(connection, statement.name, statement.sql, 0, nil))
+            try check(result)
+        }
+    }
+
+    deinit { unsafe PQfinish(connection) }
+
+    /// The process id of the server's end.
+    var backendID: Int32 { unsafe PQbackendPID(connection) }
+
+    /// The server's version, as in 150004.
+    var serverVersion: Int32 { unsafe PQserverVersion(connection) }
+
+    /// The socket, to wait on.
+    var socket: Int32 { unsafe PQsocket(connection) }
+
+    private var lastMessage: String {
+        let text = unsafe PQerrorMessage(connection).map { unsafe String(cString: $0) } ?? ""
+        return text.split(separator: "\n").joined(separator: " ")
+    }
+
+    /// Runs SQL without parameters, perhaps several statements; the result of the last one, as text.
+    @discardableResult
+    func run(_ sql: String) throws(PostgresFault) -> PostgresResult {
+        let result = unsafe PostgresResult(PQexec(connection, sql))
+        try check(result)
+        return result
+    }
+
+    /// Runs a prepared statement.
+    func run(_ statement: String, _ parameters: [PostgresValue]) throws(PostgresFault) -> PostgresResult {
+        let result = unsafe PostgresValue.withPointers(parameters) { values, lengths, formats in
+            unsafe PostgresResult(
+                PQexecPrepared(connection, statement, Int32(parameters.count), values, lengths, formats, 1))
+        }
+        try check(result)
+        return result
+    }
+
+    /// Runs prepared statements in one round trip. The first that fails fails all that follow.
+    /// - Throws: what the first failed with, once the connection is in order again.
+    func pipeline(_ calls: [(statement: String, parameters: [PostgresValue])]) throws(PostgresFault) -> [PostgresResult] {
+        guard unsafe PQenterPipelineMode(connection) == 1 else { throw lost() }
+        for (statement, parameters) in calls {
+            let isSent = unsafe PostgresValue.withPointers(parameters) { values, lengths, formats in
+                unsafe PQsendQueryPrepared(
+                    connection, statement, Int32(parameters.count), values, lengths, formats, 1)
+            }
+            guard isSent == 1 else { throw lost() }
+        }
+        guard unsafe PQpipelineSync(connection) == 1 else { throw lost() }
+        var results: [PostgresResult] = []
+        var fault: PostgresFault?
+        for _ in calls {
+            while let pointer = unsafe PQgetResult(connection) {
+                let result = unsafe PostgresResult(pointer)
+                do throws(PostgresFault) { try check(result) } catch {
+                    if error.isConnectionLost { throw error }
+                    fault = fault ?? error
+                }
+                results.append(result)
+            }
+        }
+        guard let sync = unsafe PQgetResult(connection) else { throw lost() }
+        let isSynced = unsafe PQresultStatus(sync) == PGRES_PIPELINE_SYNC
+        unsafe PQclear(sync)
+        guard isSynced, unsafe PQexitPipelineMode(connection) == 1 else { throw lost() }
+        if let fault { throw fault }
+        guard results.count == calls.count else { throw lost() }
+        return results
+    }
+
+    /// Reads what the server has sent, and takes the notifications that came.
+    func notifications() throws(PostgresFault) -> [(channel: String, payload: String, backendID: Int32)] {
+        guard unsafe PQconsumeInput(connection) == 1 else { throw lost() }
+        var all: [(channel: String, payload: String, backendID: Int32)] = []
+        while let notification = unsafe PQnotifies(connection) {
+            unsafe all.append(
+                (
+                    String(cString: notification.pointee.relname), String(cString: notification.pointee.extra),
+                    notification.pointee.be_pid
+                ))
+            unsafe PQfreemem(notification)
+        }
+        return all
+    }
+
+    private func lost() -> PostgresFault {
+        PostgresFault(sqlState: "08006", message: lastMessage, isConnectionLost: true)
+    }
+
+    private func check(_ result: PostgresResult) throws(PostgresFault) {
+        switch result.status {
+        case PGRES_COMMAND_OK, PGRES_TUPLES_OK: return
+        case PGRES_PIPELINE_ABORTED:
+            throw PostgresFault(sqlState: "25P02", message: "skipped after an error", isConnectionLost: false)
+        default:
+            let isLost = unsafe PQstatus(connection) != CONNECTION_OK
+            throw PostgresFault(
+                sqlState: result.sqlState, message: result.message.isEmpty ? lastMessage : result.message,
+                isConnectionLost: isLost)
+        }
+    }
+
+    @unsafe private static func withCStrings<Result>(
+        _ texts: [String], _ body: (UnsafePointer<UnsafePointer<CChar>?>) -> Result
+    ) -> Result {
+        var all = ByteBuffer()
+        let starts = texts.map { text in
+            defer {
+                all.writeString(text)
+                all.writeInteger(UInt8(0))
+            }
+            return all.writerIndex
+        }
+        return unsafe all.withUnsafeReadableBytes { bytes in
+            var pointers = starts.map { start in
+                unsafe bytes.baseAddress.map { unsafe ($0 + start).assumingMemoryBound(to: CChar.self) }
+            }
+            unsafe pointers.append(nil)
+            return unsafe pointers.withUnsafeBufferPointer { pointers in
+                guard let base = unsafe pointers.baseAddress else { preconditionFailure("there is a last pointer") }
+                return unsafe body(base)
+            }
+        }
+    }
+}
+
+/// What PostgreSQL, or the way to it, says went wrong.
+struct PostgresFault: Error {
+    /// SQLSTATE; 08xxx for the connection.
+    var sqlState: String
+    var message: String
+    var isConnectionLost: Bool
+
+    /// How the port tells it, where nothing was committed.
+    var storageError: StorageError {
+        let text = "PostgreSQL: \(message)" + (sqlState.isEmpty ? "" : " (\(sqlState))")
+        switch sqlState {
+        case "53100": return StorageError(.full, "\(text): make room for the database")
+        case "XX001", "XX002", "23505": return StorageError(.corrupted, text)
+        case "42P01", "3F000", "42501", "28P01", "28000", "3D000":
+            return StorageError(.misconfigured, "\(text): check role, password, database and rights")
+        case "25006": return StorageError(.unavailable, "\(text): this server follows another, connect to the primary")
+        default: return StorageError(.unavailable, text)
+        }
+    }
+
+    /// Whether the same transaction may well succeed when it is run again.
+    var isTransient: Bool { sqlState == "40001" || sqlState == "40P01" }
+}
+
+/// The one owner of a `PGresult *`.
+@safe final class PostgresResult {
+    @unsafe private let pointer: OpaquePointer?
+
+    @unsafe init(_ pointer: OpaquePointer?) { unsafe self.pointer = unsafe pointer }
+
+    deinit { unsafe PQclear(pointer) }
+
+    var status: ExecStatusType { unsafe PQresultStatus(pointer) }
+
+    var rowCount: Int32 { unsafe PQntuples(pointer) }
+
+    var message: String {
+        unsafe PQresultErrorField(pointer, Int32(UInt8(ascii: "M"))).map { unsafe String(cString: $0) } ?? ""
+    }
+
+    var sqlState: String {
+        unsafe PQresultErrorField(pointer, Int32(UInt8(ascii: "C"))).map { unsafe String(cString: $0) } ?? ""
+    }
+
+    /// The command's tag, as in `COMMIT`.
+    var command: String { unsafe PQcmdStatus(pointer).map { unsafe String(cString: $0) } ?? "" }
+
+    /// The bytes of a value; valid as long as the result.
+    @unsafe func bytes(_ row: Int32, _ column: Int32) -> UnsafeRawBufferPointer {
+        let count = Int(unsafe PQgetlength(pointer, row, column))
+        return unsafe UnsafeRawBufferPointer(start: PQgetvalue(pointer, row, column), count: count)
+    }
+
+    func isNull(_ row: Int32, _ column: Int32) -> Bool { unsafe PQgetisnull(pointer, row, column) == 1 }
+
+    /// A bigint.
+    func integer(_ row: Int32, _ column: Int32) -> Int64 {
+        let bytes = unsafe bytes(row, column)
+        guard bytes.count == 8 else { return 0 }
+        return Int64(bigEndian: unsafe bytes.loadUnaligned(as: Int64.self))
+    }
+
+    func text(_ row: Int32, _ column: Int32) -> String {
+        unsafe String(decoding: bytes(row, column), as: UTF8.self)
+    }
+}
