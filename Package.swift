@@ -77,8 +77,8 @@ let package = Package(
         layer(
             "MartletClient",
             [
-                "EventModel", "EventProtocol", "EventWire", "TLSOpenSSL", .collections, .lifecycle, .logging, .nioCore,
-                .nioPosix,
+                "EventEncoding", "EventModel", "EventProtocol", "EventWire", "TLSOpenSSL", .collections, .lifecycle,
+                .logging, .nioCore, .nioPosix,
             ]),
         layer(
             "EventTesting",
@@ -116,7 +116,10 @@ let package = Package(
             ]),
         tests(
             "MartletClientTests",
-            ["EventModel", "EventProtocol", "EventTesting", "EventWire", "MartletClient", .nioCore]),
+            [
+                "EventEncoding", "EventModel", "EventProtocol", "EventTesting", "EventWire", "MartletClient",
+                "TLSOpenSSL", .logging, .nioCore, .nioPosix,
+            ]),
         tests(
             "ConformanceTests",
             [

@@ -1,1 +1,124 @@
-// MartletClient
+public import EventModel
+public import EventProtocol
+public import Logging
+import NIOCore
+public import ServiceLifecycle
+
+/// A client of one Martlet server: calls from any number of tasks share one connection, which is made when the first
+/// call needs it and made again when it was lost.
+///
+/// Nothing happens unless ``run()`` runs: start it as a service, or use ``withClient(_:logger:_:)``.
+///
+/// Calls that fail for a reason that may pass are tried again within ``ClientConfiguration/retryBudget`` and their
+/// timeout. Cancelling a task cancels its call on the server and throws `CANCELLED`.
+public final class MartletClient: Sendable, Service {
+    let configuration: ClientConfiguration
+    let environment: ClientEnvironment
+    let connections: ConnectionKeeper
+
+    /// A client that logs to `logger`: connections made and lost, never what is sent.
+    public convenience init(configuration: ClientConfiguration, logger: Logger) {
+        self.init(
+            configuration: configuration, logger: logger,
+            environment: ClientEnvironment(transport: .tls(configuration.tls)))
+    }
+
+    init(configuration: ClientConfiguration, logger: Logger, environment: ClientEnvironment) {
+        self.configuration = configuration
+        self.environment = environment
+        connections = ConnectionKeeper(configuration, environment: environment, logger: logger)
+    }
+
+    /// Keeps the connection, until the task is cancelled or its service group shuts down; then closes it, and ends
+    /// what is still open with `CLIENT_CLOSED`. A client is run once.
+    public func run() async throws {
+        try await cancelWhenGracefulShutdown { try await self.connections.run() }
+    }
+
+    /// Runs a client beside `body`, and closes it when `body` is done.
+    public static func withClient<Result: Sendable>(
+        _ configuration: ClientConfiguration,
+        logger: Logger = Logger(label: "martlet.client", factory: { _ in SwiftLogNoOpLogHandler() }),
+        _ body: (MartletClient) async throws -> Result
+    ) async throws -> Result {
+        try await withRunning(MartletClient(configuration: configuration, logger: logger), body)
+    }
+
+    static func withRunning<Result: Sendable>(
+        _ client: MartletClient, _ body: (MartletClient) async throws -> Result
+    ) async throws -> Result {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await client.run() }
+            defer { group.cancelAll() }
+            return try await body(client)
+        }
+    }
+
+    /// What the server said when the connection was made. Tries once to connect where there is no connection.
+    /// - Throws: why there is none.
+    public func welcome() async throws(MartletError) -> Welcome {
+        let deadline = configuration.requestTimeout.map { environment.now() + TimeAmount($0) }
+        do throws(CallFailure) {
+            return try await connections.connection(until: deadline).get().welcome
+        } catch { throw error.error }
+    }
+
+    /// The end of a tenant's events.
+    public func head(of tenant: TenantID) async throws(MartletError) -> TenantHead {
+        guard case .head(let head) = try await answer(.getHead(tenant)) else { throw .wrongAnswer }
+        return head
+    }
+
+    /// How the server does.
+    public func status() async throws(MartletError) -> ServerStatus {
+        guard case .serverStatus(let status) = try await answer(.getStatus) else { throw .wrongAnswer }
+        return status
+    }
+
+    /// Carries out a call that has one answer, trying again where that may help.
+    func answer(_ request: CallRequest, timeout: Duration? = nil) async throws(MartletError) -> ServerFrame.Body {
+        var attempts = attempts(request, timeout: timeout ?? configuration.requestTimeout)
+        while true {
+            do throws(CallFailure) {
+                let connection = try await connections.connection(until: attempts.deadline).get()
+                return try await connection.answer(request, deadline: attempts.deadline).get()
+            } catch {
+                try await wait(&attempts, after: error)
+            }
+        }
+    }
+
+    /// The attempts of a call that starts now.
+    func attempts(_ request: CallRequest, timeout: Duration?) -> Attempts {
+        let now = environment.now()
+        var writes = false
+        var budget: Duration? = configuration.retryBudget
+        switch request {
+        case .append: writes = true
+        case .subscribe: budget = nil
+        case .load, .read, .getHead, .getStatus: break
+        }
+        return Attempts(
+            backoff: configuration.backoff, budget: budget, deadline: timeout.map { now + TimeAmount($0) },
+            writes: writes, now: now)
+    }
+
+    /// Waits until the next attempt.
+    /// - Throws: the call's error, where there is none.
+    func wait(_ attempts: inout Attempts, after failure: CallFailure) async throws(MartletError) {
+        switch attempts.fail(failure, now: environment.now(), random: environment.random()) {
+        case .giveUp(let error): throw error
+        case .retry(let delay):
+            guard delay > .zero else { return }
+            do { try await environment.sleep(delay) } catch {
+                throw CallFailure.cancelled(mayHaveRun: failure.mayHaveRun).error
+            }
+        }
+    }
+}
+
+extension MartletError {
+    /// The session lets no such answer through: a defect of ours.
+    static let wrongAnswer = MartletError(
+        .internal, reason: .internalError, message: "the client mixed up two calls: please report this")
+}

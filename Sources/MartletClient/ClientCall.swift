@@ -1,0 +1,65 @@
+import EventModel
+import EventProtocol
+import NIOCore
+
+/// One attempt of a call on one connection.
+///
+/// `@unchecked Sendable`: what varies is touched on the connection's event loop only.
+final class ClientCall: @unchecked Sendable {
+    /// Who waits for what comes of it.
+    enum Sink {
+        case none
+        case unary(CheckedContinuation<Result<ServerFrame.Body, CallFailure>, Never>)
+        case stream(StreamBuffer)
+    }
+
+    enum State {
+        /// Not handed to the connection yet.
+        case new
+        /// Waits for the connection to take bytes.
+        case waiting
+        case open(CallID)
+        case ended
+    }
+
+    let request: CallRequest
+    /// When it ends at the latest.
+    let deadline: NIODeadline?
+    /// The deadline bounds only the time to the first part, and the server does not hear of it.
+    let isDeadlineForStart: Bool
+    /// The first credit.
+    let creditBytes: UInt64
+    var state = State.new
+    var sink = Sink.none
+    var hasStarted = false
+
+    init(
+        _ request: CallRequest, deadline: NIODeadline?, isDeadlineForStart: Bool = false, creditBytes: UInt64 = 0
+    ) {
+        self.request = request
+        self.deadline = deadline
+        self.isDeadlineForStart = isDeadlineForStart
+        self.creditBytes = creditBytes
+    }
+
+    /// The deadline that holds now.
+    var activeDeadline: NIODeadline? { isDeadlineForStart && hasStarted ? nil : deadline }
+
+    /// What it tells the server of its deadline: 0 for none.
+    func timeoutMillis(now: NIODeadline) -> UInt32 {
+        guard !isDeadlineForStart, let deadline else { return 0 }
+        let nanoseconds = (deadline - now).nanoseconds
+        return UInt32(clamping: max(1, (nanoseconds + 999_999) / 1_000_000))
+    }
+
+    /// Ends it.
+    func end(_ failure: CallFailure?) {
+        switch sink {
+        case .none: break
+        case .unary(let continuation): continuation.resume(returning: .failure(failure ?? .cancelled()))
+        case .stream(let buffer): buffer.finish(failure)
+        }
+        state = .ended
+        sink = .none
+    }
+}

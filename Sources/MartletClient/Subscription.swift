@@ -1,0 +1,142 @@
+public import EventModel
+import EventProtocol
+import NIOCore
+
+/// What a subscription brings.
+public enum SubscriptionItem: Hashable, Sendable {
+    /// Events in position order, 1 or more; each comes once, whatever happens to the connection.
+    case events([RecordedEvent], head: TenantHead)
+    /// Everything up to here was delivered or did not match; from here on events come live.
+    case caughtUp(Position, head: TenantHead)
+    /// Live mode ended here: events come from storage until the next ``caughtUp(_:head:)``.
+    case fellBehind(Position, head: TenantHead)
+    /// Nothing matched up to here.
+    case checkpoint(Position, head: TenantHead)
+    /// Nothing else came for a while. `waitingForCreditBytes` is above 0 while the next event waits for the consumer to
+    /// take what it has.
+    case heartbeat(Position, head: TenantHead, waitingForCreditBytes: UInt64)
+    /// The first item: events after this position will come.
+    case started(after: Position, head: TenantHead)
+    /// The connection was lost and the subscription goes on where it was, not live until the next
+    /// ``caughtUp(_:head:)``.
+    case reconnected
+}
+
+/// Follows a tenant: every matching event once, in position order.
+///
+/// It goes on after a lost connection, and ends only by an error that trying again does not mend, or with
+/// the client. Each iterator is a subscription of its own, which begins with its first `next()`; letting go of
+/// it ends the subscription.
+public struct Subscription: AsyncSequence, Sendable {
+    /// Items, one by one.
+    public struct Iterator: AsyncIteratorProtocol {
+        private var reader: SubscriptionReader
+
+        fileprivate init(_ reader: SubscriptionReader) { self.reader = reader }
+
+        /// The next item; nil only after an error was thrown.
+        public mutating func next(
+            isolation actor: isolated (any Actor)? = #isolation
+        ) async throws(MartletError) -> SubscriptionItem? {
+            try await reader.next()
+        }
+    }
+
+    private let client: MartletClient
+    private let request: SubscribeRequest
+    private let windowBytes: Int
+
+    init(_ client: MartletClient, _ request: SubscribeRequest, windowBytes: Int) {
+        self.client = client
+        self.request = request
+        self.windowBytes = windowBytes
+    }
+
+    /// A subscription that begins where the request says.
+    public func makeAsyncIterator() -> Iterator {
+        Iterator(SubscriptionReader(client, request, windowBytes: windowBytes))
+    }
+}
+
+/// A subscription under way. Letting go of it cancels the call.
+struct SubscriptionReader: Sendable {
+    private let client: MartletClient
+    private let windowBytes: Int
+    private var progress: SubscriptionProgress
+    private var attempts: Attempts
+    private var stream: StreamHandle?
+    private var items: ArraySlice<SubscriptionItem> = []
+    private var isDone = false
+
+    init(_ client: MartletClient, _ request: SubscribeRequest, windowBytes: Int) {
+        self.client = client
+        self.windowBytes = windowBytes
+        progress = SubscriptionProgress(request)
+        attempts = client.attempts(.subscribe(request), timeout: nil)
+    }
+
+    mutating func next() async throws(MartletError) -> SubscriptionItem? {
+        if let item = items.popFirst() { return item }
+        guard !isDone else { return nil }
+        do throws(MartletError) {
+            return try await receive()
+        } catch {
+            isDone = true
+            stream = nil
+            throw error
+        }
+    }
+
+    private mutating func receive() async throws(MartletError) -> SubscriptionItem {
+        while true {
+            let failure: CallFailure
+            do throws(CallFailure) {
+                switch await (try openStream()).next() {
+                case .part(.subscribe(let message), _):
+                    items = try take(message)[...]
+                    if let item = items.popFirst() { return item }
+                    continue
+                case .part: throw CallFailure(error: .wrongAnswer)
+                case .end(let end): failure = end ?? Self.endedByServer
+                }
+            } catch { failure = error }
+            stream = nil
+            try await client.wait(&attempts, after: failure)
+        }
+    }
+
+    private mutating func take(_ message: SubscriptionMessage) throws(CallFailure) -> [SubscriptionItem] {
+        do throws(MartletError) {
+            let items = try progress.receive(message)
+            // A server that fails right after each start must not be asked again without a wait.
+            if case .started? = message.signal {} else { attempts.succeed(now: client.environment.now()) }
+            return items
+        } catch { throw CallFailure(error: error) }
+    }
+
+    private mutating func openStream() async throws(CallFailure) -> StreamHandle {
+        if let stream { return stream }
+        let deadline = client.configuration.requestTimeout.map { client.environment.now() + TimeAmount($0) }
+        let connection = try await client.connections.connection(until: deadline).get()
+        let opened = connection.stream(
+            .subscribe(progress.request), deadline: deadline, isDeadlineForStart: true,
+            window: CreditWindow(
+                windowBytes: windowBytes, windowBytesMax: client.configuration.limits.frameBytesMax))
+        stream = opened
+        return opened
+    }
+
+    private static let endedByServer = CallFailure(
+        error: MartletError(
+            .unavailable, reason: .connectionLost, message: "the server ended the subscription without a reason",
+            isRetryable: true))
+}
+
+extension MartletClient {
+    /// Follows a tenant from where the request says; begins when the subscription is iterated.
+    /// - Parameter windowBytes: bytes of events that it takes in ahead of its consumer; nil means
+    ///   ``ClientConfiguration/subscriptionWindowBytes``.
+    public func subscribe(_ request: SubscribeRequest, windowBytes: Int? = nil) -> Subscription {
+        Subscription(self, request, windowBytes: windowBytes ?? configuration.subscriptionWindowBytes)
+    }
+}
