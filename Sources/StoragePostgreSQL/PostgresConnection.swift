@@ -143,12 +143,12 @@ import NIOCore
             return all.writerIndex
         }
         return unsafe all.withUnsafeReadableBytes { bytes in
-            var pointers = starts.map { start in
+            var pointers: [UnsafePointer<CChar>?] = unsafe starts.map { start in
                 unsafe bytes.baseAddress.map { unsafe ($0 + start).assumingMemoryBound(to: CChar.self) }
             }
             unsafe pointers.append(nil)
             return unsafe pointers.withUnsafeBufferPointer { pointers in
-                guard let base = unsafe pointers.baseAddress else { preconditionFailure("there is a last pointer") }
+                guard let base = pointers.baseAddress else { preconditionFailure("there is a last pointer") }
                 return unsafe body(base)
             }
         }

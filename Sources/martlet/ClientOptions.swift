@@ -22,13 +22,11 @@ struct ServerOptions: ParsableArguments {
     /// The client's configuration.
     func configuration() throws -> ClientConfiguration {
         let address = try HostPort(setting(server, "MARTLET_SERVER") ?? "127.0.0.1:7311", option: "--server")
-        var configuration = ClientConfiguration(
+        return ClientConfiguration(
             host: address.host, port: address.port,
             tls: TLSClientConfiguration(
                 serverName: address.host, caFile: setting(ca, "MARTLET_CA"), certificateFile: setting(cert, "MARTLET_CERT"),
-                privateKeyFile: setting(key, "MARTLET_KEY")))
-        configuration.clientName = "martlet/\(Version.text)"
-        return configuration
+                privateKeyFile: setting(key, "MARTLET_KEY")), clientName: "martlet/\(Version.text)")
     }
 
     /// Runs `body` with a client, which is closed afterwards.

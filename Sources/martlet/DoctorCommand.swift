@@ -1,5 +1,6 @@
 import ArgumentParser
 import EventModel
+import EventProtocol
 import EventStorage
 import Foundation
 import Logging

@@ -99,18 +99,15 @@ enum EventLine {
     }
 
     private static func members(of text: [UInt8]) throws -> [String: ArraySlice<UInt8>] {
-        do throws(JSONText.Fault) {
-            let ranges = try unsafe text.withUnsafeBytes { bytes throws(JSONText.Fault) in
-                try unsafe JSONText.members(bytes)
-            }
+        do {
             var members: [String: ArraySlice<UInt8>] = [:]
-            for (key, value) in ranges {
+            for (key, value) in try unsafe text.withUnsafeBytes({ bytes in try unsafe JSONText.members(bytes) }) {
                 guard let name = decodeString(text[key]) else { continue }
                 members[name] = text[value]
             }
             return members
-        } catch {
-            throw LineFault("no JSON object: \(error.complaint) at byte \(error.offset)")
+        } catch let fault as JSONText.Fault {
+            throw LineFault("no JSON object: \(fault.complaint) at byte \(fault.offset)")
         }
     }
 

@@ -35,7 +35,7 @@ struct Martlet: AsyncParsableCommand {
                 try command.run()
             }
         } catch {
-            exit(ExitStatus.report(error))
+            Foundation.exit(ExitStatus.report(error))
         }
     }
 }

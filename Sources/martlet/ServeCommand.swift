@@ -4,6 +4,7 @@ import EventServer
 import EventStorage
 import Foundation
 import Logging
+import NIOCore
 import ServiceLifecycle
 import StoragePostgreSQL
 import StorageSQLite
@@ -74,8 +75,8 @@ struct ServeCommand: AsyncParsableCommand {
             configuration: configuration, tls: tls, engine: try StorageChoice(storage).engine(logger: logger),
             logger: logger
         ) { address in
-            print("martlet \(Version.text) listens on \(address.ipAddress ?? "?"):\(address.port ?? 0)")
-            unsafe fflush(stdout)
+            Terminal.write(
+                line: "martlet \(Version.text) listens on \(address.ipAddress ?? "?"):\(address.port ?? 0)")
         }
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(

@@ -2,6 +2,7 @@ import ArgumentParser
 import EventModel
 import Foundation
 import MartletClient
+import NIOCore
 
 struct ExportCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
