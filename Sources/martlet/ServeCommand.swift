@@ -80,11 +80,12 @@ struct ServeCommand: AsyncParsableCommand {
         }
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
+                // The last one is shut down first: signals are watched until the server has drained.
                 services: [
+                    .init(service: SignalWatch(tls: tls, logger: logger)),
                     .init(
                         service: server, successTerminationBehavior: .gracefullyShutdownGroup,
                         failureTerminationBehavior: .cancelGroup),
-                    .init(service: SignalWatch(tls: tls, logger: logger)),
                 ],
                 gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
         try await group.run()
@@ -109,8 +110,7 @@ private struct SignalWatch: Service {
     func run() async throws {
         let signals = await UnixSignalsSequence(trapping: .sighup, .sigterm, .sigint)
         var stops = 0
-        // Not cancelled by the graceful shutdown: the second signal comes after it began.
-        for await signal in signals {
+        for await signal in signals.cancelOnGracefulShutdown() {
             guard signal == .sighup else {
                 stops += 1
                 if stops == 2 {
