@@ -1,0 +1,65 @@
+# make run and make test do all the set-up they need; see `make help`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# What tests need beside the build: a PostgreSQL of their own, and Python for the interop client.
+TEST_ENV = MARTLET_TEST_PYTHON=$(CURDIR)/.build-python/bin/python \
+	MARTLET_TEST_PYTHON_PATH=$(CURDIR)/.build-python/generated .ci/with-postgres
+# Tests that start the real binary say nothing about races and memory inside the test process.
+UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests
+
+.PHONY: help run test test-tsan test-asan demo bench lint lint-protos format protos certs clean
+
+help: ## Show this
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: certs ## Install what is missing, build in release, serve on SQLite at 127.0.0.1:7311
+	swift build -c release --product martlet
+	exec .build/release/martlet serve --cert Certs/dev/server.pem --key Certs/dev/server.key
+
+test: setup-tests lint lint-protos ## Install what is missing, check everything, run every test
+	.ci/check-protos
+	swift build --build-tests
+	$(TEST_ENV) swift test --skip-build
+
+test-tsan: setup-tests ## Run the unit tests under the thread sanitizer
+	swift build --build-tests --sanitize=thread --scratch-path .build-tsan
+	$(TEST_ENV) swift test --skip-build --sanitize=thread --scratch-path .build-tsan $(UNIT_ONLY)
+
+test-asan: setup-tests ## Run the unit tests under the address sanitizer
+	swift build --build-tests --sanitize=address --scratch-path .build-asan
+	$(TEST_ENV) swift test --skip-build --sanitize=address --scratch-path .build-asan $(UNIT_ONLY)
+
+demo: certs ## Import this machine's package history while a subscriber counts it
+	swift build -c release --product martlet
+	.ci/demo
+
+bench: certs setup-tests ## First figures of both engines
+	swift build -c release --product martlet
+	.ci/with-postgres .ci/bench
+
+lint: ## Check the format
+	swift format lint --strict --recursive Sources Tests Package.swift
+
+lint-protos: setup-tests ## Lint the messages, and check them against the last release
+	.ci/lint-protos
+
+format: ## Format
+	swift format --in-place --recursive Sources Tests Package.swift
+
+protos: setup-tests ## Make the C messages from Protos/
+	.ci/generate-protos
+
+certs: setup ## Make development certificates in Certs/dev
+	Certs/make-dev-certs.sh
+
+clean: ## Remove what was built
+	rm -rf .build .build-*
+
+.PHONY: setup setup-tests
+setup:
+	@.ci/setup
+
+setup-tests:
+	@.ci/setup --tests
+	@.ci/python-env
