@@ -124,7 +124,7 @@ let package = Package(
             "ConformanceTests",
             [
                 "EventHub", "EventModel", "EventServer", "EventStorage", "EventTesting", "MartletClient",
-                "StoragePostgreSQL", "StorageSQLite", .logging, .nioCore,
+                "StoragePostgreSQL", "StorageSQLite", .logging, .nioCore, .nioPosix,
             ]),
         tests("ArchitectureTests", []),
         tests("ProcessTests", ["martlet", "EventModel", "EventTesting", "MartletClient", .nioCore]),
