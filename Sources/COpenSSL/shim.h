@@ -1,63 +1,81 @@
 #pragma once
-// OpenSSL's macros are invisible to Swift; each one that is used stands here as a static inline.
-#include <openssl/asn1.h>
+// OpenSSL as Swift sees it. The functions below wrap macros, which Swift cannot call.
 #include <openssl/bio.h>
 #include <openssl/err.h>
+#include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
-#include <openssl/x509.h>
 #include <openssl/x509v3.h>
-#include <string.h>
-#include <time.h>
 
-static inline void martlet_bio_set_retry_read(BIO *bio) { BIO_set_retry_read(bio); }
-static inline void martlet_bio_clear_retry_flags(BIO *bio) { BIO_clear_retry_flags(bio); }
+// Errors
 
-static inline int martlet_ctx_set_min_version(SSL_CTX *ctx, int version) {
-  return (int)SSL_CTX_set_min_proto_version(ctx, version);
+static inline void martlet_ERR_clear(void) {
+    // Clearing walks the whole queue; most of the time it is empty, and peeking costs next to nothing.
+    if (ERR_peek_error() != 0) ERR_clear_error();
 }
-static inline void martlet_ctx_set_mode(SSL_CTX *ctx, long mode) { SSL_CTX_set_mode(ctx, mode); }
-static inline void martlet_ctx_set_client_session_cache(SSL_CTX *ctx) {
-  SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-}
-static inline void martlet_ctx_set_server_session_cache_off(SSL_CTX *ctx) {
-  SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-}
-// Ticket keys are 80 bytes in OpenSSL 3.
-static inline long martlet_ctx_get_ticket_keys(SSL_CTX *ctx, void *keys, long length) {
-  return SSL_CTX_get_tlsext_ticket_keys(ctx, keys, length);
-}
-static inline long martlet_ctx_set_ticket_keys(SSL_CTX *ctx, void *keys, long length) {
-  return SSL_CTX_set_tlsext_ticket_keys(ctx, keys, length);
-}
-static inline int martlet_ssl_set_host_name(SSL *ssl, const char *name) {
-  return (int)SSL_set_tlsext_host_name(ssl, name);
-}
-static inline uint64_t martlet_op_no_renegotiation(void) { return SSL_OP_NO_RENEGOTIATION; }
-static inline uint64_t martlet_op_no_compression(void) { return SSL_OP_NO_COMPRESSION; }
-static inline uint64_t martlet_op_server_preference(void) { return SSL_OP_CIPHER_SERVER_PREFERENCE; }
+static inline int martlet_ERR_reason(unsigned long code) { return ERR_GET_REASON(code); }
+static inline int martlet_ERR_is_ssl(unsigned long code) { return ERR_GET_LIB(code) == ERR_LIB_SSL; }
 
-static inline unsigned long martlet_name_rfc2253(void) { return XN_FLAG_RFC2253; }
+// BIO
 
-static inline GENERAL_NAMES *martlet_x509_subject_alt_names(X509 *certificate) {
-  return (GENERAL_NAMES *)X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
+static inline void martlet_BIO_clear_retry(BIO *bio) { BIO_clear_retry_flags(bio); }
+static inline void martlet_BIO_set_retry_read(BIO *bio) { BIO_set_retry_read(bio); }
+static inline long martlet_BIO_get_mem_data(BIO *bio, char **data) { return BIO_get_mem_data(bio, data); }
+
+// SSL_CTX
+
+// No compression, no renegotiation, the server's order of ciphers (but ChaCha20 for a peer that prefers it).
+static inline void martlet_SSL_CTX_set_house_options(SSL_CTX *context) {
+    SSL_CTX_set_options(context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE |
+                                     SSL_OP_PRIORITIZE_CHACHA);
 }
-static inline int martlet_general_names_count(const GENERAL_NAMES *names) { return sk_GENERAL_NAME_num(names); }
-// The type of the name at that index (GEN_URI, GEN_DNS, GEN_IPADD or another), and its bytes.
-static inline int martlet_general_name(const GENERAL_NAMES *names, int index, const unsigned char **bytes, int *length) {
-  GENERAL_NAME *name = sk_GENERAL_NAME_value(names, index);
-  const ASN1_STRING *text = NULL;
-  if (name->type == GEN_URI) text = name->d.uniformResourceIdentifier;
-  if (name->type == GEN_DNS) text = name->d.dNSName;
-  if (name->type == GEN_IPADD) text = name->d.iPAddress;
-  *bytes = text ? ASN1_STRING_get0_data(text) : NULL;
-  *length = text ? ASN1_STRING_length(text) : 0;
-  return name->type;
+static inline int martlet_SSL_CTX_set_min_proto_version(SSL_CTX *context, int version) {
+    return (int)SSL_CTX_set_min_proto_version(context, version);
 }
-// Seconds since 1970 UTC; -1 where the time cannot be read.
-static inline long long martlet_asn1_time_seconds(const ASN1_TIME *asn1) {
-  struct tm parts;
-  memset(&parts, 0, sizeof parts);
-  if (ASN1_TIME_to_tm(asn1, &parts) != 1) return -1;
-  return (long long)timegm(&parts);
+static inline void martlet_SSL_CTX_set_mode(SSL_CTX *context, long mode) { SSL_CTX_set_mode(context, mode); }
+static inline void martlet_SSL_CTX_set_session_cache_mode(SSL_CTX *context, long mode) {
+    SSL_CTX_set_session_cache_mode(context, mode);
 }
+// The object that a context belongs to, for callbacks that are given the context only.
+static inline void martlet_SSL_CTX_set_owner(SSL_CTX *context, void *owner) { SSL_CTX_set_app_data(context, owner); }
+static inline void *martlet_SSL_CTX_get_owner(const SSL_CTX *context) { return SSL_CTX_get_app_data(context); }
+// Copies the keys that session tickets are sealed with; 1 on success.
+static inline int martlet_SSL_CTX_copy_ticket_keys(SSL_CTX *from, SSL_CTX *to) {
+    unsigned char keys[256];
+    long length = SSL_CTX_get_tlsext_ticket_keys(from, NULL, 0);
+    if (length <= 0 || length > (long)sizeof keys) return 0;
+    int copied = SSL_CTX_get_tlsext_ticket_keys(from, keys, length) == 1 &&
+                 SSL_CTX_set_tlsext_ticket_keys(to, keys, length) == 1;
+    OPENSSL_cleanse(keys, sizeof keys);
+    return copied;
+}
+
+// SSL
+
+static inline int martlet_SSL_set_server_name(SSL *ssl, const char *name) {
+    return (int)SSL_set_tlsext_host_name(ssl, name);
+}
+
+// X509
+
+// As RFC 2253 writes a name, but UTF-8 as it stands; negative on failure.
+static inline int martlet_X509_print_subject(BIO *out, const X509 *certificate) {
+    return X509_NAME_print_ex(out, X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB);
+}
+
+// Subject alternative names
+
+static inline int martlet_GENERAL_NAMES_count(const GENERAL_NAMES *names) { return sk_GENERAL_NAME_num(names); }
+static inline const GENERAL_NAME *martlet_GENERAL_NAMES_at(const GENERAL_NAMES *names, int index) {
+    return sk_GENERAL_NAME_value(names, index);
+}
+// The text of a DNS name or URI, or the bytes of an IP address; NULL for every other kind.
+static inline const ASN1_STRING *martlet_GENERAL_NAME_string(const GENERAL_NAME *name) {
+    switch (name->type) {
+    case GEN_DNS: return name->d.dNSName;
+    case GEN_URI: return name->d.uniformResourceIdentifier;
+    case GEN_IPADD: return name->d.iPAddress;
+    default: return NULL;
+    }
+}
+static inline int martlet_GENERAL_NAME_type(const GENERAL_NAME *name) { return name->type; }

@@ -72,9 +72,9 @@ public struct TestServer: Sendable {
         ClientConfiguration(
             host: "127.0.0.1", port: port,
             tls: TLSClientConfiguration(
-                serverName: "127.0.0.1", caFile: certificates.file("ca.pem"),
+                caFile: certificates.file("ca.pem"),
                 certificateFile: asksForCertificates ? certificates.file("client.pem") : nil,
-                privateKeyFile: asksForCertificates ? certificates.file("client.key") : nil), clientName: "test")
+                privateKeyFile: asksForCertificates ? certificates.file("client.key") : nil, serverName: "127.0.0.1"), clientName: "test")
     }
 
     /// Runs `body` with a client.

@@ -30,10 +30,10 @@ extension MartletError {
     private init(tls error: TLSError, place: String, isOpen: Bool) {
         let isRetryable: Bool
         switch error.kind {
-        case .configuration, .handshakeFailed, .noCommonProtocol: isRetryable = false
-        // A server that refuses the client's certificate says so after the handshake, as TLS 1.3 has it.
-        case .protocolViolation: isRetryable = isOpen
         case .handshakeTimeout, .truncated: isRetryable = true
+        case .connection: isRetryable = isOpen
+        // A server that refuses the client's certificate says so after the handshake, as TLS 1.3 has it.
+        default: isRetryable = false
         }
         self.init(
             .unavailable, reason: isOpen ? .connectionLost : .tlsFailed,

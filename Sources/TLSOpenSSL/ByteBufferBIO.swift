@@ -1,83 +1,75 @@
 import COpenSSL
 import NIOCore
-import Synchronization
 
-/// OpenSSL's side of the socket: a BIO that reads from one ByteBuffer and writes to another.
-///
-/// Used on one event loop. The BIO holds no reference to this object; whoever owns the `SSL *` owns both.
+/// The two ends of a connection's ciphertext, between which OpenSSL stands: it reads what came from the network out of
+/// `inbound`, and writes what is to go there to `outbound`. Neither ever blocks.
 final class ByteBufferBIO {
-    /// Encrypted bytes that came in and were not read yet.
-    private var inbound = ByteBuffer()
-    /// Encrypted bytes that are to go out.
-    private var outbound = ByteBuffer()
+    /// Ciphertext from the peer that OpenSSL has not taken yet.
+    var inbound = ByteBuffer()
+    /// Ciphertext for the peer.
+    var outbound = ByteBuffer()
+    /// How much of the ciphertext that OpenSSL has taken has not come out as plaintext: it holds part of a record.
+    var heldBytes = 0
 
-    /// Adds bytes that came in.
-    func receive(_ bytes: ByteBuffer) {
-        if inbound.readableBytes == 0 {
-            inbound = bytes
-        } else {
-            inbound.discardReadBytes()
-            inbound.writeImmutableBuffer(bytes)
+    /// A new `BIO` over these buffers. The caller owns it, and keeps `self` for as long as the BIO is in use.
+    func makeBIO() throws(TLSError) -> OpaquePointer {
+        guard let method = unsafe Self.method.pointer, let bio = unsafe BIO_new(method) else {
+            throw ErrorQueue.configurationError("cannot make a BIO")
         }
-    }
-
-    /// Takes what is to go out; nil for nothing.
-    func takeOutbound() -> ByteBuffer? {
-        guard outbound.readableBytes > 0 else { return nil }
-        defer { outbound = ByteBuffer() }
-        return outbound
-    }
-
-    /// A BIO on this object, which must outlive it. Nil where memory is short.
-    @unsafe func makeBIO() -> OpaquePointer? {
-        guard let method = unsafe Self.method.pointer, let bio = unsafe BIO_new(method) else { return nil }
         unsafe BIO_set_data(bio, Unmanaged.passUnretained(self).toOpaque())
         unsafe BIO_set_init(bio, 1)
         return unsafe bio
     }
 
-    @unsafe private func read(into target: UnsafeMutableRawBufferPointer) -> Int {
-        let count = min(target.count, inbound.readableBytes)
+    private func read(into destination: UnsafeMutableRawBufferPointer) -> Int {
+        let count = min(destination.count, inbound.readableBytes)
         guard count > 0 else { return 0 }
-        unsafe inbound.readWithUnsafeReadableBytes { bytes in
-            unsafe target.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[..<count]))
+        unsafe inbound.readWithUnsafeReadableBytes { source in
+            unsafe destination.copyMemory(from: UnsafeRawBufferPointer(rebasing: source[..<count]))
             return count
         }
+        heldBytes += count
+        // An emptied buffer goes back to the channel at once, which then reuses it for the next read.
+        if inbound.readableBytes == 0 { inbound = ByteBuffer() }
         return count
     }
 
-    @unsafe private func write(_ bytes: UnsafeRawBufferPointer) { unsafe outbound.writeBytes(bytes) }
-
-    /// The method table, made once and never freed.
+    /// One method table for all BIOs. It is filled before anyone sees it and never changes afterwards.
     @safe private struct Method: @unchecked Sendable {
-        // Guard: written once, before it is shared; OpenSSL only reads it.
-        @unsafe let pointer: OpaquePointer?
+        let pointer: OpaquePointer?
     }
 
-    private static let method: Method = {
-        let type = BIO_get_new_index() | Int32(BIO_TYPE_SOURCE_SINK)
-        guard let method = unsafe BIO_meth_new(type, "ByteBuffer") else { return unsafe Method(pointer: nil) }
-        unsafe BIO_meth_set_read(method) { bio, target, count in
-            guard let bio = unsafe bio, let target = unsafe target, count > 0,
-                let data = unsafe BIO_get_data(bio)
-            else { return -1 }
-            unsafe martlet_bio_clear_retry_flags(bio)
-            let owner = unsafe Unmanaged<ByteBufferBIO>.fromOpaque(data).takeUnretainedValue()
-            let taken = unsafe owner.read(into: UnsafeMutableRawBufferPointer(start: target, count: Int(count)))
-            guard taken == 0 else { return Int32(taken) }
-            unsafe martlet_bio_set_retry_read(bio)
-            return -1
-        }
-        unsafe BIO_meth_set_write(method) { bio, source, count in
-            guard let bio = unsafe bio, let source = unsafe source, count > 0,
-                let data = unsafe BIO_get_data(bio)
-            else { return -1 }
-            unsafe martlet_bio_clear_retry_flags(bio)
-            let owner = unsafe Unmanaged<ByteBufferBIO>.fromOpaque(data).takeUnretainedValue()
-            unsafe owner.write(UnsafeRawBufferPointer(start: source, count: Int(count)))
+    private static let method = unsafe Method(pointer: makeMethod())
+
+    private static func makeMethod() -> OpaquePointer? {
+        let type = BIO_get_new_index() | BIO_TYPE_SOURCE_SINK
+        guard let method = unsafe BIO_meth_new(type, "ByteBuffer") else { return nil }
+        unsafe BIO_meth_set_write(method) { bio, bytes, count in
+            guard let owner = unsafe ByteBufferBIO.owner(of: bio), let bytes = unsafe bytes, count > 0 else {
+                return -1
+            }
+            unsafe owner.outbound.writeBytes(UnsafeRawBufferPointer(start: bytes, count: Int(count)))
             return count
         }
-        unsafe BIO_meth_set_ctrl(method) { _, command, _, _ in command == BIO_CTRL_FLUSH ? 1 : 0 }
-        return unsafe Method(pointer: method)
-    }()
+        unsafe BIO_meth_set_read(method) { bio, bytes, count in
+            guard let owner = unsafe ByteBufferBIO.owner(of: bio), let bytes = unsafe bytes, count > 0 else {
+                return -1
+            }
+            unsafe martlet_BIO_clear_retry(bio)
+            let taken = unsafe owner.read(into: UnsafeMutableRawBufferPointer(start: bytes, count: Int(count)))
+            if taken > 0 { return Int32(taken) }
+            unsafe martlet_BIO_set_retry_read(bio)
+            return -1
+        }
+        unsafe BIO_meth_set_ctrl(method) { _, command, _, _ in
+            // OpenSSL flushes after each flight, and gives up unless that succeeds.
+            command == BIO_CTRL_FLUSH ? 1 : 0
+        }
+        return unsafe method
+    }
+
+    private static func owner(of bio: OpaquePointer?) -> ByteBufferBIO? {
+        guard let data = unsafe BIO_get_data(bio) else { return nil }
+        return unsafe Unmanaged<ByteBufferBIO>.fromOpaque(data).takeUnretainedValue()
+    }
 }

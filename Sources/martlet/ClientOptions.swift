@@ -25,8 +25,8 @@ struct ServerOptions: ParsableArguments {
         return ClientConfiguration(
             host: address.host, port: address.port,
             tls: TLSClientConfiguration(
-                serverName: address.host, caFile: setting(ca, "MARTLET_CA"), certificateFile: setting(cert, "MARTLET_CERT"),
-                privateKeyFile: setting(key, "MARTLET_KEY")), clientName: "martlet/\(Version.text)")
+                caFile: setting(ca, "MARTLET_CA"), certificateFile: setting(cert, "MARTLET_CERT"),
+                privateKeyFile: setting(key, "MARTLET_KEY"), serverName: address.host), clientName: "martlet/\(Version.text)")
     }
 
     /// Runs `body` with a client, which is closed afterwards.

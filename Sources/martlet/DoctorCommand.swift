@@ -85,8 +85,8 @@ struct Checkup {
         } else {
             ok("\(what) \(file) (\(report.subject)) is valid until \(until)")
         }
-        if report.matchesKey == false { fail("\(what) \(file): the private key is not its key") }
-        if report.matchesKey == true { ok("\(what) \(file): the private key is its key") }
+        if report.privateKeyMatches == false { fail("\(what) \(file): the private key is not its key") }
+        if report.privateKeyMatches == true { ok("\(what) \(file): the private key is its key") }
         if let host {
             let names = report.dnsNames + report.ipAddresses
             if names.contains(where: { Self.name($0, covers: host) }) {

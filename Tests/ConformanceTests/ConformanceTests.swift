@@ -77,7 +77,7 @@ struct PostgresSchema {
         self.url = url
     }
 
-    func engine(writers: Int = 3, readers: Int = 2) -> PostgreSQLEngine {
+    func engine(writers: Int = 2, readers: Int = 1) -> PostgreSQLEngine {
         PostgreSQLEngine(connectionString: url, schema: name, writers: writers, readers: readers, logger: .silent)
     }
 }

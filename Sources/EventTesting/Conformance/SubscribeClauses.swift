@@ -165,8 +165,10 @@ extension ConformanceSuite {
         ConformanceClause("subscribe.heartbeat", "An idle subscription gets a heartbeat.") { s in
             try await s.append(try s.events(2), to: s.aggregate())
             let beats = Box<[Position]>([])
+            let isCaughtUp = Box<Bool>(false)
             try await s.subject.subscribe(SubscribeRequest(tenant: s.tenant, heartbeatMillis: 100)) { item in
-                guard case .signal(.heartbeat(let position, _), _) = item else { return true }
+                if case .signal(.caughtUp, _) = item { await isCaughtUp.update { $0 = true } }
+                guard await isCaughtUp.value, case .signal(.heartbeat(let position, _), _) = item else { return true }
                 await beats.update { $0.append(position) }
                 return await beats.value.count < 2
             }
