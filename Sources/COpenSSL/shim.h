@@ -1,5 +1,81 @@
 #pragma once
+// OpenSSL as Swift sees it. The functions below wrap macros, which Swift cannot call.
 #include <openssl/bio.h>
 #include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+
+// Errors
+
+static inline void martlet_ERR_clear(void) {
+    // Clearing walks the whole queue; most of the time it is empty, and peeking costs next to nothing.
+    if (ERR_peek_error() != 0) ERR_clear_error();
+}
+static inline int martlet_ERR_reason(unsigned long code) { return ERR_GET_REASON(code); }
+static inline int martlet_ERR_is_ssl(unsigned long code) { return ERR_GET_LIB(code) == ERR_LIB_SSL; }
+
+// BIO
+
+static inline void martlet_BIO_clear_retry(BIO *bio) { BIO_clear_retry_flags(bio); }
+static inline void martlet_BIO_set_retry_read(BIO *bio) { BIO_set_retry_read(bio); }
+static inline long martlet_BIO_get_mem_data(BIO *bio, char **data) { return BIO_get_mem_data(bio, data); }
+
+// SSL_CTX
+
+// No compression, no renegotiation, the server's order of ciphers (but ChaCha20 for a peer that prefers it).
+static inline void martlet_SSL_CTX_set_house_options(SSL_CTX *context) {
+    SSL_CTX_set_options(context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE |
+                                     SSL_OP_PRIORITIZE_CHACHA);
+}
+static inline int martlet_SSL_CTX_set_min_proto_version(SSL_CTX *context, int version) {
+    return (int)SSL_CTX_set_min_proto_version(context, version);
+}
+static inline void martlet_SSL_CTX_set_mode(SSL_CTX *context, long mode) { SSL_CTX_set_mode(context, mode); }
+static inline void martlet_SSL_CTX_set_session_cache_mode(SSL_CTX *context, long mode) {
+    SSL_CTX_set_session_cache_mode(context, mode);
+}
+// The object that a context belongs to, for callbacks that are given the context only.
+static inline void martlet_SSL_CTX_set_owner(SSL_CTX *context, void *owner) { SSL_CTX_set_app_data(context, owner); }
+static inline void *martlet_SSL_CTX_get_owner(const SSL_CTX *context) { return SSL_CTX_get_app_data(context); }
+// Copies the keys that session tickets are sealed with; 1 on success.
+static inline int martlet_SSL_CTX_copy_ticket_keys(SSL_CTX *from, SSL_CTX *to) {
+    unsigned char keys[256];
+    long length = SSL_CTX_get_tlsext_ticket_keys(from, NULL, 0);
+    if (length <= 0 || length > (long)sizeof keys) return 0;
+    int copied = SSL_CTX_get_tlsext_ticket_keys(from, keys, length) == 1 &&
+                 SSL_CTX_set_tlsext_ticket_keys(to, keys, length) == 1;
+    OPENSSL_cleanse(keys, sizeof keys);
+    return copied;
+}
+
+// SSL
+
+static inline int martlet_SSL_set_server_name(SSL *ssl, const char *name) {
+    return (int)SSL_set_tlsext_host_name(ssl, name);
+}
+
+// X509
+
+// As RFC 2253 writes a name, but UTF-8 as it stands; negative on failure.
+static inline int martlet_X509_print_subject(BIO *out, const X509 *certificate) {
+    return X509_NAME_print_ex(out, X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB);
+}
+
+// Subject alternative names
+
+static inline int martlet_GENERAL_NAMES_count(const GENERAL_NAMES *names) { return sk_GENERAL_NAME_num(names); }
+static inline const GENERAL_NAME *martlet_GENERAL_NAMES_at(const GENERAL_NAMES *names, int index) {
+    return sk_GENERAL_NAME_value(names, index);
+}
+// The text of a DNS name or URI, or the bytes of an IP address; NULL for every other kind.
+static inline const ASN1_STRING *martlet_GENERAL_NAME_string(const GENERAL_NAME *name) {
+    switch (name->type) {
+    case GEN_DNS: return name->d.dNSName;
+    case GEN_URI: return name->d.uniformResourceIdentifier;
+    case GEN_IPADD: return name->d.iPAddress;
+    default: return NULL;
+    }
+}
+static inline int martlet_GENERAL_NAME_type(const GENERAL_NAME *name) { return name->type; }
