@@ -385,10 +385,11 @@ public final class TLSHandler: ChannelDuplexHandler {
         finish(error)
         setDeadline(context, after: Self.lingerTime) { handler, context in handler.closeTransport(context) }
         send(context)
+        context.fireErrorCaught(error)
+        guard state == .failed else { return }
         let halfClosed = context.eventLoop.makePromise(of: Void.self)
         halfClosed.futureResult.assumeIsolated().whenFailure { [weak self] _ in self?.closeTransport(context) }
         context.close(mode: .output, promise: halfClosed)
-        context.fireErrorCaught(error)
         context.read()
     }
 }

@@ -3,7 +3,7 @@ import Synchronization
 /// Makes the TLS handlers of a server's connections. It can be used from any thread.
 public final class TLSServerContext: Sendable {
     private let configuration: TLSServerConfiguration
-    private let current: Mutex<SSLContext>
+    let current: Mutex<SSLContext>
 
     /// Reads the certificate files. Throws an error of kind `configuration` that names the file that cannot be used.
     public init(_ configuration: TLSServerConfiguration) throws(TLSError) {

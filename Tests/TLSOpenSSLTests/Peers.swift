@@ -1,5 +1,6 @@
 import NIOCore
 import NIOPosix
+import Synchronization
 
 @testable import TLSOpenSSL
 
@@ -16,18 +17,28 @@ enum Seen {
 final class Peer: Sendable {
     let channel: any Channel
     let seen: AsyncStream<Seen>
+    private let witnessed: Atomic<Int>
 
-    init(channel: any Channel, seen: AsyncStream<Seen>) {
+    private init(channel: any Channel, seen: AsyncStream<Seen>) {
         self.channel = channel
         self.seen = seen
+        witnessed = Atomic(0)
+    }
+
+    /// How many bytes have come, taken or not.
+    var bytesSeen: Int { witnessed.load(ordering: .relaxed) }
+
+    fileprivate func count(_ bytes: ByteBuffer) {
+        witnessed.add(bytes.readableBytes, ordering: .relaxed)
     }
 
     /// Adds a handler that tells `seen`, behind TLS if there is a handler for it.
     static func make(on channel: any Channel, tls: TLSHandler?, echo: Bool = false) throws -> Peer {
         let (seen, continuation) = AsyncStream.makeStream(of: Seen.self)
         if let tls { try channel.pipeline.syncOperations.addHandler(tls) }
-        try channel.pipeline.syncOperations.addHandler(Witness(continuation, echo: echo))
-        return Peer(channel: channel, seen: seen)
+        let peer = Peer(channel: channel, seen: seen)
+        try channel.pipeline.syncOperations.addHandler(Witness(peer, continuation, echo: echo))
+        return peer
     }
 
     struct Handshake: Equatable {
@@ -104,13 +115,16 @@ private final class Witness: ChannelInboundHandler {
 
     private let seen: AsyncStream<Seen>.Continuation
     private let echo: Bool
+    private let peer: Peer
 
-    init(_ seen: AsyncStream<Seen>.Continuation, echo: Bool) {
+    init(_ peer: Peer, _ seen: AsyncStream<Seen>.Continuation, echo: Bool) {
+        self.peer = peer
         self.seen = seen
         self.echo = echo
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        peer.count(unwrapInboundIn(data))
         if echo {
             context.write(data, promise: nil)
         } else {
@@ -151,7 +165,7 @@ struct TestServer: Sendable {
     var port: Int { listener.localAddress?.port ?? 0 }
 
     init(
-        _ configuration: TLSServerConfiguration, echo: Bool = false, halfClosure: Bool = false
+        _ configuration: TLSServerConfiguration, echo: Bool = false, halfClosure: Bool = false, autoRead: Bool = true
     ) async throws {
         let context = try TLSServerContext(configuration)
         let (accepted, continuation) = AsyncStream.makeStream(of: Peer.self)
@@ -159,6 +173,7 @@ struct TestServer: Sendable {
         self.accepted = accepted
         listener = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .childChannelOption(.allowRemoteHalfClosure, value: halfClosure)
+            .childChannelOption(.autoRead, value: autoRead)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     continuation.yield(try Peer.make(on: channel, tls: context.makeHandler(), echo: echo))

@@ -77,22 +77,26 @@ struct TestCertificates {
 
 /// Runs a command to its end, which must be a success, and answers what it wrote.
 @discardableResult
-func run(_ command: String..., input: String = "") throws -> String {
+func run(_ command: String...) throws -> String {
+    try run(command)
+}
+
+/// Runs a command to its end, which must be a success, and answers what it wrote.
+@discardableResult
+func run(_ command: [String]) throws -> String {
     let process = Process()
     process.executableURL = URL(filePath: "/usr/bin/env")
     process.arguments = command
     let output = Pipe()
-    let standardInput = Pipe()
     process.standardOutput = output
     process.standardError = output
-    process.standardInput = standardInput
+    process.standardInput = FileHandle.nullDevice
     try process.run()
-    try standardInput.fileHandleForWriting.write(contentsOf: Data(input.utf8))
-    try standardInput.fileHandleForWriting.close()
     let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
     process.waitUntilExit()
     guard process.terminationStatus == 0 else {
-        throw CommandFailure(description: "\(command.joined(separator: " ")) ended \(process.terminationStatus): \(text)")
+        throw CommandFailure(
+            description: "\(command.joined(separator: " ")) ended \(process.terminationStatus): \(text)")
     }
     return text
 }
