@@ -24,8 +24,7 @@ import Testing
         let bounds = [1, 2, 3, 7, 8, 1_000].map { backoff.bound(afterFailures: $0) }
         #expect(
             bounds == [
-                .milliseconds(50), .milliseconds(100), .milliseconds(200), .milliseconds(3_200), .seconds(5),
-                .seconds(5),
+                .seconds(0.05), .seconds(0.1), .seconds(0.2), .seconds(3.2), .seconds(5), .seconds(5),
             ])
         #expect(backoff.delay(afterFailures: 3, random: 0) == .zero)
         #expect(backoff.delay(afterFailures: 3, random: 0.5) == .milliseconds(100))

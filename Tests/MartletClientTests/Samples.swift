@@ -6,6 +6,7 @@ import Logging
 import NIOConcurrencyHelpers
 import NIOCore
 import TLSOpenSSL
+import Testing
 
 @testable import MartletClient
 
@@ -127,11 +128,14 @@ func withServer<Result>(
 }
 
 /// The error that `body` ends with; nil where it does not.
-func failure<Value>(_ body: () async throws(MartletError) -> Value) async -> MartletError? {
-    do throws(MartletError) {
+func failure<Value>(_ body: () async throws -> Value) async -> MartletError? {
+    do {
         _ = try await body()
         return nil
-    } catch { return error }
+    } catch {
+        #expect(error is MartletError)
+        return error as? MartletError
+    }
 }
 
 extension [RecordedEvent] {
