@@ -59,13 +59,13 @@ struct Attempts: Sendable {
         self.budget = budget
         self.deadline = deadline
         self.writes = writes
-        giveUpAt = budget.map { now + TimeAmount($0) }
+        giveUpAt = budget.map { now + TimeAmount(clamping: $0) }
     }
 
     /// The call got somewhere: what fails from here on is a new failure.
     mutating func succeed(now: NIODeadline) {
         failureCount = 0
-        giveUpAt = budget.map { now + TimeAmount($0) }
+        giveUpAt = budget.map { now + TimeAmount(clamping: $0) }
     }
 
     /// An attempt failed.
@@ -82,7 +82,7 @@ struct Attempts: Sendable {
             failureCount += 1
             delay = backoff.delay(afterFailures: failureCount, random: random)
         }
-        let next = now + TimeAmount(delay)
+        let next = now + TimeAmount(clamping: delay)
         if let giveUpAt, next >= giveUpAt { return .giveUp(final(failure.error)) }
         if let deadline, next >= deadline { return .giveUp(final(failure.error)) }
         return .retry(after: delay)
@@ -102,7 +102,7 @@ struct Attempts: Sendable {
 
 extension TimeAmount {
     /// The same time, as far as 64 bits of nanoseconds reach.
-    init(_ duration: Duration) {
+    init(clamping duration: Duration) {
         let (seconds, attoseconds) = duration.components
         let (nanoseconds, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
         // A century is for ever, and leaves room to add a deadline to it.

@@ -30,7 +30,9 @@ public struct ClientConfiguration: Sendable {
     public var limits = Limits()
 
     /// A client of that server.
-    public init(host: String = "127.0.0.1", port: Int = 7311, tls: TLSClientConfiguration, clientName: String) {
+    public init(
+        host: String = "127.0.0.1", port: Int = 7311, tls: TLSClientConfiguration, clientName: String = "martlet-swift"
+    ) {
         self.host = host
         self.port = port
         self.tls = tls

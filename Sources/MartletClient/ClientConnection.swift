@@ -93,7 +93,7 @@ extension ClientConnection {
             try transport.prepare()
             return try await withTaskCancellationHandler {
                 try await ClientBootstrap(group: eventLoop)
-                    .connectTimeout(TimeAmount(configuration.connectTimeout))
+                    .connectTimeout(TimeAmount(clamping: configuration.connectTimeout))
                     .channelOption(.tcpOption(.tcp_nodelay), value: 1)
                     .channelOption(.socketOption(.so_keepalive), value: 1)
                     .channelOption(.writeBufferWaterMark, value: .init(low: 256 << 10, high: 1 << 20))

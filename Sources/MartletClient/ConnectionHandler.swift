@@ -57,7 +57,7 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
-        openBy = .now() + TimeAmount(configuration.connectTimeout)
+        openBy = .now() + TimeAmount(clamping: configuration.connectTimeout)
         wake(at: openBy)
     }
 
@@ -118,7 +118,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         guard session == nil, !isDown else { return }
         let keepaliveMillis = max(1, configuration.limits.keepaliveMillis)
         session = ClientSession(
-            welcomeMillis: Int(clamping: TimeAmount(configuration.connectTimeout).nanoseconds / 1_000_000),
+            welcomeMillis: Int(clamping: TimeAmount(clamping: configuration.connectTimeout).nanoseconds / 1_000_000),
             keepaliveMillis: keepaliveMillis, now: now)
         let name = String(decoding: configuration.clientName.utf8.prefix(256), as: UTF8.self)
         write(ClientFrame(.connection, .hello(Hello(clientName: name.utf8.count <= 256 ? name : ""))))

@@ -57,7 +57,7 @@ public final class MartletClient: Sendable, Service {
     /// What the server said when the connection was made. Tries once to connect where there is no connection.
     /// - Throws: why there is none.
     public func welcome() async throws(MartletError) -> Welcome {
-        let deadline = configuration.requestTimeout.map { environment.now() + TimeAmount($0) }
+        let deadline = configuration.requestTimeout.map { environment.now() + TimeAmount(clamping: $0) }
         do throws(CallFailure) {
             return try await connections.connection(until: deadline).get().welcome
         } catch { throw error.error }
@@ -99,7 +99,7 @@ public final class MartletClient: Sendable, Service {
         case .load, .read, .getHead, .getStatus: break
         }
         return Attempts(
-            backoff: configuration.backoff, budget: budget, deadline: timeout.map { now + TimeAmount($0) },
+            backoff: configuration.backoff, budget: budget, deadline: timeout.map { now + TimeAmount(clamping: $0) },
             writes: writes, now: now)
     }
 

@@ -66,7 +66,7 @@ struct QueryReader<Progress: QueryProgress>: Sendable {
         guard let request = progress.request else { return nil }
         var deadline = attempts.deadline
         if !hasOwnDeadline {
-            deadline = client.configuration.requestTimeout.map { client.environment.now() + TimeAmount($0) }
+            deadline = client.configuration.requestTimeout.map { client.environment.now() + TimeAmount(clamping: $0) }
         }
         let connection = try await client.connections.connection(until: deadline).get()
         let limits = connection.welcome.limits

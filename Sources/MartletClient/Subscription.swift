@@ -116,7 +116,7 @@ struct SubscriptionReader: Sendable {
 
     private mutating func openStream() async throws(CallFailure) -> StreamHandle {
         if let stream { return stream }
-        let deadline = client.configuration.requestTimeout.map { client.environment.now() + TimeAmount($0) }
+        let deadline = client.configuration.requestTimeout.map { client.environment.now() + TimeAmount(clamping: $0) }
         let connection = try await client.connections.connection(until: deadline).get()
         let opened = connection.stream(
             .subscribe(progress.request), deadline: deadline, isDeadlineForStart: true,
