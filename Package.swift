@@ -112,7 +112,7 @@ let package = Package(
             "EventServerTests",
             [
                 "EventModel", "EventProtocol", "EventServer", "EventStorage", "EventTesting", "EventWire",
-                "MartletClient", "TLSOpenSSL", .logging, .nioCore, .nioPosix,
+                "MartletClient", "StoragePostgreSQL", "StorageSQLite", "TLSOpenSSL", .logging, .nioCore, .nioPosix,
             ]),
         tests(
             "MartletClientTests",

@@ -1,7 +1,6 @@
 import EventModel
 import EventStorage
 import EventTesting
-import Foundation
 import Logging
 import NIOCore
 import NIOPosix
@@ -42,10 +41,10 @@ import Testing
         try await check(clause, on: SQLiteEngine(path: folder.path + "/m.db", logger: .silent))
     }
 
-    @Test(.enabled(if: PostgresSchema.url != nil, "MARTLET_TEST_POSTGRES names no database"), arguments: ConformanceSuite.clauses)
+    @Test(.enabled(if: PostgresTestDatabase.isAvailable, "MARTLET_TEST_POSTGRES names no database"), arguments: ConformanceSuite.clauses)
     func postgreSQLKeeps(_ clause: ConformanceClause) async throws {
-        let schema = try #require(PostgresSchema())
-        try await check(clause, on: schema.engine())
+        let database = try PostgresTestDatabase()
+        try await check(clause, on: PostgreSQLEngine(database))
     }
 
     @Test(arguments: ConformanceSuite.clauses)
@@ -54,10 +53,10 @@ import Testing
         try await checkThroughClient(clause, on: SQLiteEngine(path: folder.path + "/m.db", logger: .silent))
     }
 
-    @Test(.enabled(if: PostgresSchema.url != nil, "MARTLET_TEST_POSTGRES names no database"), arguments: ConformanceSuite.clauses)
+    @Test(.enabled(if: PostgresTestDatabase.isAvailable, "MARTLET_TEST_POSTGRES names no database"), arguments: ConformanceSuite.clauses)
     func postgreSQLThroughClientAndServerKeeps(_ clause: ConformanceClause) async throws {
-        let schema = try #require(PostgresSchema())
-        try await checkThroughClient(clause, on: schema.engine())
+        let database = try PostgresTestDatabase()
+        try await checkThroughClient(clause, on: PostgreSQLEngine(database))
     }
 
     @Test func clausesHaveNamesOfTheirOwn() {
@@ -65,19 +64,9 @@ import Testing
     }
 }
 
-/// A schema of the test database that nobody else uses.
-struct PostgresSchema {
-    static let url = ProcessInfo.processInfo.environment["MARTLET_TEST_POSTGRES"]
-
-    private let url: String
-    private let name = "t" + UUID().uuidString.lowercased().filter { $0 != "-" }
-
-    init?() {
-        guard let url = Self.url else { return nil }
-        self.url = url
-    }
-
-    func engine(writers: Int = 2, readers: Int = 1) -> PostgreSQLEngine {
-        PostgreSQLEngine(connectionString: url, schema: name, writers: writers, readers: readers, logger: .silent)
+extension PostgreSQLEngine {
+    convenience init(_ database: PostgresTestDatabase) {
+        self.init(
+            connectionString: database.url, schema: database.schema, writers: 2, readers: 1, logger: .silent)
     }
 }
