@@ -13,7 +13,9 @@ import Testing
         init(handshakes: Bool = true) throws {
             let certificates = try TestCertificates.shared.get()
             let clientContext = try TLSClientContext(certificates.client)
-            let serverContext = try TLSServerContext(certificates.server)
+            var configuration = certificates.server
+            configuration.handshakeTimeout = .seconds(10)
+            let serverContext = try TLSServerContext(configuration)
             client = try EmbeddedChannel(handler: clientContext.makeHandler())
             server = try EmbeddedChannel(handler: serverContext.makeHandler())
             let address = try SocketAddress(ipAddress: "127.0.0.1", port: 1)
@@ -138,6 +140,7 @@ import Testing
     }
 
     @Test func theHandshakeHasTenSeconds() throws {
+        #expect(TLSServerConfiguration(certificateFile: "", privateKeyFile: "").handshakeTimeout == .seconds(10))
         let pair = try Pair(handshakes: false)
         defer { pair.finish() }
         let early = pair.server.writeAndFlush(ByteBuffer(string: "early"))

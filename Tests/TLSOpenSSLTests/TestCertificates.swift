@@ -1,4 +1,5 @@
 import Foundation
+import NIOCore
 import Testing
 
 @testable import TLSOpenSSL
@@ -24,8 +25,12 @@ struct TestCertificates {
 
     func path(_ name: String) -> String { folder + "/" + name }
 
+    /// With time for handshakes on a busy machine.
     var server: TLSServerConfiguration {
-        TLSServerConfiguration(certificateFile: path("server.pem"), privateKeyFile: path("server.key"))
+        var configuration = TLSServerConfiguration(
+            certificateFile: path("server.pem"), privateKeyFile: path("server.key"))
+        configuration.handshakeTimeout = .minutes(1)
+        return configuration
     }
 
     var verifyingServer: TLSServerConfiguration {
@@ -35,7 +40,9 @@ struct TestCertificates {
     }
 
     var client: TLSClientConfiguration {
-        TLSClientConfiguration(caFile: path("ca.pem"), serverName: "localhost")
+        var configuration = TLSClientConfiguration(caFile: path("ca.pem"), serverName: "localhost")
+        configuration.handshakeTimeout = .minutes(1)
+        return configuration
     }
 
     func client(certificate name: String) -> TLSClientConfiguration {
