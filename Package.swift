@@ -127,6 +127,6 @@ let package = Package(
                 "StoragePostgreSQL", "StorageSQLite", .logging, .nioCore, .nioPosix,
             ]),
         tests("ArchitectureTests", []),
-        tests("ProcessTests", ["martlet", "EventModel", "EventTesting", "MartletClient", .nioCore]),
+        tests("ProcessTests", ["martlet", "EventModel", "EventTesting", "MartletClient", "TLSOpenSSL", .nioCore]),
     ]
 )

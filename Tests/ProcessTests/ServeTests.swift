@@ -1,0 +1,122 @@
+import EventTesting
+import Foundation
+import Testing
+
+/// The server process: how it starts, reloads and ends.
+@Suite struct ServeTests {
+    @Test func refusesToListenBeyondLoopbackWithoutClientCertificates() async throws {
+        let certificates = try TestCertificates.shared.get()
+        let refused = try await Binary.run([
+            "serve", "--listen", "0.0.0.0:0", "--cert", certificates.file("server.pem"), "--key",
+            certificates.file("server.key"),
+        ])
+        #expect(refused.code == 2)
+        #expect(refused.errors.contains("--client-ca") && refused.errors.contains("--insecure-no-auth"))
+    }
+
+    @Test func badSettingsAreToldInALine() async throws {
+        let certificates = try TestCertificates.shared.get()
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--cert", certificates.file("server.pem"), "--key"]
+        let wrongKey = try await Binary.run(serve + [certificates.file("client.key")])
+        #expect(wrongKey.code == 2, "\(wrongKey.errors)")
+        let wrongStorage = try await Binary.run(serve + [certificates.file("server.key"), "--storage", "mysql://u:secret@h"])
+        #expect(wrongStorage.code == 2 && !wrongStorage.errors.contains("secret"), "\(wrongStorage.errors)")
+        let noDatabase = try await Binary.run(
+            serve + [certificates.file("server.key"), "--storage", "postgres://u:secret@127.0.0.1:1/x"])
+        #expect(noDatabase.code == 4 && !noDatabase.errors.contains("secret"), "\(noDatabase.errors)")
+    }
+
+    @Test func oneServerUsesAFile() async throws {
+        let folder = try TemporaryFolder()
+        let first = try await ServerProcess(storage: "sqlite:\(folder.path)/m.db")
+        let failure = await #expect(throws: ProcessFailure.self) {
+            try await ServerProcess(storage: "sqlite:\(folder.path)/m.db")
+        }
+        #expect(failure?.description.contains("one server uses a file") == true, "\(String(describing: failure))")
+        try await first.stop(SIGKILL)
+        // The lock went with the process.
+        let next = try await ServerProcess(storage: "sqlite:\(folder.path)/m.db")
+        try await next.stop()
+    }
+
+    @Test(arguments: [SIGTERM, SIGINT])
+    func drainsOnTheFirstSignal(_ signal: Int32) async throws {
+        let folder = try TemporaryFolder()
+        let server = try await ServerProcess(storage: "sqlite:\(folder.path)/m.db")
+        let settings = try server.environment(tenant: UUID())
+        // A subscriber whose connection stays open, and comes back when the server does.
+        async let follower = Binary.run(["subscribe", "--count", "1"], environment: settings)
+        try await Task.sleep(for: .milliseconds(500))
+        #expect(try await server.stop(signal, within: 8) == 0, "\(server.logged)")
+        #expect(server.logged.contains("draining"))
+        let again = try await ServerProcess(storage: "sqlite:\(folder.path)/m.db", port: server.port)
+        let appended = try await Binary.run(
+            ["append", "--type", "t", "--id", UUID().uuidString], input: #"{"type":"E","payload":1}"#, environment: settings)
+        #expect(appended.code == 0, "\(appended.errors)")
+        #expect(try await follower.lines.count == 1)
+        try await again.stop()
+    }
+
+    @Test func reloadsCertificatesWithoutDroppingConnections() async throws {
+        let folder = try TemporaryFolder()
+        let own = try TestCertificates.shared.get()
+        for name in ["server.pem", "server.key", "ca.pem"] {
+            try FileManager.default.copyItem(atPath: own.file(name), toPath: "\(folder.path)/\(name)")
+        }
+        let server = try await ServerProcess(storage: "sqlite:\(folder.path)/m.db", certificates: folder.path)
+        let settings = try server.environment(tenant: UUID())
+        async let follower = Binary.run(["subscribe", "--count", "1"], environment: settings)
+        try await Task.sleep(for: .milliseconds(500))
+        // A file that is no certificate: what was in force stays in force.
+        try "nonsense".write(toFile: "\(folder.path)/server.pem", atomically: true, encoding: .utf8)
+        server.signal(SIGHUP)
+        try await Task.sleep(for: .milliseconds(300))
+        #expect(server.logged.contains("certificates stay as they were"))
+        #expect(try await Binary.run(["head"], environment: settings).code == 0)
+        // Another CA's certificate: new connections see it, the old one goes on.
+        let other = try TemporaryFolder()
+        let made = try await Binary.run([Repository.root + "/Certs/make-dev-certs.sh", other.path], path: "/bin/sh")
+        #expect(made.code == 0, "\(made.errors)")
+        for name in ["server.pem", "server.key"] {
+            try FileManager.default.removeItem(atPath: "\(folder.path)/\(name)")
+            try FileManager.default.copyItem(atPath: "\(other.path)/\(name)", toPath: "\(folder.path)/\(name)")
+        }
+        server.signal(SIGHUP)
+        try await Task.sleep(for: .milliseconds(300))
+        #expect(try await Binary.run(["head"], environment: settings).code == 4, "the old CA did not sign the new certificate")
+        var trusting = settings
+        trusting["MARTLET_CA"] = other.path + "/ca.pem"
+        let appended = try await Binary.run(
+            ["append", "--type", "t", "--id", UUID().uuidString], input: #"{"type":"E","payload":1}"#, environment: trusting)
+        #expect(appended.code == 0, "\(appended.errors)")
+        #expect(try await follower.lines.count == 1)
+        try await server.stop()
+    }
+
+    @Test func acknowledgedMeansSynced() async throws {
+        guard FileManager.default.isExecutableFile(atPath: "/usr/bin/strace") else {
+            Issue.record("strace is missing: run the tests by make test")
+            return
+        }
+        let folder = try TemporaryFolder()
+        let trace = folder.path + "/trace"
+        let server = try await ServerProcess(
+            storage: "sqlite:\(folder.path)/m.db",
+            prefix: ["/usr/bin/strace", "-f", "-y", "-o", trace, "-e", "trace=fdatasync,fsync,pwrite64"])
+        let settings = try server.environment(tenant: UUID())
+        let appends = 10
+        for _ in 0..<appends {
+            let appended = try await Binary.run(
+                ["append", "--type", "t", "--id", UUID().uuidString], input: #"{"type":"E","payload":1}"#,
+                environment: settings)
+            #expect(appended.code == 0, "\(appended.errors)")
+        }
+        let calls = try String(contentsOfFile: trace, encoding: .utf8).split(separator: "\n")
+        let walWrites = calls.indices.filter { calls[$0].contains("pwrite64") && calls[$0].contains("m.db-wal>") }
+        let walSyncs = calls.indices.filter { calls[$0].contains("sync(") && calls[$0].contains("m.db-wal>") }
+        #expect(walSyncs.count >= appends, "\(walSyncs.count) syncs of the log for \(appends) appends")
+        // After the last write to the log there is a sync of it.
+        #expect((walSyncs.last ?? 0) > (walWrites.last ?? .max), "the last write was synced")
+        server.signal(SIGKILL)
+    }
+}
