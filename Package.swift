@@ -89,7 +89,8 @@ let package = Package(
         .executableTarget(
             name: "martlet",
             dependencies: [
-                "EventModel", "EventProtocol", "EventServer", "EventStorage", "MartletClient", "StoragePostgreSQL", "StorageSQLite",
+                "EventModel", "EventProtocol", "EventServer", "EventStorage", "MartletClient", "StoragePostgreSQL",
+                "StorageSQLite",
                 "TLSOpenSSL", .argumentParser, .lifecycle, .logging, .nioCore, .unixSignals,
             ],
             swiftSettings: house),

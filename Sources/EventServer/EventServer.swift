@@ -102,7 +102,9 @@ public final class EventServer: Service {
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .childChannelOption(.writeBufferWaterMark, value: .init(low: 256 << 10, high: 1 << 20))
-            .childChannelOption(.recvAllocator, value: AdaptiveRecvByteBufferAllocator(minimum: 1024, initial: 16384, maximum: 131072))
+            .childChannelOption(
+                .recvAllocator, value: AdaptiveRecvByteBufferAllocator(minimum: 1024, initial: 16384, maximum: 131072)
+            )
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let connection = ServerConnection(
@@ -133,7 +135,9 @@ extension EventStore {
         case .unknown:
             let tenants = hub.followedTenants
             guard !tenants.isEmpty else { return }
-            read { reader throws(StorageError) in try reader.heads(of: tenants) } completion: { result in
+            read { reader throws(StorageError) in
+                try reader.heads(of: tenants)
+            } completion: { result in
                 guard case .success(let heads) = result else { return }
                 for (tenant, head) in zip(tenants, heads) { hub.headMoved(tenant, to: head) }
             }

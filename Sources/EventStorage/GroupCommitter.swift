@@ -107,7 +107,8 @@ final class GroupCommitter: @unchecked Sendable {
                 results = result.outcomes.map { .success($0) }
             } catch {
                 logger.warning(
-                    "commit failed", metadata: ["calls": "\(batch.count)", "error": "\(error)", "kind": "\(error.kind)"])
+                    "commit failed",
+                    metadata: ["calls": "\(batch.count)", "error": "\(error)", "kind": "\(error.kind)"])
                 results = batch.map { _ in .failure(error) }
             }
             condition.withLock {

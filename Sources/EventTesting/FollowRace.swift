@@ -48,7 +48,8 @@ public struct FollowRace: Sendable {
                 return await Int(finalHead.value?.rawValue ?? 0)
             }
             try requireEqual(
-                try await clients[0].head(of: tenant).position, Position(UInt64(total + Self.types.count * Self.kinds.count)),
+                try await clients[0].head(of: tenant).position,
+                Position(UInt64(total + Self.types.count * Self.kinds.count)),
                 "the head")
         } catch {
             throw ConformanceFailure("follow race, seed \(seed): \(error)")
@@ -103,7 +104,8 @@ public struct FollowRace: Sendable {
             }
             if let end = await finalHead.value, reached >= end { break }
         }
-        let expected = try await all.events(of: ReadRequest(tenant: tenant, after: start, target: .position(reached), filter: filter))
+        let expected = try await all.events(
+            of: ReadRequest(tenant: tenant, after: start, target: .position(reached), filter: filter))
         try requireEqual(
             received.map(\.position), expected.map(\.position),
             "what subscriber \(index) received after \(start) with \(filter)")

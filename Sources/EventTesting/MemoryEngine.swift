@@ -18,7 +18,8 @@ public final class MemoryEngine: StorageEngine {
         var events: [Stored] = []
 
         var head: TenantHead {
-            events.last.map { TenantHead(position: Position(UInt64(events.count)), recordedAt: $0.recordedAt) } ?? .empty
+            events.last.map { TenantHead(position: Position(UInt64(events.count)), recordedAt: $0.recordedAt) }
+                ?? .empty
         }
 
         func position(_ index: Int) -> Position { Position(UInt64(index) + 1) }
@@ -64,7 +65,8 @@ public final class MemoryEngine: StorageEngine {
                 for tenant in plan.tenants {
                     for (index, event) in tenant.run.events.enumerated() {
                         tenants[tenant.run.tenant, default: Tenant()].events.append(
-                            Stored(event: event, recordedAt: tenant.run.recordedAt, record: tenant.run.record(at: index)))
+                            Stored(
+                                event: event, recordedAt: tenant.run.recordedAt, record: tenant.run.record(at: index)))
                     }
                 }
                 return CommitResult(outcomes: plan.outcomes, runs: plan.tenants.map(\.run))

@@ -74,7 +74,8 @@ public struct TestServer: Sendable {
             tls: TLSClientConfiguration(
                 caFile: certificates.file("ca.pem"),
                 certificateFile: asksForCertificates ? certificates.file("client.pem") : nil,
-                privateKeyFile: asksForCertificates ? certificates.file("client.key") : nil, serverName: "127.0.0.1"), clientName: "test")
+                privateKeyFile: asksForCertificates ? certificates.file("client.key") : nil, serverName: "127.0.0.1"),
+            clientName: "test")
     }
 
     /// Runs `body` with a client.

@@ -62,7 +62,8 @@ final class PostgreSQLListener: StorageListener, @unchecked Sendable {
     /// Waits for the socket. False when it was interrupted, or the time ran out.
     private func sleep(_ socket: Int32, _ time: Duration) -> Bool {
         var descriptors = [
-            pollfd(fd: socket, events: Int16(POLLIN), revents: 0), pollfd(fd: wakeUp, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: socket, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: wakeUp, events: Int16(POLLIN), revents: 0),
         ]
         let millis = Int32(clamping: max(1, time / .milliseconds(1)))
         let count = unsafe poll(&descriptors, 2, millis)

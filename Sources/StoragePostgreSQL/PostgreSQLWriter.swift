@@ -84,7 +84,8 @@ final class PostgreSQLWriter: StorageWriter {
         do throws(PostgresFault) {
             let results = try connection.pipeline(storing(plan, found))
             guard results.last?.command == "COMMIT" else {
-                throw PostgresFault(sqlState: "25P02", message: "the transaction was rolled back", isConnectionLost: false)
+                throw PostgresFault(
+                    sqlState: "25P02", message: "the transaction was rolled back", isConnectionLost: false)
             }
         } catch {
             rollBack(after: error)

@@ -68,7 +68,8 @@ import NIOCore
 
     /// Runs prepared statements in one round trip. The first that fails fails all that follow.
     /// - Throws: what the first failed with, once the connection is in order again.
-    func pipeline(_ calls: [(statement: String, parameters: [PostgresValue])]) throws(PostgresFault) -> [PostgresResult] {
+    func pipeline(_ calls: [(statement: String, parameters: [PostgresValue])]) throws(PostgresFault) -> [PostgresResult]
+    {
         guard unsafe PQenterPipelineMode(connection) == 1 else { throw lost() }
         for (statement, parameters) in calls {
             let isSent = unsafe PostgresValue.withPointers(parameters) { values, lengths, formats in

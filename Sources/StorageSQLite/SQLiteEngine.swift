@@ -92,7 +92,8 @@ private final class FileLock: Sendable {
     init(path: String) throws(StorageError) {
         let descriptor = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else {
-            throw StorageError(.unavailable, "cannot make lock file \(path): \(unsafe String(cString: strerror(errno)))")
+            throw StorageError(
+                .unavailable, "cannot make lock file \(path): \(unsafe String(cString: strerror(errno)))")
         }
         guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
             let owner = (try? String(contentsOfFile: path, encoding: .utf8)) ?? ""

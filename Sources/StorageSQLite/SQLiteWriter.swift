@@ -114,14 +114,17 @@ final class SQLiteWriter: StorageWriter {
             guard let tenant = tenants[key.tenant] else { continue }
             byID.bind(1, tenant.no)
             byID.bind(2, key.id)
-            facts.stored[key] = try byID.firstRow { row in
-                guard let type = AggregateType(row.text(3)), let id = unsafe UUID(bytes: row.blob(4)) else { return nil }
-                return StoredEvent(
-                    aggregate: AggregateName(type: type, id: id), version: Version(UInt64(row.integer(1))),
-                    position: EventKeys.position(of: row.integer(0)),
-                    recordedAt: Timestamp(microseconds: row.integer(2)),
-                    record: unsafe ByteBuffer(bytes: row.blob(5)))
-            } ?? nil
+            facts.stored[key] =
+                try byID.firstRow { row in
+                    guard let type = AggregateType(row.text(3)), let id = unsafe UUID(bytes: row.blob(4)) else {
+                        return nil
+                    }
+                    return StoredEvent(
+                        aggregate: AggregateName(type: type, id: id), version: Version(UInt64(row.integer(1))),
+                        position: EventKeys.position(of: row.integer(0)),
+                        recordedAt: Timestamp(microseconds: row.integer(2)),
+                        record: unsafe ByteBuffer(bytes: row.blob(5)))
+                } ?? nil
         }
         return facts
     }

@@ -79,7 +79,8 @@ struct Measurement: Sendable {
         func percentile(_ share: Double) -> String {
             guard !sorted.isEmpty else { return "null" }
             let value = sorted[min(sorted.count - 1, Int(Double(sorted.count) * share))]
-            return String(format: "%.3f", Double(value.components.attoseconds) / 1e15 + Double(value.components.seconds) * 1e3)
+            return String(
+                format: "%.3f", Double(value.components.attoseconds) / 1e15 + Double(value.components.seconds) * 1e3)
         }
         Terminal.write(
             line: #"{"bench":"\#(name)","seconds":\#(String(format: "%.2f", seconds)),"calls":\#(calls),"#

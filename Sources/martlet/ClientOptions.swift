@@ -26,7 +26,8 @@ struct ServerOptions: ParsableArguments {
             host: address.host, port: address.port,
             tls: TLSClientConfiguration(
                 caFile: setting(ca, "MARTLET_CA"), certificateFile: setting(cert, "MARTLET_CERT"),
-                privateKeyFile: setting(key, "MARTLET_KEY"), serverName: address.host), clientName: "martlet/\(Version.text)")
+                privateKeyFile: setting(key, "MARTLET_KEY"), serverName: address.host),
+            clientName: "martlet/\(Version.text)")
     }
 
     /// Runs `body` with a client, which is closed afterwards.

@@ -77,7 +77,9 @@ struct Checkup {
         let now = Timestamp.now().microseconds
         let until = Timestamp(microseconds: report.notAfterMicros)
         if now < report.notBeforeMicros {
-            fail("\(what) \(file) is valid only from \(Timestamp(microseconds: report.notBeforeMicros)): check the clock")
+            fail(
+                "\(what) \(file) is valid only from \(Timestamp(microseconds: report.notBeforeMicros)): check the clock"
+            )
         } else if now > report.notAfterMicros {
             fail("\(what) \(file) has expired on \(until): make a new one and send the server SIGHUP")
         } else if report.notAfterMicros - now < 30 * Self.dayMicros {
@@ -163,7 +165,8 @@ struct Checkup {
             let limits = welcome.limits
             ok(
                 "limits: payload \(limits.payloadBytesMax) bytes, frame \(limits.frameBytesMax) bytes, "
-                    + "\(limits.eventsPerAppendMax) events an append, \(limits.callsPerConnectionMax) calls a connection")
+                    + "\(limits.eventsPerAppendMax) events an append, \(limits.callsPerConnectionMax) calls a connection"
+            )
         } catch {
             fail("server \(address): \(error)")
         }

@@ -70,7 +70,8 @@ enum ExitStatus {
                 return done
             }
             guard !message.isEmpty else { return code.rawValue }
-            Terminal.complain(error is ArgumentParser.ValidationError || code == .validationFailure ? message : "\(error)")
+            Terminal.complain(
+                error is ArgumentParser.ValidationError || code == .validationFailure ? message : "\(error)")
             return code == .validationFailure ? usage : failed
         }
     }

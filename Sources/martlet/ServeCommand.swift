@@ -137,7 +137,9 @@ enum StorageChoice {
     init(_ text: String) throws {
         if text.hasPrefix("sqlite:") {
             let path = String(text.dropFirst("sqlite:".count))
-            guard !path.isEmpty else { throw UsageError("--storage sqlite: needs a path, as in sqlite:data/martlet.db") }
+            guard !path.isEmpty else {
+                throw UsageError("--storage sqlite: needs a path, as in sqlite:data/martlet.db")
+            }
             self = .sqlite(path)
         } else if text.hasPrefix("postgres://") || text.hasPrefix("postgresql://") {
             self = .postgreSQL(text)

@@ -122,7 +122,8 @@ struct Importer {
             guard let line = try lines.next() else { throw otherEvents(count) }
             last = try parse(line, lines.number).0
         }
-        let request = ReadRequest(tenant: tenant, target: .position(Position(count)), direction: .backward, eventsMax: 1)
+        let request = ReadRequest(
+            tenant: tenant, target: .position(Position(count)), direction: .backward, eventsMax: 1)
         var stored: UUID?
         for try await event in try await client.read(request) { stored = event.event.id }
         guard stored == last?.id else { throw otherEvents(count) }

@@ -41,7 +41,9 @@ import Testing
         try await check(clause, on: SQLiteEngine(path: folder.path + "/m.db", logger: .silent))
     }
 
-    @Test(.enabled(if: PostgresTestDatabase.isAvailable, "MARTLET_TEST_POSTGRES names no database"), arguments: ConformanceSuite.clauses)
+    @Test(
+        .enabled(if: PostgresTestDatabase.isAvailable, "MARTLET_TEST_POSTGRES names no database"),
+        arguments: ConformanceSuite.clauses)
     func postgreSQLKeeps(_ clause: ConformanceClause) async throws {
         let database = try PostgresTestDatabase()
         try await check(clause, on: PostgreSQLEngine(database))
@@ -53,7 +55,9 @@ import Testing
         try await checkThroughClient(clause, on: SQLiteEngine(path: folder.path + "/m.db", logger: .silent))
     }
 
-    @Test(.enabled(if: PostgresTestDatabase.isAvailable, "MARTLET_TEST_POSTGRES names no database"), arguments: ConformanceSuite.clauses)
+    @Test(
+        .enabled(if: PostgresTestDatabase.isAvailable, "MARTLET_TEST_POSTGRES names no database"),
+        arguments: ConformanceSuite.clauses)
     func postgreSQLThroughClientAndServerKeeps(_ clause: ConformanceClause) async throws {
         let database = try PostgresTestDatabase()
         try await checkThroughClient(clause, on: PostgreSQLEngine(database))

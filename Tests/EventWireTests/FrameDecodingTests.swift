@@ -56,7 +56,8 @@ import Testing
             for _ in 0..<500 {
                 var damaged = message
                 for _ in 0..<Int.random(in: 1...3, using: &random) where !damaged.isEmpty {
-                    damaged[Int.random(in: 0..<damaged.count, using: &random)] = UInt8.random(in: 0...255, using: &random)
+                    damaged[Int.random(in: 0..<damaged.count, using: &random)] = UInt8.random(
+                        in: 0...255, using: &random)
                 }
                 _ = try? ClientFrameCodec.decode(ByteBuffer(bytes: damaged), limits: Limits())
             }

@@ -55,7 +55,8 @@ enum GoldenFrames {
             (
                 "load request",
                 ClientFrame(
-                    CallID(2), .request(.load(LoadRequest(tenant: tenant, aggregate: order, target: .position(Position(7))))),
+                    CallID(2),
+                    .request(.load(LoadRequest(tenant: tenant, aggregate: order, target: .position(Position(7))))),
                     creditBytes: 1_048_576)
             ),
             (

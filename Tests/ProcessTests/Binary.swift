@@ -97,7 +97,8 @@ final class ServerProcess: @unchecked Sendable {
         while !line.contains("\n") {
             let bytes = output.fileHandleForReading.availableData
             guard !bytes.isEmpty else {
-                throw ProcessFailure("the server did not start: \((try? String(contentsOfFile: log, encoding: .utf8)) ?? "")")
+                throw ProcessFailure(
+                    "the server did not start: \((try? String(contentsOfFile: log, encoding: .utf8)) ?? "")")
             }
             line += String(decoding: bytes, as: UTF8.self)
         }

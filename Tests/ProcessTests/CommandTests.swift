@@ -21,9 +21,13 @@ import Testing
                 try await Binary.run(arguments, input: input, environment: settings)
             }
             #expect(try await martlet(["head"]).output == #"{"position":0,"recorded_at":null}"# + "\n")
-            let lines = #"{"type":"Placed","payload":{"n" : 1.50}}"# + "\n\n" + #"{"type":"Paid","payload":[],"metadata":{"user_id":"u"}}"#
+            let lines =
+                #"{"type":"Placed","payload":{"n" : 1.50}}"# + "\n\n"
+                + #"{"type":"Paid","payload":[],"metadata":{"user_id":"u"}}"#
             let appended = try await martlet(["append"] + order + ["--expect", "none"], lines)
-            #expect(appended.code == 0 && appended.output.contains(#""first_version":1,"last_version":2,"first_position":1"#))
+            #expect(
+                appended.code == 0
+                    && appended.output.contains(#""first_version":1,"last_version":2,"first_position":1"#))
             let loaded = try await martlet(["load"] + order)
             #expect(loaded.lines.count == 2 && loaded.lines[0].contains(#""payload":{"n" : 1.50}"#))
             #expect(try await martlet(["load"] + order + ["--backward", "--max", "1"]).output.contains("Paid"))
@@ -71,7 +75,8 @@ import Testing
         let lines = (1...2_000).map { number -> String in
             let payload =
                 Bool.random(using: &random)
-                ? #""payload":{"n": \#(number).00}"# : #""payload_base64":"\#(Data("\n{}".utf8).base64EncodedString())""#
+                ? #""payload":{"n": \#(number).00}"#
+                : #""payload_base64":"\#(Data("\n{}".utf8).base64EncodedString())""#
             return #"{"aggregate_type":"t","aggregate_id":"\#(names.randomElement(using: &random) ?? names[0])","#
                 + #""id":"\#(UUID().uuidString.lowercased())","type":"E\#(number % 7)","#
                 + #""schema_version":\#(1 + number % 3),"metadata":{"tags":{"k":"v\#(number)"}},\#(payload)}"#
@@ -100,7 +105,9 @@ import Testing
             #expect(try await Binary.run(["import", file], environment: other).code == 0)
             let again = try await Binary.run(["export"], environment: other)
             #expect(again.lines.count == 2_000)
-            #expect(again.output.replacing(#/"recorded_at":"[^"]+"/#, with: "") == exported.output.replacing(#/"recorded_at":"[^"]+"/#, with: ""))
+            #expect(
+                again.output.replacing(#/"recorded_at":"[^"]+"/#, with: "")
+                    == exported.output.replacing(#/"recorded_at":"[^"]+"/#, with: ""))
             // Another file's events are refused.
             try lines.reversed().joined(separator: "\n").write(toFile: file, atomically: true, encoding: .utf8)
             #expect(try await Binary.run(["import", file], environment: settings).code == 1)
@@ -111,17 +118,23 @@ import Testing
         try await withServer { settings, _ in
             let certificates = try TestCertificates.shared.get()
             let well = try await Binary.run(
-                ["doctor", "--server-cert", certificates.file("server.pem"), "--server-key", certificates.file("server.key")],
+                [
+                    "doctor", "--server-cert", certificates.file("server.pem"), "--server-key",
+                    certificates.file("server.key"),
+                ],
                 environment: settings)
             #expect(well.code == 0 && !well.output.contains("FAIL"), "\(well.output)\(well.errors)")
             let ill = try await Binary.run(
                 [
-                    "doctor", "--server-cert", certificates.file("server.pem"), "--server-key", certificates.file("client.key"),
+                    "doctor", "--server-cert", certificates.file("server.pem"), "--server-key",
+                    certificates.file("client.key"),
                     "--storage", "sqlite:/proc/version", "--server", "127.0.0.1:1",
                 ], environment: settings)
             #expect(ill.code == 1)
             #expect(ill.output.contains("the private key is not its key"), "\(ill.output)")
-            #expect(ill.output.contains("FAIL  storage sqlite") && ill.output.contains("FAIL  server 127.0.0.1:1"), "\(ill.output)")
+            #expect(
+                ill.output.contains("FAIL  storage sqlite") && ill.output.contains("FAIL  server 127.0.0.1:1"),
+                "\(ill.output)")
         }
     }
 
@@ -129,7 +142,8 @@ import Testing
         let folder = try TemporaryFolder()
         let server = try await ServerProcess(storage: "sqlite:\(folder.path)/m.db", clientCA: true)
         let named = try #require(UUID(uuidString: "11111111-1111-4111-8111-111111111111"))
-        #expect(try await Binary.run(["head"], environment: server.environment(tenant: named, client: "client")).code == 0)
+        #expect(
+            try await Binary.run(["head"], environment: server.environment(tenant: named, client: "client")).code == 0)
         let other = try await Binary.run(["head"], environment: server.environment(tenant: UUID(), client: "client"))
         #expect(other.code == 5 && other.errors.contains("TENANT_NOT_ALLOWED"), "\(other.errors)")
         let nobody = try await Binary.run(["head"], environment: server.environment(tenant: named))

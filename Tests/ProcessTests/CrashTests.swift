@@ -65,12 +65,16 @@ import Testing
         try await MartletClient.withClient(try client(port), logger: .silent) { client in
             var version = EventModel.Version.none
             while await acknowledged.goesOn {
-                let events = [NewEvent(type: kind, payload: ByteBuffer(string: "1")), NewEvent(type: kind, payload: ByteBuffer(string: "2"))]
+                let events = [
+                    NewEvent(type: kind, payload: ByteBuffer(string: "1")),
+                    NewEvent(type: kind, payload: ByteBuffer(string: "2")),
+                ]
                 let receipt = try await client.append(events, to: aggregate, expecting: .exact(version), tenant: tenant)
                 version = receipt.aggregates[0].lastVersion
                 await acknowledged.add(events.map(\.id), receipt)
             }
         }
+        await acknowledged.finish()
     }
 
     /// Follows through every restart, and compares with what is stored in the end.
@@ -79,13 +83,17 @@ import Testing
     ) async throws {
         try await MartletClient.withClient(try client(port), logger: .silent) { client in
             var received: [RecordedEvent] = []
-            for try await item in client.subscribe(SubscribeRequest(tenant: tenant)) {
+            for try await item in client.subscribe(SubscribeRequest(tenant: tenant, heartbeatMillis: 200)) {
                 switch item {
                 case .events(let events, _): received += events
                 case .reconnected: await followed.reconnected()
                 default: break
                 }
-                if await !acknowledged.goesOn, try await client.head(of: tenant).position == received.last?.position { break }
+                if await acknowledged.finishedWriters == Self.writers,
+                    try await client.head(of: tenant).position == received.last?.position
+                {
+                    break
+                }
             }
             let stored = try await client.events(of: ReadRequest(tenant: tenant))
             #expect(stored.map(\.position.rawValue) == Array(1...UInt64(stored.count)), "positions have no gap")
@@ -96,7 +104,8 @@ import Testing
             let answered = await acknowledged.positions
             #expect(answered.count > 100, "\(answered.count) events were acknowledged")
             for (id, position) in answered { #expect(byID[id] == position, "acknowledged event \(id)") }
-            #expect(received.map(\.event.id) == stored.map(\.event.id), "the subscriber has each once, in order")
+            let isComplete = received.map(\.event.id) == stored.map(\.event.id)
+            #expect(isComplete, "the subscriber has each once, in order: \(received.count) of \(stored.count)")
             #expect(await followed.reconnects >= Self.kills - 1, "it reconnected")
             await followed.done()
         }
@@ -107,12 +116,17 @@ import Testing
 private actor Acknowledged {
     private(set) var goesOn = true
     private(set) var positions: [UUID: Position] = [:]
+    private(set) var finishedWriters = 0
 
     func add(_ ids: [UUID], _ receipt: AppendReceipt) {
-        for (offset, id) in ids.enumerated() { positions[id] = Position(receipt.firstPosition.rawValue + UInt64(offset)) }
+        for (offset, id) in ids.enumerated() {
+            positions[id] = Position(receipt.firstPosition.rawValue + UInt64(offset))
+        }
     }
 
     func stop() { goesOn = false }
+
+    func finish() { finishedWriters += 1 }
 }
 
 /// How the subscriber gets on.

@@ -10,8 +10,12 @@ import Testing
     private func run(_ server: ServerProcess, tenant: String, _ more: [String]) async throws {
         let certificates = try TestCertificates.shared.get()
         let outcome = try await Binary.run(
-            [Repository.root + "/Tests/Interop/interop.py", "--port", "\(server.port)", "--ca", certificates.file("ca.pem"), "--tenant", tenant] + more,
-            environment: ["PYTHONPATH": Self.generated, "PYTHONDONTWRITEBYTECODE": "1"], path: Self.python ?? "", seconds: 120)
+            [
+                Repository.root + "/Tests/Interop/interop.py", "--port", "\(server.port)", "--ca",
+                certificates.file("ca.pem"), "--tenant", tenant,
+            ] + more,
+            environment: ["PYTHONPATH": Self.generated, "PYTHONDONTWRITEBYTECODE": "1"], path: Self.python ?? "",
+            seconds: 120)
         #expect(outcome.code == 0, "\(outcome.output)\(outcome.errors)")
         #expect(outcome.output.contains("13 of 13 checks passed"), "\(outcome.output)")
     }

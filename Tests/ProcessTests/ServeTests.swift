@@ -19,7 +19,8 @@ import Testing
         let serve = ["serve", "--listen", "127.0.0.1:0", "--cert", certificates.file("server.pem"), "--key"]
         let wrongKey = try await Binary.run(serve + [certificates.file("client.key")])
         #expect(wrongKey.code == 2, "\(wrongKey.errors)")
-        let wrongStorage = try await Binary.run(serve + [certificates.file("server.key"), "--storage", "mysql://u:secret@h"])
+        let wrongStorage = try await Binary.run(
+            serve + [certificates.file("server.key"), "--storage", "mysql://u:secret@h"])
         #expect(wrongStorage.code == 2 && !wrongStorage.errors.contains("secret"), "\(wrongStorage.errors)")
         let noDatabase = try await Binary.run(
             serve + [certificates.file("server.key"), "--storage", "postgres://u:secret@127.0.0.1:1/x"])
@@ -51,7 +52,8 @@ import Testing
         #expect(server.logged.contains("draining"))
         let again = try await ServerProcess(storage: "sqlite:\(folder.path)/m.db", port: server.port)
         let appended = try await Binary.run(
-            ["append", "--type", "t", "--id", UUID().uuidString], input: #"{"type":"E","payload":1}"#, environment: settings)
+            ["append", "--type", "t", "--id", UUID().uuidString], input: #"{"type":"E","payload":1}"#,
+            environment: settings)
         #expect(appended.code == 0, "\(appended.errors)")
         #expect(try await follower.lines.count == 1)
         try await again.stop()
@@ -83,11 +85,14 @@ import Testing
         }
         server.signal(SIGHUP)
         try await Task.sleep(for: .milliseconds(300))
-        #expect(try await Binary.run(["head"], environment: settings).code == 4, "the old CA did not sign the new certificate")
+        #expect(
+            try await Binary.run(["head"], environment: settings).code == 4,
+            "the old CA did not sign the new certificate")
         var trusting = settings
         trusting["MARTLET_CA"] = other.path + "/ca.pem"
         let appended = try await Binary.run(
-            ["append", "--type", "t", "--id", UUID().uuidString], input: #"{"type":"E","payload":1}"#, environment: trusting)
+            ["append", "--type", "t", "--id", UUID().uuidString], input: #"{"type":"E","payload":1}"#,
+            environment: trusting)
         #expect(appended.code == 0, "\(appended.errors)")
         #expect(try await follower.lines.count == 1)
         try await server.stop()

@@ -8,7 +8,9 @@ extension ConformanceSuite {
         ConformanceClause("append.first", "Versions and positions begin at 1 and go on without a gap.") { s in
             let order = s.aggregate()
             let first = try await s.append(try s.events(2), to: order, .none)
-            try requireEqual(first.aggregates, [AppendedAggregate(aggregate: order, firstVersion: Version(1), lastVersion: Version(2))], "the answer")
+            try requireEqual(
+                first.aggregates,
+                [AppendedAggregate(aggregate: order, firstVersion: Version(1), lastVersion: Version(2))], "the answer")
             try requireEqual([first.firstPosition, first.lastPosition], [Position(1), Position(2)], "positions")
             let other = s.aggregate()
             let second = try await s.append(try s.events(3), to: other, .none)
@@ -30,7 +32,8 @@ extension ConformanceSuite {
             let error = try await s.refused(.versionConflict) { () async throws(MartletError) in
                 try await s.append(one, to: order, .none)
             }
-            try requireEqual(error.conflicts, [VersionConflict(aggregate: order, expected: .none, actual: Version(1))], "conflicts")
+            try requireEqual(
+                error.conflicts, [VersionConflict(aggregate: order, expected: .none, actual: Version(1))], "conflicts")
         },
         ConformanceClause("append.exists", "`exists` is accepted with events only.") { s in
             let order = s.aggregate()
@@ -38,7 +41,8 @@ extension ConformanceSuite {
             let error = try await s.refused(.versionConflict) { () async throws(MartletError) in
                 try await s.append(one, to: order, .exists)
             }
-            try requireEqual(error.conflicts, [VersionConflict(aggregate: order, expected: .exists, actual: .none)], "conflicts")
+            try requireEqual(
+                error.conflicts, [VersionConflict(aggregate: order, expected: .exists, actual: .none)], "conflicts")
             try await s.append(try s.events(1), to: order, .any)
             try await s.append(try s.events(1), to: order, .exists)
         },
@@ -55,7 +59,10 @@ extension ConformanceSuite {
             }
             try await s.append(try s.events(1), to: order, .exact(Version(3)))
         },
-        ConformanceClause("append.atomic", "A call over several aggregates commits as a whole or not at all; every violation is reported.") { s in
+        ConformanceClause(
+            "append.atomic",
+            "A call over several aggregates commits as a whole or not at all; every violation is reported."
+        ) { s in
             let (a, b, c) = (s.aggregate(), s.aggregate(), s.aggregate())
             try await s.append(try s.events(1), to: a)
             let parts = [
@@ -63,12 +70,15 @@ extension ConformanceSuite {
                 AggregateAppend(aggregate: b, expected: .none, events: try s.events(1)),
                 AggregateAppend(aggregate: c, expected: .exists, events: try s.events(1)),
             ]
-            let error = try await s.refused(.versionConflict) { () async throws(MartletError) in try await s.append(parts) }
+            let error = try await s.refused(.versionConflict) { () async throws(MartletError) in
+                try await s.append(parts)
+            }
             try requireEqual(error.conflicts.map(\.aggregate), [a, c], "the aggregates in conflict")
             try requireEqual(error.conflicts.map(\.actual), [Version(1), .none], "the actual versions")
             try require(!error.isRetryable, "a conflict is not retryable")
             for (name, version) in [(a, 1), (b, 0), (c, 0)] {
-                try requireEqual(try await s.load(name).view.version.rawValue, UInt64(version), "the version of \(name)")
+                try requireEqual(
+                    try await s.load(name).view.version.rawValue, UInt64(version), "the version of \(name)")
             }
             try requireEqual(try await s.head().position, Position(1), "the head")
         },
@@ -85,7 +95,8 @@ extension ConformanceSuite {
             try requireEqual(events.map(\.version.rawValue), [1, 2, 1, 2], "the versions")
             try requireEqual(events.map(\.position.rawValue), [1, 2, 3, 4], "the positions")
         },
-        ConformanceClause("append.conflict-events", "On request a conflict carries the events that came in between.") { s in
+        ConformanceClause("append.conflict-events", "On request a conflict carries the events that came in between.") {
+            s in
             let order = s.aggregate()
             let stored = try s.events(4)
             try await s.append(stored, to: order)
@@ -96,10 +107,15 @@ extension ConformanceSuite {
             let between = try RecordedEntries.decode(asked.conflicts[0].events)
             try requireEqual(between.map(\.event.id), stored.dropFirst().map(\.id), "the events in between")
             try require(!asked.conflicts[0].eventsTruncated, "they are complete")
-            let plain = try await s.refused(.versionConflict) { () async throws(MartletError) in try await s.append([part]) }
+            let plain = try await s.refused(.versionConflict) { () async throws(MartletError) in
+                try await s.append([part])
+            }
             try requireEqual(plain.conflicts[0].events.readableBytes, 0, "without the request, the events' bytes")
         },
-        ConformanceClause("append.conflict-events-bounded", "Events of a conflict that one answer cannot hold are cut, and it says so.") { s in
+        ConformanceClause(
+            "append.conflict-events-bounded",
+            "Events of a conflict that one answer cannot hold are cut, and it says so."
+        ) { s in
             let order = s.aggregate()
             let large = "\"" + String(repeating: "x", count: 100_000) + "\""
             try await s.append(try s.events(5, payload: large), to: order)
@@ -120,7 +136,8 @@ extension ConformanceSuite {
             let payloads = [" {\"n\" : 1.10,\n\t\"a\":\"\\u0000\"} ", "12345678901234567890.0000", "\"\\ud800\"", "[]"]
             let json = try payloads.map { try s.event(payload: $0, schemaVersion: 9, metadata: metadata) }
             let bytes = try EncodedEvent(
-                NewEvent(type: s.type("Blöb"), contentType: "application/octet-stream", payload: ByteBuffer(bytes: 0...255)))
+                NewEvent(
+                    type: s.type("Blöb"), contentType: "application/octet-stream", payload: ByteBuffer(bytes: 0...255)))
             let empty = try s.event(payload: "", contentType: "text/plain")
             try await s.append(json + [bytes, empty], to: order)
             let events = try await s.load(order).events
@@ -131,7 +148,9 @@ extension ConformanceSuite {
             try requireEqual(events[4].event.type, s.type("Blöb"), "the type")
             try requireEqual(events[4].event.contentType, "application/octet-stream", "the content type")
             try requireEqual(events[5].event.payload.readableBytes, 0, "the empty payload's bytes")
-            try requireEqual(try events.map { try EncodedEvent($0.event).body }, (json + [bytes, empty]).map(\.body), "the encodings")
+            try requireEqual(
+                try events.map { try EncodedEvent($0.event).body }, (json + [bytes, empty]).map(\.body), "the encodings"
+            )
         },
         ConformanceClause("append.recorded-at", "Recorded-at never decreases along a tenant's positions.") { s in
             for _ in 0..<20 { try await s.append(try s.events(1), to: s.aggregate()) }
@@ -179,7 +198,8 @@ extension ConformanceSuite {
             try require(!receipt.replayed, "an id of another tenant is another id")
             try requireEqual(receipt.firstPosition, Position(1), "the other tenant's position")
             let empty = TenantID(UUID())
-            try requireEqual(try await s.load(order, tenant: empty).view, LoadView(version: .none, position: .start), "the view")
+            try requireEqual(
+                try await s.load(order, tenant: empty).view, LoadView(version: .none, position: .start), "the view")
             try requireEqual(try await s.read(tenant: empty).events.count, 0, "the events")
             try requireEqual(try await s.subject.head(of: empty), .empty, "the head")
         },

@@ -14,9 +14,13 @@ extension ConformanceSuite {
             try requireEqual(Set(events.map(\.aggregate)), [order], "the aggregates")
             try requireEqual(view, LoadView(version: Version(10), position: Position(15)), "the view")
         },
-        ConformanceClause("load.unknown", "An aggregate without events answers version 0 and no events; that is no error.") { s in
+        ConformanceClause(
+            "load.unknown", "An aggregate without events answers version 0 and no events; that is no error."
+        ) { s in
             try await s.append(try s.events(2), to: s.aggregate())
-            for target: LoadTarget in [.now, .version(Version(3)), .position(Position(1)), .time(Timestamp(microseconds: 0))] {
+            for target: LoadTarget in [
+                .now, .version(Version(3)), .position(Position(1)), .time(Timestamp(microseconds: 0)),
+            ] {
                 let (view, events) = try await s.load(s.aggregate(), target)
                 try require(view.version == .none && events.isEmpty, "with \(target): \(view), \(events.count) events")
             }
@@ -24,9 +28,15 @@ extension ConformanceSuite {
         ConformanceClause("load.backward", "Backward, the newest comes first.") { s in
             let order = s.aggregate()
             try await s.append(try s.events(10), to: order)
-            try requireEqual(try await s.load(order, .now, .backward).events.map(\.version.rawValue), Array((1...10).reversed()), "the versions")
-            try requireEqual(try await s.load(order, after: 7, .now, .backward).events.map(\.version.rawValue), [10, 9, 8], "the versions after 7")
-            try requireEqual(try await s.load(order, .version(Version(5)), .backward, max: 2).events.map(\.version.rawValue), [5, 4], "the last two to 5")
+            try requireEqual(
+                try await s.load(order, .now, .backward).events.map(\.version.rawValue), Array((1...10).reversed()),
+                "the versions")
+            try requireEqual(
+                try await s.load(order, after: 7, .now, .backward).events.map(\.version.rawValue), [10, 9, 8],
+                "the versions after 7")
+            try requireEqual(
+                try await s.load(order, .version(Version(5)), .backward, max: 2).events.map(\.version.rawValue),
+                [5, 4], "the last two to 5")
         },
         ConformanceClause("load.after", "Only events after a version; none after the last.") { s in
             let order = s.aggregate()
@@ -39,7 +49,8 @@ extension ConformanceSuite {
             let order = s.aggregate()
             try await s.append(try s.events(5), to: order)
             try requireEqual(try await s.load(order, max: 2).events.map(\.version.rawValue), [1, 2], "the first two")
-            try requireEqual(try await s.load(order, .now, .backward, max: 2).events.map(\.version.rawValue), [5, 4], "the last two")
+            try requireEqual(
+                try await s.load(order, .now, .backward, max: 2).events.map(\.version.rawValue), [5, 4], "the last two")
         },
         ConformanceClause("load.to-version", "The state as of a version; beyond the last it is all there is.") { s in
             let order = s.aggregate()
@@ -49,19 +60,26 @@ extension ConformanceSuite {
             let (view, events) = try await s.load(order, .version(Version(3)))
             try requireEqual(view, LoadView(version: Version(3), position: Position(3)), "the view")
             try requireEqual(events.count, 3, "the events")
-            try requireEqual(try await s.load(order, .version(Version(9))).view.version, Version(4), "the version beyond")
+            try requireEqual(
+                try await s.load(order, .version(Version(9))).view.version, Version(4), "the version beyond")
             try requireEqual(try await s.load(order, .version(.none)).events.count, 0, "the events to version 0")
         },
         ConformanceClause("load.as-of-position", "The state as of every position is what was there then.") { s in
             let names = [s.aggregate(), s.aggregate()]
-            for _ in 0..<30 { try await s.append(try s.events(Int.random(in: 1...2, using: &s.random)), to: names[Int.random(in: 0...1, using: &s.random)]) }
+            for _ in 0..<30 {
+                try await s.append(
+                    try s.events(Int.random(in: 1...2, using: &s.random)),
+                    to: names[Int.random(in: 0...1, using: &s.random)])
+            }
             let all = try await s.read().events
             for position in 0...all.count {
                 for name in names {
                     let expected = all.prefix(position).filter { $0.aggregate == name }
                     let (view, events) = try await s.load(name, .position(Position(UInt64(position))))
                     try requireEqual(events, expected, "the events as of \(position)")
-                    try requireEqual(view, LoadView(version: expected.last?.version ?? .none, position: Position(UInt64(position))), "the view")
+                    try requireEqual(
+                        view, LoadView(version: expected.last?.version ?? .none, position: Position(UInt64(position))),
+                        "the view")
                 }
             }
         },
@@ -90,12 +108,15 @@ extension ConformanceSuite {
             }
             let before = Timestamp(microseconds: times[0].microseconds - 1)
             let (view, events) = try await s.load(order, .time(before))
-            try require(events.isEmpty && view == LoadView(version: .none, position: .start), "nothing before the first")
+            try require(
+                events.isEmpty && view == LoadView(version: .none, position: .start), "nothing before the first")
         },
         ConformanceClause("load.future", "A time still to come is refused.") { s in
             let order = s.aggregate()
             let future = Timestamp(microseconds: Timestamp.now().microseconds + 3_600_000_000)
-            try await s.refused(.timeInFuture) { () async throws(MartletError) in _ = try await s.load(order, .time(future)) }
+            try await s.refused(.timeInFuture) { () async throws(MartletError) in
+                _ = try await s.load(order, .time(future))
+            }
             try await s.refused(.timeInFuture) { () async throws(MartletError) in _ = try await s.read(.time(future)) }
         },
         ConformanceClause("load.paged", "A history larger than many pages comes whole, in both directions.") { s in
@@ -103,8 +124,12 @@ extension ConformanceSuite {
             let payload = "\"" + String(repeating: "x", count: 3_000) + "\""
             for _ in 0..<3 { try await s.append(try s.events(200, payload: payload), to: order) }
             try requireEqual(try await s.load(order).events.map(\.version.rawValue), Array(1...600), "the versions")
-            try requireEqual(try await s.load(order, .now, .backward).events.map(\.version.rawValue), Array((1...600).reversed()), "the versions backward")
-            try requireEqual(try await s.load(order, after: 100, .version(Version(500))).events.map(\.version.rawValue), Array(101...500), "a range")
+            try requireEqual(
+                try await s.load(order, .now, .backward).events.map(\.version.rawValue), Array((1...600).reversed()),
+                "the versions backward")
+            try requireEqual(
+                try await s.load(order, after: 100, .version(Version(500))).events.map(\.version.rawValue),
+                Array(101...500), "a range")
         },
         ConformanceClause("load.view-is-fixed", "What is appended during a load is not in it.") { s in
             let order = s.aggregate()
@@ -126,12 +151,19 @@ extension ConformanceSuite {
             try requireEqual(view, ReadView(to: view.head.position, head: try await s.head()), "the view")
             try requireEqual(try await s.read(.head, .backward).events, events.reversed(), "backward")
         },
-        ConformanceClause("read.range", "A range of positions is exclusive below and inclusive above, in both directions.") { s in
+        ConformanceClause(
+            "read.range", "A range of positions is exclusive below and inclusive above, in both directions."
+        ) { s in
             try await s.append(try s.events(10), to: s.aggregate())
-            try requireEqual(try await s.read(after: 3, .position(Position(6))).events.map(\.position.rawValue), [4, 5, 6], "forward")
-            try requireEqual(try await s.read(after: 3, .position(Position(6)), .backward).events.map(\.position.rawValue), [6, 5, 4], "backward")
+            try requireEqual(
+                try await s.read(after: 3, .position(Position(6))).events.map(\.position.rawValue), [4, 5, 6], "forward"
+            )
+            try requireEqual(
+                try await s.read(after: 3, .position(Position(6)), .backward).events.map(\.position.rawValue),
+                [6, 5, 4], "backward")
             try requireEqual(try await s.read(after: 6, .position(Position(6))).events.count, 0, "an empty range")
-            try requireEqual(try await s.read(after: 8, .position(Position(99))).view.to, Position(10), "the end beyond the head")
+            try requireEqual(
+                try await s.read(after: 8, .position(Position(99))).view.to, Position(10), "the end beyond the head")
             try requireEqual(try await s.read(after: 99).events.count, 0, "after the head")
             try requireEqual(try await s.read(max: 4).events.map(\.position.rawValue), [1, 2, 3, 4], "at most 4")
         },
@@ -145,7 +177,9 @@ extension ConformanceSuite {
             try requireEqual(events.count, 2, "the events")
             try requireEqual(view.head.position, Position(4), "the head")
         },
-        ConformanceClause("read.filter", "Filters combine with AND, their values with OR, in both directions and with every bound.") { s in
+        ConformanceClause(
+            "read.filter", "Filters combine with AND, their values with OR, in both directions and with every bound."
+        ) { s in
             let names = [s.aggregate("a"), s.aggregate("a"), s.aggregate("b"), s.aggregate("c")]
             let kinds = ["X", "Y", "Zäh"]
             for _ in 0..<60 {
@@ -157,16 +191,23 @@ extension ConformanceSuite {
                 EventFilter(aggregateTypes: [names[0].type]), EventFilter(eventTypes: [s.type("X"), s.type("Zäh")]),
                 EventFilter(aggregateIDs: [names[1].id, names[3].id]),
                 EventFilter(aggregateTypes: [names[0].type, names[2].type], eventTypes: [s.type("Y")]),
-                EventFilter(aggregateTypes: [names[0].type], eventTypes: [s.type("X")], aggregateIDs: [names[0].id, names[2].id]),
+                EventFilter(
+                    aggregateTypes: [names[0].type], eventTypes: [s.type("X")],
+                    aggregateIDs: [names[0].id, names[2].id]),
                 EventFilter(eventTypes: [s.type("Nothing")]), EventFilter(aggregateIDs: [UUID()]),
             ]
             for filter in filters {
                 let matching = all.filter { filter.matches($0.aggregate, $0.event.type) }
                 try requireEqual(try await s.read(filter: filter), matching, "forward with \(filter)")
-                try requireEqual(try await s.read(.head, .backward, filter).events, matching.reversed(), "backward with \(filter)")
+                try requireEqual(
+                    try await s.read(.head, .backward, filter).events, matching.reversed(), "backward with \(filter)")
                 let part = matching.filter { (11...40).contains($0.position.rawValue) }
-                try requireEqual(try await s.read(after: 10, .position(Position(40)), .forward, filter).events, part, "a range with \(filter)")
-                try requireEqual(try await s.read(.head, .forward, filter, max: 3).events, Array(matching.prefix(3)), "three with \(filter)")
+                try requireEqual(
+                    try await s.read(after: 10, .position(Position(40)), .forward, filter).events, part,
+                    "a range with \(filter)")
+                try requireEqual(
+                    try await s.read(.head, .forward, filter, max: 3).events, Array(matching.prefix(3)),
+                    "three with \(filter)")
             }
         },
         ConformanceClause("read.rare", "A filter that matches rarely finds what there is, however far it lies.") { s in
@@ -177,7 +218,8 @@ extension ConformanceSuite {
             }
             let filter = EventFilter(aggregateTypes: [rare.type])
             try requireEqual(try await s.read(filter: filter).map(\.version.rawValue), [1, 2], "forward")
-            try requireEqual(try await s.read(.head, .backward, filter).events.map(\.version.rawValue), [2, 1], "backward")
+            try requireEqual(
+                try await s.read(.head, .backward, filter).events.map(\.version.rawValue), [2, 1], "backward")
             try requireEqual(try await s.followed(.after(.start), filter).map(\.version.rawValue), [1, 2], "followed")
         },
         ConformanceClause("head.empty", "A tenant without events has head 0.") { s in

@@ -3,7 +3,9 @@ import FoundationEssentials
 
 extension ConformanceSuite {
     static let raceClauses: [ConformanceClause] = [
-        ConformanceClause("race.exact", "Of 16 racing appends with the same exact version exactly one wins, in each of 50 rounds.") { s in
+        ConformanceClause(
+            "race.exact", "Of 16 racing appends with the same exact version exactly one wins, in each of 50 rounds."
+        ) { s in
             let order = s.aggregate()
             for round in 0..<50 {
                 let winners = try await race(s, order, .exact(Version(UInt64(round))))
@@ -17,7 +19,9 @@ extension ConformanceSuite {
                 try requireEqual(winners, 1, "the winners of round \(round)")
             }
         },
-        ConformanceClause("race.retry", "Of 16 racing calls with the same events one is stored, and the others are replayed.") { s in
+        ConformanceClause(
+            "race.retry", "Of 16 racing calls with the same events one is stored, and the others are replayed."
+        ) { s in
             let order = s.aggregate()
             let events = try s.events(2)
             let scenario = s
@@ -86,7 +90,8 @@ extension ConformanceSuite {
                 for tenant in tenants {
                     group.addTask {
                         for round in 1...20 {
-                            let receipt = try await scenario.append(try scenario.events(1), to: scenario.aggregate(), tenant: tenant)
+                            let receipt = try await scenario.append(
+                                try scenario.events(1), to: scenario.aggregate(), tenant: tenant)
                             try requireEqual(receipt.firstPosition.rawValue, UInt64(round), "the position")
                         }
                     }

@@ -38,7 +38,9 @@ enum RandomWorkload {
             let change = Int.random(in: 0..<3, using: &s.random)
             if change == 0 { old.aggregates.reverse() }
             if change == 1 { old.aggregates[0].events += try s.events(1) }
-            if change == 2 { old.aggregates[0].events[0] = try s.event(id: old.aggregates[0].events[0].id, payload: "77") }
+            if change == 2 {
+                old.aggregates[0].events[0] = try s.event(id: old.aggregates[0].events[0].id, payload: "77")
+            }
             return old
         }
         var parts: [AggregateAppend] = []

@@ -5,7 +5,8 @@ import NIOCore
 
 extension ConformanceSuite {
     static let replayClauses: [ConformanceClause] = [
-        ConformanceClause("replay.answer", "A call whose events are all stored is answered as it was, marked replayed.") { s in
+        ConformanceClause("replay.answer", "A call whose events are all stored is answered as it was, marked replayed.")
+        { s in
             let (a, b) = (s.aggregate(), s.aggregate())
             let parts = [
                 AggregateAppend(aggregate: a, expected: .none, events: try s.events(2)),
@@ -37,7 +38,9 @@ extension ConformanceSuite {
                 try require(try await s.append(events, to: order, expected).replayed, "replayed with \(expected)")
             }
         },
-        ConformanceClause("reuse.payload", "An id that is stored with another payload is refused, and nothing is written.") { s in
+        ConformanceClause(
+            "reuse.payload", "An id that is stored with another payload is refused, and nothing is written."
+        ) { s in
             let order = s.aggregate()
             let id = UUID.v7()
             try await s.append([try s.event(id: id, payload: "1")], to: order)
@@ -73,9 +76,13 @@ extension ConformanceSuite {
             let (order, other) = (s.aggregate(), s.aggregate())
             let event = try s.event()
             try await s.append([event], to: order)
-            try await s.refused(.eventIDReused) { () async throws(MartletError) in try await s.append([event], to: other) }
+            try await s.refused(.eventIDReused) { () async throws(MartletError) in
+                try await s.append([event], to: other)
+            }
             let sameID = AggregateName(type: s.aggregate("elsewhere").type, id: order.id)
-            try await s.refused(.eventIDReused) { () async throws(MartletError) in try await s.append([event], to: sameID) }
+            try await s.refused(.eventIDReused) { () async throws(MartletError) in
+                try await s.append([event], to: sameID)
+            }
             try requireEqual(try await s.load(other).view.version, .none, "the other aggregate's version")
         },
         ConformanceClause("reuse.order", "Ids that are stored in another order are refused.") { s in
@@ -102,7 +109,9 @@ extension ConformanceSuite {
             try requireEqual(try await s.load(order).view.version, Version(1), "the version")
             try await s.append([new], to: order, .exact(Version(1)))
         },
-        ConformanceClause("reuse.before-conflict", "A reused id is reported also where the expected version would not hold.") { s in
+        ConformanceClause(
+            "reuse.before-conflict", "A reused id is reported also where the expected version would not hold."
+        ) { s in
             let order = s.aggregate()
             let id = UUID.v7()
             try await s.append([try s.event(id: id, payload: "1")], to: order)

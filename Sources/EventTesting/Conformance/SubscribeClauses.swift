@@ -3,7 +3,8 @@ import FoundationEssentials
 
 extension ConformanceSuite {
     static let subscribeClauses: [ConformanceClause] = [
-        ConformanceClause("subscribe.beginning", "From the beginning, every event comes once, in position order.") { s in
+        ConformanceClause("subscribe.beginning", "From the beginning, every event comes once, in position order.") {
+            s in
             for _ in 0..<10 { try await s.append(try s.events(50), to: s.aggregate()) }
             let events = try await s.followed()
             try requireEqual(events, try await s.read().events, "the events")
@@ -12,7 +13,8 @@ extension ConformanceSuite {
             try await s.append(try s.events(10), to: s.aggregate())
             for position: UInt64 in [0, 4, 9, 10] {
                 let events = try await s.followed(.after(Position(position)))
-                try requireEqual(events.map(\.position.rawValue), Array((1...10).filter { $0 > position }), "the positions")
+                try requireEqual(
+                    events.map(\.position.rawValue), Array((1...10).filter { $0 > position }), "the positions")
             }
         },
         ConformanceClause("subscribe.beyond-head", "A position beyond the head is refused.") { s in
@@ -32,7 +34,9 @@ extension ConformanceSuite {
             for time in times {
                 for offset: Int64 in [-1, 0, 1] {
                     let from = Timestamp(microseconds: time.microseconds + offset)
-                    try requireEqual(try await s.followed(.time(from)), all.filter { $0.recordedAt >= from }, "the events from \(from)")
+                    try requireEqual(
+                        try await s.followed(.time(from)), all.filter { $0.recordedAt >= from },
+                        "the events from \(from)")
                 }
             }
             let future = Timestamp(microseconds: Timestamp.now().microseconds + 3_600_000_000)
@@ -41,7 +45,10 @@ extension ConformanceSuite {
             }
             throw ConformanceFailure("a time still to come was accepted")
         },
-        ConformanceClause("subscribe.started", "The first message says after which position events come; the head comes with every message.") { s in
+        ConformanceClause(
+            "subscribe.started",
+            "The first message says after which position events come; the head comes with every message."
+        ) { s in
             try await s.append(try s.events(7), to: s.aggregate())
             let messages = Box<[FollowedItem]>([])
             try await s.subject.subscribe(SubscribeRequest(tenant: s.tenant, start: .after(Position(3)))) { item in
@@ -50,7 +57,9 @@ extension ConformanceSuite {
                 return true
             }
             let all = await messages.value
-            guard case .signal(.started(let after), let head)? = all.first else { throw ConformanceFailure("no started, but \(all)") }
+            guard case .signal(.started(let after), let head)? = all.first else {
+                throw ConformanceFailure("no started, but \(all)")
+            }
             try requireEqual(after, Position(3), "the position")
             try requireEqual(head.position, Position(7), "the head")
             guard case .signal(.caughtUp(let position), _)? = all.last else { throw ConformanceFailure("no caught up") }
@@ -73,7 +82,9 @@ extension ConformanceSuite {
             }
             try requireEqual(await seen.value, [6, 7, 8], "the positions")
         },
-        ConformanceClause("subscribe.empty", "A tenant without events is caught up with at once, and followed into being.") { s in
+        ConformanceClause(
+            "subscribe.empty", "A tenant without events is caught up with at once, and followed into being."
+        ) { s in
             let scenario = s
             let seen = Box<Int>(0)
             try await s.subject.subscribe(SubscribeRequest(tenant: s.tenant)) { item in
@@ -90,19 +101,25 @@ extension ConformanceSuite {
             }
             try requireEqual(await seen.value, 1, "the events")
         },
-        ConformanceClause("subscribe.live", "From storage to live nothing is lost or repeated, whatever is appended meanwhile.") { s in
+        ConformanceClause(
+            "subscribe.live", "From storage to live nothing is lost or repeated, whatever is appended meanwhile."
+        ) { s in
             try await s.append(try s.events(300), to: s.aggregate())
             let scenario = s
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for writer in 0..<4 {
                     group.addTask {
-                        for _ in 0..<50 { try await scenario.append(try scenario.events(1 + writer % 2), to: scenario.aggregate()) }
+                        for _ in 0..<50 {
+                            try await scenario.append(try scenario.events(1 + writer % 2), to: scenario.aggregate())
+                        }
                     }
                 }
                 for start: UInt64 in [0, 17, 250, 300] {
                     group.addTask {
                         let last = Box<UInt64>(start)
-                        try await scenario.subject.subscribe(SubscribeRequest(tenant: scenario.tenant, start: .after(Position(start)))) { item in
+                        try await scenario.subject.subscribe(
+                            SubscribeRequest(tenant: scenario.tenant, start: .after(Position(start)))
+                        ) { item in
                             guard case .events(let events, let head) = item else { return true }
                             for event in events {
                                 try requireEqual(event.position.rawValue, await last.value + 1, "the next position")
@@ -141,12 +158,14 @@ extension ConformanceSuite {
             }
             try requireEqual(await seen.value, Array(1...25), "the versions")
         },
-        ConformanceClause("subscribe.checkpoint", "With a filter, checkpoints move on even when nothing matches.") { s in
+        ConformanceClause("subscribe.checkpoint", "With a filter, checkpoints move on even when nothing matches.") {
+            s in
             let scenario = s
             let filter = EventFilter(eventTypes: [s.type("Never")])
             let reached = Box<Position>(.start)
             let isAppended = Box<Bool>(false)
-            try await s.subject.subscribe(SubscribeRequest(tenant: s.tenant, filter: filter, heartbeatMillis: 60_000)) { item in
+            try await s.subject.subscribe(SubscribeRequest(tenant: s.tenant, filter: filter, heartbeatMillis: 60_000)) {
+                item in
                 switch item {
                 case .signal(.caughtUp, _):
                     if await isAppended.value { return true }
@@ -181,7 +200,8 @@ extension ConformanceSuite {
             try await s.subject.subscribe(SubscribeRequest(tenant: s.tenant)) { item in
                 switch item {
                 case .signal(.caughtUp, _):
-                    try await scenario.append(try scenario.events(3, "Foreign"), to: scenario.aggregate(), tenant: other)
+                    try await scenario.append(
+                        try scenario.events(3, "Foreign"), to: scenario.aggregate(), tenant: other)
                     try await scenario.append(try scenario.events(1, "Own"), to: scenario.aggregate())
                     return true
                 case .events(let events, _):
