@@ -115,7 +115,7 @@ final class ServerConnection: ChannelInboundHandler {
         let now = shared.clock()
         if let stalledSince, (now.microseconds - stalledSince.microseconds) / 1000 >= shared.limits.writeStallMillis {
             shared.logger.info("connection takes no bytes, closing it", metadata: ["peer": "\(peerName)"])
-            channelContext?.close(promise: nil)
+            abort()
             return
         }
         switch session?.tick(now: now) ?? .none {
@@ -274,8 +274,13 @@ final class ServerConnection: ChannelInboundHandler {
         channelContext?.close(promise: nil)
     }
 
-    /// Closes without waiting for calls.
-    func abort() { channelContext?.close(promise: nil) }
+    /// Closes at once: without waiting for calls, nor for the peer to take or answer anything.
+    func abort() {
+        isClosing = true
+        guard let context = channelContext else { return }
+        let tls = try? context.pipeline.syncOperations.context(handlerType: TLSHandler.self)
+        (tls ?? context).close(promise: nil)
+    }
 
     private func tearDown() {
         isClosing = true

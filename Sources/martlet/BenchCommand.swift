@@ -223,6 +223,7 @@ struct BenchCatchUp: AsyncParsableCommand {
             await tally.start()
             var measurement = Measurement()
             var last = Position.start
+            let start = ContinuousClock.now
             receiving: for try await item in client.subscribe(SubscribeRequest(tenant: tenant)) {
                 switch item {
                 case .events(let batch, _):
@@ -238,6 +239,7 @@ struct BenchCatchUp: AsyncParsableCommand {
                 }
             }
             measurement.calls = 1
+            measurement.latencies.append(ContinuousClock.now - start)
             await tally.add(measurement)
         }
         await tally.total.report("catch-up clients=\(options.clients) events=\(events) payload=\(options.payload)")
