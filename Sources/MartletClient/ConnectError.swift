@@ -30,10 +30,10 @@ extension MartletError {
     private init(tls error: TLSError, place: String, isOpen: Bool) {
         let isRetryable: Bool
         switch error.kind {
-        case .handshakeTimeout, .truncated: isRetryable = true
-        case .connection: isRetryable = isOpen
-        // A server that refuses the client's certificate says so after the handshake, as TLS 1.3 has it.
-        default: isRetryable = false
+        // Who they are and what they speak does not change by trying again. A server that refuses the
+        // client's certificate says so after the handshake, as TLS 1.3 has it.
+        case .configuration, .certificate, .refusedByPeer, .noApplicationProtocol, .notTLS: isRetryable = isOpen
+        default: isRetryable = true
         }
         self.init(
             .unavailable, reason: isOpen ? .connectionLost : .tlsFailed,
