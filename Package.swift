@@ -124,8 +124,8 @@ let package = Package(
         tests(
             "ConformanceTests",
             [
-                "EventHub", "EventModel", "EventServer", "EventStorage", "EventTesting", "MartletClient",
-                "StoragePostgreSQL", "StorageSQLite", .logging, .nioCore, .nioPosix,
+                "EventEncoding", "EventHub", "EventModel", "EventServer", "EventStorage", "EventTesting",
+                "MartletClient", "StoragePostgreSQL", "StorageSQLite", .logging, .nioCore, .nioPosix,
             ]),
         tests("ArchitectureTests", []),
         tests("ProcessTests", ["martlet", "EventModel", "EventTesting", "MartletClient", "TLSOpenSSL", .nioCore]),

@@ -211,6 +211,9 @@ final class SQLiteWriter: StorageWriter {
         insert.bind(2, Int64(head.position.rawValue))
         insert.bind(3, head.recordedAt.microseconds)
         try insert.run()
+        guard connection.lastInsertedRow < EventKeys.tenantsMax else {
+            throw SQLiteFault(code: SQLITE_FULL, message: "a file holds at most \(EventKeys.tenantsMax) tenants")
+        }
         return connection.lastInsertedRow
     }
 
@@ -249,6 +252,9 @@ final class SQLiteWriter: StorageWriter {
 
 /// The keys of the table `events`.
 enum EventKeys {
+    /// A key is a positive 64-bit integer: what its position leaves is for the tenant's number.
+    static let tenantsMax: Int64 = 1 << Int64(63 - Schema.positionBits)
+
     static func key(_ tenantNo: Int64, _ position: Position) -> Int64 {
         precondition(position.rawValue < 1 << UInt64(Schema.positionBits), "a position has 40 bits")
         return tenantNo << Int64(Schema.positionBits) | Int64(position.rawValue)

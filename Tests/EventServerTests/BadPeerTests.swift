@@ -22,7 +22,9 @@ import Testing
         }
     }
 
-    @Test(arguments: ["GET / HTTP/1.1\r\nHost: x\r\n\r\n", "\u{16}\u{3}\u{1}\u{7F}garbage", String(repeating: "x", count: 70_000)])
+    @Test(arguments: [
+        "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "\u{16}\u{3}\u{1}\u{7F}garbage", String(repeating: "x", count: 70_000),
+    ])
     func bytesThatAreNoTLSCloseTheConnection(_ text: String) async throws {
         try await withServer { server in
             let peer = try await RawPeer.bare(server)
@@ -84,16 +86,20 @@ import Testing
                 let kind = try #require(EventType("Big"))
                 let payload = ByteBuffer(string: "\"" + String(repeating: "x", count: 500_000) + "\"")
                 for _ in 0..<40 {
-                    _ = try await client.append([NewEvent(type: kind, payload: payload)], to: name, expecting: .any, tenant: tenant)
+                    _ = try await client.append(
+                        [NewEvent(type: kind, payload: payload)], to: name, expecting: .any, tenant: tenant)
                 }
                 let peer = try await RawPeer.secure(server, autoRead: false)
                 defer { peer.close() }
                 // Credit without end, and nothing is taken from the socket.
-                try await peer.send(ClientFrame(CallID(1), .request(.read(ReadRequest(tenant: tenant))), creditBytes: 1 << 40))
+                try await peer.send(
+                    ClientFrame(CallID(1), .request(.read(ReadRequest(tenant: tenant))), creditBytes: 1 << 40))
                 // Others are served meanwhile and afterwards.
                 #expect(try await client.head(of: tenant).position == Position(40))
                 let deadline = ContinuousClock.now + .seconds(10)
-                while try await client.status().connections > 1, .now < deadline { try await Task.sleep(for: .milliseconds(50)) }
+                while try await client.status().connections > 1, .now < deadline {
+                    try await Task.sleep(for: .milliseconds(50))
+                }
                 #expect(try await client.status().connections == 1, "the stalled connection was closed")
             }
         }

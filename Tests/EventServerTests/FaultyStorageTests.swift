@@ -17,7 +17,8 @@ import Testing
         func append(_ id: UUID = .v7(), timeout: Duration? = nil) async throws(MartletError) -> AppendReceipt {
             let event = NewEvent(id: id, type: kind, payload: ByteBuffer(string: "1"))
             return try await client.append(
-                [NewAggregateEvents(aggregate: name, expected: .any, events: [event])], tenant: tenant, timeout: timeout)
+                [NewAggregateEvents(aggregate: name, expected: .any, events: [event])], tenant: tenant, timeout: timeout
+            )
         }
     }
 

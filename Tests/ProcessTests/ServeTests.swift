@@ -1,5 +1,9 @@
+import EventModel
 import EventTesting
 import Foundation
+import MartletClient
+import NIOCore
+import TLSOpenSSL
 import Testing
 
 /// The server process: how it starts, reloads and ends.
@@ -57,6 +61,32 @@ import Testing
         #expect(appended.code == 0, "\(appended.errors)")
         #expect(try await follower.lines.count == 1)
         try await again.stop()
+    }
+
+    @Test func theSecondSignalEndsAtOnce() async throws {
+        let folder = try TemporaryFolder()
+        let server = try await ServerProcess(storage: "sqlite:\(folder.path)/m.db")
+        let certificates = try TestCertificates.shared.get()
+        let configuration = ClientConfiguration(
+            host: "127.0.0.1", port: server.port,
+            tls: TLSClientConfiguration(caFile: certificates.file("ca.pem"), serverName: "127.0.0.1"), clientName: "t")
+        let name = AggregateName(type: try #require(AggregateType("t")), id: UUID())
+        let kind = try #require(EventType("E"))
+        let tenant = TenantID(UUID())
+        try await MartletClient.withClient(configuration, logger: .silent) { client in
+            let payload = ByteBuffer(string: "\"" + String(repeating: "x", count: 900_000) + "\"")
+            for _ in 0..<10 {
+                let event = NewEvent(type: kind, payload: payload)
+                _ = try await client.append([event], to: name, expecting: .any, tenant: tenant)
+            }
+            // A load that waits for credit keeps the drain from ending.
+            var events = try await client.load(LoadRequest(tenant: tenant, aggregate: name)).makeAsyncIterator()
+            _ = try await events.next()
+            server.signal(SIGTERM)
+            try await Task.sleep(for: .milliseconds(700))
+            #expect(server.process.isRunning, "the drain waits for the load")
+            #expect(try await server.stop(SIGTERM, within: 2) == 1)
+        }
     }
 
     @Test func reloadsCertificatesWithoutDroppingConnections() async throws {
