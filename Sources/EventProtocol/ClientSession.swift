@@ -72,6 +72,8 @@ public struct ClientSession: ~Copyable {
     private let welcomeMillis: Int
     private let keepaliveMillis: Int
     private var calls: [CallID: Call] = [:]
+    /// With a drain: the last call that the server looked at.
+    private var lastSeenCallID: CallID?
     private var callsMax = 0
     private var lastCallID = CallID.connection
     private var lastHeardMicros: Int64
@@ -233,7 +235,12 @@ public struct ClientSession: ~Copyable {
         }
     }
 
+    /// Whether a call was given back when the server began to drain. The server refuses a request that crossed its
+    /// GoAway: what it still says of it means nothing.
+    private func isGivenBack(_ id: CallID) -> Bool { lastSeenCallID.map { id > $0 } ?? false }
+
     private mutating func end(_ id: CallID, _ error: MartletError?) -> Reaction {
+        if isGivenBack(id) { return .ignore }
         guard let call = calls.removeValue(forKey: id) else { return fail(Self.fault("ended call \(id), not open")) }
         if call.isCancelled { return .ignore }
         guard error != nil || call.kind.isStream && call.hasStarted else {
@@ -244,6 +251,7 @@ public struct ClientSession: ~Copyable {
 
     private mutating func receivePart(_ frame: ServerFrame) -> Reaction {
         let id = frame.callID
+        if isGivenBack(id) { return .ignore }
         guard let call = calls[id] else { return fail(Self.fault("answered call \(id), which is not open")) }
         guard call.kind == Kind(answer: frame.body) else {
             return fail(Self.fault("answered call \(id) with the answer to another kind of call"))
@@ -268,6 +276,7 @@ public struct ClientSession: ~Copyable {
         state = .draining
         let unseen = calls.filter { $0.key > last }
         for id in unseen.keys { calls[id] = nil }
+        lastSeenCallID = last
         return .drain(unseen: unseen.filter { !$0.value.isCancelled }.keys.sorted())
     }
 
