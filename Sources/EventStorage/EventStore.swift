@@ -97,7 +97,7 @@ public final class EventStore: Sendable {
         _ body: @escaping @Sendable (any StorageReader) throws(StorageError) -> Value,
         completion: @escaping @Sendable (Result<Value, MartletError>) -> Void
     ) {
-        let isAdded = readers.add { reader in
+        let admission = readers.add { reader in
             guard let reader else { return completion(.failure(.shuttingDown)) }
             do throws(StorageError) {
                 completion(.success(try body(reader)))
@@ -105,7 +105,11 @@ public final class EventStore: Sendable {
                 completion(.failure(MartletError(error)))
             }
         }
-        if !isAdded { completion(.failure(.readQueueFull(limits))) }
+        switch admission {
+        case .added: break
+        case .full: completion(.failure(.readQueueFull(limits)))
+        case .closed: completion(.failure(.shuttingDown))
+        }
     }
 
     /// Adds to each conflict the events after the expected version, as far as one page holds them all.

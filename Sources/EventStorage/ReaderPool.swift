@@ -27,13 +27,22 @@ final class ReaderPool: @unchecked Sendable {
         thread.start()
     }
 
-    /// Adds a read; false where too many wait.
-    func add(_ job: @escaping Job) -> Bool {
+    /// What became of a read that was to be added.
+    enum Admission {
+        case added
+        /// Too many wait.
+        case full
+        case closed
+    }
+
+    /// Adds a read.
+    func add(_ job: @escaping Job) -> Admission {
         condition.withLock {
-            guard !isClosed, jobs.count < waitingMax else { return false }
+            guard !isClosed else { return .closed }
+            guard jobs.count < waitingMax else { return .full }
             jobs.append(job)
             condition.signal()
-            return true
+            return .added
         }
     }
 
