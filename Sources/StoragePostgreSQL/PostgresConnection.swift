@@ -24,7 +24,7 @@ import NIOCore
         }
         unsafe self.connection = unsafe connection
         guard unsafe PQstatus(connection) == CONNECTION_OK else {
-            throw PostgresFault(sqlState: "08001", message: lastMessage, isConnectionLost: true)
+            throw PostgresFault(sqlState: Self.refusal(lastMessage), message: lastMessage, isConnectionLost: true)
         }
         for statement in statements {
             let result = unsafe PostgresResult(PQprepare(connection, statement.name, statement.sql, 0, nil))
@@ -33,6 +33,16 @@ import NIOCore
     }
 
     deinit { unsafe PQfinish(connection) }
+
+    /// libpq gives no SQLSTATE for a connection that was not made; what the server refuses for good is told by its
+    /// words.
+    private static func refusal(_ message: String) -> String {
+        let words = [
+            "password authentication failed", "no pg_hba.conf entry", "does not exist", "permission denied",
+            "is not permitted", "no password supplied",
+        ]
+        return words.contains { message.contains($0) } ? "28000" : "08001"
+    }
 
     /// The process id of the server's end.
     var backendID: Int32 { unsafe PQbackendPID(connection) }
