@@ -46,7 +46,7 @@ struct  Martlet__V1__AppendRequest
   size_t n_aggregates;
   Martlet__V1__AggregateAppend **aggregates;
   /*
-   * With VERSION_CONFLICT, answer also the events that came in between, as far as one frame holds them.
+   * With VERSION_CONFLICT, answer also the events that came in between, up to 256 KiB over all conflicts.
    */
   protobuf_c_boolean include_conflicting_events;
 };
