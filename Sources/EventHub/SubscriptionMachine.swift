@@ -83,6 +83,9 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
     private var told: Position
     private var head: TenantHead
     private var creditBytes: UInt64
+    /// The most credit that the subscriber ever left here, or was asked for: for an event up to that size more comes
+    /// by itself.
+    private var roomBytes: UInt64
     private var isLive = false
     /// At most three: a start, events, a signal.
     private var outbox: Deque<SubscriptionMessage> = []
@@ -93,6 +96,7 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
     public init(start: ResolvedStart, creditBytes: UInt64, settings: Settings, now: NIODeadline) {
         self.settings = settings
         self.creditBytes = creditBytes
+        roomBytes = creditBytes
         position = start.after
         told = start.after
         head = start.head
@@ -141,6 +145,7 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
     public mutating func creditAdded(_ bytes: UInt64) {
         let (sum, overflow) = creditBytes.addingReportingOverflow(bytes)
         creditBytes = overflow ? .max : sum
+        roomBytes = max(roomBytes, creditBytes)
         if case .starved(let needed) = phase, needed <= creditBytes { phase = .looking }
     }
 
@@ -246,6 +251,11 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
             // One event, larger than what was asked for: all before it did not match.
             if page.count == 1, let last = page.lastPosition { position = Position(last.rawValue - 1) }
             phase = .starved(bytes: bytes)
+            if bytes > roomBytes {
+                // No credit that the subscriber gives back by itself will do: it must know at once.
+                roomBytes = bytes
+                say(.heartbeat(position, waitingForCreditBytes: bytes))
+            }
             return nil
         }
         if page.count > 0 {
@@ -259,8 +269,12 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
 
     private mutating func send(_ message: SubscriptionMessage, now: NIODeadline) -> Action {
         lastSent = now
+        // What it says of now is said as it is now.
         var message = message
         message.head = head
+        if case .heartbeat(let position, _)? = message.signal {
+            message.signal = .heartbeat(position, waitingForCreditBytes: missingCredit)
+        }
         return .send(message)
     }
 }

@@ -148,11 +148,30 @@ import Testing
         machine.woken()
         _ = machine.next(now: start)
         machine.pulled(.page(page(1, bytes: 50, last: 9, scannedTo: 9), head: head(9)))
+        #expect(machine.next(now: start) == signal(.heartbeat(Position(8), waitingForCreditBytes: 50), head: 9))
         #expect(machine.next(now: start) == .rest)
-        #expect(machine.deadline == start + .seconds(1))
-        #expect(machine.next(now: start + .seconds(1)) == signal(.checkpoint(Position(8)), head: 9))
+        #expect(machine.deadline == start + .seconds(5), "the heartbeat has told the position")
         machine.creditAdded(100)
-        #expect(machine.next(now: start + .seconds(1)) == .pull(after: Position(8), bytesMax: 110))
+        #expect(machine.next(now: start) == .pull(after: Position(8), bytesMax: 110))
+    }
+
+    @Test func anEventLargerThanAllCreditSoFarIsToldOfAtOnceAndOnlyOnce() {
+        var machine = live(at: 0, credit: 40)
+        machine.woken()
+        _ = machine.next(now: start)
+        let larger = page(1, bytes: 50, last: 1, scannedTo: 1)
+        machine.pulled(.page(larger, head: head(2)))
+        #expect(machine.next(now: start) == signal(.heartbeat(.start, waitingForCreditBytes: 50), head: 2))
+        #expect(machine.next(now: start) == .rest)
+        machine.creditAdded(10)
+        #expect(machine.next(now: start) == .pull(after: .start, bytesMax: 50))
+        machine.pulled(.page(larger, head: head(2)))
+        #expect(machine.next(now: start) == events(1, bytes: 50, head: 2))
+        _ = machine.next(now: start)
+        machine.pulled(.page(page(1, bytes: 50, last: 2, scannedTo: 2), head: head(2)))
+        #expect(machine.next(now: start) == .rest, "a subscriber that had 50 bytes of credit gives them back by itself")
+        machine.creditAdded(50)
+        #expect(machine.next(now: start) == .pull(after: Position(1), bytesMax: 50))
     }
 
     @Test func checkpointsTellWhatNothingElseDoes() {
