@@ -5,6 +5,7 @@ SHELL := /bin/bash
 # What tests need beside the build: a PostgreSQL of their own, and Python for the interop client.
 TEST_ENV = MARTLET_TEST_PYTHON=$(CURDIR)/.build-python/bin/python \
 	MARTLET_TEST_PYTHON_PATH=$(CURDIR)/.build-python/generated .ci/with-postgres
+# One test after the other: many hold peers to times, which a machine with all of them at once would not keep.
 # Tests that start the real binary say nothing about races and memory inside the test process.
 UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests
 
@@ -20,7 +21,7 @@ run: certs ## Install what is missing, build in release, serve on SQLite at 127.
 test: setup-tests lint lint-protos ## Install what is missing, check everything, run every test
 	.ci/check-protos
 	swift build --build-tests
-	$(TEST_ENV) swift test --skip-build
+	$(TEST_ENV) swift test --skip-build --no-parallel
 
 test-tsan: setup-tests ## Run the unit tests under the thread sanitizer
 	swift build --build-tests --sanitize=thread --scratch-path .build-tsan
