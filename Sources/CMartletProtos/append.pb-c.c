@@ -386,7 +386,7 @@ const ProtobufCMessageDescriptor martlet__v1__append_request__descriptor =
   (ProtobufCMessageInit) martlet__v1__append_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__aggregate_append__field_descriptors[3] =
+static const ProtobufCFieldDescriptor martlet__v1__aggregate_append__field_descriptors[4] =
 {
   {
     "aggregate",
@@ -424,16 +424,29 @@ static const ProtobufCFieldDescriptor martlet__v1__aggregate_append__field_descr
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "snapshot",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__AggregateAppend, snapshot),
+    &martlet__v1__new_snapshot__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__aggregate_append__field_indices_by_name[] = {
   0,   /* field[0] = aggregate */
   2,   /* field[2] = events */
   1,   /* field[1] = expected */
+  3,   /* field[3] = snapshot */
 };
 static const ProtobufCIntRange martlet__v1__aggregate_append__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor martlet__v1__aggregate_append__descriptor =
 {
@@ -443,7 +456,7 @@ const ProtobufCMessageDescriptor martlet__v1__aggregate_append__descriptor =
   "Martlet__V1__AggregateAppend",
   "martlet.v1",
   sizeof(Martlet__V1__AggregateAppend),
-  3,
+  4,
   martlet__v1__aggregate_append__field_descriptors,
   martlet__v1__aggregate_append__field_indices_by_name,
   1,  martlet__v1__aggregate_append__number_ranges,
@@ -617,7 +630,7 @@ const ProtobufCMessageDescriptor martlet__v1__append_response__descriptor =
   (ProtobufCMessageInit) martlet__v1__append_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__appended_aggregate__field_descriptors[3] =
+static const ProtobufCFieldDescriptor martlet__v1__appended_aggregate__field_descriptors[4] =
 {
   {
     "aggregate",
@@ -655,16 +668,29 @@ static const ProtobufCFieldDescriptor martlet__v1__appended_aggregate__field_des
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "snapshot_due",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__AppendedAggregate, snapshot_due),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__appended_aggregate__field_indices_by_name[] = {
   0,   /* field[0] = aggregate */
   1,   /* field[1] = first_version */
   2,   /* field[2] = last_version */
+  3,   /* field[3] = snapshot_due */
 };
 static const ProtobufCIntRange martlet__v1__appended_aggregate__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor martlet__v1__appended_aggregate__descriptor =
 {
@@ -674,7 +700,7 @@ const ProtobufCMessageDescriptor martlet__v1__appended_aggregate__descriptor =
   "Martlet__V1__AppendedAggregate",
   "martlet.v1",
   sizeof(Martlet__V1__AppendedAggregate),
-  3,
+  4,
   martlet__v1__appended_aggregate__field_descriptors,
   martlet__v1__appended_aggregate__field_indices_by_name,
   1,  martlet__v1__appended_aggregate__number_ranges,

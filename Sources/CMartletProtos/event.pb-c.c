@@ -187,6 +187,96 @@ void   martlet__v1__recorded_event__free_unpacked
   assert(message->base.descriptor == &martlet__v1__recorded_event__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   martlet__v1__upcasting__init
+                     (Martlet__V1__Upcasting         *message)
+{
+  static const Martlet__V1__Upcasting init_value = MARTLET__V1__UPCASTING__INIT;
+  *message = init_value;
+}
+size_t martlet__v1__upcasting__get_packed_size
+                     (const Martlet__V1__Upcasting *message)
+{
+  assert(message->base.descriptor == &martlet__v1__upcasting__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t martlet__v1__upcasting__pack
+                     (const Martlet__V1__Upcasting *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &martlet__v1__upcasting__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t martlet__v1__upcasting__pack_to_buffer
+                     (const Martlet__V1__Upcasting *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &martlet__v1__upcasting__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Martlet__V1__Upcasting *
+       martlet__v1__upcasting__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Martlet__V1__Upcasting *)
+     protobuf_c_message_unpack (&martlet__v1__upcasting__descriptor,
+                                allocator, len, data);
+}
+void   martlet__v1__upcasting__free_unpacked
+                     (Martlet__V1__Upcasting *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &martlet__v1__upcasting__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   martlet__v1__schema_version_max__init
+                     (Martlet__V1__SchemaVersionMax         *message)
+{
+  static const Martlet__V1__SchemaVersionMax init_value = MARTLET__V1__SCHEMA_VERSION_MAX__INIT;
+  *message = init_value;
+}
+size_t martlet__v1__schema_version_max__get_packed_size
+                     (const Martlet__V1__SchemaVersionMax *message)
+{
+  assert(message->base.descriptor == &martlet__v1__schema_version_max__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t martlet__v1__schema_version_max__pack
+                     (const Martlet__V1__SchemaVersionMax *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &martlet__v1__schema_version_max__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t martlet__v1__schema_version_max__pack_to_buffer
+                     (const Martlet__V1__SchemaVersionMax *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &martlet__v1__schema_version_max__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Martlet__V1__SchemaVersionMax *
+       martlet__v1__schema_version_max__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Martlet__V1__SchemaVersionMax *)
+     protobuf_c_message_unpack (&martlet__v1__schema_version_max__descriptor,
+                                allocator, len, data);
+}
+void   martlet__v1__schema_version_max__free_unpacked
+                     (Martlet__V1__SchemaVersionMax *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &martlet__v1__schema_version_max__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   martlet__v1__aggregate_name__init
                      (Martlet__V1__AggregateName         *message)
 {
@@ -574,7 +664,7 @@ const ProtobufCMessageDescriptor martlet__v1__event__descriptor =
   (ProtobufCMessageInit) martlet__v1__event__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__recorded_event__field_descriptors[6] =
+static const ProtobufCFieldDescriptor martlet__v1__recorded_event__field_descriptors[9] =
 {
   {
     "position",
@@ -648,6 +738,42 @@ static const ProtobufCFieldDescriptor martlet__v1__recorded_event__field_descrip
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "stored_schema_version",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__RecordedEvent, stored_schema_version),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stored_type",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__RecordedEvent, stored_type),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "upcast_failure",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__RecordedEvent, upcast_failure),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__recorded_event__field_indices_by_name[] = {
   4,   /* field[4] = aggregate_id */
@@ -655,12 +781,15 @@ static const unsigned martlet__v1__recorded_event__field_indices_by_name[] = {
   5,   /* field[5] = event */
   0,   /* field[0] = position */
   2,   /* field[2] = recorded_at_micros */
+  6,   /* field[6] = stored_schema_version */
+  7,   /* field[7] = stored_type */
+  8,   /* field[8] = upcast_failure */
   1,   /* field[1] = version */
 };
 static const ProtobufCIntRange martlet__v1__recorded_event__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor martlet__v1__recorded_event__descriptor =
 {
@@ -670,11 +799,126 @@ const ProtobufCMessageDescriptor martlet__v1__recorded_event__descriptor =
   "Martlet__V1__RecordedEvent",
   "martlet.v1",
   sizeof(Martlet__V1__RecordedEvent),
-  6,
+  9,
   martlet__v1__recorded_event__field_descriptors,
   martlet__v1__recorded_event__field_indices_by_name,
   1,  martlet__v1__recorded_event__number_ranges,
   (ProtobufCMessageInit) martlet__v1__recorded_event__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor martlet__v1__upcasting__field_descriptors[3] =
+{
+  {
+    "raw",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__Upcasting, raw),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "on_failure",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__Upcasting, on_failure),
+    &martlet__v1__upcast_failure_policy__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stop_at",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__Upcasting, n_stop_at),
+    offsetof(Martlet__V1__Upcasting, stop_at),
+    &martlet__v1__schema_version_max__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned martlet__v1__upcasting__field_indices_by_name[] = {
+  1,   /* field[1] = on_failure */
+  0,   /* field[0] = raw */
+  2,   /* field[2] = stop_at */
+};
+static const ProtobufCIntRange martlet__v1__upcasting__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor martlet__v1__upcasting__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "martlet.v1.Upcasting",
+  "Upcasting",
+  "Martlet__V1__Upcasting",
+  "martlet.v1",
+  sizeof(Martlet__V1__Upcasting),
+  3,
+  martlet__v1__upcasting__field_descriptors,
+  martlet__v1__upcasting__field_indices_by_name,
+  1,  martlet__v1__upcasting__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__upcasting__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor martlet__v1__schema_version_max__field_descriptors[2] =
+{
+  {
+    "event_type",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__SchemaVersionMax, event_type),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "schema_version",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__SchemaVersionMax, schema_version),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned martlet__v1__schema_version_max__field_indices_by_name[] = {
+  0,   /* field[0] = event_type */
+  1,   /* field[1] = schema_version */
+};
+static const ProtobufCIntRange martlet__v1__schema_version_max__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor martlet__v1__schema_version_max__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "martlet.v1.SchemaVersionMax",
+  "SchemaVersionMax",
+  "Martlet__V1__SchemaVersionMax",
+  "martlet.v1",
+  sizeof(Martlet__V1__SchemaVersionMax),
+  2,
+  martlet__v1__schema_version_max__field_descriptors,
+  martlet__v1__schema_version_max__field_indices_by_name,
+  1,  martlet__v1__schema_version_max__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__schema_version_max__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor martlet__v1__aggregate_name__field_descriptors[2] =
@@ -791,4 +1035,34 @@ const ProtobufCMessageDescriptor martlet__v1__event_filter__descriptor =
   1,  martlet__v1__event_filter__number_ranges,
   (ProtobufCMessageInit) martlet__v1__event_filter__init,
   NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCEnumValue martlet__v1__upcast_failure_policy__enum_values_by_number[3] =
+{
+  { "UPCAST_FAILURE_POLICY_UNSPECIFIED", "MARTLET__V1__UPCAST_FAILURE_POLICY__UPCAST_FAILURE_POLICY_UNSPECIFIED", 0 },
+  { "UPCAST_FAILURE_POLICY_FAIL", "MARTLET__V1__UPCAST_FAILURE_POLICY__UPCAST_FAILURE_POLICY_FAIL", 1 },
+  { "UPCAST_FAILURE_POLICY_RAW", "MARTLET__V1__UPCAST_FAILURE_POLICY__UPCAST_FAILURE_POLICY_RAW", 2 },
+};
+static const ProtobufCIntRange martlet__v1__upcast_failure_policy__value_ranges[] = {
+{0, 0},{0, 3}
+};
+static const ProtobufCEnumValueIndex martlet__v1__upcast_failure_policy__enum_values_by_name[3] =
+{
+  { "UPCAST_FAILURE_POLICY_FAIL", 1 },
+  { "UPCAST_FAILURE_POLICY_RAW", 2 },
+  { "UPCAST_FAILURE_POLICY_UNSPECIFIED", 0 },
+};
+const ProtobufCEnumDescriptor martlet__v1__upcast_failure_policy__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "martlet.v1.UpcastFailurePolicy",
+  "UpcastFailurePolicy",
+  "Martlet__V1__UpcastFailurePolicy",
+  "martlet.v1",
+  3,
+  martlet__v1__upcast_failure_policy__enum_values_by_number,
+  3,
+  martlet__v1__upcast_failure_policy__enum_values_by_name,
+  1,
+  martlet__v1__upcast_failure_policy__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
 };

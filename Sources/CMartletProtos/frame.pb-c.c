@@ -457,7 +457,7 @@ void   martlet__v1__go_away__free_unpacked
   assert(message->base.descriptor == &martlet__v1__go_away__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor martlet__v1__client_frame__field_descriptors[14] =
+static const ProtobufCFieldDescriptor martlet__v1__client_frame__field_descriptors[20] =
 {
   {
     "call_id",
@@ -627,6 +627,78 @@ static const ProtobufCFieldDescriptor martlet__v1__client_frame__field_descripto
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "save_snapshot",
+    22,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ClientFrame, body_case),
+    offsetof(Martlet__V1__ClientFrame, save_snapshot),
+    &martlet__v1__save_snapshot_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "load_snapshot",
+    23,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ClientFrame, body_case),
+    offsetof(Martlet__V1__ClientFrame, load_snapshot),
+    &martlet__v1__load_snapshot_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "list_snapshots",
+    24,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ClientFrame, body_case),
+    offsetof(Martlet__V1__ClientFrame, list_snapshots),
+    &martlet__v1__list_snapshots_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "delete_snapshots",
+    25,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ClientFrame, body_case),
+    offsetof(Martlet__V1__ClientFrame, delete_snapshots),
+    &martlet__v1__delete_snapshots_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "put_settings",
+    26,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ClientFrame, body_case),
+    offsetof(Martlet__V1__ClientFrame, put_settings),
+    &martlet__v1__put_settings_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "get_settings",
+    27,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ClientFrame, body_case),
+    offsetof(Martlet__V1__ClientFrame, get_settings),
+    &martlet__v1__get_settings_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__client_frame__field_indices_by_name[] = {
   8,   /* field[8] = append */
@@ -634,13 +706,19 @@ static const unsigned martlet__v1__client_frame__field_indices_by_name[] = {
   5,   /* field[5] = cancel */
   4,   /* field[4] = credit */
   2,   /* field[2] = credit_bytes */
+  17,   /* field[17] = delete_snapshots */
   12,   /* field[12] = get_head */
+  19,   /* field[19] = get_settings */
   13,   /* field[13] = get_status */
   3,   /* field[3] = hello */
+  16,   /* field[16] = list_snapshots */
   9,   /* field[9] = load */
+  15,   /* field[15] = load_snapshot */
   6,   /* field[6] = ping */
   7,   /* field[7] = pong */
+  18,   /* field[18] = put_settings */
   10,   /* field[10] = read */
+  14,   /* field[14] = save_snapshot */
   11,   /* field[11] = subscribe */
   1,   /* field[1] = timeout_millis */
 };
@@ -648,7 +726,7 @@ static const ProtobufCIntRange martlet__v1__client_frame__number_ranges[2 + 1] =
 {
   { 1, 0 },
   { 16, 8 },
-  { 0, 14 }
+  { 0, 20 }
 };
 const ProtobufCMessageDescriptor martlet__v1__client_frame__descriptor =
 {
@@ -658,14 +736,14 @@ const ProtobufCMessageDescriptor martlet__v1__client_frame__descriptor =
   "Martlet__V1__ClientFrame",
   "martlet.v1",
   sizeof(Martlet__V1__ClientFrame),
-  14,
+  20,
   martlet__v1__client_frame__field_descriptors,
   martlet__v1__client_frame__field_indices_by_name,
   2,  martlet__v1__client_frame__number_ranges,
   (ProtobufCMessageInit) martlet__v1__client_frame__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__server_frame__field_descriptors[12] =
+static const ProtobufCFieldDescriptor martlet__v1__server_frame__field_descriptors[18] =
 {
   {
     "call_id",
@@ -811,17 +889,95 @@ static const ProtobufCFieldDescriptor martlet__v1__server_frame__field_descripto
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "save_snapshot",
+    22,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ServerFrame, body_case),
+    offsetof(Martlet__V1__ServerFrame, save_snapshot),
+    &martlet__v1__save_snapshot_response__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "load_snapshot",
+    23,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ServerFrame, body_case),
+    offsetof(Martlet__V1__ServerFrame, load_snapshot),
+    &martlet__v1__load_snapshot_response__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "list_snapshots",
+    24,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ServerFrame, body_case),
+    offsetof(Martlet__V1__ServerFrame, list_snapshots),
+    &martlet__v1__list_snapshots_response__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "delete_snapshots",
+    25,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ServerFrame, body_case),
+    offsetof(Martlet__V1__ServerFrame, delete_snapshots),
+    &martlet__v1__delete_snapshots_response__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "put_settings",
+    26,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ServerFrame, body_case),
+    offsetof(Martlet__V1__ServerFrame, put_settings),
+    &martlet__v1__put_settings_response__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "get_settings",
+    27,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ServerFrame, body_case),
+    offsetof(Martlet__V1__ServerFrame, get_settings),
+    &martlet__v1__get_settings_response__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__server_frame__field_indices_by_name[] = {
   6,   /* field[6] = append */
   0,   /* field[0] = call_id */
+  15,   /* field[15] = delete_snapshots */
   10,   /* field[10] = get_head */
+  17,   /* field[17] = get_settings */
   11,   /* field[11] = get_status */
   3,   /* field[3] = go_away */
+  14,   /* field[14] = list_snapshots */
   7,   /* field[7] = load */
+  13,   /* field[13] = load_snapshot */
   4,   /* field[4] = ping */
   5,   /* field[5] = pong */
+  16,   /* field[16] = put_settings */
   8,   /* field[8] = read */
+  12,   /* field[12] = save_snapshot */
   2,   /* field[2] = status */
   9,   /* field[9] = subscribe */
   1,   /* field[1] = welcome */
@@ -831,7 +987,7 @@ static const ProtobufCIntRange martlet__v1__server_frame__number_ranges[3 + 1] =
   { 1, 0 },
   { 4, 1 },
   { 16, 6 },
-  { 0, 12 }
+  { 0, 18 }
 };
 const ProtobufCMessageDescriptor martlet__v1__server_frame__descriptor =
 {
@@ -841,7 +997,7 @@ const ProtobufCMessageDescriptor martlet__v1__server_frame__descriptor =
   "Martlet__V1__ServerFrame",
   "martlet.v1",
   sizeof(Martlet__V1__ServerFrame),
-  12,
+  18,
   martlet__v1__server_frame__field_descriptors,
   martlet__v1__server_frame__field_indices_by_name,
   3,  martlet__v1__server_frame__number_ranges,
@@ -1015,7 +1171,7 @@ const ProtobufCMessageDescriptor martlet__v1__welcome__descriptor =
   (ProtobufCMessageInit) martlet__v1__welcome__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__limits__field_descriptors[10] =
+static const ProtobufCFieldDescriptor martlet__v1__limits__field_descriptors[11] =
 {
   {
     "frame_bytes_max",
@@ -1137,6 +1293,18 @@ static const ProtobufCFieldDescriptor martlet__v1__limits__field_descriptors[10]
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "snapshot_bytes_max",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__Limits, snapshot_bytes_max),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__limits__field_indices_by_name[] = {
   4,   /* field[4] = aggregates_per_append_max */
@@ -1148,12 +1316,13 @@ static const unsigned martlet__v1__limits__field_indices_by_name[] = {
   9,   /* field[9] = keepalive_millis */
   2,   /* field[2] = metadata_bytes_max */
   1,   /* field[1] = payload_bytes_max */
+  10,   /* field[10] = snapshot_bytes_max */
   8,   /* field[8] = waiting_append_bytes_max */
 };
 static const ProtobufCIntRange martlet__v1__limits__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 10 }
+  { 0, 11 }
 };
 const ProtobufCMessageDescriptor martlet__v1__limits__descriptor =
 {
@@ -1163,7 +1332,7 @@ const ProtobufCMessageDescriptor martlet__v1__limits__descriptor =
   "Martlet__V1__Limits",
   "martlet.v1",
   sizeof(Martlet__V1__Limits),
-  10,
+  11,
   martlet__v1__limits__field_descriptors,
   martlet__v1__limits__field_indices_by_name,
   1,  martlet__v1__limits__number_ranges,

@@ -502,7 +502,7 @@ void   martlet__v1__status_response__free_unpacked
   assert(message->base.descriptor == &martlet__v1__status_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor martlet__v1__load_request__field_descriptors[8] =
+static const ProtobufCFieldDescriptor martlet__v1__load_request__field_descriptors[10] =
 {
   {
     "tenant",
@@ -600,6 +600,30 @@ static const ProtobufCFieldDescriptor martlet__v1__load_request__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "snapshot",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__LoadRequest, snapshot),
+    &martlet__v1__snapshot_use__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "upcasting",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__LoadRequest, upcasting),
+    &martlet__v1__upcasting__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__load_request__field_indices_by_name[] = {
   2,   /* field[2] = after_version */
@@ -608,13 +632,15 @@ static const unsigned martlet__v1__load_request__field_indices_by_name[] = {
   5,   /* field[5] = as_of_time_micros */
   6,   /* field[6] = direction */
   7,   /* field[7] = events_max */
+  8,   /* field[8] = snapshot */
   0,   /* field[0] = tenant */
   3,   /* field[3] = to_version */
+  9,   /* field[9] = upcasting */
 };
 static const ProtobufCIntRange martlet__v1__load_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 8 }
+  { 0, 10 }
 };
 const ProtobufCMessageDescriptor martlet__v1__load_request__descriptor =
 {
@@ -624,14 +650,14 @@ const ProtobufCMessageDescriptor martlet__v1__load_request__descriptor =
   "Martlet__V1__LoadRequest",
   "martlet.v1",
   sizeof(Martlet__V1__LoadRequest),
-  8,
+  10,
   martlet__v1__load_request__field_descriptors,
   martlet__v1__load_request__field_indices_by_name,
   1,  martlet__v1__load_request__number_ranges,
   (ProtobufCMessageInit) martlet__v1__load_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__load_response__field_descriptors[2] =
+static const ProtobufCFieldDescriptor martlet__v1__load_response__field_descriptors[3] =
 {
   {
     "events",
@@ -657,15 +683,28 @@ static const ProtobufCFieldDescriptor martlet__v1__load_response__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "snapshot",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__LoadResponse, snapshot),
+    &martlet__v1__snapshot__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__load_response__field_indices_by_name[] = {
   0,   /* field[0] = events */
+  2,   /* field[2] = snapshot */
   1,   /* field[1] = view */
 };
 static const ProtobufCIntRange martlet__v1__load_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor martlet__v1__load_response__descriptor =
 {
@@ -675,14 +714,14 @@ const ProtobufCMessageDescriptor martlet__v1__load_response__descriptor =
   "Martlet__V1__LoadResponse",
   "martlet.v1",
   sizeof(Martlet__V1__LoadResponse),
-  2,
+  3,
   martlet__v1__load_response__field_descriptors,
   martlet__v1__load_response__field_indices_by_name,
   1,  martlet__v1__load_response__number_ranges,
   (ProtobufCMessageInit) martlet__v1__load_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__load_view__field_descriptors[2] =
+static const ProtobufCFieldDescriptor martlet__v1__load_view__field_descriptors[3] =
 {
   {
     "version",
@@ -708,15 +747,28 @@ static const ProtobufCFieldDescriptor martlet__v1__load_view__field_descriptors[
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "snapshots_skipped",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__LoadView, snapshots_skipped),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__load_view__field_indices_by_name[] = {
   1,   /* field[1] = position */
+  2,   /* field[2] = snapshots_skipped */
   0,   /* field[0] = version */
 };
 static const ProtobufCIntRange martlet__v1__load_view__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor martlet__v1__load_view__descriptor =
 {
@@ -726,14 +778,14 @@ const ProtobufCMessageDescriptor martlet__v1__load_view__descriptor =
   "Martlet__V1__LoadView",
   "martlet.v1",
   sizeof(Martlet__V1__LoadView),
-  2,
+  3,
   martlet__v1__load_view__field_descriptors,
   martlet__v1__load_view__field_indices_by_name,
   1,  martlet__v1__load_view__number_ranges,
   (ProtobufCMessageInit) martlet__v1__load_view__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__read_request__field_descriptors[7] =
+static const ProtobufCFieldDescriptor martlet__v1__read_request__field_descriptors[8] =
 {
   {
     "tenant",
@@ -819,6 +871,18 @@ static const ProtobufCFieldDescriptor martlet__v1__read_request__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "upcasting",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__ReadRequest, upcasting),
+    &martlet__v1__upcasting__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__read_request__field_indices_by_name[] = {
   1,   /* field[1] = after_position */
@@ -828,11 +892,12 @@ static const unsigned martlet__v1__read_request__field_indices_by_name[] = {
   5,   /* field[5] = filter */
   0,   /* field[0] = tenant */
   2,   /* field[2] = to_position */
+  7,   /* field[7] = upcasting */
 };
 static const ProtobufCIntRange martlet__v1__read_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor martlet__v1__read_request__descriptor =
 {
@@ -842,7 +907,7 @@ const ProtobufCMessageDescriptor martlet__v1__read_request__descriptor =
   "Martlet__V1__ReadRequest",
   "martlet.v1",
   sizeof(Martlet__V1__ReadRequest),
-  7,
+  8,
   martlet__v1__read_request__field_descriptors,
   martlet__v1__read_request__field_indices_by_name,
   1,  martlet__v1__read_request__number_ranges,
@@ -1096,7 +1161,7 @@ const ProtobufCMessageDescriptor martlet__v1__status_request__descriptor =
   (ProtobufCMessageInit) martlet__v1__status_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__status_response__field_descriptors[13] =
+static const ProtobufCFieldDescriptor martlet__v1__status_response__field_descriptors[15] =
 {
   {
     "server_version",
@@ -1254,6 +1319,30 @@ static const ProtobufCFieldDescriptor martlet__v1__status_response__field_descri
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "snapshots_skipped",
+    14,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__StatusResponse, snapshots_skipped),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "upcast_failures",
+    15,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__StatusResponse, upcast_failures),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__status_response__field_indices_by_name[] = {
   7,   /* field[7] = connections */
@@ -1263,17 +1352,19 @@ static const unsigned martlet__v1__status_response__field_indices_by_name[] = {
   4,   /* field[4] = schema_version */
   6,   /* field[6] = server_time_micros */
   0,   /* field[0] = server_version */
+  13,   /* field[13] = snapshots_skipped */
   1,   /* field[1] = storage_engine */
   3,   /* field[3] = storage_message */
   2,   /* field[2] = storage_ready */
   8,   /* field[8] = subscriptions */
+  14,   /* field[14] = upcast_failures */
   5,   /* field[5] = uptime_micros */
   9,   /* field[9] = waiting_append_bytes */
 };
 static const ProtobufCIntRange martlet__v1__status_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 13 }
+  { 0, 15 }
 };
 const ProtobufCMessageDescriptor martlet__v1__status_response__descriptor =
 {
@@ -1283,7 +1374,7 @@ const ProtobufCMessageDescriptor martlet__v1__status_response__descriptor =
   "Martlet__V1__StatusResponse",
   "martlet.v1",
   sizeof(Martlet__V1__StatusResponse),
-  13,
+  15,
   martlet__v1__status_response__field_descriptors,
   martlet__v1__status_response__field_indices_by_name,
   1,  martlet__v1__status_response__number_ranges,

@@ -52,6 +52,51 @@ void   martlet__v1__status__free_unpacked
   assert(message->base.descriptor == &martlet__v1__status__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   martlet__v1__upcast_failure__init
+                     (Martlet__V1__UpcastFailure         *message)
+{
+  static const Martlet__V1__UpcastFailure init_value = MARTLET__V1__UPCAST_FAILURE__INIT;
+  *message = init_value;
+}
+size_t martlet__v1__upcast_failure__get_packed_size
+                     (const Martlet__V1__UpcastFailure *message)
+{
+  assert(message->base.descriptor == &martlet__v1__upcast_failure__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t martlet__v1__upcast_failure__pack
+                     (const Martlet__V1__UpcastFailure *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &martlet__v1__upcast_failure__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t martlet__v1__upcast_failure__pack_to_buffer
+                     (const Martlet__V1__UpcastFailure *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &martlet__v1__upcast_failure__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Martlet__V1__UpcastFailure *
+       martlet__v1__upcast_failure__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Martlet__V1__UpcastFailure *)
+     protobuf_c_message_unpack (&martlet__v1__upcast_failure__descriptor,
+                                allocator, len, data);
+}
+void   martlet__v1__upcast_failure__free_unpacked
+                     (Martlet__V1__UpcastFailure *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &martlet__v1__upcast_failure__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   martlet__v1__limit_violation__init
                      (Martlet__V1__LimitViolation         *message)
 {
@@ -97,7 +142,7 @@ void   martlet__v1__limit_violation__free_unpacked
   assert(message->base.descriptor == &martlet__v1__limit_violation__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor martlet__v1__status__field_descriptors[7] =
+static const ProtobufCFieldDescriptor martlet__v1__status__field_descriptors[8] =
 {
   {
     "code",
@@ -183,6 +228,18 @@ static const ProtobufCFieldDescriptor martlet__v1__status__field_descriptors[7] 
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "upcast_failure",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__Status, upcast_failure),
+    &martlet__v1__upcast_failure__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__status__field_indices_by_name[] = {
   0,   /* field[0] = code */
@@ -192,11 +249,12 @@ static const unsigned martlet__v1__status__field_indices_by_name[] = {
   1,   /* field[1] = reason */
   3,   /* field[3] = retryable */
   5,   /* field[5] = reused_event_ids */
+  7,   /* field[7] = upcast_failure */
 };
 static const ProtobufCIntRange martlet__v1__status__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor martlet__v1__status__descriptor =
 {
@@ -206,11 +264,127 @@ const ProtobufCMessageDescriptor martlet__v1__status__descriptor =
   "Martlet__V1__Status",
   "martlet.v1",
   sizeof(Martlet__V1__Status),
-  7,
+  8,
   martlet__v1__status__field_descriptors,
   martlet__v1__status__field_indices_by_name,
   1,  martlet__v1__status__number_ranges,
   (ProtobufCMessageInit) martlet__v1__status__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor martlet__v1__upcast_failure__field_descriptors[7] =
+{
+  {
+    "position",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__UpcastFailure, position),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "event_id",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__UpcastFailure, event_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "event_type",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__UpcastFailure, event_type),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "from_version",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__UpcastFailure, from_version),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "operation",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__UpcastFailure, operation),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "path",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__UpcastFailure, path),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "complaint",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__UpcastFailure, complaint),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned martlet__v1__upcast_failure__field_indices_by_name[] = {
+  6,   /* field[6] = complaint */
+  1,   /* field[1] = event_id */
+  2,   /* field[2] = event_type */
+  3,   /* field[3] = from_version */
+  4,   /* field[4] = operation */
+  5,   /* field[5] = path */
+  0,   /* field[0] = position */
+};
+static const ProtobufCIntRange martlet__v1__upcast_failure__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 7 }
+};
+const ProtobufCMessageDescriptor martlet__v1__upcast_failure__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "martlet.v1.UpcastFailure",
+  "UpcastFailure",
+  "Martlet__V1__UpcastFailure",
+  "martlet.v1",
+  sizeof(Martlet__V1__UpcastFailure),
+  7,
+  martlet__v1__upcast_failure__field_descriptors,
+  martlet__v1__upcast_failure__field_indices_by_name,
+  1,  martlet__v1__upcast_failure__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__upcast_failure__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor martlet__v1__limit_violation__field_descriptors[3] =

@@ -322,7 +322,52 @@ void   martlet__v1__heartbeat__free_unpacked
   assert(message->base.descriptor == &martlet__v1__heartbeat__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor martlet__v1__subscribe_request__field_descriptors[6] =
+void   martlet__v1__upcasters_changed__init
+                     (Martlet__V1__UpcastersChanged         *message)
+{
+  static const Martlet__V1__UpcastersChanged init_value = MARTLET__V1__UPCASTERS_CHANGED__INIT;
+  *message = init_value;
+}
+size_t martlet__v1__upcasters_changed__get_packed_size
+                     (const Martlet__V1__UpcastersChanged *message)
+{
+  assert(message->base.descriptor == &martlet__v1__upcasters_changed__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t martlet__v1__upcasters_changed__pack
+                     (const Martlet__V1__UpcastersChanged *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &martlet__v1__upcasters_changed__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t martlet__v1__upcasters_changed__pack_to_buffer
+                     (const Martlet__V1__UpcastersChanged *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &martlet__v1__upcasters_changed__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Martlet__V1__UpcastersChanged *
+       martlet__v1__upcasters_changed__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Martlet__V1__UpcastersChanged *)
+     protobuf_c_message_unpack (&martlet__v1__upcasters_changed__descriptor,
+                                allocator, len, data);
+}
+void   martlet__v1__upcasters_changed__free_unpacked
+                     (Martlet__V1__UpcastersChanged *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &martlet__v1__upcasters_changed__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+static const ProtobufCFieldDescriptor martlet__v1__subscribe_request__field_descriptors[7] =
 {
   {
     "tenant",
@@ -396,6 +441,18 @@ static const ProtobufCFieldDescriptor martlet__v1__subscribe_request__field_desc
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "upcasting",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__SubscribeRequest, upcasting),
+    &martlet__v1__upcasting__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__subscribe_request__field_indices_by_name[] = {
   1,   /* field[1] = after_position */
@@ -404,11 +461,12 @@ static const unsigned martlet__v1__subscribe_request__field_indices_by_name[] = 
   2,   /* field[2] = from_time_micros */
   5,   /* field[5] = heartbeat_millis */
   0,   /* field[0] = tenant */
+  6,   /* field[6] = upcasting */
 };
 static const ProtobufCIntRange martlet__v1__subscribe_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor martlet__v1__subscribe_request__descriptor =
 {
@@ -418,14 +476,14 @@ const ProtobufCMessageDescriptor martlet__v1__subscribe_request__descriptor =
   "Martlet__V1__SubscribeRequest",
   "martlet.v1",
   sizeof(Martlet__V1__SubscribeRequest),
-  6,
+  7,
   martlet__v1__subscribe_request__field_descriptors,
   martlet__v1__subscribe_request__field_indices_by_name,
   1,  martlet__v1__subscribe_request__number_ranges,
   (ProtobufCMessageInit) martlet__v1__subscribe_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__subscribe_response__field_descriptors[7] =
+static const ProtobufCFieldDescriptor martlet__v1__subscribe_response__field_descriptors[8] =
 {
   {
     "events",
@@ -511,6 +569,18 @@ static const ProtobufCFieldDescriptor martlet__v1__subscribe_response__field_des
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "upcasters_changed",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__SubscribeResponse, signal_case),
+    offsetof(Martlet__V1__SubscribeResponse, upcasters_changed),
+    &martlet__v1__upcasters_changed__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__subscribe_response__field_indices_by_name[] = {
   3,   /* field[3] = caught_up */
@@ -520,11 +590,12 @@ static const unsigned martlet__v1__subscribe_response__field_indices_by_name[] =
   1,   /* field[1] = head */
   6,   /* field[6] = heartbeat */
   2,   /* field[2] = started */
+  7,   /* field[7] = upcasters_changed */
 };
 static const ProtobufCIntRange martlet__v1__subscribe_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor martlet__v1__subscribe_response__descriptor =
 {
@@ -534,7 +605,7 @@ const ProtobufCMessageDescriptor martlet__v1__subscribe_response__descriptor =
   "Martlet__V1__SubscribeResponse",
   "martlet.v1",
   sizeof(Martlet__V1__SubscribeResponse),
-  7,
+  8,
   martlet__v1__subscribe_response__field_descriptors,
   martlet__v1__subscribe_response__field_indices_by_name,
   1,  martlet__v1__subscribe_response__number_ranges,
@@ -742,6 +813,57 @@ const ProtobufCMessageDescriptor martlet__v1__heartbeat__descriptor =
   martlet__v1__heartbeat__field_indices_by_name,
   1,  martlet__v1__heartbeat__number_ranges,
   (ProtobufCMessageInit) martlet__v1__heartbeat__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor martlet__v1__upcasters_changed__field_descriptors[2] =
+{
+  {
+    "position",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__UpcastersChanged, position),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "revision",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__UpcastersChanged, revision),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned martlet__v1__upcasters_changed__field_indices_by_name[] = {
+  0,   /* field[0] = position */
+  1,   /* field[1] = revision */
+};
+static const ProtobufCIntRange martlet__v1__upcasters_changed__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor martlet__v1__upcasters_changed__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "martlet.v1.UpcastersChanged",
+  "UpcastersChanged",
+  "Martlet__V1__UpcastersChanged",
+  "martlet.v1",
+  sizeof(Martlet__V1__UpcastersChanged),
+  2,
+  martlet__v1__upcasters_changed__field_descriptors,
+  martlet__v1__upcasters_changed__field_indices_by_name,
+  1,  martlet__v1__upcasters_changed__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__upcasters_changed__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCMethodDescriptor martlet__v1__subscribe_service__method_descriptors[1] =

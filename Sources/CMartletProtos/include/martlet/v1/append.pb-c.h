@@ -15,6 +15,7 @@ PROTOBUF_C__BEGIN_DECLS
 #endif
 
 #include "martlet/v1/event.pb-c.h"
+#include "martlet/v1/snapshot.pb-c.h"
 
 typedef struct Martlet__V1__AppendRequest Martlet__V1__AppendRequest;
 typedef struct Martlet__V1__AggregateAppend Martlet__V1__AggregateAppend;
@@ -74,10 +75,14 @@ struct  Martlet__V1__AggregateAppend
    */
   size_t n_events;
   Martlet__V1__Event **events;
+  /*
+   * A snapshot of the aggregate's state after these events; it is saved with them or not at all.
+   */
+  Martlet__V1__NewSnapshot *snapshot;
 };
 #define MARTLET__V1__AGGREGATE_APPEND__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__aggregate_append__descriptor) \
-    , NULL, NULL, 0,NULL }
+    , NULL, NULL, 0,NULL, NULL }
 
 
 typedef enum {
@@ -171,10 +176,14 @@ struct  Martlet__V1__AppendedAggregate
    * Version of its last event in this call.
    */
   uint64_t last_version;
+  /*
+   * By the tenant's snapshot policy it is time to save a snapshot of the aggregate.
+   */
+  protobuf_c_boolean snapshot_due;
 };
 #define MARTLET__V1__APPENDED_AGGREGATE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__appended_aggregate__descriptor) \
-    , NULL, 0, 0 }
+    , NULL, 0, 0, 0 }
 
 
 /*

@@ -19,12 +19,32 @@ typedef struct Martlet__V1__Tag Martlet__V1__Tag;
 typedef struct Martlet__V1__Metadata Martlet__V1__Metadata;
 typedef struct Martlet__V1__Event Martlet__V1__Event;
 typedef struct Martlet__V1__RecordedEvent Martlet__V1__RecordedEvent;
+typedef struct Martlet__V1__Upcasting Martlet__V1__Upcasting;
+typedef struct Martlet__V1__SchemaVersionMax Martlet__V1__SchemaVersionMax;
 typedef struct Martlet__V1__AggregateName Martlet__V1__AggregateName;
 typedef struct Martlet__V1__EventFilter Martlet__V1__EventFilter;
 
 
 /* --- enums --- */
 
+/*
+ * What becomes of an event that an upcaster fails on.
+ */
+typedef enum _Martlet__V1__UpcastFailurePolicy {
+  /*
+   * Unset means fail.
+   */
+  MARTLET__V1__UPCAST_FAILURE_POLICY__UPCAST_FAILURE_POLICY_UNSPECIFIED = 0,
+  /*
+   * The call ends with UPCAST_FAILED, which names the event.
+   */
+  MARTLET__V1__UPCAST_FAILURE_POLICY__UPCAST_FAILURE_POLICY_FAIL = 1,
+  /*
+   * The event is delivered as it is stored, with upcast_failure set.
+   */
+  MARTLET__V1__UPCAST_FAILURE_POLICY__UPCAST_FAILURE_POLICY_RAW = 2
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(MARTLET__V1__UPCAST_FAILURE_POLICY)
+} Martlet__V1__UpcastFailurePolicy;
 
 /* --- messages --- */
 
@@ -166,13 +186,73 @@ struct  Martlet__V1__RecordedEvent
    */
   ProtobufCBinaryData aggregate_id;
   /*
-   * What its author wrote.
+   * What its author wrote; where an upcaster of the tenant has changed it, its type, schema version and payload
+   * as of the delivered schema version.
    */
   Martlet__V1__Event *event;
+  /*
+   * Not 0: the event was upcast, and this is the schema version that is stored.
+   */
+  uint32_t stored_schema_version;
+  /*
+   * Not empty: an upcaster changed the event's type, and this is the one that is stored.
+   */
+  ProtobufCBinaryData stored_type;
+  /*
+   * Not empty: an upcaster failed on the event, and by the call's policy it is delivered as it is stored. For a
+   * person: the step, the path and what is wrong.
+   */
+  ProtobufCBinaryData upcast_failure;
 };
 #define MARTLET__V1__RECORDED_EVENT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__recorded_event__descriptor) \
-    , 0, 0, 0, {0,NULL}, {0,NULL}, NULL }
+    , 0, 0, 0, {0,NULL}, {0,NULL}, NULL, 0, {0,NULL}, {0,NULL} }
+
+
+/*
+ * In which schema events and snapshots are delivered. Unset means: in the latest one that the tenant's upcasters
+ * lead to.
+ */
+struct  Martlet__V1__Upcasting
+{
+  ProtobufCMessage base;
+  /*
+   * Everything is delivered as it is stored.
+   */
+  protobuf_c_boolean raw;
+  /*
+   * What becomes of an event that an upcaster fails on.
+   */
+  Martlet__V1__UpcastFailurePolicy on_failure;
+  /*
+   * Chains stop at these schema versions instead of the latest; at most 256.
+   */
+  size_t n_stop_at;
+  Martlet__V1__SchemaVersionMax **stop_at;
+};
+#define MARTLET__V1__UPCASTING__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__upcasting__descriptor) \
+    , 0, MARTLET__V1__UPCAST_FAILURE_POLICY__UPCAST_FAILURE_POLICY_UNSPECIFIED, 0,NULL }
+
+
+/*
+ * Where a chain of upcasters stops.
+ */
+struct  Martlet__V1__SchemaVersionMax
+{
+  ProtobufCMessage base;
+  /*
+   * The event type that the chain has come to.
+   */
+  ProtobufCBinaryData event_type;
+  /*
+   * The schema version of that type, from 1, that it does not go beyond.
+   */
+  uint32_t schema_version;
+};
+#define MARTLET__V1__SCHEMA_VERSION_MAX__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__schema_version_max__descriptor) \
+    , {0,NULL}, 0 }
 
 
 /*
@@ -196,7 +276,8 @@ struct  Martlet__V1__AggregateName
 
 
 /*
- * Which events of a tenant are meant. The fields combine with AND, the values inside one with OR;
+ * Which events of a tenant are meant, as they are delivered: after an upcaster changed a type, the new name finds them
+ * and the old one does not. The fields combine with AND, the values inside one with OR;
  * an empty field means all. At most 256 values in all.
  */
 struct  Martlet__V1__EventFilter
@@ -299,6 +380,44 @@ Martlet__V1__RecordedEvent *
 void   martlet__v1__recorded_event__free_unpacked
                      (Martlet__V1__RecordedEvent *message,
                       ProtobufCAllocator *allocator);
+/* Martlet__V1__Upcasting methods */
+void   martlet__v1__upcasting__init
+                     (Martlet__V1__Upcasting         *message);
+size_t martlet__v1__upcasting__get_packed_size
+                     (const Martlet__V1__Upcasting   *message);
+size_t martlet__v1__upcasting__pack
+                     (const Martlet__V1__Upcasting   *message,
+                      uint8_t             *out);
+size_t martlet__v1__upcasting__pack_to_buffer
+                     (const Martlet__V1__Upcasting   *message,
+                      ProtobufCBuffer     *buffer);
+Martlet__V1__Upcasting *
+       martlet__v1__upcasting__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   martlet__v1__upcasting__free_unpacked
+                     (Martlet__V1__Upcasting *message,
+                      ProtobufCAllocator *allocator);
+/* Martlet__V1__SchemaVersionMax methods */
+void   martlet__v1__schema_version_max__init
+                     (Martlet__V1__SchemaVersionMax         *message);
+size_t martlet__v1__schema_version_max__get_packed_size
+                     (const Martlet__V1__SchemaVersionMax   *message);
+size_t martlet__v1__schema_version_max__pack
+                     (const Martlet__V1__SchemaVersionMax   *message,
+                      uint8_t             *out);
+size_t martlet__v1__schema_version_max__pack_to_buffer
+                     (const Martlet__V1__SchemaVersionMax   *message,
+                      ProtobufCBuffer     *buffer);
+Martlet__V1__SchemaVersionMax *
+       martlet__v1__schema_version_max__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   martlet__v1__schema_version_max__free_unpacked
+                     (Martlet__V1__SchemaVersionMax *message,
+                      ProtobufCAllocator *allocator);
 /* Martlet__V1__AggregateName methods */
 void   martlet__v1__aggregate_name__init
                      (Martlet__V1__AggregateName         *message);
@@ -351,6 +470,12 @@ typedef void (*Martlet__V1__Event_Closure)
 typedef void (*Martlet__V1__RecordedEvent_Closure)
                  (const Martlet__V1__RecordedEvent *message,
                   void *closure_data);
+typedef void (*Martlet__V1__Upcasting_Closure)
+                 (const Martlet__V1__Upcasting *message,
+                  void *closure_data);
+typedef void (*Martlet__V1__SchemaVersionMax_Closure)
+                 (const Martlet__V1__SchemaVersionMax *message,
+                  void *closure_data);
 typedef void (*Martlet__V1__AggregateName_Closure)
                  (const Martlet__V1__AggregateName *message,
                   void *closure_data);
@@ -363,10 +488,13 @@ typedef void (*Martlet__V1__EventFilter_Closure)
 
 /* --- descriptors --- */
 
+extern const ProtobufCEnumDescriptor    martlet__v1__upcast_failure_policy__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__tag__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__metadata__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__event__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__recorded_event__descriptor;
+extern const ProtobufCMessageDescriptor martlet__v1__upcasting__descriptor;
+extern const ProtobufCMessageDescriptor martlet__v1__schema_version_max__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__aggregate_name__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__event_filter__descriptor;
 

@@ -16,6 +16,8 @@ PROTOBUF_C__BEGIN_DECLS
 
 #include "martlet/v1/append.pb-c.h"
 #include "martlet/v1/query.pb-c.h"
+#include "martlet/v1/settings.pb-c.h"
+#include "martlet/v1/snapshot.pb-c.h"
 #include "martlet/v1/status.pb-c.h"
 #include "martlet/v1/subscribe.pb-c.h"
 
@@ -48,7 +50,13 @@ typedef enum {
   MARTLET__V1__CLIENT_FRAME__BODY_READ = 18,
   MARTLET__V1__CLIENT_FRAME__BODY_SUBSCRIBE = 19,
   MARTLET__V1__CLIENT_FRAME__BODY_GET_HEAD = 20,
-  MARTLET__V1__CLIENT_FRAME__BODY_GET_STATUS = 21
+  MARTLET__V1__CLIENT_FRAME__BODY_GET_STATUS = 21,
+  MARTLET__V1__CLIENT_FRAME__BODY_SAVE_SNAPSHOT = 22,
+  MARTLET__V1__CLIENT_FRAME__BODY_LOAD_SNAPSHOT = 23,
+  MARTLET__V1__CLIENT_FRAME__BODY_LIST_SNAPSHOTS = 24,
+  MARTLET__V1__CLIENT_FRAME__BODY_DELETE_SNAPSHOTS = 25,
+  MARTLET__V1__CLIENT_FRAME__BODY_PUT_SETTINGS = 26,
+  MARTLET__V1__CLIENT_FRAME__BODY_GET_SETTINGS = 27
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(MARTLET__V1__CLIENT_FRAME__BODY__CASE)
 } Martlet__V1__ClientFrame__BodyCase;
 
@@ -118,6 +126,30 @@ struct  Martlet__V1__ClientFrame
      * Asks how the server does.
      */
     Martlet__V1__StatusRequest *get_status;
+    /*
+     * Saves a snapshot.
+     */
+    Martlet__V1__SaveSnapshotRequest *save_snapshot;
+    /*
+     * Asks for a snapshot.
+     */
+    Martlet__V1__LoadSnapshotRequest *load_snapshot;
+    /*
+     * Asks which snapshots there are.
+     */
+    Martlet__V1__ListSnapshotsRequest *list_snapshots;
+    /*
+     * Deletes snapshots.
+     */
+    Martlet__V1__DeleteSnapshotsRequest *delete_snapshots;
+    /*
+     * Replaces settings.
+     */
+    Martlet__V1__PutSettingsRequest *put_settings;
+    /*
+     * Asks for settings.
+     */
+    Martlet__V1__GetSettingsRequest *get_settings;
   };
 };
 #define MARTLET__V1__CLIENT_FRAME__INIT \
@@ -137,7 +169,13 @@ typedef enum {
   MARTLET__V1__SERVER_FRAME__BODY_READ = 18,
   MARTLET__V1__SERVER_FRAME__BODY_SUBSCRIBE = 19,
   MARTLET__V1__SERVER_FRAME__BODY_GET_HEAD = 20,
-  MARTLET__V1__SERVER_FRAME__BODY_GET_STATUS = 21
+  MARTLET__V1__SERVER_FRAME__BODY_GET_STATUS = 21,
+  MARTLET__V1__SERVER_FRAME__BODY_SAVE_SNAPSHOT = 22,
+  MARTLET__V1__SERVER_FRAME__BODY_LOAD_SNAPSHOT = 23,
+  MARTLET__V1__SERVER_FRAME__BODY_LIST_SNAPSHOTS = 24,
+  MARTLET__V1__SERVER_FRAME__BODY_DELETE_SNAPSHOTS = 25,
+  MARTLET__V1__SERVER_FRAME__BODY_PUT_SETTINGS = 26,
+  MARTLET__V1__SERVER_FRAME__BODY_GET_SETTINGS = 27
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(MARTLET__V1__SERVER_FRAME__BODY__CASE)
 } Martlet__V1__ServerFrame__BodyCase;
 
@@ -198,6 +236,30 @@ struct  Martlet__V1__ServerFrame
      * The answer to get_status; it ends the call.
      */
     Martlet__V1__StatusResponse *get_status;
+    /*
+     * The answer to save_snapshot; it ends the call.
+     */
+    Martlet__V1__SaveSnapshotResponse *save_snapshot;
+    /*
+     * The answer to load_snapshot; it ends the call.
+     */
+    Martlet__V1__LoadSnapshotResponse *load_snapshot;
+    /*
+     * The answer to list_snapshots; it ends the call.
+     */
+    Martlet__V1__ListSnapshotsResponse *list_snapshots;
+    /*
+     * The answer to delete_snapshots; it ends the call.
+     */
+    Martlet__V1__DeleteSnapshotsResponse *delete_snapshots;
+    /*
+     * The answer to put_settings; it ends the call.
+     */
+    Martlet__V1__PutSettingsResponse *put_settings;
+    /*
+     * The answer to get_settings; it ends the call.
+     */
+    Martlet__V1__GetSettingsResponse *get_settings;
   };
 };
 #define MARTLET__V1__SERVER_FRAME__INIT \
@@ -313,10 +375,14 @@ struct  Martlet__V1__Limits
    * Idle time after which the server pings, in milliseconds.
    */
   uint64_t keepalive_millis;
+  /*
+   * The payload of one snapshot.
+   */
+  uint64_t snapshot_bytes_max;
 };
 #define MARTLET__V1__LIMITS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__limits__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 /*

@@ -15,6 +15,7 @@ PROTOBUF_C__BEGIN_DECLS
 #endif
 
 #include "martlet/v1/event.pb-c.h"
+#include "martlet/v1/snapshot.pb-c.h"
 
 typedef struct Martlet__V1__LoadRequest Martlet__V1__LoadRequest;
 typedef struct Martlet__V1__LoadResponse Martlet__V1__LoadResponse;
@@ -87,6 +88,15 @@ struct  Martlet__V1__LoadRequest
    * At most so many events; 0 means all.
    */
   uint64_t events_max;
+  /*
+   * Set: answer the newest usable snapshot above after_version and not after the target, and the events after it,
+   * forward only.
+   */
+  Martlet__V1__SnapshotUse *snapshot;
+  /*
+   * In which schema events and snapshot are delivered.
+   */
+  Martlet__V1__Upcasting *upcasting;
   Martlet__V1__LoadRequest__UntilCase until_case;
   union {
     /*
@@ -105,7 +115,7 @@ struct  Martlet__V1__LoadRequest
 };
 #define MARTLET__V1__LOAD_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__load_request__descriptor) \
-    , {0,NULL}, NULL, 0, MARTLET__V1__DIRECTION__DIRECTION_UNSPECIFIED, 0, MARTLET__V1__LOAD_REQUEST__UNTIL__NOT_SET, {0} }
+    , {0,NULL}, NULL, 0, MARTLET__V1__DIRECTION__DIRECTION_UNSPECIFIED, 0, NULL, NULL, MARTLET__V1__LOAD_REQUEST__UNTIL__NOT_SET, {0} }
 
 
 /*
@@ -123,10 +133,14 @@ struct  Martlet__V1__LoadResponse
    * In the first part only: what the events are read from.
    */
   Martlet__V1__LoadView *view;
+  /*
+   * Before the first event, where the load uses snapshots and has found one: the events follow its version.
+   */
+  Martlet__V1__Snapshot *snapshot;
 };
 #define MARTLET__V1__LOAD_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__load_response__descriptor) \
-    , 0,NULL, NULL }
+    , 0,NULL, NULL, NULL }
 
 
 /*
@@ -143,10 +157,14 @@ struct  Martlet__V1__LoadView
    * The position the view stands for: a load as of this position answers the same forever.
    */
   uint64_t position;
+  /*
+   * Snapshots that could not be used: in a schema that the caller cannot read, damaged, or not upcast.
+   */
+  uint32_t snapshots_skipped;
 };
 #define MARTLET__V1__LOAD_VIEW__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__load_view__descriptor) \
-    , 0, 0 }
+    , 0, 0, 0 }
 
 
 typedef enum {
@@ -182,6 +200,10 @@ struct  Martlet__V1__ReadRequest
    * At most so many events; 0 means all.
    */
   uint64_t events_max;
+  /*
+   * In which schema events are delivered.
+   */
+  Martlet__V1__Upcasting *upcasting;
   Martlet__V1__ReadRequest__UntilCase until_case;
   union {
     /*
@@ -196,7 +218,7 @@ struct  Martlet__V1__ReadRequest
 };
 #define MARTLET__V1__READ_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__read_request__descriptor) \
-    , {0,NULL}, 0, MARTLET__V1__DIRECTION__DIRECTION_UNSPECIFIED, NULL, 0, MARTLET__V1__READ_REQUEST__UNTIL__NOT_SET, {0} }
+    , {0,NULL}, 0, MARTLET__V1__DIRECTION__DIRECTION_UNSPECIFIED, NULL, 0, NULL, MARTLET__V1__READ_REQUEST__UNTIL__NOT_SET, {0} }
 
 
 /*
@@ -362,10 +384,18 @@ struct  Martlet__V1__StatusResponse
    * The server is draining: it takes no new calls.
    */
   protobuf_c_boolean draining;
+  /*
+   * Snapshots that loads could not use, since the start.
+   */
+  uint64_t snapshots_skipped;
+  /*
+   * Events that an upcaster failed on, since the start.
+   */
+  uint64_t upcast_failures;
 };
 #define MARTLET__V1__STATUS_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__status_response__descriptor) \
-    , {0,NULL}, {0,NULL}, 0, {0,NULL}, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , {0,NULL}, {0,NULL}, 0, {0,NULL}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 /* Martlet__V1__LoadRequest methods */

@@ -17,6 +17,7 @@ PROTOBUF_C__BEGIN_DECLS
 #include "martlet/v1/append.pb-c.h"
 
 typedef struct Martlet__V1__Status Martlet__V1__Status;
+typedef struct Martlet__V1__UpcastFailure Martlet__V1__UpcastFailure;
 typedef struct Martlet__V1__LimitViolation Martlet__V1__LimitViolation;
 
 
@@ -61,10 +62,54 @@ struct  Martlet__V1__Status
    * With a limit: which one, what it is and what came.
    */
   Martlet__V1__LimitViolation *limit;
+  /*
+   * With UPCAST_FAILED: which event, and where.
+   */
+  Martlet__V1__UpcastFailure *upcast_failure;
 };
 #define MARTLET__V1__STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__status__descriptor) \
-    , 0, {0,NULL}, {0,NULL}, 0, 0,NULL, 0,NULL, NULL }
+    , 0, {0,NULL}, {0,NULL}, 0, 0,NULL, 0,NULL, NULL, NULL }
+
+
+/*
+ * An event that an upcaster failed on.
+ */
+struct  Martlet__V1__UpcastFailure
+{
+  ProtobufCMessage base;
+  /*
+   * The event's position.
+   */
+  uint64_t position;
+  /*
+   * 16 bytes.
+   */
+  ProtobufCBinaryData event_id;
+  /*
+   * The type that the failing step is registered for.
+   */
+  ProtobufCBinaryData event_type;
+  /*
+   * The schema version that the failing step starts from.
+   */
+  uint32_t from_version;
+  /*
+   * Index of the failing operation in its step.
+   */
+  uint32_t operation;
+  /*
+   * The JSON Pointer at which it failed.
+   */
+  ProtobufCBinaryData path;
+  /*
+   * What is wrong, for a person.
+   */
+  ProtobufCBinaryData complaint;
+};
+#define MARTLET__V1__UPCAST_FAILURE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__upcast_failure__descriptor) \
+    , 0, {0,NULL}, {0,NULL}, 0, 0, {0,NULL}, {0,NULL} }
 
 
 /*
@@ -110,6 +155,25 @@ Martlet__V1__Status *
 void   martlet__v1__status__free_unpacked
                      (Martlet__V1__Status *message,
                       ProtobufCAllocator *allocator);
+/* Martlet__V1__UpcastFailure methods */
+void   martlet__v1__upcast_failure__init
+                     (Martlet__V1__UpcastFailure         *message);
+size_t martlet__v1__upcast_failure__get_packed_size
+                     (const Martlet__V1__UpcastFailure   *message);
+size_t martlet__v1__upcast_failure__pack
+                     (const Martlet__V1__UpcastFailure   *message,
+                      uint8_t             *out);
+size_t martlet__v1__upcast_failure__pack_to_buffer
+                     (const Martlet__V1__UpcastFailure   *message,
+                      ProtobufCBuffer     *buffer);
+Martlet__V1__UpcastFailure *
+       martlet__v1__upcast_failure__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   martlet__v1__upcast_failure__free_unpacked
+                     (Martlet__V1__UpcastFailure *message,
+                      ProtobufCAllocator *allocator);
 /* Martlet__V1__LimitViolation methods */
 void   martlet__v1__limit_violation__init
                      (Martlet__V1__LimitViolation         *message);
@@ -134,6 +198,9 @@ void   martlet__v1__limit_violation__free_unpacked
 typedef void (*Martlet__V1__Status_Closure)
                  (const Martlet__V1__Status *message,
                   void *closure_data);
+typedef void (*Martlet__V1__UpcastFailure_Closure)
+                 (const Martlet__V1__UpcastFailure *message,
+                  void *closure_data);
 typedef void (*Martlet__V1__LimitViolation_Closure)
                  (const Martlet__V1__LimitViolation *message,
                   void *closure_data);
@@ -144,6 +211,7 @@ typedef void (*Martlet__V1__LimitViolation_Closure)
 /* --- descriptors --- */
 
 extern const ProtobufCMessageDescriptor martlet__v1__status__descriptor;
+extern const ProtobufCMessageDescriptor martlet__v1__upcast_failure__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__limit_violation__descriptor;
 
 PROTOBUF_C__END_DECLS

@@ -24,6 +24,7 @@ typedef struct Martlet__V1__CaughtUp Martlet__V1__CaughtUp;
 typedef struct Martlet__V1__FellBehind Martlet__V1__FellBehind;
 typedef struct Martlet__V1__Checkpoint Martlet__V1__Checkpoint;
 typedef struct Martlet__V1__Heartbeat Martlet__V1__Heartbeat;
+typedef struct Martlet__V1__UpcastersChanged Martlet__V1__UpcastersChanged;
 
 
 /* --- enums --- */
@@ -59,6 +60,10 @@ struct  Martlet__V1__SubscribeRequest
    * server's default (10,000); 100 at least.
    */
   uint32_t heartbeat_millis;
+  /*
+   * In which schema events are delivered.
+   */
+  Martlet__V1__Upcasting *upcasting;
   Martlet__V1__SubscribeRequest__StartCase start_case;
   union {
     /*
@@ -77,7 +82,7 @@ struct  Martlet__V1__SubscribeRequest
 };
 #define MARTLET__V1__SUBSCRIBE_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__subscribe_request__descriptor) \
-    , {0,NULL}, NULL, 0, MARTLET__V1__SUBSCRIBE_REQUEST__START__NOT_SET, {0} }
+    , {0,NULL}, NULL, 0, NULL, MARTLET__V1__SUBSCRIBE_REQUEST__START__NOT_SET, {0} }
 
 
 typedef enum {
@@ -86,7 +91,8 @@ typedef enum {
   MARTLET__V1__SUBSCRIBE_RESPONSE__SIGNAL_CAUGHT_UP = 4,
   MARTLET__V1__SUBSCRIBE_RESPONSE__SIGNAL_FELL_BEHIND = 5,
   MARTLET__V1__SUBSCRIBE_RESPONSE__SIGNAL_CHECKPOINT = 6,
-  MARTLET__V1__SUBSCRIBE_RESPONSE__SIGNAL_HEARTBEAT = 7
+  MARTLET__V1__SUBSCRIBE_RESPONSE__SIGNAL_HEARTBEAT = 7,
+  MARTLET__V1__SUBSCRIBE_RESPONSE__SIGNAL_UPCASTERS_CHANGED = 8
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(MARTLET__V1__SUBSCRIBE_RESPONSE__SIGNAL__CASE)
 } Martlet__V1__SubscribeResponse__SignalCase;
 
@@ -127,6 +133,10 @@ struct  Martlet__V1__SubscribeResponse
      * Nothing else was sent for a while.
      */
     Martlet__V1__Heartbeat *heartbeat;
+    /*
+     * The tenant's upcasters changed.
+     */
+    Martlet__V1__UpcastersChanged *upcasters_changed;
   };
 };
 #define MARTLET__V1__SUBSCRIBE_RESPONSE__INIT \
@@ -215,6 +225,26 @@ struct  Martlet__V1__Heartbeat
 };
 #define MARTLET__V1__HEARTBEAT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__heartbeat__descriptor) \
+    , 0, 0 }
+
+
+/*
+ * The tenant's upcasters changed: events after the position are delivered under the new ones.
+ */
+struct  Martlet__V1__UpcastersChanged
+{
+  ProtobufCMessage base;
+  /*
+   * Everything up to and with this position was delivered, or did not match, under the ones before.
+   */
+  uint64_t position;
+  /*
+   * The revision of the tenant's settings that is in force from here on.
+   */
+  uint64_t revision;
+};
+#define MARTLET__V1__UPCASTERS_CHANGED__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__upcasters_changed__descriptor) \
     , 0, 0 }
 
 
@@ -351,6 +381,25 @@ Martlet__V1__Heartbeat *
 void   martlet__v1__heartbeat__free_unpacked
                      (Martlet__V1__Heartbeat *message,
                       ProtobufCAllocator *allocator);
+/* Martlet__V1__UpcastersChanged methods */
+void   martlet__v1__upcasters_changed__init
+                     (Martlet__V1__UpcastersChanged         *message);
+size_t martlet__v1__upcasters_changed__get_packed_size
+                     (const Martlet__V1__UpcastersChanged   *message);
+size_t martlet__v1__upcasters_changed__pack
+                     (const Martlet__V1__UpcastersChanged   *message,
+                      uint8_t             *out);
+size_t martlet__v1__upcasters_changed__pack_to_buffer
+                     (const Martlet__V1__UpcastersChanged   *message,
+                      ProtobufCBuffer     *buffer);
+Martlet__V1__UpcastersChanged *
+       martlet__v1__upcasters_changed__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   martlet__v1__upcasters_changed__free_unpacked
+                     (Martlet__V1__UpcastersChanged *message,
+                      ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
 typedef void (*Martlet__V1__SubscribeRequest_Closure)
@@ -373,6 +422,9 @@ typedef void (*Martlet__V1__Checkpoint_Closure)
                   void *closure_data);
 typedef void (*Martlet__V1__Heartbeat_Closure)
                  (const Martlet__V1__Heartbeat *message,
+                  void *closure_data);
+typedef void (*Martlet__V1__UpcastersChanged_Closure)
+                 (const Martlet__V1__UpcastersChanged *message,
                   void *closure_data);
 
 /* --- services --- */
@@ -408,6 +460,7 @@ extern const ProtobufCMessageDescriptor martlet__v1__caught_up__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__fell_behind__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__checkpoint__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__heartbeat__descriptor;
+extern const ProtobufCMessageDescriptor martlet__v1__upcasters_changed__descriptor;
 extern const ProtobufCServiceDescriptor martlet__v1__subscribe_service__descriptor;
 
 PROTOBUF_C__END_DECLS
