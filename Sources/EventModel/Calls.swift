@@ -20,9 +20,11 @@ public struct AppendRequest: Hashable, Sendable {
     /// How many events it carries.
     public var eventCount: Int { aggregates.reduce(0) { $0 + $1.events.count } }
 
-    /// Bytes of its events' canonical encodings.
-    public var eventBytes: Int {
-        aggregates.reduce(0) { $0 + $1.events.reduce(0) { $0 + $1.body.readableBytes } }
+    /// Bytes of its events' canonical encodings, and of its snapshots.
+    public var contentBytes: Int {
+        aggregates.reduce(0) {
+            $0 + $1.events.reduce($1.snapshot?.payload.readableBytes ?? 0) { $0 + $1.body.readableBytes }
+        }
     }
 }
 
@@ -34,12 +36,19 @@ public struct AggregateAppend: Hashable, Sendable {
     public var expected: ExpectedVersion
     /// The events, in order.
     public var events: [EncodedEvent]
+    /// A snapshot of the state after these events, saved with them or not at all.
+    public var snapshot: NewSnapshot?
+    /// The tenant's policy for this type of aggregate. It does not travel: the server fills it in.
+    public var snapshotPolicy = SnapshotPolicy.never
 
     /// An append of those events.
-    public init(aggregate: AggregateName, expected: ExpectedVersion, events: [EncodedEvent]) {
+    public init(
+        aggregate: AggregateName, expected: ExpectedVersion, events: [EncodedEvent], snapshot: NewSnapshot? = nil
+    ) {
         self.aggregate = aggregate
         self.expected = expected
         self.events = events
+        self.snapshot = snapshot
     }
 }
 
@@ -77,12 +86,15 @@ public struct AppendedAggregate: Hashable, Sendable {
     public var firstVersion: Version
     /// Version of its last event in the call.
     public var lastVersion: Version
+    /// By the tenant's snapshot policy it is time to save a snapshot of the aggregate.
+    public var snapshotDue: Bool
 
     /// An answer of those parts.
-    public init(aggregate: AggregateName, firstVersion: Version, lastVersion: Version) {
+    public init(aggregate: AggregateName, firstVersion: Version, lastVersion: Version, snapshotDue: Bool = false) {
         self.aggregate = aggregate
         self.firstVersion = firstVersion
         self.lastVersion = lastVersion
+        self.snapshotDue = snapshotDue
     }
 }
 
@@ -166,12 +178,20 @@ public struct LoadRequest: Hashable, Sendable {
     public var direction: Direction
     /// At most so many events; nil means all.
     public var eventsMax: UInt64?
+    /// Answer the newest usable snapshot above ``after`` and not after the target, and the events after it; forward
+    /// only.
+    public var snapshot: SnapshotUse?
+    /// In which schema events and snapshot are delivered.
+    public var upcasting: UpcastingOptions
 
     /// A load of those parts.
     public init(
         tenant: TenantID, aggregate: AggregateName, after: Version = .none, target: LoadTarget = .now,
-        direction: Direction = .forward, eventsMax: UInt64? = nil
+        direction: Direction = .forward, eventsMax: UInt64? = nil, snapshot: SnapshotUse? = nil,
+        upcasting: UpcastingOptions = .latest
     ) {
+        self.snapshot = snapshot
+        self.upcasting = upcasting
         self.tenant = tenant
         self.aggregate = aggregate
         self.after = after
@@ -187,11 +207,17 @@ public struct LoadView: Hashable, Sendable {
     public var version: Version
     /// The position the view stands for: a load as of this position answers the same forever.
     public var position: Position
+    /// The snapshot that the events follow; nil where the load asked for none, or none can be used.
+    public var snapshot: Snapshot?
+    /// Snapshots that could not be used: in a schema that the caller cannot read, damaged, or not upcast.
+    public var snapshotsSkipped: Int
 
     /// A view of those parts.
-    public init(version: Version, position: Position) {
+    public init(version: Version, position: Position, snapshot: Snapshot? = nil, snapshotsSkipped: Int = 0) {
         self.version = version
         self.position = position
+        self.snapshot = snapshot
+        self.snapshotsSkipped = snapshotsSkipped
     }
 }
 
@@ -219,12 +245,15 @@ public struct ReadRequest: Hashable, Sendable {
     public var filter: EventFilter
     /// At most so many events; nil means all.
     public var eventsMax: UInt64?
+    /// In which schema events are delivered.
+    public var upcasting: UpcastingOptions
 
     /// A read of those parts.
     public init(
         tenant: TenantID, after: Position = .start, target: ReadTarget = .head, direction: Direction = .forward,
-        filter: EventFilter = .all, eventsMax: UInt64? = nil
+        filter: EventFilter = .all, eventsMax: UInt64? = nil, upcasting: UpcastingOptions = .latest
     ) {
+        self.upcasting = upcasting
         self.tenant = tenant
         self.after = after
         self.target = target
@@ -268,12 +297,15 @@ public struct SubscribeRequest: Hashable, Sendable {
     public var filter: EventFilter
     /// How long without any other message until a heartbeat comes; nil means the server's default.
     public var heartbeatMillis: UInt32?
+    /// In which schema events are delivered.
+    public var upcasting: UpcastingOptions
 
     /// A subscription of those parts.
     public init(
         tenant: TenantID, start: SubscriptionStart = .after(.start), filter: EventFilter = .all,
-        heartbeatMillis: UInt32? = nil
+        heartbeatMillis: UInt32? = nil, upcasting: UpcastingOptions = .latest
     ) {
+        self.upcasting = upcasting
         self.tenant = tenant
         self.start = start
         self.filter = filter
@@ -296,6 +328,9 @@ public struct SubscriptionMessage: Hashable, Sendable {
         /// Nothing else was sent for a while. `waitingForCreditBytes` is above 0 when the next event needs
         /// so many bytes of credit and fewer are left.
         case heartbeat(Position, waitingForCreditBytes: UInt64)
+        /// The tenant's upcasters changed: events after this position are delivered under the settings of that
+        /// revision.
+        case upcastersChanged(Position, revision: UInt64)
     }
 
     /// Events, as entries (``EventPage/entries``); empty for none.
@@ -344,6 +379,10 @@ public struct ServerStatus: Hashable, Sendable {
     public var eventsDelivered: UInt64 = 0
     /// The server takes no new calls.
     public var isDraining = false
+    /// Snapshots that loads could not use, since the start.
+    public var snapshotsSkipped: UInt64 = 0
+    /// Events that an upcaster failed on, since the start.
+    public var upcastFailures: UInt64 = 0
 
     /// A status to fill in.
     public init() {}

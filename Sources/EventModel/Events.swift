@@ -72,18 +72,29 @@ public struct RecordedEvent: Hashable, Sendable {
     public var recordedAt: Timestamp
     /// The aggregate that it belongs to.
     public var aggregate: AggregateName
-    /// What its author wrote.
+    /// What its author wrote; where an upcaster has changed it, as of the delivered schema version.
     public var event: NewEvent
+    /// The schema version that is stored.
+    public var storedSchemaVersion: UInt32
+    /// The event type that is stored.
+    public var storedType: EventType
+    /// Not nil: an upcaster failed on the event, and by the call's policy it is delivered as it is stored. For a
+    /// person.
+    public var upcastFailure: String?
 
-    /// A recorded event of those parts.
+    /// A recorded event of those parts; stored as it is delivered unless said otherwise.
     public init(
-        position: Position, version: Version, recordedAt: Timestamp, aggregate: AggregateName, event: NewEvent
+        position: Position, version: Version, recordedAt: Timestamp, aggregate: AggregateName, event: NewEvent,
+        storedSchemaVersion: UInt32? = nil, storedType: EventType? = nil, upcastFailure: String? = nil
     ) {
         self.position = position
         self.version = version
         self.recordedAt = recordedAt
         self.aggregate = aggregate
         self.event = event
+        self.storedSchemaVersion = storedSchemaVersion ?? event.schemaVersion
+        self.storedType = storedType ?? event.type
+        self.upcastFailure = upcastFailure
     }
 }
 

@@ -9,6 +9,12 @@ public struct Limits: Hashable, Sendable {
     public var payloadBytesMax = 1 << 20
     /// The metadata of one event.
     public var metadataBytesMax = 16 << 10
+    /// The payload of one snapshot.
+    public var snapshotBytesMax = 4 << 20
+    /// Settings of one kind of one tenant: the document's length.
+    public var settingsBytesMax = 1 << 20
+    /// Tenants whose settings are held in memory.
+    public var settingsTenantsMax = 10_000
     /// Events of one append.
     public var eventsPerAppendMax = 1_000
     /// Aggregates of one append.
@@ -72,6 +78,12 @@ public struct Limits: Hashable, Sendable {
         try require(
             payloadBytesMax + metadataBytesMax + envelope <= frameBytesMax,
             "frame_bytes_max must hold one event of payload_bytes_max and metadata_bytes_max plus 64 KiB")
+        try require(
+            snapshotBytesMax >= 1 && snapshotBytesMax + envelope <= frameBytesMax,
+            "frame_bytes_max must hold one snapshot of snapshot_bytes_max plus 64 KiB")
+        try require(
+            settingsBytesMax >= 1 && settingsBytesMax + envelope <= frameBytesMax,
+            "frame_bytes_max must hold settings of settings_bytes_max plus 64 KiB")
         try require(frameBytesMax <= 1 << 30, "frame_bytes_max must be at most 1 GiB")
         try require(pageBytesMax + envelope <= frameBytesMax, "frame_bytes_max must hold one page plus 64 KiB")
         try require(
@@ -84,7 +96,7 @@ public struct Limits: Hashable, Sendable {
             ("commit_events_max", commitEventsMax), ("commit_bytes_max", commitBytesMax),
             ("page_scan_events_max", pageScanEventsMax), ("waiting_reads_max", waitingReadsMax),
             ("keepalive_millis", keepaliveMillis), ("handshake_millis", handshakeMillis),
-            ("heartbeat_millis_min", heartbeatMillisMin),
+            ("heartbeat_millis_min", heartbeatMillisMin), ("settings_tenants_max", settingsTenantsMax),
         ] {
             try require(value >= 1, "\(name) must be at least 1")
         }

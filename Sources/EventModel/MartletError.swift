@@ -132,6 +132,14 @@ public struct Reason: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public static let clientClosed = Reason("CLIENT_CLOSED")
     /// The TLS handshake failed.
     public static let tlsFailed = Reason("TLS_FAILED")
+    /// An upcaster failed on an event; the details name it.
+    public static let upcastFailed = Reason("UPCAST_FAILED")
+    /// A snapshot of a version that the aggregate does not have yet.
+    public static let snapshotBeyondAggregate = Reason("SNAPSHOT_BEYOND_AGGREGATE")
+    /// A settings document cannot be used.
+    public static let invalidSettings = Reason("INVALID_SETTINGS")
+    /// The tenant's settings have another revision than expected.
+    public static let settingsConflict = Reason("SETTINGS_CONFLICT")
     /// A defect of the server.
     public static let internalError = Reason("INTERNAL")
 }
@@ -172,11 +180,14 @@ public struct MartletError: Error, Hashable, Sendable, CustomStringConvertible {
     public var reusedEventIDs: [ReusedEventID]
     /// With a limit: which.
     public var limit: LimitViolation?
+    /// With `UPCAST_FAILED`: which event, and where.
+    public var upcastFailure: UpcastFailure?
 
     /// An error of those parts.
     public init(
         _ code: StatusCode, reason: Reason, message: String, isRetryable: Bool = false,
-        conflicts: [VersionConflict] = [], reusedEventIDs: [ReusedEventID] = [], limit: LimitViolation? = nil
+        conflicts: [VersionConflict] = [], reusedEventIDs: [ReusedEventID] = [], limit: LimitViolation? = nil,
+        upcastFailure: UpcastFailure? = nil
     ) {
         self.code = code
         self.reason = reason
@@ -185,6 +196,7 @@ public struct MartletError: Error, Hashable, Sendable, CustomStringConvertible {
         self.conflicts = conflicts
         self.reusedEventIDs = reusedEventIDs
         self.limit = limit
+        self.upcastFailure = upcastFailure
     }
 
     /// `REASON: message`.

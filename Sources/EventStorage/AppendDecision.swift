@@ -15,7 +15,8 @@ public import NIOCore
 /// 2. *Reuse.* Otherwise, any event id that is stored: `EVENT_ID_REUSED`, naming all of them.
 /// 3. *Conflict.* Any expected version that does not hold: `VERSION_CONFLICT`, naming all of them.
 /// 4. *Append.* Versions and positions go on from what is there, in the order of the call.
-///    The commit time is `now`, or the tenant's last one where that is later.
+///    The commit time is `now`, or the tenant's last one where that is later. A snapshot in the call is one of
+///    the state after the call's events of its aggregate; which others stay is up to ``SnapshotDecision``.
 public enum AppendDecision {
     /// The facts that deciding this batch takes. An engine looks these up, in any order, in few round trips.
     public static func questions(of batch: [AppendRequest]) -> BatchQuestions {
@@ -23,7 +24,9 @@ public enum AppendDecision {
         for request in batch {
             questions.tenants.insert(request.tenant)
             for part in request.aggregates {
-                questions.aggregates.insert(AggregateKey(tenant: request.tenant, name: part.aggregate))
+                let key = AggregateKey(tenant: request.tenant, name: part.aggregate)
+                questions.aggregates.insert(key)
+                if part.snapshot != nil { questions.snapshots.insert(key) }
                 for event in part.events {
                     questions.events.insert(EventKey(tenant: request.tenant, id: event.id))
                 }
@@ -79,6 +82,8 @@ public struct BatchQuestions: Sendable {
     public var aggregates: Set<AggregateKey> = []
     /// Which of these events are stored.
     public var events: Set<EventKey> = []
+    /// Which snapshots these aggregates have; most often none are asked for.
+    public var snapshots: Set<AggregateKey> = []
 }
 
 /// An event that is stored already.
@@ -112,11 +117,32 @@ public struct BatchFacts: Sendable {
     public var heads: [TenantID: TenantHead] = [:]
     /// Versions of the batch's aggregates.
     public var versions: [AggregateKey: Version] = [:]
+    /// How large the batch's aggregates are.
+    public var sizes: [AggregateKey: AggregateSize] = [:]
     /// Those of the batch's event ids that are stored.
     public var stored: [EventKey: StoredEvent] = [:]
+    /// Snapshots of those aggregates that were asked for.
+    public var snapshots: [AggregateKey: [SnapshotKey]] = [:]
 
     /// No facts yet.
     public init() {}
+}
+
+/// What an aggregate has grown by since its last snapshot can be told from this.
+public struct AggregateSize: Hashable, Sendable {
+    /// Bytes of all its records.
+    public var bytes: UInt64
+    /// Version of its newest snapshot; 0 without one.
+    public var snapshotVersion: Version
+    /// ``bytes`` as of when that was saved.
+    public var snapshotBytes: UInt64
+
+    /// A size of those parts.
+    public init(bytes: UInt64 = 0, snapshotVersion: Version = .none, snapshotBytes: UInt64 = 0) {
+        self.bytes = bytes
+        self.snapshotVersion = snapshotVersion
+        self.snapshotBytes = snapshotBytes
+    }
 }
 
 /// What is to be answered and stored.
@@ -135,6 +161,18 @@ public struct TenantPlan: Sendable {
         public var from: Version
         /// Its version after.
         public var to: Version
+        /// Its size after.
+        public var size: AggregateSize
+    }
+
+    /// What becomes of an aggregate's snapshots; an engine carries these out in their order.
+    public struct SnapshotChange: Sendable {
+        /// The aggregate.
+        public var aggregate: AggregateName
+        /// Written, in the place of one of the same version.
+        public var put: StoredSnapshot?
+        /// Deleted.
+        public var dropped: [Version]
     }
 
     /// The tenant's head before; ``TenantHead/empty`` for a new tenant.
@@ -143,6 +181,8 @@ public struct TenantPlan: Sendable {
     public var run: RecordedRun
     /// The aggregates that move.
     public var aggregates: [AggregateName: Move]
+    /// Changes of snapshots.
+    public var snapshots: [SnapshotChange]
 }
 
 /// The decision at work: what is stored, as it would be after the calls decided so far.
@@ -155,6 +195,7 @@ private struct State {
         var entries = ByteBuffer()
         var events: [RecordedRun.Event] = []
         var moves: [AggregateName: TenantPlan.Move] = [:]
+        var snapshots: [TenantPlan.SnapshotChange] = []
     }
 
     var facts: BatchFacts
@@ -248,13 +289,15 @@ private struct State {
         let firstPosition = tenant.position.next
         var answered: [AppendedAggregate] = []
         for part in request.aggregates {
+            let key = AggregateKey(tenant: request.tenant, name: part.aggregate)
             let known =
                 tenant.moves[part.aggregate]
                 ?? {
-                    let from = facts.versions[AggregateKey(tenant: request.tenant, name: part.aggregate)] ?? .none
-                    return TenantPlan.Move(from: from, to: from)
+                    let from = facts.versions[key] ?? .none
+                    return TenantPlan.Move(from: from, to: from, size: facts.sizes[key] ?? AggregateSize())
                 }()
             var version = known.to
+            var size = known.size
             for event in part.events {
                 version = version.next
                 tenant.position = tenant.position.next
@@ -267,16 +310,41 @@ private struct State {
                         aggregate: part.aggregate, version: version, id: event.id, type: event.type,
                         contentType: event.contentType, schemaVersion: event.schemaVersion,
                         payloadBytes: event.payloadBytes, recordStart: start, end: tenant.entries.writerIndex))
+                size.bytes += UInt64(tenant.entries.writerIndex - start)
+            }
+            if let snapshot = part.snapshot {
+                save(snapshot, of: key, at: version, kept: part.snapshotPolicy.kept, &size, in: &tenant)
             }
             answered.append(
-                AppendedAggregate(aggregate: part.aggregate, firstVersion: known.to.next, lastVersion: version))
-            tenant.moves[part.aggregate] = TenantPlan.Move(from: known.from, to: version)
+                AppendedAggregate(
+                    aggregate: part.aggregate, firstVersion: known.to.next, lastVersion: version,
+                    snapshotDue: part.snapshotPolicy.isDue(
+                        events: version.rawValue - min(version, size.snapshotVersion).rawValue,
+                        bytes: size.bytes - min(size.bytes, size.snapshotBytes))))
+            tenant.moves[part.aggregate] = TenantPlan.Move(from: known.from, to: version, size: size)
         }
         let receipt = AppendReceipt(
             aggregates: answered, firstPosition: firstPosition, lastPosition: tenant.position,
             recordedAt: tenant.recordedAt, replayed: false)
         tenants[request.tenant] = tenant
         return receipt
+    }
+
+    private mutating func save(
+        _ new: NewSnapshot, of key: AggregateKey, at version: Version, kept: Int, _ size: inout AggregateSize,
+        in tenant: inout Tenant
+    ) {
+        let existing = facts.snapshots[key] ?? []
+        let plan = SnapshotDecision.decide(
+            SnapshotKey(version: version, schemaVersion: new.schemaVersion), existing: existing,
+            kept: kept)
+        let put = plan.isKept ? StoredSnapshot(new, version: version, now: tenant.recordedAt) : nil
+        tenant.snapshots.append(TenantPlan.SnapshotChange(aggregate: key.name, put: put, dropped: plan.dropped))
+        facts.snapshots[key] =
+            existing.filter { $0.version != version && !plan.dropped.contains($0.version) }
+            + [SnapshotKey(version: version, schemaVersion: new.schemaVersion)]
+        size.snapshotVersion = plan.newestVersion
+        size.snapshotBytes = size.bytes
     }
 
     private func makeTenant(_ id: TenantID) -> Tenant {
@@ -291,7 +359,7 @@ private struct State {
                 run: RecordedRun(
                     tenant: id, firstPosition: tenant.oldHead.position.next, recordedAt: tenant.recordedAt,
                     entries: tenant.entries, events: tenant.events),
-                aggregates: tenant.moves)
+                aggregates: tenant.moves, snapshots: tenant.snapshots)
         }
     }
 }

@@ -40,7 +40,7 @@ struct AppendQueue<Ticket> {
 
     /// Adds a call; false where there is no room for it.
     mutating func add(_ request: AppendRequest, ticket: Ticket) -> Bool {
-        let cost = request.eventBytes + Self.overheadBytes * (1 + request.eventCount)
+        let cost = request.contentBytes + Self.overheadBytes * (1 + request.eventCount)
         var lane = lanes[request.tenant] ?? Lane()
         guard lane.bytes + cost <= bytesMax - bytes || (bytes == 0 && cost <= bytesMax) else { return false }
         if lane.waiting.isEmpty, !lane.isTaken { turn.append(request.tenant) }

@@ -92,6 +92,18 @@ public final class EventStore: Sendable {
         }
     }
 
+    /// Carries out a change beside the events.
+    public func apply(
+        _ change: TenantChange, completion: @escaping @Sendable (Result<TenantChangeOutcome, MartletError>) -> Void
+    ) {
+        let admission = committer.add(change) { completion($0.mapError { MartletError($0) }) }
+        switch admission {
+        case .added: break
+        case .full: completion(.failure(.appendQueueFull(limits)))
+        case .closed: completion(.failure(.shuttingDown))
+        }
+    }
+
     /// Reads on a reader's thread.
     public func read<Value: Sendable>(
         _ body: @escaping @Sendable (any StorageReader) throws(StorageError) -> Value,
@@ -166,6 +178,13 @@ extension EventStore {
     public func append(_ request: AppendRequest) async throws(MartletError) -> AppendReceipt {
         try await withCheckedContinuation { continuation in
             append(request) { continuation.resume(returning: $0) }
+        }.get()
+    }
+
+    /// Carries out a change beside the events.
+    public func apply(_ change: TenantChange) async throws(MartletError) -> TenantChangeOutcome {
+        try await withCheckedContinuation { continuation in
+            apply(change) { continuation.resume(returning: $0) }
         }.get()
     }
 

@@ -1,3 +1,4 @@
+import DequeModule
 import EventModel
 import Foundation
 import Logging
@@ -6,12 +7,30 @@ import Logging
 /// one transaction with one fsync. There is no timer: an append that finds the committer idle is committed
 /// at once.
 ///
-/// Each writer of the engine has a thread; a tenant is in one batch at a time.
+/// Each writer of the engine has a thread; a tenant is in one batch at a time. Changes beside the events are carried
+/// out one by one between batches, in turn with them.
 final class GroupCommitter: @unchecked Sendable {
     typealias Completion = @Sendable (Result<AppendOutcome, StorageError>) -> Void
 
+    typealias ChangeCompletion = @Sendable (Result<TenantChangeOutcome, StorageError>) -> Void
+
+    private struct WaitingChange {
+        var change: TenantChange
+        var bytes: Int
+        var completion: ChangeCompletion
+    }
+
+    private enum Work {
+        case batch([AppendQueue<Completion>.Waiting])
+        case change(WaitingChange)
+    }
+
     // Guarded by `condition`.
     private var queue: AppendQueue<Completion>
+    private var changes: Deque<WaitingChange> = []
+    /// Bytes of changes that wait or are being carried out.
+    private var changeBytes = 0
+    private var isChangeNext = false
     private var isClosed = false
     private var runningThreads = 0
     private var onClosed: [@Sendable () -> Void] = []
@@ -41,7 +60,7 @@ final class GroupCommitter: @unchecked Sendable {
     }
 
     /// Bytes that wait, or are being committed.
-    var waitingBytes: Int { condition.withLock { queue.bytes } }
+    var waitingBytes: Int { condition.withLock { queue.bytes + changeBytes } }
 
     /// Events committed since the start.
     var committedEventCount: UInt64 { condition.withLock { eventsCommitted } }
@@ -64,6 +83,20 @@ final class GroupCommitter: @unchecked Sendable {
         }
     }
 
+    /// Adds a change; `completion` is called on a commit thread. All that wait may take a quarter of the room that
+    /// appends have.
+    func add(_ change: TenantChange, completion: @escaping ChangeCompletion) -> Admission {
+        let bytes = change.contentBytes + 512
+        return condition.withLock {
+            guard !isClosed else { return .closed }
+            guard changeBytes == 0 || changeBytes + bytes <= limits.waitingAppendBytesMax / 4 else { return .full }
+            changes.append(WaitingChange(change: change, bytes: bytes, completion: completion))
+            changeBytes += bytes
+            condition.signal()
+            return .added
+        }
+    }
+
     /// Takes no more calls, commits what waits, then ends the threads.
     func close() async {
         await withCheckedContinuation { continuation in
@@ -77,46 +110,34 @@ final class GroupCommitter: @unchecked Sendable {
         }
     }
 
-    private func nextBatch() -> [AppendQueue<Completion>.Waiting]? {
+    private func nextWork() -> Work? {
         condition.withLock {
-            while !queue.hasWork {
+            while !queue.hasWork, changes.isEmpty {
                 if isClosed, queue.isEmpty {
                     condition.broadcast()
                     return nil
                 }
                 condition.wait()
             }
+            if isChangeNext || !queue.hasWork, let change = changes.popFirst() {
+                isChangeNext = false
+                if queue.hasWork || !changes.isEmpty { condition.signal() }
+                return .change(change)
+            }
+            isChangeNext = true
             let batch = queue.take(eventsMax: limits.commitEventsMax, bytesMax: limits.commitBytesMax)
             // Another writer may take what other tenants still have waiting.
-            if queue.hasWork { condition.signal() }
-            return batch
+            if queue.hasWork || !changes.isEmpty { condition.signal() }
+            return .batch(batch)
         }
     }
 
     private func commitBatches(with writer: any StorageWriter) {
-        while let batch = nextBatch() {
-            var results: [Result<AppendOutcome, StorageError>]
-            var eventCount = 0
-            do throws(StorageError) {
-                let result = try writer.commit(batch.map(\.request), now: clock())
-                precondition(result.outcomes.count == batch.count, "an engine answers every call of a batch")
-                for run in result.runs {
-                    eventCount += run.events.count
-                    onCommit(run)
-                }
-                results = result.outcomes.map { .success($0) }
-            } catch {
-                logger.warning(
-                    "commit failed",
-                    metadata: ["calls": "\(batch.count)", "error": "\(error)", "kind": "\(error.kind)"])
-                results = batch.map { _ in .failure(error) }
+        while let work = nextWork() {
+            switch work {
+            case .batch(let batch): commit(batch, with: writer)
+            case .change(let waiting): apply(waiting, with: writer)
             }
-            condition.withLock {
-                eventsCommitted += UInt64(eventCount)
-                queue.finish(batch)
-                if queue.hasWork { condition.signal() }
-            }
-            for (waiting, result) in zip(batch, results) { waiting.ticket(result) }
         }
         let finished: [@Sendable () -> Void] = condition.withLock {
             runningThreads -= 1
@@ -125,5 +146,42 @@ final class GroupCommitter: @unchecked Sendable {
             return onClosed
         }
         for callback in finished { callback() }
+    }
+
+    private func commit(_ batch: [AppendQueue<Completion>.Waiting], with writer: any StorageWriter) {
+        var results: [Result<AppendOutcome, StorageError>]
+        var eventCount = 0
+        do throws(StorageError) {
+            let result = try writer.commit(batch.map(\.request), now: clock())
+            precondition(result.outcomes.count == batch.count, "an engine answers every call of a batch")
+            for run in result.runs {
+                eventCount += run.events.count
+                onCommit(run)
+            }
+            results = result.outcomes.map { .success($0) }
+        } catch {
+            logger.warning(
+                "commit failed",
+                metadata: ["calls": "\(batch.count)", "error": "\(error)", "kind": "\(error.kind)"])
+            results = batch.map { _ in .failure(error) }
+        }
+        condition.withLock {
+            eventsCommitted += UInt64(eventCount)
+            queue.finish(batch)
+            if queue.hasWork { condition.signal() }
+        }
+        for (waiting, result) in zip(batch, results) { waiting.ticket(result) }
+    }
+
+    private func apply(_ waiting: WaitingChange, with writer: any StorageWriter) {
+        let result: Result<TenantChangeOutcome, StorageError>
+        do throws(StorageError) {
+            result = .success(try writer.apply(waiting.change, now: clock()))
+        } catch {
+            logger.warning("change failed", metadata: ["error": "\(error)", "kind": "\(error.kind)"])
+            result = .failure(error)
+        }
+        condition.withLock { changeBytes -= waiting.bytes }
+        waiting.completion(result)
     }
 }

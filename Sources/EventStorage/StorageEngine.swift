@@ -19,6 +19,9 @@ import FoundationEssentials
 ///    anew: no restart is needed.
 /// 6. *Verbatim.* Records are handed out byte for byte as the plan encoded them.
 /// 7. *Read your writes.* A read that begins after a commit returned sees that commit, and never part of one.
+/// 8. *Side by side.* Snapshots and settings are kept beside the events and never change them. Which snapshots stay is
+///    decided by ``SnapshotDecision``; a tenant's settings revision grows by one with each change of its settings,
+///    in the same transaction.
 ///
 /// Engines block: a writer and a reader are each used by one thread at a time, which is not an event loop.
 public protocol StorageEngine: Sendable {
@@ -57,15 +60,27 @@ public protocol StorageWriter: AnyObject {
     ///   - now: the server's clock.
     /// - Returns: one outcome a call, in order, and what was committed.
     func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult
+
+    /// Carries out a change beside the events, in a transaction of its own, with the same promises as a commit.
+    func apply(_ change: TenantChange, now: Timestamp) throws(StorageError) -> TenantChangeOutcome
 }
 
 /// Reads; used by one thread at a time. Each call sees one consistent state.
 public protocol StorageReader: AnyObject {
-    /// The tenant's head; ``TenantHead/empty`` for a tenant without events.
-    func head(of tenant: TenantID) throws(StorageError) -> TenantHead
+    /// Where several tenants stand, in one round trip, in the order of `tenants`; ``TenantStanding/empty`` for a
+    /// tenant without events and settings.
+    func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding]
 
-    /// The heads of several tenants in one round trip, in the order of `tenants`.
-    func heads(of tenants: [TenantID]) throws(StorageError) -> [TenantHead]
+    /// A tenant's settings of all kinds, and their revision, which belong together.
+    func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings
+
+    /// What snapshots an aggregate has, newest first, without their states.
+    func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotKey]
+
+    /// The snapshot of that version; nil where there is none (any more).
+    func snapshot(
+        of aggregate: AggregateName, in tenant: TenantID, at version: Version
+    ) throws(StorageError) -> StoredSnapshot?
 
     /// The last position recorded at or before that moment; ``Position/start`` where there is none.
     func position(of tenant: TenantID, asOf time: Timestamp) throws(StorageError) -> Position
@@ -94,12 +109,27 @@ public protocol StorageReader: AnyObject {
     ) throws(StorageError) -> EventPage
 }
 
+extension StorageReader {
+    /// Where the tenant stands.
+    public func standing(of tenant: TenantID) throws(StorageError) -> TenantStanding {
+        try standings(of: [tenant])[0]
+    }
+
+    /// The tenant's head; ``TenantHead/empty`` for a tenant without events.
+    public func head(of tenant: TenantID) throws(StorageError) -> TenantHead { try standing(of: tenant).head }
+
+    /// The heads of several tenants in one round trip, in the order of `tenants`.
+    public func heads(of tenants: [TenantID]) throws(StorageError) -> [TenantHead] {
+        try standings(of: tenants).map(\.head)
+    }
+}
+
 /// Hears of commits by other processes; used by one thread.
 public protocol StorageListener: AnyObject, Sendable {
     /// Waits at most that long for news.
     /// - Returns: tenants that moved, with their head where it is known; ``StorageNews/unknown`` where something
-    ///   moved and it is not known what, or after the connection was lost: then every tenant of
-    ///   interest is looked at.
+    ///   moved and it is not known what, where settings changed, or after the connection was lost: then every tenant
+    ///   of interest is looked at.
     /// - Throws: ``StorageError`` while storage cannot be reached.
     func wait(atMost milliseconds: Int) throws(StorageError) -> StorageNews
 
