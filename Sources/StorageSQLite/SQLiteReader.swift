@@ -19,8 +19,11 @@ final class SQLiteReader: StorageReader {
 
     func heads(of tenants: [TenantID]) throws(StorageError) -> [TenantHead] {
         try read { connection throws(SQLiteFault) in
+            // In one transaction: what one commit moved is seen together.
+            try connection.statement(.beginRead).run()
             var heads: [TenantHead] = []
             for tenant in tenants { heads.append(try Self.tenant(tenant, connection)?.head ?? .empty) }
+            try connection.statement(.commit).run()
             return heads
         }
     }
