@@ -84,6 +84,9 @@ public struct BatchQuestions: Sendable {
     public var events: Set<EventKey> = []
     /// Which snapshots these aggregates have; most often none are asked for.
     public var snapshots: Set<AggregateKey> = []
+
+    /// No questions yet.
+    public init() {}
 }
 
 /// An event that is stored already.

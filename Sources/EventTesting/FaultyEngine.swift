@@ -83,13 +83,21 @@ public final class FaultyEngine: StorageEngine {
         }
 
         func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult {
+            try faulty { () throws(StorageError) in try base.commit(batch, now: now) }
+        }
+
+        func apply(_ change: TenantChange, now: Timestamp) throws(StorageError) -> TenantChangeOutcome {
+            try faulty { () throws(StorageError) in try base.apply(change, now: now) }
+        }
+
+        private func faulty<Value>(_ body: () throws(StorageError) -> Value) throws(StorageError) -> Value {
             switch engine.nextFault() {
-            case .none: return try base.commit(batch, now: now)
+            case .none: return try body()
             case .unavailable: throw StorageError(.unavailable, "a commit was made to fail")
             case .full: throw StorageError(.full, "a commit was made to find no room")
             case .unknownWithoutCommit: throw StorageError(.outcomeUnknown, "a commit was made to get lost")
             case .unknownAfterCommit:
-                _ = try base.commit(batch, now: now)
+                _ = try body()
                 throw StorageError(.outcomeUnknown, "a commit's answer was made to get lost")
             }
         }
@@ -103,14 +111,26 @@ public final class FaultyEngine: StorageEngine {
             self.engine = engine
         }
 
-        func head(of tenant: TenantID) throws(StorageError) -> TenantHead {
+        func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding] {
             try engine.checkRead()
-            return try base.head(of: tenant)
+            return try base.standings(of: tenants)
         }
 
-        func heads(of tenants: [TenantID]) throws(StorageError) -> [TenantHead] {
+        func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings {
             try engine.checkRead()
-            return try base.heads(of: tenants)
+            return try base.settings(of: tenant)
+        }
+
+        func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotKey] {
+            try engine.checkRead()
+            return try base.snapshots(of: aggregate, in: tenant)
+        }
+
+        func snapshot(
+            of aggregate: AggregateName, in tenant: TenantID, at version: Version
+        ) throws(StorageError) -> StoredSnapshot? {
+            try engine.checkRead()
+            return try base.snapshot(of: aggregate, in: tenant, at: version)
         }
 
         func position(of tenant: TenantID, asOf time: Timestamp) throws(StorageError) -> Position {

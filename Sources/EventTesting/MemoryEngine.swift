@@ -16,6 +16,9 @@ public final class MemoryEngine: StorageEngine {
     struct Tenant: Sendable {
         /// The event at position p stands at index p - 1.
         var events: [Stored] = []
+        var settings = StoredSettings()
+        var snapshots: [AggregateName: [StoredSnapshot]] = [:]
+        var sizes: [AggregateName: AggregateSize] = [:]
 
         var head: TenantHead {
             events.last.map { TenantHead(position: Position(UInt64(events.count)), recordedAt: $0.recordedAt) }
@@ -26,6 +29,23 @@ public final class MemoryEngine: StorageEngine {
 
         func indices(of aggregate: AggregateName) -> [Int] {
             events.indices.filter { events[$0].event.aggregate == aggregate }
+        }
+
+        func version(of aggregate: AggregateName) -> Version {
+            indices(of: aggregate).last.map { events[$0].event.version } ?? .none
+        }
+
+        /// Newest first.
+        func snapshotKeys(of aggregate: AggregateName) -> [SnapshotKey] {
+            (snapshots[aggregate] ?? []).map(\.snapshot).sorted { $0.version > $1.version }
+                .map { SnapshotKey(version: $0.version, schemaVersion: $0.schemaVersion) }
+        }
+
+        mutating func change(_ aggregate: AggregateName, put: StoredSnapshot?, dropped: [Version]) {
+            var all = snapshots[aggregate] ?? []
+            all.removeAll { dropped.contains($0.snapshot.version) || $0.snapshot.version == put?.snapshot.version }
+            if let put { all.append(put) }
+            snapshots[aggregate] = all
         }
     }
 
@@ -68,8 +88,22 @@ public final class MemoryEngine: StorageEngine {
                             Stored(
                                 event: event, recordedAt: tenant.run.recordedAt, record: tenant.run.record(at: index)))
                     }
+                    for (name, move) in tenant.aggregates { tenants[tenant.run.tenant]?.sizes[name] = move.size }
+                    for change in tenant.snapshots {
+                        tenants[tenant.run.tenant]?.change(
+                            change.aggregate, put: change.put, dropped: change.dropped)
+                    }
                 }
                 return CommitResult(outcomes: plan.outcomes, runs: plan.tenants.map(\.run))
+            }
+        }
+
+        func apply(_ change: TenantChange, now: Timestamp) throws(StorageError) -> TenantChangeOutcome {
+            engine.tenants.withLockedValue { tenants in
+                var tenant = tenants[change.tenant] ?? Tenant()
+                let outcome = tenant.apply(change, now: now)
+                tenants[change.tenant] = tenant
+                return outcome
             }
         }
 
@@ -80,6 +114,8 @@ public final class MemoryEngine: StorageEngine {
             for key in questions.aggregates {
                 guard let tenant = tenants[key.tenant], let last = tenant.indices(of: key.name).last else { continue }
                 facts.versions[key] = tenant.events[last].event.version
+                facts.sizes[key] = tenant.sizes[key.name]
+                if questions.snapshots.contains(key) { facts.snapshots[key] = tenant.snapshotKeys(of: key.name) }
             }
             for key in questions.events {
                 guard let tenant = tenants[key.tenant],
@@ -100,9 +136,24 @@ public final class MemoryEngine: StorageEngine {
 
         private func tenant(_ id: TenantID) -> Tenant { engine.tenants.withLockedValue { $0[id] ?? Tenant() } }
 
-        func head(of tenant: TenantID) throws(StorageError) -> TenantHead { self.tenant(tenant).head }
+        func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding] {
+            tenants.map { id in
+                let tenant = tenant(id)
+                return TenantStanding(head: tenant.head, settingsRevision: tenant.settings.revision)
+            }
+        }
 
-        func heads(of tenants: [TenantID]) throws(StorageError) -> [TenantHead] { tenants.map { tenant($0).head } }
+        func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings { self.tenant(tenant).settings }
+
+        func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotKey] {
+            self.tenant(tenant).snapshotKeys(of: aggregate)
+        }
+
+        func snapshot(
+            of aggregate: AggregateName, in tenant: TenantID, at version: Version
+        ) throws(StorageError) -> StoredSnapshot? {
+            self.tenant(tenant).snapshots[aggregate]?.first { $0.snapshot.version == version }
+        }
 
         func position(of tenant: TenantID, asOf time: Timestamp) throws(StorageError) -> Position {
             Position(UInt64(self.tenant(tenant).events.count { $0.recordedAt <= time }))
@@ -170,6 +221,53 @@ public final class MemoryEngine: StorageEngine {
                 page.lastVersion = stored.event.version
             }
             return page
+        }
+    }
+}
+
+extension MemoryEngine.Tenant {
+    fileprivate mutating func apply(_ change: TenantChange, now: Timestamp) -> TenantChangeOutcome {
+        switch change {
+        case .saveSnapshot(let request, let kept):
+            let version = version(of: request.aggregate)
+            guard version > .none, request.version <= version else { return .snapshotBeyondAggregate(version) }
+            let plan = SnapshotDecision.decide(
+                SnapshotKey(version: request.version, schemaVersion: request.snapshot.schemaVersion),
+                existing: snapshotKeys(of: request.aggregate), kept: kept)
+            self.change(
+                request.aggregate,
+                put: plan.isKept ? StoredSnapshot(request.snapshot, version: request.version, now: now) : nil,
+                dropped: plan.dropped)
+            sizes[request.aggregate]?.snapshotVersion = plan.newestVersion
+            sizes[request.aggregate]?.snapshotBytes = sizes[request.aggregate]?.bytes ?? 0
+            return .snapshotSaved(SaveSnapshotReceipt(isKept: plan.isKept, newestVersion: plan.newestVersion))
+        case .deleteSnapshots(let request):
+            let versions = snapshotKeys(of: request.aggregate).map(\.version)
+            let deleted = versions.filter { request.version == nil || request.version == $0 }
+            self.change(request.aggregate, put: nil, dropped: deleted)
+            let newest = versions.first { !deleted.contains($0) }
+            sizes[request.aggregate]?.snapshotVersion = newest ?? .none
+            if newest == nil { sizes[request.aggregate]?.snapshotBytes = 0 }
+            return .snapshotsDeleted(deleted.count)
+        case .putSettings(let request):
+            guard request.expectedRevision == nil || request.expectedRevision == settings.revision else {
+                return .settingsConflict(revision: settings.revision)
+            }
+            settings.documents[request.kind] = request.document.readableBytes == 0 ? nil : request.document
+            settings.revision += 1
+            return .settingsPut(revision: settings.revision)
+        }
+    }
+}
+
+extension MemoryEngine {
+    /// Damages a snapshot's state, as a disk might.
+    public func damageSnapshot(of aggregate: AggregateName, in tenant: TenantID, at version: Version) {
+        tenants.withLockedValue { tenants in
+            guard
+                let index = tenants[tenant]?.snapshots[aggregate]?.firstIndex(where: { $0.snapshot.version == version })
+            else { return }
+            tenants[tenant]?.snapshots[aggregate]?[index].snapshot.payload.setInteger(UInt8(0), at: 0)
         }
     }
 }

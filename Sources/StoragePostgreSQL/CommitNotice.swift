@@ -8,9 +8,12 @@ enum CommitNotice {
     /// PostgreSQL takes less than 8,000 bytes.
     private static let bytesMax = 7_900
 
+    /// Something changed that is not told.
+    static let unknown = "*"
+
     static func encode(_ heads: [(TenantID, TenantHead)]) -> String {
         let text = heads.map { "\($0):\($1.position):\($1.recordedAt.microseconds)" }.joined(separator: ",")
-        return text.utf8.count <= bytesMax ? text : "*"
+        return text.utf8.count <= bytesMax ? text : unknown
     }
 
     /// Nil for what does not say which tenants moved.

@@ -21,17 +21,51 @@ final class PostgreSQLReader: StorageReader {
         self.schema = schema
     }
 
-    func head(of tenant: TenantID) throws(StorageError) -> TenantHead { try heads(of: [tenant])[0] }
-
-    func heads(of tenants: [TenantID]) throws(StorageError) -> [TenantHead] {
-        let rows = try run("heads", [PostgresValue(tenants.map(\.uuid))])
-        var heads = [TenantHead](repeating: .empty, count: tenants.count)
+    func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding] {
+        let rows = try run("standings", [PostgresValue(tenants.map(\.uuid))])
+        var standings = [TenantStanding](repeating: .empty, count: tenants.count)
         for row in 0..<rows.rowCount {
-            heads[Int(rows.integer(row, 0)) - 1] = TenantHead(
-                position: Position(UInt64(rows.integer(row, 1))),
-                recordedAt: Timestamp(microseconds: rows.integer(row, 2)))
+            standings[Int(rows.integer(row, 0)) - 1] = TenantStanding(
+                head: TenantHead(
+                    position: Position(UInt64(rows.integer(row, 1))),
+                    recordedAt: Timestamp(microseconds: rows.integer(row, 2))),
+                settingsRevision: UInt64(rows.integer(row, 3)))
         }
-        return heads
+        return standings
+    }
+
+    func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings {
+        let rows = try run("settings", [PostgresValue(tenant.uuid)])
+        var settings = StoredSettings()
+        for row in 0..<rows.rowCount {
+            settings.revision = UInt64(rows.integer(row, 0))
+            if rows.isNull(row, 1) { continue }
+            settings.documents[SettingsKind(rawValue: rows.text(row, 1))] = unsafe ByteBuffer(bytes: rows.bytes(row, 2))
+        }
+        return settings
+    }
+
+    func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotKey] {
+        let rows = try run("snapshots", Self.name(aggregate, tenant))
+        return (0..<rows.rowCount).map { row in
+            SnapshotKey(
+                version: Version(UInt64(rows.integer(row, 0))),
+                schemaVersion: UInt32(truncatingIfNeeded: rows.integer(row, 1)))
+        }
+    }
+
+    func snapshot(
+        of aggregate: AggregateName, in tenant: TenantID, at version: Version
+    ) throws(StorageError) -> StoredSnapshot? {
+        guard version <= .max else { return nil }
+        let rows = try run("snapshot", Self.name(aggregate, tenant) + [PostgresValue(Int64(version.rawValue))])
+        guard rows.rowCount > 0 else { return nil }
+        return StoredSnapshot(
+            snapshot: Snapshot(
+                version: Version(UInt64(rows.integer(0, 0))), createdAt: Timestamp(microseconds: rows.integer(0, 1)),
+                schemaVersion: UInt32(truncatingIfNeeded: rows.integer(0, 2)), contentType: rows.text(0, 3),
+                payload: unsafe ByteBuffer(bytes: rows.bytes(0, 5))),
+            checksum: UInt32(truncatingIfNeeded: rows.integer(0, 4)))
     }
 
     func position(of tenant: TenantID, asOf time: Timestamp) throws(StorageError) -> Position {

@@ -5,13 +5,14 @@ import NIOCore
 
 /// Commits batches in two round trips; used by one thread.
 final class PostgreSQLWriter: StorageWriter {
-    private struct Tenant {
+    struct Tenant {
         var no: Int64
         var aggregates: Int64
+        var settingsRevision: UInt64
     }
 
     /// What the first round trip found.
-    private struct Found {
+    struct Found {
         var facts = BatchFacts()
         var tenants: [TenantID: Tenant] = [:]
         var aggregates: [AggregateKey: Int64] = [:]
@@ -33,11 +34,36 @@ final class PostgreSQLWriter: StorageWriter {
         self.ownBackends = ownBackends
     }
 
+    /// A prepared statement with its parameters.
+    typealias Call = (statement: String, parameters: [PostgresValue])
+
     func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult {
+        let plan = try transact { connection throws(PostgresFault) -> (BatchPlan, [Call]) in
+            let found = try lookUp(AppendDecision.questions(of: batch), on: connection)
+            let plan = AppendDecision.decide(batch, facts: found.facts, now: now)
+            return (plan, plan.tenants.isEmpty ? [] : storing(plan, found))
+        }
+        if madeTenants.count > Self.rememberedMax { madeTenants = [] }
+        for tenant in plan.tenants { madeTenants.insert(tenant.run.tenant) }
+        return CommitResult(outcomes: plan.outcomes, runs: plan.tenants.map(\.run))
+    }
+
+    private enum CommitFault: Error {
+        /// The transaction surely did not commit.
+        case nothingWritten(PostgresFault)
+        /// COMMIT was sent, and no answer came.
+        case unknown(PostgresFault)
+    }
+
+    /// Runs a transaction that `decide` begins, and that what it returns completes; with no statements to do that, the
+    /// transaction is rolled back. Runs again what surely was not committed and may go through then.
+    func transact<Value>(
+        _ decide: (PostgresConnection) throws(PostgresFault) -> (Value, [Call])
+    ) throws(StorageError) -> Value {
         var attempt = 1
         while true {
             do throws(CommitFault) {
-                return try commitOnce(batch, now: now)
+                return try transactOnce(decide)
             } catch {
                 switch error {
                 case .unknown(let fault):
@@ -58,31 +84,25 @@ final class PostgreSQLWriter: StorageWriter {
         }
     }
 
-    private enum CommitFault: Error {
-        /// The transaction surely did not commit.
-        case nothingWritten(PostgresFault)
-        /// COMMIT was sent, and no answer came.
-        case unknown(PostgresFault)
-    }
-
-    private func commitOnce(_ batch: [AppendRequest], now: Timestamp) throws(CommitFault) -> CommitResult {
+    private func transactOnce<Value>(
+        _ decide: (PostgresConnection) throws(PostgresFault) -> (Value, [Call])
+    ) throws(CommitFault) -> Value {
         let connection: PostgresConnection
-        let found: Found
-        let plan: BatchPlan
+        let value: Value
+        let storing: [Call]
         do throws(PostgresFault) {
             connection = try open()
-            found = try lookUp(AppendDecision.questions(of: batch), on: connection)
-            plan = AppendDecision.decide(batch, facts: found.facts, now: now)
-            guard !plan.tenants.isEmpty else {
+            (value, storing) = try decide(connection)
+            guard !storing.isEmpty else {
                 _ = try connection.pipeline([("rollback", [])])
-                return CommitResult(outcomes: plan.outcomes, runs: [])
+                return value
             }
         } catch {
             rollBack(after: error)
             throw .nothingWritten(error)
         }
         do throws(PostgresFault) {
-            let results = try connection.pipeline(storing(plan, found))
+            let results = try connection.pipeline(storing + [("commit", [])])
             guard results.last?.command == "COMMIT" else {
                 throw PostgresFault(
                     sqlState: "25P02", message: "the transaction was rolled back", isConnectionLost: false)
@@ -92,9 +112,7 @@ final class PostgreSQLWriter: StorageWriter {
             // An error that the server reported came instead of the commit.
             throw error.isConnectionLost ? .unknown(error) : .nothingWritten(error)
         }
-        if madeTenants.count > Self.rememberedMax { madeTenants = [] }
-        for tenant in plan.tenants { madeTenants.insert(tenant.run.tenant) }
-        return CommitResult(outcomes: plan.outcomes, runs: plan.tenants.map(\.run))
+        return value
     }
 
     private func open() throws(PostgresFault) -> PostgresConnection {
@@ -129,27 +147,22 @@ final class PostgreSQLWriter: StorageWriter {
 
     // MARK: The first round trip
 
-    private func lookUp(
+    func lookUp(
         _ questions: BatchQuestions, on connection: PostgresConnection
     ) throws(PostgresFault) -> Found {
         let tenants = questions.tenants.sorted()
         let aggregates = Array(questions.aggregates)
         let events = Array(questions.events)
         let ids = PostgresValue(tenants.map(\.uuid))
-        var calls: [(statement: String, parameters: [PostgresValue])] = [("begin", [])]
+        var calls: [Call] = [("begin", [])]
         let new = tenants.filter { !madeTenants.contains($0) }
         if !new.isEmpty { calls.append(("make_tenants", [PostgresValue(new.map(\.uuid))])) }
         calls.append(("lock_tenants", [ids]))
-        calls.append(
-            (
-                "versions",
-                [
-                    PostgresValue(aggregates.map(\.tenant.uuid)), PostgresValue(aggregates.map(\.name.type.text)),
-                    PostgresValue(aggregates.map(\.name.id)),
-                ]
-            ))
+        calls.append(("versions", Self.names(aggregates)))
         calls.append(("stored", [PostgresValue(events.map(\.tenant.uuid)), PostgresValue(events.map(\.id))]))
-        let results = Array(try connection.pipeline(calls).suffix(3))
+        let withSnapshots = Array(questions.snapshots)
+        if !withSnapshots.isEmpty { calls.append(("snapshots", Self.names(withSnapshots))) }
+        let results = Array(try connection.pipeline(calls).suffix(withSnapshots.isEmpty ? 3 : 4))
         var found = Found()
         readTenants(results[0], &found)
         guard found.tenants.count == tenants.count else {
@@ -158,14 +171,24 @@ final class PostgreSQLWriter: StorageWriter {
         }
         readVersions(results[1], aggregates, &found)
         readStored(results[2], events, &found)
+        if !withSnapshots.isEmpty { readSnapshots(results[3], withSnapshots, &found) }
         return found
+    }
+
+    private static func names(_ aggregates: [AggregateKey]) -> [PostgresValue] {
+        [
+            PostgresValue(aggregates.map(\.tenant.uuid)), PostgresValue(aggregates.map(\.name.type.text)),
+            PostgresValue(aggregates.map(\.name.id)),
+        ]
     }
 
     private func readTenants(_ rows: PostgresResult, _ found: inout Found) {
         for row in 0..<rows.rowCount {
             guard let uuid = unsafe UUID(bytes: rows.bytes(row, 0)) else { continue }
             let id = TenantID(uuid)
-            found.tenants[id] = Tenant(no: rows.integer(row, 1), aggregates: rows.integer(row, 4))
+            found.tenants[id] = Tenant(
+                no: rows.integer(row, 1), aggregates: rows.integer(row, 4),
+                settingsRevision: UInt64(rows.integer(row, 5)))
             found.facts.heads[id] = TenantHead(
                 position: Position(UInt64(rows.integer(row, 2))),
                 recordedAt: Timestamp(microseconds: rows.integer(row, 3)))
@@ -177,6 +200,18 @@ final class PostgreSQLWriter: StorageWriter {
             let key = aggregates[Int(rows.integer(row, 0)) - 1]
             found.aggregates[key] = rows.integer(row, 1)
             found.facts.versions[key] = Version(UInt64(rows.integer(row, 2)))
+            found.facts.sizes[key] = AggregateSize(
+                bytes: UInt64(rows.integer(row, 3)), snapshotVersion: Version(UInt64(rows.integer(row, 4))),
+                snapshotBytes: UInt64(rows.integer(row, 5)))
+        }
+    }
+
+    private func readSnapshots(_ rows: PostgresResult, _ aggregates: [AggregateKey], _ found: inout Found) {
+        for row in 0..<rows.rowCount {
+            found.facts.snapshots[aggregates[Int(rows.integer(row, 0)) - 1], default: []].append(
+                SnapshotKey(
+                    version: Version(UInt64(rows.integer(row, 1))),
+                    schemaVersion: UInt32(truncatingIfNeeded: rows.integer(row, 2))))
         }
     }
 
@@ -195,11 +230,12 @@ final class PostgreSQLWriter: StorageWriter {
 
     // MARK: The second round trip
 
-    private func storing(_ plan: BatchPlan, _ found: Found) -> [(statement: String, parameters: [PostgresValue])] {
+    private func storing(_ plan: BatchPlan, _ found: Found) -> [Call] {
         var tenants = found.tenants
         var numbers = found.aggregates
         var aggregates = AggregateRows()
         var events = EventRows()
+        var snapshots: [Call] = []
         for tenantPlan in plan.tenants {
             let run = tenantPlan.run
             guard var tenant = tenants[run.tenant] else { preconditionFailure("a planned tenant was locked") }
@@ -212,13 +248,17 @@ final class PostgreSQLWriter: StorageWriter {
                         return tenant.aggregates
                     }()
                 numbers[key] = no
-                aggregates.add(tenant.no, no, name, move.to)
+                aggregates.add(tenant.no, no, name, move)
             }
             for (index, event) in run.events.enumerated() {
                 guard let no = numbers[AggregateKey(tenant: run.tenant, name: event.aggregate)] else {
                     preconditionFailure("an event's aggregate is planned")
                 }
                 events.add(run, index, event, tenantNo: tenant.no, aggregateNo: no)
+            }
+            for change in tenantPlan.snapshots {
+                let no = numbers[AggregateKey(tenant: run.tenant, name: change.aggregate)] ?? 0
+                snapshots += SnapshotCalls.calls(change.put, dropped: change.dropped, tenantNo: tenant.no, no)
             }
             tenants[run.tenant] = tenant
         }
@@ -234,8 +274,7 @@ final class PostgreSQLWriter: StorageWriter {
                 ]
             ),
             ("tell", [PostgresValue(CommitNotice.encode(plan.tenants.map { ($0.run.tenant, $0.run.head) }))]),
-            ("commit", []),
-        ]
+        ] + snapshots
     }
 }
 
@@ -246,19 +285,26 @@ private struct AggregateRows {
     private var types: [String] = []
     private var ids: [UUID] = []
     private var versions: [Int64] = []
+    private var bytes: [Int64] = []
+    private var snapshotVersions: [Int64] = []
+    private var snapshotBytes: [Int64] = []
 
-    mutating func add(_ tenantNo: Int64, _ no: Int64, _ name: AggregateName, _ version: Version) {
+    mutating func add(_ tenantNo: Int64, _ no: Int64, _ name: AggregateName, _ move: TenantPlan.Move) {
         tenants.append(tenantNo)
         numbers.append(no)
         types.append(name.type.text)
         ids.append(name.id)
-        versions.append(Int64(version.rawValue))
+        versions.append(Int64(move.to.rawValue))
+        bytes.append(Int64(move.size.bytes))
+        snapshotVersions.append(Int64(move.size.snapshotVersion.rawValue))
+        snapshotBytes.append(Int64(move.size.snapshotBytes))
     }
 
     var parameters: [PostgresValue] {
         [
             PostgresValue(tenants), PostgresValue(numbers), PostgresValue(types), PostgresValue(ids),
-            PostgresValue(versions),
+            PostgresValue(versions), PostgresValue(bytes), PostgresValue(snapshotVersions),
+            PostgresValue(snapshotBytes),
         ]
     }
 }

@@ -25,6 +25,8 @@ struct PostgresValue {
 
     init(_ text: String) { bytes = ByteBuffer(string: text) }
 
+    init(_ buffer: ByteBuffer) { bytes = buffer }
+
     init(_ uuid: UUID) { bytes = ByteBuffer(bytes: uuid.bytes) }
 
     init(_ values: [Int64]) {

@@ -3,7 +3,7 @@ import EventModel
 /// The schema, its migrations and every statement of the engine.
 struct Schema {
     /// The newest version that this code knows: the number of migrations.
-    static let version = 1
+    static let version = 2
 
     /// The PostgreSQL schema that holds the tables.
     let name: String
@@ -80,7 +80,39 @@ struct Schema {
             JOIN \(name).aggregates a ON a.tenant_no = e.tenant_no AND a.no = e.aggregate_no
             CROSS JOIN LATERAL (
                 SELECT substring(e.record FROM octet_length(e.record) - e.payload_bytes + 1) AS payload) p;
+            """,
             """
+            ALTER TABLE \(name).tenants ADD COLUMN settings_revision bigint NOT NULL DEFAULT 0;
+
+            CREATE TABLE \(name).settings (
+                tenant_no bigint NOT NULL,
+                kind      text   NOT NULL,
+                document  bytea  NOT NULL,      -- JSON
+                PRIMARY KEY (tenant_no, kind)
+            );
+
+            ALTER TABLE \(name).aggregates
+                ADD COLUMN bytes            bigint NOT NULL DEFAULT 0,  -- of its records
+                ADD COLUMN snapshot_version bigint NOT NULL DEFAULT 0,  -- of its newest snapshot
+                ADD COLUMN snapshot_bytes   bigint NOT NULL DEFAULT 0;  -- bytes when it was saved
+            UPDATE \(name).aggregates a SET bytes = e.bytes
+            FROM (SELECT tenant_no, aggregate_no, sum(octet_length(record)) AS bytes
+                  FROM \(name).events GROUP BY tenant_no, aggregate_no) e
+            WHERE e.tenant_no = a.tenant_no AND e.aggregate_no = a.no;
+
+            CREATE TABLE \(name).snapshots (
+                tenant_no      bigint NOT NULL,
+                aggregate_no   bigint NOT NULL,
+                version        bigint NOT NULL,     -- of the aggregate
+                created_at     bigint NOT NULL,     -- microseconds since 1970 UTC
+                schema_version bigint NOT NULL,
+                content_type   text   NOT NULL,
+                checksum       bigint NOT NULL,     -- CRC-32C of the payload
+                payload        bytea  NOT NULL,
+                PRIMARY KEY (tenant_no, aggregate_no, version)
+            );
+            ALTER TABLE \(name).snapshots ALTER COLUMN payload SET STORAGE EXTERNAL;
+            """,
         ]
     }
 
@@ -102,14 +134,14 @@ struct Schema {
                 // last holder of the locks has committed: each statement has a snapshot of its own.
                 "lock_tenants",
                 """
-                SELECT id, no, position, recorded_at, aggregates FROM \(name).tenants
+                SELECT id, no, position, recorded_at, aggregates, settings_revision FROM \(name).tenants
                 WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE
                 """
             ),
             (
                 "versions",
                 """
-                SELECT q.index, a.no, a.version
+                SELECT q.index, a.no, a.version, a.bytes, a.snapshot_version, a.snapshot_bytes
                 FROM unnest($1::uuid[], $2::text[], $3::uuid[]) WITH ORDINALITY AS q (tenant, type, id, index)
                 JOIN \(name).tenants t ON t.id = q.tenant
                 JOIN \(name).aggregates a ON a.tenant_no = t.no AND a.id = q.id AND a.type = q.type
@@ -126,11 +158,26 @@ struct Schema {
                 """
             ),
             (
+                "snapshots",
+                """
+                SELECT q.index, s.version, s.schema_version
+                FROM unnest($1::uuid[], $2::text[], $3::uuid[]) WITH ORDINALITY AS q (tenant, type, id, index)
+                JOIN \(name).tenants t ON t.id = q.tenant
+                JOIN \(name).aggregates a ON a.tenant_no = t.no AND a.id = q.id AND a.type = q.type
+                JOIN \(name).snapshots s ON s.tenant_no = a.tenant_no AND s.aggregate_no = a.no
+                ORDER BY s.version DESC
+                """
+            ),
+            (
                 "put_aggregates",
                 """
-                INSERT INTO \(name).aggregates (tenant_no, no, type, id, version)
-                SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::uuid[], $5::bigint[])
-                ON CONFLICT (tenant_no, no) DO UPDATE SET version = excluded.version
+                INSERT INTO \(name).aggregates (tenant_no, no, type, id, version, bytes, snapshot_version,
+                                                snapshot_bytes)
+                SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[],
+                                     $7::bigint[], $8::bigint[])
+                ON CONFLICT (tenant_no, no) DO UPDATE
+                SET version = excluded.version, bytes = excluded.bytes,
+                    snapshot_version = excluded.snapshot_version, snapshot_bytes = excluded.snapshot_bytes
                 """
             ),
             (
@@ -152,6 +199,40 @@ struct Schema {
                 WHERE t.no = q.no
                 """
             ),
+            (
+                "drop_snapshots",
+                """
+                DELETE FROM \(name).snapshots
+                WHERE tenant_no = $1 AND aggregate_no = $2 AND version = ANY ($3::bigint[])
+                """
+            ),
+            (
+                "put_snapshot",
+                """
+                INSERT INTO \(name).snapshots (tenant_no, aggregate_no, version, created_at, schema_version,
+                                               content_type, checksum, payload)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                ON CONFLICT (tenant_no, aggregate_no, version) DO UPDATE
+                SET created_at = excluded.created_at, schema_version = excluded.schema_version,
+                    content_type = excluded.content_type, checksum = excluded.checksum, payload = excluded.payload
+                """
+            ),
+            (
+                "note_snapshot",
+                """
+                UPDATE \(name).aggregates SET snapshot_version = $3, snapshot_bytes = $4
+                WHERE tenant_no = $1 AND no = $2
+                """
+            ),
+            (
+                "put_settings",
+                """
+                INSERT INTO \(name).settings (tenant_no, kind, document) VALUES ($1, $2, $3)
+                ON CONFLICT (tenant_no, kind) DO UPDATE SET document = excluded.document
+                """
+            ),
+            ("delete_settings", "DELETE FROM \(name).settings WHERE tenant_no = $1 AND kind = $2"),
+            ("move_revision", "UPDATE \(name).tenants SET settings_revision = $2 WHERE no = $1"),
             ("tell", "SELECT pg_notify('\(channel)', $1::text)"),
             ("commit", "COMMIT"),
             ("rollback", "ROLLBACK"),
@@ -162,9 +243,9 @@ struct Schema {
     var readerStatements: [(name: String, sql: String)] {
         [
             (
-                "heads",
+                "standings",
                 """
-                SELECT q.index, t.position, t.recorded_at
+                SELECT q.index, t.position, t.recorded_at, t.settings_revision
                 FROM unnest($1::uuid[]) WITH ORDINALITY AS q (id, index)
                 JOIN \(name).tenants t ON t.id = q.id
                 """
@@ -212,6 +293,35 @@ struct Schema {
                 JOIN \(name).aggregates a ON a.tenant_no = t.no
                 JOIN \(name).events e ON e.tenant_no = a.tenant_no AND e.aggregate_no = a.no
                 WHERE t.id = $1 AND a.id = $2 AND a.type = $3 AND e.version = $4
+                """
+            ),
+            (
+                "settings",
+                """
+                SELECT t.settings_revision, s.kind, s.document
+                FROM \(name).tenants t LEFT JOIN \(name).settings s ON s.tenant_no = t.no
+                WHERE t.id = $1
+                """
+            ),
+            (
+                "snapshots",
+                """
+                SELECT s.version, s.schema_version
+                FROM \(name).tenants t
+                JOIN \(name).aggregates a ON a.tenant_no = t.no
+                JOIN \(name).snapshots s ON s.tenant_no = a.tenant_no AND s.aggregate_no = a.no
+                WHERE t.id = $1 AND a.id = $2 AND a.type = $3
+                ORDER BY s.version DESC
+                """
+            ),
+            (
+                "snapshot",
+                """
+                SELECT s.version, s.created_at, s.schema_version, s.content_type, s.checksum, s.payload
+                FROM \(name).tenants t
+                JOIN \(name).aggregates a ON a.tenant_no = t.no
+                JOIN \(name).snapshots s ON s.tenant_no = a.tenant_no AND s.aggregate_no = a.no
+                WHERE t.id = $1 AND a.id = $2 AND a.type = $3 AND s.version = $4
                 """
             ),
             ("aggregate_page", aggregatePage("ASC")), ("aggregate_page_backward", aggregatePage("DESC")),

@@ -13,24 +13,56 @@ final class SQLiteReader: StorageReader {
 
     init(file: DatabaseFile) { self.file = file }
 
-    func head(of tenant: TenantID) throws(StorageError) -> TenantHead {
-        try read { connection throws(SQLiteFault) in try Self.tenant(tenant, connection)?.head ?? .empty }
+    func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding] {
+        try read { connection throws(SQLiteFault) in
+            try Self.atOnce(connection, statements: tenants.count) { () throws(SQLiteFault) in
+                var standings: [TenantStanding] = []
+                for tenant in tenants { standings.append(try Self.tenant(tenant, connection)?.standing ?? .empty) }
+                return standings
+            }
+        }
     }
 
-    func heads(of tenants: [TenantID]) throws(StorageError) -> [TenantHead] {
+    func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings {
         try read { connection throws(SQLiteFault) in
-            // In one transaction: what one commit moved is seen together.
-            try connection.statement(.beginRead).run()
-            var heads: [TenantHead] = []
-            for tenant in tenants { heads.append(try Self.tenant(tenant, connection)?.head ?? .empty) }
-            try connection.statement(.commit).run()
-            return heads
+            try Self.atOnce(connection, statements: 2) { () throws(SQLiteFault) in
+                guard let (no, standing) = try Self.tenant(tenant, connection) else { return StoredSettings() }
+                var settings = StoredSettings(revision: standing.settingsRevision)
+                let select = try connection.statement(.selectSettings)
+                select.bind(1, no)
+                try select.forEachRow { row in
+                    settings.documents[SettingsKind(rawValue: row.text(0))] = unsafe ByteBuffer(bytes: row.blob(1))
+                    return true
+                }
+                return settings
+            }
+        }
+    }
+
+    func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotKey] {
+        try read { connection throws(SQLiteFault) in
+            guard let (tenantNo, _) = try Self.tenant(tenant, connection),
+                let (no, _) = try Self.aggregate(aggregate, in: tenantNo, connection)
+            else { return [] }
+            return try SnapshotRows.keys(of: no, connection)
+        }
+    }
+
+    func snapshot(
+        of aggregate: AggregateName, in tenant: TenantID, at version: Version
+    ) throws(StorageError) -> StoredSnapshot? {
+        try read { connection throws(SQLiteFault) in
+            guard let (tenantNo, _) = try Self.tenant(tenant, connection),
+                let (no, _) = try Self.aggregate(aggregate, in: tenantNo, connection)
+            else { return nil }
+            return try SnapshotRows.snapshot(of: no, at: version, connection)
         }
     }
 
     func position(of tenant: TenantID, asOf time: Timestamp) throws(StorageError) -> Position {
         try read { connection throws(SQLiteFault) in
-            guard let (no, head) = try Self.tenant(tenant, connection) else { return .start }
+            guard let (no, standing) = try Self.tenant(tenant, connection) else { return .start }
+            let head = standing.head
             if head.recordedAt <= time { return head.position }
             // Commit times never decrease along positions.
             let select = try connection.statement(.selectRecordedAt)
@@ -133,16 +165,29 @@ final class SQLiteReader: StorageReader {
         } catch { throw error.storageError }
     }
 
+    /// Several statements in one transaction: what one commit moved is seen together.
+    private static func atOnce<Value>(
+        _ connection: SQLiteConnection, statements: Int, _ body: () throws(SQLiteFault) -> Value
+    ) throws(SQLiteFault) -> Value {
+        guard statements > 1 else { return try body() }
+        try connection.statement(.beginRead).run()
+        let value = try body()
+        try connection.statement(.commit).run()
+        return value
+    }
+
     private static func tenant(
         _ id: TenantID, _ connection: SQLiteConnection
-    ) throws(SQLiteFault) -> (no: Int64, head: TenantHead)? {
+    ) throws(SQLiteFault) -> (no: Int64, standing: TenantStanding)? {
         let select = try connection.statement(.selectTenant)
         select.bind(1, id.uuid)
         return try select.firstRow { row in
             (
                 row.integer(0),
-                TenantHead(
-                    position: Position(UInt64(row.integer(1))), recordedAt: Timestamp(microseconds: row.integer(2)))
+                TenantStanding(
+                    head: TenantHead(
+                        position: Position(UInt64(row.integer(1))), recordedAt: Timestamp(microseconds: row.integer(2))),
+                    settingsRevision: UInt64(row.integer(3)))
             )
         }
     }

@@ -10,14 +10,16 @@ import NIOCore
 /// It is the only writer of its file, so that what it remembers of tenants and aggregates is true until something
 /// fails, upon which all of it is forgotten.
 final class SQLiteWriter: StorageWriter {
-    private struct Tenant {
+    struct Tenant {
         var no: Int64
         var head: TenantHead
+        var settingsRevision: UInt64 = 0
     }
 
-    private struct Aggregate {
+    struct Aggregate {
         var no: Int64
         var version: Version
+        var size: AggregateSize
     }
 
     private let file: DatabaseFile
@@ -25,8 +27,8 @@ final class SQLiteWriter: StorageWriter {
     /// So many tenants, and so many aggregates, are remembered; beyond that all are forgotten.
     private let rememberedMax: Int
     private var connection: SQLiteConnection?
-    private var tenants: [TenantID: Tenant] = [:]
-    private var aggregates: [AggregateKey: Aggregate] = [:]
+    var tenants: [TenantID: Tenant] = [:]
+    var aggregates: [AggregateKey: Aggregate] = [:]
     /// A sync failed: the system may have dropped what it could not write, so that no later sync can be believed.
     private var isPoisoned = false
 
@@ -37,12 +39,19 @@ final class SQLiteWriter: StorageWriter {
     }
 
     func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult {
+        try write { connection throws(StorageError) in try commit(batch, now: now, on: connection) }
+    }
+
+    /// Does what writes; after a failure nothing is remembered, and the next call opens the file anew.
+    func write<Value>(
+        _ body: (SQLiteConnection) throws(StorageError) -> Value
+    ) throws(StorageError) -> Value {
         guard !isPoisoned else {
             throw StorageError(.unavailable, "an earlier write could not be synced: check the disk, restart the server")
         }
         do throws(StorageError) {
             try file.check()
-            return try commit(batch, now: now, on: try open())
+            return try body(try open())
         } catch {
             tenants = [:]
             aggregates = [:]
@@ -72,16 +81,20 @@ final class SQLiteWriter: StorageWriter {
             throw error.storageError
         }
         guard !plan.tenants.isEmpty else {
-            do throws(SQLiteFault) { try connection.statement(.rollback).run() } catch { throw error.storageError }
+            try rollBack(connection)
             return CommitResult(outcomes: plan.outcomes, runs: [])
         }
-        do throws(SQLiteFault) {
-            try connection.statement(.commit).run()
-        } catch {
-            throw failedCommit(error)
-        }
+        try commit(connection)
         remember(plan, stored)
         return CommitResult(outcomes: plan.outcomes, runs: plan.tenants.map(\.run))
+    }
+
+    func rollBack(_ connection: SQLiteConnection) throws(StorageError) {
+        do throws(SQLiteFault) { try connection.statement(.rollback).run() } catch { throw error.storageError }
+    }
+
+    func commit(_ connection: SQLiteConnection) throws(StorageError) {
+        do throws(SQLiteFault) { try connection.statement(.commit).run() } catch { throw failedCommit(error) }
     }
 
     /// What a commit that failed means. A full disk or a lock is found before the commit record is written.
@@ -107,7 +120,10 @@ final class SQLiteWriter: StorageWriter {
         }
         for key in questions.aggregates {
             guard let tenant = tenants[key.tenant] else { continue }
-            if let aggregate = try aggregate(key, in: tenant.no, connection) { facts.versions[key] = aggregate.version }
+            guard let aggregate = try aggregate(key, in: tenant.no, connection) else { continue }
+            facts.versions[key] = aggregate.version
+            facts.sizes[key] = aggregate.size
+            if questions.snapshots.contains(key) { facts.snapshots[key] = try snapshots(of: aggregate.no, connection) }
         }
         let byID = try connection.statement(.selectEventByID)
         for key in questions.events {
@@ -129,7 +145,7 @@ final class SQLiteWriter: StorageWriter {
         return facts
     }
 
-    private func tenant(_ id: TenantID, _ connection: SQLiteConnection) throws(SQLiteFault) -> Tenant? {
+    func tenant(_ id: TenantID, _ connection: SQLiteConnection) throws(SQLiteFault) -> Tenant? {
         if let known = tenants[id] { return known }
         let select = try connection.statement(.selectTenant)
         select.bind(1, id.uuid)
@@ -137,13 +153,14 @@ final class SQLiteWriter: StorageWriter {
             Tenant(
                 no: row.integer(0),
                 head: TenantHead(
-                    position: Position(UInt64(row.integer(1))), recordedAt: Timestamp(microseconds: row.integer(2))))
+                    position: Position(UInt64(row.integer(1))), recordedAt: Timestamp(microseconds: row.integer(2))),
+                settingsRevision: UInt64(row.integer(3)))
         }
         if let found { tenants[id] = found }
         return found
     }
 
-    private func aggregate(
+    func aggregate(
         _ key: AggregateKey, in tenantNo: Int64, _ connection: SQLiteConnection
     ) throws(SQLiteFault) -> Aggregate? {
         if let known = aggregates[key] { return known }
@@ -151,7 +168,13 @@ final class SQLiteWriter: StorageWriter {
         select.bind(1, tenantNo)
         select.bind(2, key.name.id)
         select.bind(3, key.name.type.text)
-        let found = try select.firstRow { Aggregate(no: $0.integer(0), version: Version(UInt64($0.integer(1)))) }
+        let found = try select.firstRow { row in
+            Aggregate(
+                no: row.integer(0), version: Version(UInt64(row.integer(1))),
+                size: AggregateSize(
+                    bytes: UInt64(row.integer(2)), snapshotVersion: Version(UInt64(row.integer(3))),
+                    snapshotBytes: UInt64(row.integer(4))))
+        }
         if let found { aggregates[key] = found }
         return found
     }
@@ -172,7 +195,11 @@ final class SQLiteWriter: StorageWriter {
         stored.tenants[run.tenant] = tenantNo
         for (name, move) in plan.aggregates {
             let key = AggregateKey(tenant: run.tenant, name: name)
-            stored.aggregates[key] = try store(key, version: move.to, tenantNo, connection)
+            stored.aggregates[key] = try store(key, move, tenantNo, connection)
+        }
+        for change in plan.snapshots {
+            let no = stored.aggregates[AggregateKey(tenant: run.tenant, name: change.aggregate)] ?? 0
+            try store(change.put, dropped: change.dropped, of: no, connection)
         }
         let insert = try connection.statement(.insertEvent)
         insert.bind(4, run.recordedAt.microseconds)
@@ -195,7 +222,7 @@ final class SQLiteWriter: StorageWriter {
         }
     }
 
-    private func store(
+    func store(
         _ id: TenantID, head: TenantHead, _ connection: SQLiteConnection
     ) throws(SQLiteFault) -> Int64 {
         if let known = tenants[id] {
@@ -218,12 +245,15 @@ final class SQLiteWriter: StorageWriter {
     }
 
     private func store(
-        _ key: AggregateKey, version: Version, _ tenantNo: Int64, _ connection: SQLiteConnection
+        _ key: AggregateKey, _ move: TenantPlan.Move, _ tenantNo: Int64, _ connection: SQLiteConnection
     ) throws(SQLiteFault) -> Int64 {
         if let known = aggregates[key] {
             let update = try connection.statement(.updateAggregate)
             update.bind(1, known.no)
-            update.bind(2, Int64(version.rawValue))
+            update.bind(2, Int64(move.to.rawValue))
+            update.bind(3, Int64(move.size.bytes))
+            update.bind(4, Int64(move.size.snapshotVersion.rawValue))
+            update.bind(5, Int64(move.size.snapshotBytes))
             try update.run()
             return known.no
         }
@@ -231,7 +261,10 @@ final class SQLiteWriter: StorageWriter {
         insert.bind(1, tenantNo)
         insert.bind(2, key.name.id)
         insert.bind(3, key.name.type.text)
-        insert.bind(4, Int64(version.rawValue))
+        insert.bind(4, Int64(move.to.rawValue))
+        insert.bind(5, Int64(move.size.bytes))
+        insert.bind(6, Int64(move.size.snapshotVersion.rawValue))
+        insert.bind(7, Int64(move.size.snapshotBytes))
         try insert.run()
         return connection.lastInsertedRow
     }
@@ -241,10 +274,13 @@ final class SQLiteWriter: StorageWriter {
         if aggregates.count > rememberedMax { aggregates = [:] }
         for tenant in plan.tenants {
             let id = tenant.run.tenant
-            tenants[id] = stored.tenants[id].map { Tenant(no: $0, head: tenant.run.head) }
+            let revision = tenants[id]?.settingsRevision ?? 0
+            tenants[id] = stored.tenants[id].map {
+                Tenant(no: $0, head: tenant.run.head, settingsRevision: revision)
+            }
             for (name, move) in tenant.aggregates {
                 let key = AggregateKey(tenant: id, name: name)
-                aggregates[key] = stored.aggregates[key].map { Aggregate(no: $0, version: move.to) }
+                aggregates[key] = stored.aggregates[key].map { Aggregate(no: $0, version: move.to, size: move.size) }
             }
         }
     }

@@ -43,7 +43,34 @@ enum Schema {
 
         CREATE UNIQUE INDEX events_by_version ON events (aggregate_no, version);
         CREATE UNIQUE INDEX events_by_id ON events (tenant_no, event_id);
+        """,
         """
+        ALTER TABLE tenants ADD COLUMN settings_revision INTEGER NOT NULL DEFAULT 0;
+
+        CREATE TABLE settings (
+            tenant_no INTEGER NOT NULL,
+            kind      TEXT    NOT NULL,
+            document  BLOB    NOT NULL,     -- JSON
+            UNIQUE (tenant_no, kind)
+        ) STRICT;
+
+        ALTER TABLE aggregates ADD COLUMN bytes            INTEGER NOT NULL DEFAULT 0;  -- of its records
+        ALTER TABLE aggregates ADD COLUMN snapshot_version INTEGER NOT NULL DEFAULT 0;  -- of its newest snapshot
+        ALTER TABLE aggregates ADD COLUMN snapshot_bytes   INTEGER NOT NULL DEFAULT 0;  -- bytes when it was saved
+        UPDATE aggregates
+        SET bytes = (SELECT coalesce(sum(length(e.record)), 0) FROM events e WHERE e.aggregate_no = aggregates.no);
+
+        CREATE TABLE snapshots (
+            aggregate_no   INTEGER NOT NULL,
+            version        INTEGER NOT NULL,    -- of the aggregate
+            created_at     INTEGER NOT NULL,    -- microseconds since 1970 UTC
+            schema_version INTEGER NOT NULL,
+            content_type   TEXT    NOT NULL,
+            checksum       INTEGER NOT NULL,    -- CRC-32C of the payload
+            payload        BLOB    NOT NULL,
+            UNIQUE (aggregate_no, version)
+        ) STRICT;
+        """,
     ]
 }
 
@@ -56,6 +83,8 @@ enum Query: Int, CaseIterable {
     case selectKeyOfVersion, selectRecordedAt
     case pageOfAggregate, pageOfAggregateBackward
     case page, pageBackward, filteredPage, filteredPageBackward
+    case selectSnapshots, selectSnapshot, putSnapshot, deleteSnapshot, updateAggregateSnapshot
+    case selectSettings, putSettings, deleteSettings, updateSettingsRevision
 
     var sql: String {
         switch self {
@@ -63,12 +92,21 @@ enum Query: Int, CaseIterable {
         case .beginRead: "BEGIN"
         case .commit: "COMMIT"
         case .rollback: "ROLLBACK"
-        case .selectTenant: "SELECT no, position, recorded_at FROM tenants WHERE id = ?1"
+        case .selectTenant: "SELECT no, position, recorded_at, settings_revision FROM tenants WHERE id = ?1"
         case .insertTenant: "INSERT INTO tenants (id, position, recorded_at) VALUES (?1, ?2, ?3)"
         case .updateTenant: "UPDATE tenants SET position = ?2, recorded_at = ?3 WHERE no = ?1"
-        case .selectAggregate: "SELECT no, version FROM aggregates WHERE tenant_no = ?1 AND id = ?2 AND type = ?3"
-        case .insertAggregate: "INSERT INTO aggregates (tenant_no, id, type, version) VALUES (?1, ?2, ?3, ?4)"
-        case .updateAggregate: "UPDATE aggregates SET version = ?2 WHERE no = ?1"
+        case .selectAggregate:
+            """
+            SELECT no, version, bytes, snapshot_version, snapshot_bytes
+            FROM aggregates WHERE tenant_no = ?1 AND id = ?2 AND type = ?3
+            """
+        case .insertAggregate:
+            """
+            INSERT INTO aggregates (tenant_no, id, type, version, bytes, snapshot_version, snapshot_bytes)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+            """
+        case .updateAggregate:
+            "UPDATE aggregates SET version = ?2, bytes = ?3, snapshot_version = ?4, snapshot_bytes = ?5 WHERE no = ?1"
         case .selectEventByID:
             """
             SELECT e.key, e.version, e.recorded_at, a.type, a.id, e.record
@@ -88,6 +126,26 @@ enum Query: Int, CaseIterable {
         case .pageBackward: Self.tenantPage("DESC")
         case .filteredPage: Self.filteredPage("ASC")
         case .filteredPageBackward: Self.filteredPage("DESC")
+        case .selectSnapshots:
+            "SELECT version, schema_version FROM snapshots WHERE aggregate_no = ?1 ORDER BY version DESC"
+        case .selectSnapshot:
+            """
+            SELECT version, created_at, schema_version, content_type, checksum, payload
+            FROM snapshots WHERE aggregate_no = ?1 AND version = ?2
+            """
+        case .putSnapshot:
+            """
+            INSERT OR REPLACE INTO snapshots (
+                aggregate_no, version, created_at, schema_version, content_type, checksum, payload)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+            """
+        case .deleteSnapshot: "DELETE FROM snapshots WHERE aggregate_no = ?1 AND version = ?2"
+        case .updateAggregateSnapshot:
+            "UPDATE aggregates SET snapshot_version = ?2, snapshot_bytes = ?3 WHERE no = ?1"
+        case .selectSettings: "SELECT kind, document FROM settings WHERE tenant_no = ?1"
+        case .putSettings: "INSERT OR REPLACE INTO settings (tenant_no, kind, document) VALUES (?1, ?2, ?3)"
+        case .deleteSettings: "DELETE FROM settings WHERE tenant_no = ?1 AND kind = ?2"
+        case .updateSettingsRevision: "UPDATE tenants SET settings_revision = ?2 WHERE no = ?1"
         }
     }
 

@@ -1,0 +1,187 @@
+import EventModel
+import EventStorage
+import FoundationEssentials
+import NIOCore
+
+/// Snapshots and settings: what is kept beside the events.
+extension SQLiteWriter {
+    func apply(_ change: TenantChange, now: Timestamp) throws(StorageError) -> TenantChangeOutcome {
+        try write { connection throws(StorageError) in
+            let outcome: TenantChangeOutcome
+            do throws(SQLiteFault) {
+                try connection.statement(.begin).run()
+                outcome = try carryOut(change, now: now, connection)
+            } catch { throw error.storageError }
+            switch outcome {
+            case .snapshotBeyondAggregate, .settingsConflict: try rollBack(connection)
+            case .snapshotSaved, .snapshotsDeleted, .settingsPut: try commit(connection)
+            }
+            // What was changed is looked up again when it is needed.
+            tenants[change.tenant] = nil
+            switch change {
+            case .saveSnapshot(let request, _):
+                aggregates[AggregateKey(tenant: request.tenant, name: request.aggregate)] = nil
+            case .deleteSnapshots(let request):
+                aggregates[AggregateKey(tenant: request.tenant, name: request.aggregate)] = nil
+            case .putSettings: break
+            }
+            return outcome
+        }
+    }
+
+    private func carryOut(
+        _ change: TenantChange, now: Timestamp, _ connection: SQLiteConnection
+    ) throws(SQLiteFault) -> TenantChangeOutcome {
+        switch change {
+        case .saveSnapshot(let request, let kept): try save(request, kept: kept, now: now, connection)
+        case .deleteSnapshots(let request): try delete(request, connection)
+        case .putSettings(let request): try put(request, connection)
+        }
+    }
+
+    private func save(
+        _ request: SaveSnapshotRequest, kept: Int, now: Timestamp, _ connection: SQLiteConnection
+    ) throws(SQLiteFault) -> TenantChangeOutcome {
+        let key = AggregateKey(tenant: request.tenant, name: request.aggregate)
+        guard let tenant = try tenant(request.tenant, connection),
+            let aggregate = try aggregate(key, in: tenant.no, connection)
+        else { return .snapshotBeyondAggregate(.none) }
+        guard request.version <= aggregate.version else { return .snapshotBeyondAggregate(aggregate.version) }
+        let plan = SnapshotDecision.decide(
+            SnapshotKey(version: request.version, schemaVersion: request.snapshot.schemaVersion),
+            existing: try snapshots(of: aggregate.no, connection), kept: kept)
+        let put = plan.isKept ? StoredSnapshot(request.snapshot, version: request.version, now: now) : nil
+        try store(put, dropped: plan.dropped, of: aggregate.no, connection)
+        try note(newest: plan.newestVersion, bytes: aggregate.size.bytes, of: aggregate.no, connection)
+        return .snapshotSaved(SaveSnapshotReceipt(isKept: plan.isKept, newestVersion: plan.newestVersion))
+    }
+
+    private func delete(
+        _ request: DeleteSnapshotsRequest, _ connection: SQLiteConnection
+    ) throws(SQLiteFault) -> TenantChangeOutcome {
+        let key = AggregateKey(tenant: request.tenant, name: request.aggregate)
+        guard let tenant = try tenant(request.tenant, connection),
+            let aggregate = try aggregate(key, in: tenant.no, connection)
+        else { return .snapshotsDeleted(0) }
+        let versions = try snapshots(of: aggregate.no, connection).map(\.version)
+        let deleted = versions.filter { request.version == nil || request.version == $0 }
+        try store(nil, dropped: deleted, of: aggregate.no, connection)
+        let newest = versions.first { !deleted.contains($0) }
+        try note(
+            newest: newest ?? .none, bytes: newest == nil ? 0 : aggregate.size.snapshotBytes, of: aggregate.no,
+            connection)
+        return .snapshotsDeleted(deleted.count)
+    }
+
+    private func put(
+        _ request: PutSettingsRequest, _ connection: SQLiteConnection
+    ) throws(SQLiteFault) -> TenantChangeOutcome {
+        let known = try tenant(request.tenant, connection)
+        let revision = known?.settingsRevision ?? 0
+        guard request.expectedRevision == nil || request.expectedRevision == revision else {
+            return .settingsConflict(revision: revision)
+        }
+        // A tenant may set up its settings before its first event.
+        let no = if let known { known.no } else { try store(request.tenant, head: .empty, connection) }
+        if request.document.readableBytes == 0 {
+            let delete = try connection.statement(.deleteSettings)
+            delete.bind(1, no)
+            delete.bind(2, request.kind.rawValue)
+            try delete.run()
+        } else {
+            let put = try connection.statement(.putSettings)
+            put.bind(1, no)
+            put.bind(2, request.kind.rawValue)
+            try put.run(blob: 3, request.document)
+        }
+        let update = try connection.statement(.updateSettingsRevision)
+        update.bind(1, no)
+        update.bind(2, Int64(revision) + 1)
+        try update.run()
+        return .settingsPut(revision: revision + 1)
+    }
+
+    // MARK: Rows of snapshots
+
+    /// Newest first.
+    func snapshots(of aggregateNo: Int64, _ connection: SQLiteConnection) throws(SQLiteFault) -> [SnapshotKey] {
+        try SnapshotRows.keys(of: aggregateNo, connection)
+    }
+
+    func store(
+        _ put: StoredSnapshot?, dropped: [Version], of aggregateNo: Int64, _ connection: SQLiteConnection
+    ) throws(SQLiteFault) {
+        let delete = try connection.statement(.deleteSnapshot)
+        for version in dropped {
+            delete.bind(1, aggregateNo)
+            delete.bind(2, Int64(version.rawValue))
+            try delete.run()
+        }
+        guard let put else { return }
+        let insert = try connection.statement(.putSnapshot)
+        insert.bind(1, aggregateNo)
+        insert.bind(2, Int64(put.snapshot.version.rawValue))
+        insert.bind(3, put.snapshot.createdAt.microseconds)
+        insert.bind(4, Int64(put.snapshot.schemaVersion))
+        insert.bind(5, put.snapshot.contentType)
+        insert.bind(6, Int64(put.checksum))
+        try insert.run(blob: 7, put.snapshot.payload)
+    }
+
+    private func note(
+        newest: Version, bytes: UInt64, of aggregateNo: Int64, _ connection: SQLiteConnection
+    ) throws(SQLiteFault) {
+        let update = try connection.statement(.updateAggregateSnapshot)
+        update.bind(1, aggregateNo)
+        update.bind(2, Int64(newest.rawValue))
+        update.bind(3, Int64(bytes))
+        try update.run()
+    }
+}
+
+/// Rows of the table `snapshots`.
+enum SnapshotRows {
+    /// Newest first.
+    static func keys(of aggregateNo: Int64, _ connection: SQLiteConnection) throws(SQLiteFault) -> [SnapshotKey] {
+        let select = try connection.statement(.selectSnapshots)
+        select.bind(1, aggregateNo)
+        var keys: [SnapshotKey] = []
+        try select.forEachRow { row in
+            keys.append(
+                SnapshotKey(
+                    version: Version(UInt64(row.integer(0))), schemaVersion: UInt32(truncatingIfNeeded: row.integer(1)))
+            )
+            return true
+        }
+        return keys
+    }
+
+    static func snapshot(
+        of aggregateNo: Int64, at version: Version, _ connection: SQLiteConnection
+    ) throws(SQLiteFault) -> StoredSnapshot? {
+        let select = try connection.statement(.selectSnapshot)
+        select.bind(1, aggregateNo)
+        select.bind(2, Int64(clamping: version.rawValue))
+        return try select.firstRow { row in
+            StoredSnapshot(
+                snapshot: Snapshot(
+                    version: Version(UInt64(row.integer(0))), createdAt: Timestamp(microseconds: row.integer(1)),
+                    schemaVersion: UInt32(truncatingIfNeeded: row.integer(2)), contentType: row.text(3),
+                    payload: unsafe ByteBuffer(bytes: row.blob(5))),
+                checksum: UInt32(truncatingIfNeeded: row.integer(4)))
+        }
+    }
+}
+
+extension SQLiteStatement {
+    /// Runs a statement that has one blob and no rows.
+    func run(blob index: Int32, _ buffer: ByteBuffer) throws(SQLiteFault) {
+        let result: Result<Void, SQLiteFault> = unsafe buffer.withUnsafeReadableBytes { bytes in
+            do throws(SQLiteFault) {
+                try unsafe run(blob: index, bytes)
+                return .success(())
+            } catch { return .failure(error) }
+        }
+        try result.get()
+    }
+}
