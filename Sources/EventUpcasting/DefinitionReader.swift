@@ -71,7 +71,7 @@ import NIOCore
         guard let version = UInt32(asText(from.value)), (1..<UInt32.max).contains(version) else {
             throw .invalidUpcaster(from.place, "must be a whole number from 1 to \(UInt32.max - 1)")
         }
-        var step = Step(id: Step.ID(subject: subject, from: version), operations: [])
+        var step = Step(Step.ID(subject: subject, from: version))
         let list = try fields.required("operations")
         try forEachElement(list, max: limits.operationsPerStepMax, "operations of one step") {
             (reader, value, place) throws(MartletError) in
@@ -80,7 +80,7 @@ import NIOCore
                 guard subject.isEvent else { throw .invalidUpcaster(place, "a snapshot has no event type to change") }
                 guard step.newType == nil else { throw .invalidUpcaster(place, "a step changes the type once at most") }
             }
-            step.operations.append(operation)
+            step.append(operation)
         }
         guard !step.operations.isEmpty else { throw .invalidUpcaster(list.place, "must have at least one operation") }
         return step

@@ -66,12 +66,15 @@ struct Step: Hashable, Sendable {
     }
 
     var id: ID
-    var operations: [Operation]
-
+    private(set) var operations: [Operation] = []
     /// The event type after the step; nil where it stays.
-    var newType: EventType? {
-        for case .type(let type) in operations { return type }
-        return nil
+    private(set) var newType: EventType?
+
+    init(_ id: ID) { self.id = id }
+
+    mutating func append(_ operation: Operation) {
+        operations.append(operation)
+        if case .type(let type) = operation { newType = type }
     }
 
     /// The step that follows, if there is one.

@@ -253,15 +253,17 @@ typealias NodeID = Int32
 
     mutating func setKey(_ id: NodeID, _ key: Slice) { nodes[Int(id)].key = key }
 
+    /// Makes a value of those bytes of any node, in its place.
     mutating func setValue(_ id: NodeID, _ value: Slice) {
-        nodes[Int(id)].kind = .raw
+        setContainer(id, .raw)
         nodes[Int(id)].value = value
     }
 
-    /// Makes a hole, or a value that has nothing in it yet, an empty array or object.
+    /// Makes an empty array or object of any node, in its place.
     mutating func setContainer(_ id: NodeID, _ kind: Kind) {
+        if cursor.array == id { cursor.array = -1 }
         nodes[Int(id)].kind = kind
-        nodes[Int(id)].isUnique = true
+        nodes[Int(id)].isUnique = kind == .object
         nodes[Int(id)].first = -1
         nodes[Int(id)].last = -1
         nodes[Int(id)].childCount = 0

@@ -81,13 +81,15 @@ extension UpcastMachine {
         var start = Int(slice.start) + 1
         var at = start
         while at < end, parts.count + 1 < max {
-            if let after = json.end(of: needle, at: at, end: end) {
-                try tree.charge(after - at)
+            let byte = json.byte(at)
+            let isCandidate = byte == needle.first || byte == UInt8(ascii: "\\")
+            if isCandidate { try tree.charge(needle.count) }
+            if isCandidate, let after = json.end(of: needle, at: at, end: end) {
                 parts.append(Self.quoted(json.slice(start..<at)))
                 start = after
                 at = after
             } else {
-                at = json.byte(at) == UInt8(ascii: "\\") ? json.escape(at, end: end).end : at + 1
+                at = byte == UInt8(ascii: "\\") ? json.escape(at, end: end).end : at + 1
             }
         }
         parts.append(Self.quoted(json.slice(start..<end)))

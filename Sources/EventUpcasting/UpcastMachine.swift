@@ -136,8 +136,7 @@
             culprit = matches[index].node
             let target = try find(path, TargetStart(node: culprit, segment: path.starPrefix, binding: 0))
             if onlyIfAbsent, tree.node(target).kind != .hole { continue }
-            let node = try tree.add(PayloadTree.Node(kind: .raw, key: .none, value: value))
-            tree.replace(target, with: node)
+            tree.setValue(target, value)
         }
     }
 
