@@ -132,6 +132,17 @@ extension UpcastMachine {
             throw Complaint("cannot be the target: a value is there already")
         }
         tree.replace(target, with: node)
+        tree.forward(target, to: node)
+    }
+
+    /// Refuses to take a value that a target of the same operation has replaced, as it would come back from nowhere.
+    func checkIsThere(_ node: NodeID, _ transfer: Program.Transfer) throws(Complaint) {
+        guard transfer.options.replaces, !transfer.isShared else { return }
+        var at = node
+        while at > PayloadTree.holder { at = tree.node(at).parent }
+        guard at == PayloadTree.holder, tree.node(node).kind != .filled else {
+            throw Complaint("was replaced before its turn: targets of the operation meet its sources")
+        }
     }
 
     /// Finds the place where a pointer leads, and makes it where it is absent: a hole then, in parents that are

@@ -15,7 +15,7 @@ typealias NodeID = Int32
         case array
         /// A place whose value was taken out, or did not come yet.
         case hole
-        /// A hole whose place another node took, which `first` names.
+        /// A node whose place another one took for good, which `first` names.
         case filled
     }
 
@@ -320,10 +320,12 @@ typealias NodeID = Int32
         nodes[Int(old)].parent = -1
         nodes[Int(old)].previous = -1
         nodes[Int(old)].next = -1
-        if node.kind == .hole {
-            nodes[Int(old)].kind = .filled
-            nodes[Int(old)].first = new
-        }
+    }
+
+    /// Lets those who still have a replaced node find the one that took its place.
+    mutating func forward(_ old: NodeID, to new: NodeID) {
+        nodes[Int(old)].kind = .filled
+        nodes[Int(old)].first = new
     }
 
     /// A copy of a value with all that it holds, without a parent.

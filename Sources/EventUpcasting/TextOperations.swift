@@ -32,6 +32,7 @@ extension UpcastMachine {
             path = first.source
             let node = matches[index].node
             culprit = node
+            for transfer in transfers { try checkIsThere(node, program.transfers[transfer]) }
             if isNull(node) { continue }
             let parts = try parts(node, separator, max: transfers.count)
             guard parts.count == transfers.count else {
@@ -52,6 +53,7 @@ extension UpcastMachine {
             path = transfer.source
             let node = matches[index].node
             culprit = node
+            try checkIsThere(node, transfer)
             if isNull(node) { continue }
             let parts = try parts(node, separator, max: tree.limits.nodesPerPayloadMax)
             let array = try tree.add(PayloadTree.Node(kind: .hole, key: .none, value: .none))
@@ -143,6 +145,7 @@ extension UpcastMachine {
             path = transfer.source
             let node = matches[index].node
             culprit = node
+            try checkIsThere(node, transfer)
             if isNull(node) { continue }
             guard try tree.open(node), tree.node(node).kind == .array else { throw Complaint("must be an array") }
             var elements: [NodeID] = []

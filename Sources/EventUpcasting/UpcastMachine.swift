@@ -116,6 +116,8 @@
         try match(transfer.source, transfer.options, bindings: !transfer.isShared)
         for index in 0..<matches.count {
             let node = next(index)
+            path = transfer.source
+            try checkIsThere(node, transfer)
             let hole = try takeOut(node)
             culprit = hole
             try place(node, transfer, matches.start(index, hole))
@@ -125,7 +127,10 @@
     private mutating func copy(_ transfer: Program.Transfer) throws(Complaint) {
         try match(transfer.source, transfer.options, bindings: !transfer.isShared)
         for index in 0..<matches.count {
-            let copy = try tree.copy(next(index))
+            let node = next(index)
+            path = transfer.source
+            try checkIsThere(node, transfer)
+            let copy = try tree.copy(node)
             try place(copy, transfer, matches.start(index, nil))
         }
     }

@@ -1,5 +1,6 @@
 import EventModel
 import EventUpcasting
+import Foundation
 import NIOCore
 import Testing
 
@@ -57,6 +58,12 @@ extension UpcasterSet {
 /// A generator that a seed reproduces.
 struct SplitMix: RandomNumberGenerator {
     var state: UInt64
+
+    /// A new seed, or the one to replay, from the environment.
+    static func seed() -> UInt64 {
+        ProcessInfo.processInfo.environment["MARTLET_TEST_SEED"].flatMap { UInt64($0) }
+            ?? UInt64.random(in: 1...UInt64.max)
+    }
 
     mutating func next() -> UInt64 {
         state &+= 0x9E37_79B9_7F4A_7C15
