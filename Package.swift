@@ -58,6 +58,7 @@ let package = Package(
 
         layer("EventModel", [.nioCore]),
         layer("EventEncoding", ["CMartletProtos", "CProtobufC", "EventModel", .nioCore]),
+        layer("EventUpcasting", ["EventModel", .nioCore]),
         layer("EventProtocol", ["EventModel", .collections, .nioCore]),
         layer(
             "EventWire",
@@ -97,6 +98,7 @@ let package = Package(
 
         tests("EventModelTests", ["EventModel", .nioCore]),
         tests("EventEncodingTests", ["EventEncoding", "EventModel", .nioCore]),
+        tests("EventUpcastingTests", ["EventModel", "EventUpcasting", .nioCore]),
         tests("EventProtocolTests", ["EventModel", "EventProtocol", .nioCore]),
         tests("EventWireTests", ["EventEncoding", "EventModel", "EventProtocol", "EventWire", .nioCore]),
         tests("EventStorageTests", ["EventEncoding", "EventModel", "EventStorage", "EventTesting", .nioCore]),

@@ -15,10 +15,13 @@ public enum JSONText {
     }
 
     /// Checks a whole text.
+    /// - Returns: how deep its arrays and objects nest; 0 for a scalar.
     /// - Throws: the first fault.
-    public static func check(_ bytes: UnsafeRawBufferPointer) throws(Fault) {
+    @discardableResult
+    public static func check(_ bytes: UnsafeRawBufferPointer) throws(Fault) -> Int {
         var scanner = unsafe Scanner(bytes: bytes)
         try scanner.text()
+        return scanner.deepest
     }
 
     /// The members of a text that is one object, in order: where each key (with its quotes) and each value
@@ -50,6 +53,8 @@ public enum JSONText {
     var at = 0
     /// One bit an open bracket: true for an object.
     var stack: [Bool] = []
+    /// The most brackets that were open at once.
+    var deepest = 0
 
     /// The bytes must outlive the scanner.
     @unsafe init(bytes: UnsafeRawBufferPointer) {
@@ -160,6 +165,7 @@ public enum JSONText {
             throw fault("nested deeper than \(JSONText.depthMax) levels")
         }
         stack.append(object)
+        deepest = max(deepest, stack.count)
         at += 1
         blanks()
     }

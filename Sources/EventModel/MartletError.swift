@@ -76,6 +76,8 @@ public struct Reason: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public static let invalidField = Reason("INVALID_FIELD")
     /// A payload said to be JSON is not.
     public static let invalidJSON = Reason("INVALID_JSON")
+    /// A definition of upcasters is refused; the message names the place in it and why.
+    public static let invalidUpcaster = Reason("INVALID_UPCASTER")
     /// Something is larger or more than allowed; the details name the limit.
     public static let limitExceeded = Reason("LIMIT_EXCEEDED")
     /// A time still to come was asked for.

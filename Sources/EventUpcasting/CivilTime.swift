@@ -1,0 +1,133 @@
+/// A moment to the nanosecond, and its text in RFC 3339; years 0000 to 9999, without leap seconds.
+struct CivilTime: Equatable {
+    /// Since 1970 UTC; the fraction counts up from here.
+    var seconds: Int
+    /// From 0 to 999,999,999.
+    var nanoseconds: Int
+
+    static let secondsMin = daysSince1970(year: 0, month: 1, day: 1) * 86_400
+    static let secondsMax = daysSince1970(year: 10_000, month: 1, day: 1) * 86_400 - 1
+
+    /// The moment of that many nanoseconds since 1970; nil outside of the years 0000 to 9999.
+    init?(nanosecondsSince1970 total: Int128) {
+        let billion: Int128 = 1_000_000_000
+        var (quotient, remainder) = total.quotientAndRemainder(dividingBy: billion)
+        if remainder < 0 {
+            quotient -= 1
+            remainder += billion
+        }
+        guard quotient >= Int128(Self.secondsMin), quotient <= Int128(Self.secondsMax) else { return nil }
+        seconds = Int(quotient)
+        nanoseconds = Int(remainder)
+    }
+
+    /// The moment that the text names; nil where it is none, is a leap second, or is finer than nanoseconds.
+    init?(rfc3339 text: [UInt8]) {
+        guard text.count >= 20 else { return nil }
+        func number(_ start: Int, _ count: Int) -> Int? {
+            var value = 0
+            for byte in text[start..<start + count] {
+                guard (0x30...0x39).contains(byte) else { return nil }
+                value = value * 10 + Int(byte - 0x30)
+            }
+            return value
+        }
+        guard let year = number(0, 4), let month = number(5, 2), let day = number(8, 2), let hour = number(11, 2),
+            let minute = number(14, 2), let second = number(17, 2), text[4] == UInt8(ascii: "-"),
+            text[7] == UInt8(ascii: "-"), text[10] | 0x20 == UInt8(ascii: "t"), text[13] == UInt8(ascii: ":"),
+            text[16] == UInt8(ascii: ":"), (1...12).contains(month), day >= 1,
+            day <= Self.days(inMonth: month, ofYear: year), hour < 24, minute < 60, second < 60
+        else { return nil }
+
+        var at = 19
+        var fraction = 0
+        if text[at] == UInt8(ascii: ".") {
+            let digits = text[20...].prefix { (0x30...0x39).contains($0) }
+            guard !digits.isEmpty, digits.dropFirst(9).allSatisfy({ $0 == 0x30 }) else { return nil }
+            for place in 0..<9 {
+                fraction = fraction * 10 + (place < digits.count ? Int(digits[20 + place] - 0x30) : 0)
+            }
+            at = digits.endIndex
+        }
+        var offset = 0
+        switch at < text.count ? text[at] : 0 {
+        case UInt8(ascii: "Z"), UInt8(ascii: "z"):
+            guard text.count == at + 1 else { return nil }
+        case UInt8(ascii: "+"), UInt8(ascii: "-"):
+            guard text.count == at + 6, text[at + 3] == UInt8(ascii: ":"), let hours = number(at + 1, 2),
+                let minutes = number(at + 4, 2), hours < 24, minutes < 60
+            else { return nil }
+            offset = (hours * 60 + minutes) * 60
+            if text[at] == UInt8(ascii: "-") { offset = -offset }
+        default: return nil
+        }
+        let days = Self.daysSince1970(year: year, month: month, day: day)
+        seconds = days * 86_400 + hour * 3_600 + minute * 60 + second - offset
+        nanoseconds = fraction
+        guard (Self.secondsMin...Self.secondsMax).contains(seconds) else { return nil }
+    }
+
+    /// The text, in UTC, with 0, 3, 6 or 9 digits of fraction: as few as hold it.
+    var rfc3339: [UInt8] {
+        let (days, time) = (Self.floor(seconds, 86_400), seconds - Self.floor(seconds, 86_400) * 86_400)
+        let (year, month, day) = Self.date(daysSince1970: days)
+        func padded(_ number: Int, _ width: Int) -> String {
+            let text = String(number)
+            return String(repeating: "0", count: max(0, width - text.count)) + text
+        }
+        var text = "\(padded(year, 4))-\(padded(month, 2))-\(padded(day, 2))T"
+        text += "\(padded(time / 3_600, 2)):\(padded(time / 60 % 60, 2)):\(padded(time % 60, 2))"
+        if nanoseconds % 1_000 != 0 {
+            text += "." + padded(nanoseconds, 9)
+        } else if nanoseconds % 1_000_000 != 0 {
+            text += "." + padded(nanoseconds / 1_000, 6)
+        } else if nanoseconds != 0 {
+            text += "." + padded(nanoseconds / 1_000_000, 3)
+        }
+        return Array((text + "Z").utf8)
+    }
+
+    /// The moment as a whole number of units of a second, each of that many decimal digits (at most 9); nil where it
+    /// is none.
+    func epoch(digits: Int) -> Int? {
+        var unit = 1_000_000_000
+        var perSecond = 1
+        for _ in 0..<digits {
+            unit /= 10
+            perSecond *= 10
+        }
+        guard nanoseconds % unit == 0 else { return nil }
+        return seconds * perSecond + nanoseconds / unit
+    }
+
+    private static func floor(_ a: Int, _ b: Int) -> Int { a >= 0 ? a / b : -((-a + b - 1) / b) }
+
+    private static func days(inMonth month: Int, ofYear year: Int) -> Int {
+        switch month {
+        case 2: year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) ? 29 : 28
+        case 4, 6, 9, 11: 30
+        default: 31
+        }
+    }
+
+    // The calendar counts from March, so that a leap day is the last of its year, in eras of 400 years.
+
+    private static func daysSince1970(year: Int, month: Int, day: Int) -> Int {
+        let year = month <= 2 ? year - 1 : year
+        let era = floor(year, 400)
+        let yearOfEra = year - era * 400
+        let dayOfYear = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1
+        return era * 146_097 + yearOfEra * 365 + yearOfEra / 4 - yearOfEra / 100 + dayOfYear - 719_468
+    }
+
+    private static func date(daysSince1970 days: Int) -> (year: Int, month: Int, day: Int) {
+        let days = days + 719_468
+        let era = floor(days, 146_097)
+        let dayOfEra = days - era * 146_097
+        let yearOfEra = (dayOfEra - dayOfEra / 1_460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
+        let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
+        let shifted = (5 * dayOfYear + 2) / 153
+        let month = shifted < 10 ? shifted + 3 : shifted - 9
+        return (yearOfEra + era * 400 + (month <= 2 ? 1 : 0), month, dayOfYear - (153 * shifted + 2) / 5 + 1)
+    }
+}
