@@ -58,7 +58,7 @@ let package = Package(
 
         layer("EventModel", [.nioCore]),
         layer("EventEncoding", ["CMartletProtos", "CProtobufC", "EventModel", .nioCore]),
-        layer("EventUpcasting", ["EventModel", .nioCore]),
+        layer("EventUpcasting", ["EventEncoding", "EventModel", .nioCore]),
         layer("EventProtocol", ["EventModel", .collections, .nioCore]),
         layer(
             "EventWire",

@@ -14,7 +14,8 @@ public import NIOCore
         unsafe UnsafeRawBufferPointer(start: data, count: data == nil ? 0 : len)
     }
 
-    init(_ bytes: UnsafeRawBufferPointer) {
+    /// A view of the bytes; valid as long as they are.
+    public init(_ bytes: UnsafeRawBufferPointer) {
         unsafe self.init(
             len: bytes.count,
             data: UnsafeMutablePointer(mutating: bytes.baseAddress?.assumingMemoryBound(to: UInt8.self)))

@@ -111,12 +111,17 @@ extension RecordedEvent {
     @unsafe public init?(_ message: UnsafePointer<Martlet__V1__RecordedEvent>) {
         guard let type = unsafe message.pointee.aggregate_type.text.flatMap(AggregateType.init),
             let id = unsafe message.pointee.aggregate_id.uuid,
-            let content = unsafe message.pointee.event, let event = unsafe NewEvent(content)
+            let content = unsafe message.pointee.event, let event = unsafe NewEvent(content),
+            let failure = unsafe message.pointee.upcast_failure.text
         else { return nil }
+        let storedType = unsafe message.pointee.stored_type.len == 0 ? nil : message.pointee.stored_type.text
+        let storedVersion = unsafe message.pointee.stored_schema_version
         self.init(
             position: Position(unsafe message.pointee.position), version: Version(unsafe message.pointee.version),
             recordedAt: Timestamp(microseconds: unsafe message.pointee.recorded_at_micros),
-            aggregate: AggregateName(type: type, id: id), event: event)
+            aggregate: AggregateName(type: type, id: id), event: event,
+            storedSchemaVersion: storedVersion == 0 ? nil : storedVersion,
+            storedType: storedType.flatMap(EventType.init), upcastFailure: failure.isEmpty ? nil : failure)
     }
 }
 

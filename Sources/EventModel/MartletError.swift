@@ -183,13 +183,13 @@ public struct MartletError: Error, Hashable, Sendable, CustomStringConvertible {
     /// With a limit: which.
     public var limit: LimitViolation?
     /// With `UPCAST_FAILED`: which event, and where.
-    public var upcastFailure: UpcastFailure?
+    public var failedUpcast: FailedUpcast?
 
     /// An error of those parts.
     public init(
         _ code: StatusCode, reason: Reason, message: String, isRetryable: Bool = false,
         conflicts: [VersionConflict] = [], reusedEventIDs: [ReusedEventID] = [], limit: LimitViolation? = nil,
-        upcastFailure: UpcastFailure? = nil
+        failedUpcast: FailedUpcast? = nil
     ) {
         self.code = code
         self.reason = reason
@@ -198,7 +198,7 @@ public struct MartletError: Error, Hashable, Sendable, CustomStringConvertible {
         self.conflicts = conflicts
         self.reusedEventIDs = reusedEventIDs
         self.limit = limit
-        self.upcastFailure = upcastFailure
+        self.failedUpcast = failedUpcast
     }
 
     /// `REASON: message`.

@@ -32,7 +32,7 @@ public struct UpcastingOptions: Hashable, Sendable {
 }
 
 /// An event that an upcaster failed on.
-public struct UpcastFailure: Hashable, Sendable, CustomStringConvertible {
+public struct FailedUpcast: Hashable, Sendable, CustomStringConvertible {
     /// The event's position.
     public var position: Position
     /// The event's id.

@@ -58,6 +58,7 @@ public struct ClientSession: ~Copyable {
 
     fileprivate enum Kind {
         case append, load, read, subscribe, getHead, getStatus
+        case saveSnapshot, loadSnapshot, listSnapshots, deleteSnapshots, putSettings, getSettings
     }
 
     private struct Call {
@@ -217,7 +218,8 @@ public struct ClientSession: ~Copyable {
         case .goAway: return fail(Self.draining)
         case .ping(let token): return .pong(token)
         case .pong: return .ignore
-        case .append, .load, .read, .subscribe, .head, .serverStatus:
+        case .append, .load, .read, .subscribe, .head, .serverStatus, .snapshotSaved, .snapshot, .snapshots,
+            .snapshotsDeleted, .settingsPut, .settings:
             return fail(Self.fault("sent an answer before welcome"))
         }
     }
@@ -231,7 +233,9 @@ public struct ClientSession: ~Copyable {
         case .goAway(let last, _): return drain(after: last)
         case .ping(let token): return .pong(token)
         case .pong: return .ignore
-        case .append, .load, .read, .subscribe, .head, .serverStatus: return receivePart(frame)
+        case .append, .load, .read, .subscribe, .head, .serverStatus, .snapshotSaved, .snapshot, .snapshots,
+            .snapshotsDeleted, .settingsPut, .settings:
+            return receivePart(frame)
         }
     }
 
@@ -310,6 +314,12 @@ extension ClientSession.Kind {
         case .subscribe: self = .subscribe
         case .getHead: self = .getHead
         case .getStatus: self = .getStatus
+        case .saveSnapshot: self = .saveSnapshot
+        case .loadSnapshot: self = .loadSnapshot
+        case .listSnapshots: self = .listSnapshots
+        case .deleteSnapshots: self = .deleteSnapshots
+        case .putSettings: self = .putSettings
+        case .getSettings: self = .getSettings
         }
     }
 
@@ -322,6 +332,12 @@ extension ClientSession.Kind {
         case .subscribe: self = .subscribe
         case .head: self = .getHead
         case .serverStatus: self = .getStatus
+        case .snapshotSaved: self = .saveSnapshot
+        case .snapshot: self = .loadSnapshot
+        case .snapshots: self = .listSnapshots
+        case .snapshotsDeleted: self = .deleteSnapshots
+        case .settingsPut: self = .putSettings
+        case .settings: self = .getSettings
         case .welcome, .status, .goAway, .ping, .pong: return nil
         }
     }
@@ -329,18 +345,22 @@ extension ClientSession.Kind {
     fileprivate var isStream: Bool {
         switch self {
         case .load, .read, .subscribe: true
-        case .append, .getHead, .getStatus: false
+        case .append, .getHead, .getStatus, .saveSnapshot, .loadSnapshot, .listSnapshots, .deleteSnapshots,
+            .putSettings, .getSettings:
+            false
         }
     }
 }
 
 extension ServerFrame.Body {
-    /// Bytes of events that it carries: what it takes off a call's credit.
+    /// Bytes of events, and of a load's snapshot, that it carries: what it takes off a call's credit.
     public var entryBytes: UInt64 {
         switch self {
-        case .load(let entries, _), .read(let entries, _): UInt64(entries.readableBytes)
+        case .load(let entries, let view):
+            UInt64(entries.readableBytes + (view?.snapshot?.payload.readableBytes ?? 0))
+        case .read(let entries, _): UInt64(entries.readableBytes)
         case .subscribe(let message): UInt64(message.entries.readableBytes)
-        case .welcome, .status, .goAway, .ping, .pong, .append, .head, .serverStatus: 0
+        default: 0
         }
     }
 
@@ -351,7 +371,7 @@ extension ServerFrame.Body {
         case .read(_, let view): view != nil
         case .subscribe(let message):
             if case .started = message.signal { true } else { false }
-        case .welcome, .status, .goAway, .ping, .pong, .append, .head, .serverStatus: false
+        default: false
         }
     }
 }

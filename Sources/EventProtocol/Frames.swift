@@ -75,6 +75,18 @@ public enum CallRequest: Hashable, Sendable {
     case getHead(TenantID)
     /// Asks how the server does.
     case getStatus
+    /// Saves a snapshot.
+    case saveSnapshot(SaveSnapshotRequest)
+    /// Asks for a snapshot.
+    case loadSnapshot(LoadSnapshotRequest)
+    /// Asks which snapshots an aggregate has.
+    case listSnapshots(TenantID, AggregateName)
+    /// Deletes snapshots.
+    case deleteSnapshots(DeleteSnapshotsRequest)
+    /// Replaces settings.
+    case putSettings(PutSettingsRequest)
+    /// Asks for settings.
+    case getSettings(TenantID, SettingsKind)
 
     /// The tenant that the call is about; nil for a call about the server.
     public var tenant: TenantID? {
@@ -85,6 +97,12 @@ public enum CallRequest: Hashable, Sendable {
         case .subscribe(let request): request.tenant
         case .getHead(let tenant): tenant
         case .getStatus: nil
+        case .saveSnapshot(let request): request.tenant
+        case .loadSnapshot(let request): request.tenant
+        case .listSnapshots(let tenant, _): tenant
+        case .deleteSnapshots(let request): request.tenant
+        case .putSettings(let request): request.tenant
+        case .getSettings(let tenant, _): tenant
         }
     }
 }
@@ -178,6 +196,18 @@ public struct ServerFrame: Hashable, Sendable {
         case head(TenantHead)
         /// The answer to getStatus.
         case serverStatus(ServerStatus)
+        /// The answer to saveSnapshot.
+        case snapshotSaved(SaveSnapshotReceipt)
+        /// The answer to loadSnapshot.
+        case snapshot(LoadedSnapshot)
+        /// The answer to listSnapshots.
+        case snapshots([SnapshotInfo])
+        /// The answer to deleteSnapshots: how many there were.
+        case snapshotsDeleted(UInt64)
+        /// The answer to putSettings: the revision that they have now.
+        case settingsPut(revision: UInt64)
+        /// The answer to getSettings.
+        case settings(SettingsDocument)
     }
 
     /// The call that the frame belongs to.

@@ -55,7 +55,8 @@ public enum ClientFrameCodec {
         switch unsafe frame.pointee.body_case {
         case MARTLET__V1__CLIENT_FRAME__BODY_APPEND:
             return .append(try unsafe AppendRequest(frame.pointee.append, limits: limits))
-        case MARTLET__V1__CLIENT_FRAME__BODY_LOAD: return .load(try unsafe LoadRequest(frame.pointee.load))
+        case MARTLET__V1__CLIENT_FRAME__BODY_LOAD: 
+            return .load(try unsafe LoadRequest(frame.pointee.load, limits: limits))
         case MARTLET__V1__CLIENT_FRAME__BODY_READ:
             return .read(try unsafe ReadRequest(frame.pointee.read, limits: limits))
         case MARTLET__V1__CLIENT_FRAME__BODY_SUBSCRIBE:
@@ -63,6 +64,18 @@ public enum ClientFrameCodec {
         case MARTLET__V1__CLIENT_FRAME__BODY_GET_HEAD:
             return .getHead(try unsafe TenantID(field: frame.pointee.get_head.pointee.tenant))
         case MARTLET__V1__CLIENT_FRAME__BODY_GET_STATUS: return .getStatus
+        case MARTLET__V1__CLIENT_FRAME__BODY_SAVE_SNAPSHOT:
+            return .saveSnapshot(try unsafe SaveSnapshotRequest(frame.pointee.save_snapshot, limits: limits))
+        case MARTLET__V1__CLIENT_FRAME__BODY_LOAD_SNAPSHOT:
+            return .loadSnapshot(try unsafe LoadSnapshotRequest(frame.pointee.load_snapshot, limits: limits))
+        case MARTLET__V1__CLIENT_FRAME__BODY_LIST_SNAPSHOTS:
+            return try unsafe ListSnapshotsMessage.decode(frame.pointee.list_snapshots)
+        case MARTLET__V1__CLIENT_FRAME__BODY_DELETE_SNAPSHOTS:
+            return .deleteSnapshots(try unsafe DeleteSnapshotsRequest(frame.pointee.delete_snapshots))
+        case MARTLET__V1__CLIENT_FRAME__BODY_PUT_SETTINGS:
+            return .putSettings(try unsafe PutSettingsRequest(frame.pointee.put_settings, limits: limits))
+        case MARTLET__V1__CLIENT_FRAME__BODY_GET_SETTINGS:
+            return try unsafe SettingsMessages.decode(frame.pointee.get_settings)
         default:
             throw MartletError(
                 .unimplemented, reason: .unknownCall,

@@ -106,7 +106,7 @@ extension AppendRequest {
                 "append fewer events at once")
         }
         var encoder = EventEncoder(limits: limits)
-        var names: [(AggregateName, ExpectedVersion, Int)] = []
+        var names: [(AggregateName, ExpectedVersion, Int, NewSnapshot?)] = []
         var seen: Set<AggregateName> = []
         for index in 0..<count {
             guard let part = unsafe parts[index] else { continue }
@@ -126,15 +126,21 @@ extension AppendRequest {
                 guard let event = unsafe part.pointee.events[eventIndex] else { continue }
                 try unsafe encoder.add(event, name: "aggregates[\(index)].events[\(eventIndex)]")
             }
-            names.append((name, expected, events))
+            let snapshot =
+                unsafe part.pointee.snapshot == nil
+                ? nil
+                : try unsafe NewSnapshot(
+                    part.pointee.snapshot, name: "aggregates[\(index)].snapshot", limits: limits)
+            names.append((name, expected, events, snapshot))
         }
         var rest = encoder.finish()[...]
         try Self.requireDistinctIDs(rest)
         self.init(
             tenant: tenant,
-            aggregates: names.map { name, expected, count in
+            aggregates: names.map { name, expected, count, snapshot in
                 defer { rest = rest.dropFirst(count) }
-                return AggregateAppend(aggregate: name, expected: expected, events: Array(rest.prefix(count)))
+                return AggregateAppend(
+                    aggregate: name, expected: expected, events: Array(rest.prefix(count)), snapshot: snapshot)
             },
             includeConflictingEvents: unsafe message.pointee.include_conflicting_events != 0)
     }
@@ -149,7 +155,7 @@ extension AppendRequest {
 }
 
 extension LoadRequest {
-    @unsafe init(_ message: UnsafePointer<Martlet__V1__LoadRequest>) throws(MartletError) {
+    @unsafe init(_ message: UnsafePointer<Martlet__V1__LoadRequest>, limits: Limits) throws(MartletError) {
         let target: LoadTarget =
             switch unsafe message.pointee.until_case {
             case MARTLET__V1__LOAD_REQUEST__UNTIL_TO_VERSION: .version(Version(unsafe message.pointee.to_version))
@@ -164,7 +170,12 @@ extension LoadRequest {
             aggregate: try unsafe AggregateName(field: message.pointee.aggregate, name: "aggregate"),
             after: Version(unsafe message.pointee.after_version), target: target,
             direction: try Direction(unsafe message.pointee.direction),
-            eventsMax: unsafe message.pointee.events_max == 0 ? nil : message.pointee.events_max)
+            eventsMax: unsafe message.pointee.events_max == 0 ? nil : message.pointee.events_max,
+            snapshot: try unsafe SnapshotUse(message.pointee.snapshot, limits: limits),
+            upcasting: try unsafe UpcastingOptions(message.pointee.upcasting, limits: limits))
+        guard snapshot == nil || direction == .forward else {
+            throw .invalidField("snapshot", "goes with loads forward only: leave it out to load backward")
+        }
     }
 }
 
@@ -182,7 +193,8 @@ extension ReadRequest {
             after: Position(unsafe message.pointee.after_position), target: target,
             direction: try Direction(unsafe message.pointee.direction),
             filter: try unsafe EventFilter(field: message.pointee.filter, limits: limits),
-            eventsMax: unsafe message.pointee.events_max == 0 ? nil : message.pointee.events_max)
+            eventsMax: unsafe message.pointee.events_max == 0 ? nil : message.pointee.events_max,
+            upcasting: try unsafe UpcastingOptions(message.pointee.upcasting, limits: limits))
     }
 }
 
@@ -209,6 +221,7 @@ extension SubscribeRequest {
         self.init(
             tenant: try unsafe TenantID(field: message.pointee.tenant), start: start,
             filter: try unsafe EventFilter(field: message.pointee.filter, limits: limits),
-            heartbeatMillis: heartbeat == 0 ? nil : heartbeat)
+            heartbeatMillis: heartbeat == 0 ? nil : heartbeat,
+            upcasting: try unsafe UpcastingOptions(message.pointee.upcasting, limits: limits))
     }
 }

@@ -24,6 +24,13 @@ extension CallRequest {
             unsafe withMessage(Martlet__V1__StatusRequest(), martlet__v1__status_request__init) { message in
                 unsafe buffer.writeField(21, &message.pointee.base)
             }
+        case .saveSnapshot(let request): request.encode(to: &buffer)
+        case .loadSnapshot(let request): request.encode(to: &buffer)
+        case .listSnapshots(let tenant, let aggregate):
+            ListSnapshotsMessage.encode(tenant, aggregate, to: &buffer)
+        case .deleteSnapshots(let request): request.encode(to: &buffer)
+        case .putSettings(let request): request.encode(to: &buffer)
+        case .getSettings(let tenant, let kind): SettingsMessages.encode(tenant, kind, to: &buffer)
         }
     }
 }
@@ -115,6 +122,9 @@ extension AppendRequest {
                 events.writeField(3, length: event.body.readableBytes)
                 events.writeImmutableBuffer(event.body)
             }
+            if let snapshot = part.snapshot {
+                unsafe snapshot.withMessage { unsafe events.writeField(4, &$0.pointee.base) }
+            }
             unsafe part.aggregate.withMessage { aggregate in
                 unsafe part.expected.withMessage { expected in
                     unsafe withMessage(Martlet__V1__AggregateAppend(), martlet__v1__aggregate_append__init) { message in
@@ -146,6 +156,9 @@ extension Direction {
 
 extension LoadRequest {
     fileprivate func encode(to buffer: inout ByteBuffer) {
+        var tail = ByteBuffer()
+        snapshot?.encode(field: 9, to: &tail)
+        upcasting.encode(field: 10, to: &tail)
         unsafe withCBytes(tenant.uuid) { tenant in
             unsafe aggregate.withMessage { aggregate in
                 unsafe withMessage(Martlet__V1__LoadRequest(), martlet__v1__load_request__init) { message in
@@ -166,7 +179,7 @@ extension LoadRequest {
                         unsafe message.pointee.until_case = MARTLET__V1__LOAD_REQUEST__UNTIL_AS_OF_TIME_MICROS
                         unsafe message.pointee.as_of_time_micros = time.microseconds
                     }
-                    unsafe buffer.writeField(17, &message.pointee.base)
+                    unsafe buffer.writeField(17, &message.pointee.base, tail: tail)
                 }
             }
         }
@@ -175,6 +188,8 @@ extension LoadRequest {
 
 extension ReadRequest {
     fileprivate func encode(to buffer: inout ByteBuffer) {
+        var tail = ByteBuffer()
+        upcasting.encode(field: 8, to: &tail)
         unsafe withCBytes(tenant.uuid) { tenant in
             unsafe filter.withMessage { filter in
                 unsafe withMessage(Martlet__V1__ReadRequest(), martlet__v1__read_request__init) { message in
@@ -192,7 +207,7 @@ extension ReadRequest {
                         unsafe message.pointee.until_case = MARTLET__V1__READ_REQUEST__UNTIL_AS_OF_TIME_MICROS
                         unsafe message.pointee.as_of_time_micros = time.microseconds
                     }
-                    unsafe buffer.writeField(18, &message.pointee.base)
+                    unsafe buffer.writeField(18, &message.pointee.base, tail: tail)
                 }
             }
         }
@@ -201,6 +216,8 @@ extension ReadRequest {
 
 extension SubscribeRequest {
     fileprivate func encode(to buffer: inout ByteBuffer) {
+        var tail = ByteBuffer()
+        upcasting.encode(field: 7, to: &tail)
         unsafe withCBytes(tenant.uuid) { tenant in
             unsafe filter.withMessage { filter in
                 unsafe withMessage(Martlet__V1__SubscribeRequest(), martlet__v1__subscribe_request__init) { message in
@@ -218,7 +235,7 @@ extension SubscribeRequest {
                         unsafe message.pointee.start_case = MARTLET__V1__SUBSCRIBE_REQUEST__START_FROM_HEAD
                         unsafe message.pointee.from_head = 1
                     }
-                    unsafe buffer.writeField(19, &message.pointee.base)
+                    unsafe buffer.writeField(19, &message.pointee.base, tail: tail)
                 }
             }
         }

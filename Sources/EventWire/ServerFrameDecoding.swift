@@ -49,7 +49,12 @@ extension ServerFrameCodec {
         case MARTLET__V1__SERVER_FRAME__BODY_APPEND:
             return unsafe AppendReceipt(frame.pointee.append).map { .append($0) }
         case MARTLET__V1__SERVER_FRAME__BODY_LOAD:
-            return unsafe .load(entries, LoadView(frame.pointee.load.pointee.view))
+            var view = unsafe LoadView(frame.pointee.load.pointee.view)
+            if unsafe frame.pointee.load.pointee.snapshot != nil {
+                guard view != nil, let snapshot = unsafe Snapshot(frame.pointee.load.pointee.snapshot) else { return nil }
+                view?.snapshot = snapshot
+            }
+            return .load(entries, view)
         case MARTLET__V1__SERVER_FRAME__BODY_READ:
             return unsafe .read(entries, ReadView(frame.pointee.read.pointee.view))
         case MARTLET__V1__SERVER_FRAME__BODY_SUBSCRIBE:
@@ -58,6 +63,21 @@ extension ServerFrameCodec {
             return unsafe .head(TenantHead(frame.pointee.get_head.pointee.head))
         case MARTLET__V1__SERVER_FRAME__BODY_GET_STATUS:
             return unsafe ServerStatus(frame.pointee.get_status).map { .serverStatus($0) }
+        case MARTLET__V1__SERVER_FRAME__BODY_SAVE_SNAPSHOT:
+            return unsafe .snapshotSaved(SaveSnapshotReceipt(frame.pointee.save_snapshot))
+        case MARTLET__V1__SERVER_FRAME__BODY_LOAD_SNAPSHOT:
+            return unsafe LoadedSnapshot(frame.pointee.load_snapshot).map { .snapshot($0) }
+        case MARTLET__V1__SERVER_FRAME__BODY_LIST_SNAPSHOTS:
+            return unsafe SnapshotListMessage.decode(frame.pointee.list_snapshots).map { .snapshots($0) }
+        case MARTLET__V1__SERVER_FRAME__BODY_DELETE_SNAPSHOTS:
+            return unsafe .snapshotsDeleted(frame.pointee.delete_snapshots.pointee.deleted)
+        case MARTLET__V1__SERVER_FRAME__BODY_PUT_SETTINGS:
+            return unsafe .settingsPut(revision: frame.pointee.put_settings.pointee.revision)
+        case MARTLET__V1__SERVER_FRAME__BODY_GET_SETTINGS:
+            return unsafe .settings(
+                SettingsDocument(
+                    document: ByteBuffer(bytes: frame.pointee.get_settings.pointee.document.bytes),
+                    revision: frame.pointee.get_settings.pointee.revision))
         default: return nil
         }
     }
@@ -151,7 +171,9 @@ extension TenantHead {
 extension LoadView {
     @unsafe init?(_ message: UnsafePointer<Martlet__V1__LoadView>?) {
         guard let message = unsafe message?.pointee else { return nil }
-        self.init(version: Version(unsafe message.version), position: Position(unsafe message.position))
+        self.init(
+            version: Version(unsafe message.version), position: Position(unsafe message.position),
+            snapshotsSkipped: Int(unsafe message.snapshots_skipped))
     }
 }
 
@@ -178,6 +200,10 @@ extension SubscriptionMessage {
                 unsafe .heartbeat(
                     Position(message.pointee.heartbeat.pointee.position),
                     waitingForCreditBytes: message.pointee.heartbeat.pointee.waiting_for_credit_bytes)
+            case MARTLET__V1__SUBSCRIBE_RESPONSE__SIGNAL_UPCASTERS_CHANGED:
+                unsafe .upcastersChanged(
+                    Position(message.pointee.upcasters_changed.pointee.position),
+                    revision: message.pointee.upcasters_changed.pointee.revision)
             default: nil
             }
         self.init(entries: entries, head: unsafe TenantHead(message.pointee.head), signal: signal)
@@ -194,7 +220,8 @@ extension AppendReceipt {
             aggregates.append(
                 AppendedAggregate(
                     aggregate: name, firstVersion: Version(unsafe part.pointee.first_version),
-                    lastVersion: Version(unsafe part.pointee.last_version)))
+                    lastVersion: Version(unsafe part.pointee.last_version),
+                    snapshotDue: unsafe part.pointee.snapshot_due != 0))
         }
         self.init(
             aggregates: aggregates, firstPosition: Position(unsafe message.pointee.first_position),
@@ -235,6 +262,7 @@ extension MartletError {
                     id: id, aggregate: aggregate, version: Version(unsafe reused.pointee.version),
                     position: Position(unsafe reused.pointee.position)))
         }
+        failedUpcast = unsafe FailedUpcast(message.pointee.upcast_failure)
         if let violation = unsafe message.pointee.limit?.pointee {
             limit = LimitViolation(
                 name: unsafe violation.name.text ?? "", limit: unsafe violation.limit, actual: unsafe violation.actual)
@@ -280,6 +308,8 @@ extension ServerStatus {
         eventsAppended = unsafe message.pointee.events_appended
         eventsDelivered = unsafe message.pointee.events_delivered
         isDraining = unsafe message.pointee.draining != 0
+        snapshotsSkipped = unsafe message.pointee.snapshots_skipped
+        upcastFailures = unsafe message.pointee.upcast_failures
     }
 }
 
@@ -306,6 +336,7 @@ extension Welcome {
             unsafe limits.filterValuesMax = Int(clamping: sent.filter_values_max)
             unsafe limits.waitingAppendBytesMax = Int(clamping: sent.waiting_append_bytes_max)
             unsafe limits.keepaliveMillis = Int(clamping: sent.keepalive_millis)
+            unsafe limits.snapshotBytesMax = Int(clamping: sent.snapshot_bytes_max)
         }
         self.init(
             protocolVersion: unsafe message.pointee.protocol_version, serverVersion: serverVersion,

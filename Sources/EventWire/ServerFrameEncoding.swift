@@ -49,6 +49,12 @@ public enum ServerFrameCodec {
                 }
             }
         case .serverStatus(let status): status.encode(to: &buffer)
+        case .snapshotSaved(let receipt): receipt.encode(to: &buffer)
+        case .snapshot(let loaded): loaded.encode(to: &buffer)
+        case .snapshots(let all): SnapshotListMessage.encode(all, to: &buffer)
+        case .snapshotsDeleted(let count): SettingsMessages.encode(deleted: count, to: &buffer)
+        case .settingsPut(let revision): SettingsMessages.encode(revision: revision, to: &buffer)
+        case .settings(let settings): SettingsMessages.encode(settings, to: &buffer)
         }
     }
 
@@ -58,9 +64,16 @@ public enum ServerFrameCodec {
                 if let view {
                     unsafe viewMessage.pointee.version = view.version.rawValue
                     unsafe viewMessage.pointee.position = view.position.rawValue
+                    unsafe viewMessage.pointee.snapshots_skipped = UInt32(clamping: view.snapshotsSkipped)
                     unsafe message.pointee.view = unsafe viewMessage
                 }
-                unsafe buffer.writeField(17, &message.pointee.base, tail: entries)
+                guard let snapshot = view?.snapshot else {
+                    return unsafe buffer.writeField(17, &message.pointee.base, tail: entries)
+                }
+                var tail = ByteBuffer()
+                snapshot.encode(field: 3, to: &tail)
+                tail.writeImmutableBuffer(entries)
+                unsafe buffer.writeField(17, &message.pointee.base, tail: tail)
             }
         }
     }
@@ -84,6 +97,7 @@ public enum ServerFrameCodec {
         var details = ByteBuffer()
         for conflict in error?.conflicts ?? [] { conflict.encode(to: &details) }
         for reused in error?.reusedEventIDs ?? [] { reused.encode(to: &details) }
+        error?.failedUpcast?.encode(to: &details)
         unsafe withCBytes([error?.reason.rawValue ?? "", error?.message ?? "", error?.limit?.name ?? ""]) { text in
             unsafe withMessage(Martlet__V1__LimitViolation(), martlet__v1__limit_violation__init) { limit in
                 unsafe withMessage(Martlet__V1__Status(), martlet__v1__status__init) { message in
@@ -157,6 +171,7 @@ extension AppendReceipt {
                     unsafe message.pointee.aggregate = unsafe aggregate
                     unsafe message.pointee.first_version = part.firstVersion.rawValue
                     unsafe message.pointee.last_version = part.lastVersion.rawValue
+                    unsafe message.pointee.snapshot_due = part.snapshotDue ? 1 : 0
                     unsafe parts.writeField(1, &message.pointee.base)
                 }
             }
@@ -215,6 +230,12 @@ extension SubscriptionMessage.Signal {
                 unsafe message.pointee.waiting_for_credit_bytes = waitingForCreditBytes
                 unsafe buffer.writeField(7, &message.pointee.base)
             }
+        case .upcastersChanged(let position, let revision):
+            unsafe withMessage(Martlet__V1__UpcastersChanged(), martlet__v1__upcasters_changed__init) { message in
+                unsafe message.pointee.position = position.rawValue
+                unsafe message.pointee.revision = revision
+                unsafe buffer.writeField(8, &message.pointee.base)
+            }
         }
     }
 }
@@ -236,6 +257,8 @@ extension ServerStatus {
                 unsafe message.pointee.events_appended = eventsAppended
                 unsafe message.pointee.events_delivered = eventsDelivered
                 unsafe message.pointee.draining = isDraining ? 1 : 0
+                unsafe message.pointee.snapshots_skipped = snapshotsSkipped
+                unsafe message.pointee.upcast_failures = upcastFailures
                 unsafe buffer.writeField(21, &message.pointee.base)
             }
         }
@@ -263,6 +286,7 @@ extension Welcome {
                 unsafe limitsMessage.pointee.filter_values_max = UInt64(limits.filterValuesMax)
                 unsafe limitsMessage.pointee.waiting_append_bytes_max = UInt64(limits.waitingAppendBytesMax)
                 unsafe limitsMessage.pointee.keepalive_millis = UInt64(limits.keepaliveMillis)
+                unsafe limitsMessage.pointee.snapshot_bytes_max = UInt64(limits.snapshotBytesMax)
                 unsafe withMessage(Martlet__V1__Welcome(), martlet__v1__welcome__init) { message in
                     unsafe message.pointee.protocol_version = protocolVersion
                     unsafe message.pointee.server_version = unsafe text[0]
