@@ -67,13 +67,14 @@ let package = Package(
         layer("StorageSQLite", ["CSQLite", "EventEncoding", "EventModel", "EventStorage", .logging, .nioCore]),
         layer(
             "StoragePostgreSQL", ["CPostgreSQL", "EventEncoding", "EventModel", "EventStorage", .logging, .nioCore]),
-        layer("EventHub", ["EventEncoding", "EventModel", "EventStorage", .collections, .nioCore]),
+        layer(
+            "EventHub", ["EventEncoding", "EventModel", "EventStorage", "EventUpcasting", .collections, .nioCore]),
         layer("TLSOpenSSL", ["COpenSSL", .nioCore]),
         layer(
             "EventServer",
             [
-                "EventEncoding", "EventHub", "EventModel", "EventProtocol", "EventStorage", "EventWire", "TLSOpenSSL",
-                .collections, .lifecycle, .logging, .metrics, .nioCore, .nioPosix,
+                "EventEncoding", "EventHub", "EventModel", "EventProtocol", "EventStorage", "EventUpcasting",
+                "EventWire", "TLSOpenSSL", .collections, .lifecycle, .logging, .metrics, .nioCore, .nioPosix,
             ]),
         layer(
             "MartletClient",

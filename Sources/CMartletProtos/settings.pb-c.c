@@ -230,11 +230,11 @@ static const ProtobufCFieldDescriptor martlet__v1__put_settings_request__field_d
     4,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__PutSettingsRequest, condition_case),
     offsetof(Martlet__V1__PutSettingsRequest, expected_revision),
     NULL,
     NULL,
-    0,             /* flags */
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };

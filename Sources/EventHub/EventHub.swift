@@ -56,6 +56,13 @@ public final class EventHub: Sendable {
         Self.wake(feed.headMoved(to: head))
     }
 
+    /// Takes in a tenant's settings: events that are delivered from now on are upcast by them. Older settings than those
+    /// known change nothing.
+    public func settingsChanged(_ tenant: TenantID, to settings: TenantSettings) {
+        guard let feed = feed(of: tenant) else { return }
+        Self.wake(feed.adopt(settings))
+    }
+
     /// Follows a tenant: from now on its feed misses nothing that is published. Each call is paired with one
     /// of ``unfollow(_:)``.
     public func follow(_ tenant: TenantID) -> TenantFeed {

@@ -4,16 +4,19 @@ import NIOConcurrencyHelpers
 import Synchronization
 
 /// Where a subscription starts, once its request was resolved.
-public struct ResolvedStart: Hashable, Sendable {
+public struct ResolvedStart: Sendable {
     /// It delivers the events after this position.
     public var after: Position
     /// The head that the request was resolved against.
     public var head: TenantHead
+    /// The tenant's settings by then.
+    public var settings: TenantSettings
 
     /// A start of those parts.
-    public init(after: Position, head: TenantHead) {
+    public init(after: Position, head: TenantHead, settings: TenantSettings = .none) {
         self.after = after
         self.head = head
+        self.settings = settings
     }
 }
 

@@ -1,5 +1,6 @@
 public import EventModel
 import EventStorage
+import EventUpcasting
 public import NIOCore
 
 /// Runs one subscription on an event loop: binds a ``SubscriptionMachine`` to the hub and to storage.
@@ -23,7 +24,12 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     private let reads: SharedReads
     private let limits: Limits
 
+    /// How events are delivered under the settings in force.
+    private var delivery: EventDelivery
+    private var upcastersRevision: UInt64 = 0
+
     private var emit: ((SubscriptionMessage) -> Void)?
+    private let onUpcastFailures: (Int) -> Void
     private var onEnd: ((MartletError) -> Void)?
     private var state = State.idle
     private var machine: SubscriptionMachine?
@@ -38,12 +44,16 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     /// - Parameters:
     ///   - request: what is followed; its tenant is one that the caller may use.
     ///   - creditBytes: the first credit.
+    ///   - onUpcastFailures: takes how many events an upcaster failed on.
     ///   - emit: takes a message; within it, ``setWritable(_:)`` and ``cancel()`` may be called.
     ///   - onEnd: called at most once, last, and not after ``cancel()``.
     public init(
         request: SubscribeRequest, creditBytes: UInt64, eventLoop: any EventLoop, hub: EventHub, reads: SharedReads,
-        limits: Limits, emit: @escaping (SubscriptionMessage) -> Void, onEnd: @escaping (MartletError) -> Void
+        limits: Limits, onUpcastFailures: @escaping (Int) -> Void = { _ in },
+        emit: @escaping (SubscriptionMessage) -> Void, onEnd: @escaping (MartletError) -> Void
     ) {
+        delivery = Self.delivery(of: request, under: .none, limits)
+        self.onUpcastFailures = onUpcastFailures
         self.request = request
         self.creditBytes = creditBytes
         self.eventLoop = eventLoop
@@ -106,6 +116,8 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
         case .success(let start):
             state = .running
             hub.headMoved(request.tenant, to: start.head)
+            hub.settingsChanged(request.tenant, to: start.settings)
+            adopt(feed?.settings ?? start.settings)
             machine = SubscriptionMachine(
                 start: start, creditBytes: creditBytes,
                 settings: SubscriptionMachine.Settings(request: request, limits: limits), now: eventLoop.now)
@@ -129,11 +141,23 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
                 if message.count > 0 { hasMovedPage = true }
             case .pull(let after, let bytesMax):
                 if hasMovedPage { return scheduleTurn() }
+                let settings = feed.settings
+                if !request.upcasting.isRaw, settings.upcastersRevision != upcastersRevision {
+                    adopt(settings)
+                    machine?.upcastersChanged(revision: settings.revision)
+                    continue
+                }
                 let pull = feed.pull(
-                    after: after, filter: request.filter, bytesMax: bytesMax, scanMax: limits.pageScanEventsMax)
+                    after: after, filter: delivery.storedFilter, bytesMax: bytesMax, scanMax: limits.pageScanEventsMax)
                 // A page without a match took its time too.
-                if case .page = pull { hasMovedPage = true }
-                machine?.pulled(pull)
+                guard case .page(let stored, let head) = pull else {
+                    machine?.pulled(pull)
+                    continue
+                }
+                hasMovedPage = true
+                if let page = deliver(stored, by: delivery, bytesMax: bytesMax) {
+                    machine?.pulled(.page(page, head: head))
+                }
             case .read(let range, let bytesMax): read(range, bytesMax: bytesMax, feed: feed)
             case .arm(let after):
                 if !feed.arm(self, after: after) { machine?.woken() }
@@ -144,15 +168,46 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     }
 
     private func read(_ range: PageRange<Position>, bytesMax: Int, feed: TenantFeed) {
-        reads.readPage(of: request.tenant, positions: range, filter: request.filter, bytesMax: bytesMax) {
+        // A page is delivered under the settings by which it was looked for.
+        let delivery = delivery
+        reads.readPage(of: request.tenant, positions: range, filter: delivery.storedFilter, bytesMax: bytesMax) {
             [self] result in
             eventLoop.execute {
                 switch result {
-                case .success(let page): self.machine?.pageRead(page, head: feed.head, now: self.eventLoop.now)
+                case .success(let stored):
+                    if let page = self.deliver(stored, by: delivery, bytesMax: bytesMax) {
+                        self.machine?.pageRead(page, head: feed.head, now: self.eventLoop.now)
+                    }
                 case .failure(let error): self.machine?.readFailed(error, now: self.eventLoop.now)
                 }
                 self.scheduleTurn()
             }
+        }
+    }
+
+    private static func delivery(
+        of request: SubscribeRequest, under settings: TenantSettings, _ limits: Limits
+    ) -> EventDelivery {
+        EventDelivery(
+            set: settings.upcasters, options: request.upcasting, filter: request.filter,
+            payloadBytesMax: limits.payloadBytesMax)
+    }
+
+    private func adopt(_ settings: TenantSettings) {
+        upcastersRevision = settings.upcastersRevision
+        delivery = Self.delivery(of: request, under: settings, limits)
+    }
+
+    /// Nil where the page's first event cannot be upcast, which ends the subscription.
+    private func deliver(_ page: EventPage, by delivery: EventDelivery, bytesMax: Int) -> EventPage? {
+        do throws(MartletError) {
+            let result = try delivery.deliver(page, bytesMax: bytesMax)
+            if result.failureCount > 0 { onUpcastFailures(result.failureCount) }
+            return result.page
+        } catch {
+            if error.reason == .upcastFailed { onUpcastFailures(1) }
+            machine?.upcastFailed(error)
+            return nil
         }
     }
 

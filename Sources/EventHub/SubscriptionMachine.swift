@@ -87,7 +87,7 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
     /// by itself.
     private var roomBytes: UInt64
     private var isLive = false
-    /// At most three: a start, events, a signal.
+    /// A start, a change of upcasters, events, a signal: few, as each is sent before more is asked for.
     private var outbox: Deque<SubscriptionMessage> = []
     private var lastSent: NIODeadline
     private var retryDelay = Self.retryDelayMin
@@ -140,6 +140,12 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
             return outbox.popFirst().map { send($0, now: now) } ?? .rest
         }
     }
+
+    /// The tenant's upcasters changed: what is delivered from here on is upcast by the new ones.
+    public mutating func upcastersChanged(revision: UInt64) { say(.upcastersChanged(position, revision: revision)) }
+
+    /// The next event cannot be upcast: it ends here.
+    public mutating func upcastFailed(_ error: MartletError) { phase = .failed(error) }
 
     /// The subscriber grants more.
     public mutating func creditAdded(_ bytes: UInt64) {

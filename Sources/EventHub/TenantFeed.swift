@@ -27,6 +27,7 @@ public enum FeedPull: Hashable, Sendable {
 public final class TenantFeed: Sendable {
     private struct State {
         var tail = FeedTail()
+        var settings = TenantSettings.none
         var waiters: [ObjectIdentifier: any FeedWaiter] = [:]
 
         mutating func takeWaiters() -> [any FeedWaiter] {
@@ -47,6 +48,9 @@ public final class TenantFeed: Sendable {
 
     /// The last position that this server knows of.
     public var head: TenantHead { state.withLockedValue { $0.tail.head } }
+
+    /// The settings in force for those who follow.
+    public var settings: TenantSettings { state.withLockedValue { $0.settings } }
 
     /// The events that follow a position, or where they are.
     ///
@@ -102,6 +106,16 @@ extension TenantFeed {
     /// - Returns: who is to be woken, outside all locks.
     func headMoved(to head: TenantHead) -> [any FeedWaiter] {
         state.withLockedValue { $0.tail.moveHead(to: head) ? $0.takeWaiters() : [] }
+    }
+
+    /// Takes in settings; older ones than those known change nothing.
+    /// - Returns: who is to be woken, outside all locks.
+    func adopt(_ settings: TenantSettings) -> [any FeedWaiter] {
+        state.withLockedValue { state in
+            guard settings.revision > state.settings.revision else { return [] }
+            state.settings = settings
+            return state.takeWaiters()
+        }
     }
 
     /// The number of the oldest run held.

@@ -40,42 +40,25 @@ final class CallWork {
     ) {
         counters = shared.counters
         let clock = shared.clock
+        let queries = shared.queries
         switch request {
         case .append(let request):
-            kind = .unary {
-                let bound = NIOLoopBound((answer, context), eventLoop: context.eventLoop)
-                let counters = shared.counters
-                shared.store.append(request) { result in
-                    bound.eventLoop.execute {
-                        let (answer, context) = bound.value
-                        switch result {
-                        case .success(let receipt):
-                            if !receipt.replayed { counters.append(request.eventCount) }
-                            answer(.append(receipt))
-                        case .failure(let error): context.end(error)
-                        }
-                    }
-                }
-            }
+            kind = .unary { TenantCalls(shared, context, answer).append(request) }
         case .load(let request):
             kind = .query(
                 QueryCall(isLoad: true, credit: creditBytes, context: context) { reader throws(StorageError) in
-                    try QueryResolution.view(of: request, now: clock(), reader: reader).map {
-                        QueryCall.Opened(cursor: QueryCursor(request, view: $0), view: .load($0))
-                    }
+                    try queries.open(request, now: clock(), reader: reader)
                 })
         case .read(let request):
             kind = .query(
                 QueryCall(isLoad: false, credit: creditBytes, context: context) { reader throws(StorageError) in
-                    try QueryResolution.view(of: request, now: clock(), reader: reader).map {
-                        QueryCall.Opened(cursor: QueryCursor(request, view: $0), view: .read($0))
-                    }
+                    try queries.open(request, now: clock(), reader: reader)
                 })
         case .subscribe(let request):
             kind = .subscription(
                 SubscriptionDriver(
                     request: request, creditBytes: creditBytes, eventLoop: context.eventLoop, hub: shared.hub,
-                    reads: shared.reads, limits: shared.limits,
+                    reads: shared.reads, limits: shared.limits, onUpcastFailures: context.failedUpcasts,
                     emit: { message in
                         context.send(.subscribe(message))
                         context.delivered(message.count)
@@ -83,11 +66,32 @@ final class CallWork {
                     onEnd: { context.end($0) }))
         case .getHead(let tenant):
             kind = .unary {
-                context.read({ reader throws(StorageError) in try reader.head(of: tenant) }) { result in
-                    switch result {
-                    case .success(let head): answer(.head(head))
-                    case .failure(let error): context.end(error)
-                    }
+                context.answer(answer) { reader throws(StorageError) in .head(try reader.head(of: tenant)) }
+            }
+        case .saveSnapshot(let request): kind = .unary { TenantCalls(shared, context, answer).save(request) }
+        case .loadSnapshot(let request):
+            kind = .unary {
+                context.answer(answer) { [counters = shared.counters] reader throws(StorageError) in
+                    let loaded = try queries.snapshot(request, reader: reader)
+                    counters.skipSnapshots(loaded.skipped)
+                    return .snapshot(loaded)
+                }
+            }
+        case .listSnapshots(let tenant, let aggregate):
+            kind = .unary {
+                context.answer(answer) { reader throws(StorageError) in
+                    .snapshots(try queries.snapshots(of: aggregate, in: tenant, reader: reader))
+                }
+            }
+        case .deleteSnapshots(let request): kind = .unary { TenantCalls(shared, context, answer).delete(request) }
+        case .putSettings(let request): kind = .unary { TenantCalls(shared, context, answer).put(request) }
+        case .getSettings(let tenant, let settingsKind):
+            kind = .unary {
+                context.answer(answer) { reader throws(StorageError) in
+                    let settings = try reader.settings(of: tenant)
+                    return .settings(
+                        SettingsDocument(
+                            document: settings.documents[settingsKind] ?? ByteBuffer(), revision: settings.revision))
                 }
             }
         case .getStatus:

@@ -72,16 +72,21 @@ public final class EventServer: Service {
         try configuration.limits.validate()
         let hub = EventHub(limits: configuration.limits)
         let heads = NIOLockedValueBox<EventStore?>(nil)
+        let settings = SettingsCache(limits: configuration.limits) { [logger] tenant, error in
+            logger.error(
+                "a tenant's settings cannot be used by this server",
+                metadata: ["tenant": "\(tenant)", "error": "\(error)"])
+        }
         let store = EventStore(
             engine: engine, limits: configuration.limits, clock: clock, logger: logger,
             onCommit: { hub.publish($0) },
-            onNews: { news in heads.withLockedValue { $0 }?.tell(hub, of: news) })
+            onNews: { news in heads.withLockedValue { $0 }?.tell(hub, settings, of: news) })
         heads.withLockedValue { $0 = store }
         defer { heads.withLockedValue { $0 = nil } }
         do throws(StorageError) { try store.start() } catch { throw MartletError(error) }
         let shared = ServerShared(
             limits: configuration.limits, serverVersion: configuration.serverVersion, clock: clock, logger: logger,
-            store: store, hub: hub, reads: SharedReads(source: store, limits: configuration.limits))
+            store: store, hub: hub, settings: settings)
         let group = MultiThreadedEventLoopGroup(numberOfThreads: configuration.eventLoopCount)
         do {
             try await serve(shared, group)
@@ -129,18 +134,19 @@ public final class EventServer: Service {
 
 extension EventStore {
     /// Tells the hub where tenants stand, after another server may have committed.
-    fileprivate func tell(_ hub: EventHub, of news: StorageNews) {
+    fileprivate func tell(_ hub: EventHub, _ settings: SettingsCache, of news: StorageNews) {
         switch news {
         case .moved(let heads): for (tenant, head) in heads { hub.headMoved(tenant, to: head) }
         case .unknown:
             let tenants = hub.followedTenants
             guard !tenants.isEmpty else { return }
             read { reader throws(StorageError) in
-                try reader.heads(of: tenants)
-            } completion: { result in
-                guard case .success(let heads) = result else { return }
-                for (tenant, head) in zip(tenants, heads) { hub.headMoved(tenant, to: head) }
-            }
+                for (tenant, standing) in zip(tenants, try reader.standings(of: tenants)) {
+                    // Settings first: what was appended after them is delivered under them.
+                    hub.settingsChanged(tenant, to: try settings.resolve(tenant, standing, reader: reader))
+                    hub.headMoved(tenant, to: standing.head)
+                }
+            } completion: { (_: Result<Void, MartletError>) in }
         }
     }
 }

@@ -1,40 +1,32 @@
+import EventHub
 import EventModel
 import EventProtocol
 import EventStorage
+import EventUpcasting
 import NIOCore
 
 /// A load or a read under way: one page at a time, read by a storage thread and sent as credit allows.
 ///
 /// Bound to its connection's event loop. At most one page is held: the one that waits for credit.
 final class QueryCall {
-    /// A query whose view is fixed.
-    struct Opened: Sendable {
-        var cursor: QueryCursor
-        /// The body of the first frame, without events.
-        var view: View
-    }
-
-    /// The view that a query reads from.
-    enum View: Sendable {
-        case load(LoadView)
-        case read(ReadView)
-    }
-
     /// Fixes the view, on a storage thread.
-    typealias Opening = @Sendable (any StorageReader) throws(StorageError) -> Result<Opened, MartletError>
+    typealias Opening = @Sendable (any StorageReader) throws(StorageError) -> Result<OpenQuery, MartletError>
+
+    private typealias Delivered = Result<EventDelivery.Result, MartletError>
 
     private enum State {
         case opening(Opening)
         /// A storage thread is at work.
         case reading
         /// The page waits for credit, or for the connection to take bytes.
-        case holding(EventPage, QueryCursor)
-        case idle(QueryCursor)
+        case holding(EventPage, OpenQuery)
+        case idle(OpenQuery)
         case ended
     }
 
     private var state: State
-    private var view: View?
+    /// The view, until it is sent; its snapshot takes credit as events do.
+    private var view: OpenQuery.View?
     private let isLoad: Bool
     private var credit: UInt64
     private let context: CallContext
@@ -63,13 +55,13 @@ final class QueryCall {
         case .opening(let opening):
             state = .reading
             open(opening)
-        case .holding(let page, let cursor):
-            guard context.isWritable(), UInt64(page.entries.readableBytes) <= credit else { return }
-            send(page, cursor)
-        case .idle(let cursor):
+        case .holding(let page, let query):
+            guard context.isWritable(), cost(of: page) <= credit else { return }
+            send(page, query)
+        case .idle(let query):
             guard context.isWritable(), credit > 0 else { return }
             state = .reading
-            read(cursor)
+            read(query)
         case .reading, .ended: return
         }
     }
@@ -77,63 +69,82 @@ final class QueryCall {
     private func open(_ opening: @escaping Opening) {
         let bounds = pageBounds
         context.read(
-            { reader throws(StorageError) -> Result<(Opened, EventPage?), MartletError> in
+            { reader throws(StorageError) -> Result<(OpenQuery, EventDelivery.Result?), MartletError> in
                 switch try opening(reader) {
                 case .failure(let error): return .failure(error)
-                case .success(let opened):
-                    guard !opened.cursor.isDone else { return .success((opened, nil)) }
-                    let page = try opened.cursor.read(reader, bytesMax: bounds.bytes, scanMax: bounds.scan)
-                    return .success((opened, page))
+                case .success(let query):
+                    guard !query.isDone else { return .success((query, nil)) }
+                    return try query.read(reader, bytesMax: bounds.bytes, scanMax: bounds.scan).map { (query, $0) }
                 }
             },
             { [self] result in
                 guard case .reading = state else { return }
                 switch result.flatMap({ $0 }) {
                 case .failure(let error): end(error)
-                case .success((let opened, let page)):
-                    view = opened.view
-                    guard let page else {
-                        emit(ByteBuffer())
-                        return end(nil)
-                    }
-                    took(page, opened.cursor)
+                case .success((let query, let delivered)):
+                    view = query.view
+                    if case .load(let view) = query.view { context.skippedSnapshots(view.snapshotsSkipped) }
+                    took(delivered ?? EventDelivery.Result(page: EventPage()), query)
                 }
             })
     }
 
-    private func read(_ cursor: QueryCursor) {
+    private func read(_ query: OpenQuery) {
         let bounds = pageBounds
         context.read(
-            { reader throws(StorageError) in try cursor.read(reader, bytesMax: bounds.bytes, scanMax: bounds.scan) },
+            { reader throws(StorageError) -> Delivered in
+                try query.read(reader, bytesMax: bounds.bytes, scanMax: bounds.scan)
+            },
             { [self] result in
                 guard case .reading = state else { return }
-                switch result {
+                switch result.flatMap({ $0 }) {
                 case .failure(let error): end(error)
-                case .success(let page): took(page, cursor)
+                case .success(let delivered): took(delivered, query)
                 }
             })
     }
 
-    private func took(_ page: EventPage, _ cursor: QueryCursor) {
-        guard UInt64(page.entries.readableBytes) <= credit else {
-            // The view needs no credit; the events wait for theirs.
-            if view != nil { emit(ByteBuffer()) }
-            state = .holding(page, cursor)
+    private func took(_ delivered: EventDelivery.Result, _ query: OpenQuery) {
+        if delivered.failureCount > 0 { context.failedUpcasts(delivered.failureCount) }
+        let page = delivered.page
+        guard cost(of: page) <= credit else {
+            // The view needs no credit, unless it has a snapshot; the events wait for theirs.
+            if viewCost == 0, view != nil { emit(ByteBuffer()) }
+            state = .holding(page, query)
             return
         }
-        send(page, cursor)
+        send(page, query)
     }
 
-    private func send(_ page: EventPage, _ cursor: QueryCursor) {
-        credit -= UInt64(page.entries.readableBytes)
+    private var viewCost: UInt64 {
+        guard case .load(let view)? = view, let snapshot = view.snapshot else { return 0 }
+        return UInt64(snapshot.payload.readableBytes)
+    }
+
+    /// What sending a page takes of the credit.
+    private func cost(of page: EventPage) -> UInt64 {
+        // Together they may not fit into one frame: a large snapshot goes alone.
+        let events = UInt64(page.entries.readableBytes)
+        return viewCost > UInt64(context.limits.pageBytesMax) ? viewCost : viewCost + events
+    }
+
+    private func send(_ page: EventPage, _ query: OpenQuery) {
+        if viewCost > UInt64(context.limits.pageBytesMax), page.count > 0 {
+            credit -= viewCost
+            emit(ByteBuffer())
+            state = .holding(page, query)
+            return pump()
+        }
+        credit -= cost(of: page)
         if page.count > 0 || view != nil {
             emit(page.entries)
             context.delivered(page.count)
         }
-        var cursor = cursor
-        cursor.advance(past: page)
-        guard !cursor.isDone else { return end(nil) }
-        state = .idle(cursor)
+        guard !query.isDone else { return end(nil) }
+        var query = query
+        query.advance(past: page)
+        guard !query.isDone else { return end(nil) }
+        state = .idle(query)
         pump()
     }
 
@@ -147,6 +158,7 @@ final class QueryCall {
     }
 
     private func end(_ error: MartletError?) {
+        if error?.reason == .upcastFailed { context.failedUpcasts(1) }
         state = .ended
         context.end(error)
     }
@@ -169,6 +181,10 @@ struct CallContext {
     var end: (MartletError?) -> Void
     /// Counts events that were sent.
     var delivered: (Int) -> Void
+    /// Counts snapshots that could not be used.
+    var skippedSnapshots: (Int) -> Void
+    /// Counts events that an upcaster failed on.
+    var failedUpcasts: (Int) -> Void
     /// Where storage is read; results come back on the event loop.
     var store: EventStore
     /// The connection's event loop.
@@ -183,6 +199,21 @@ struct CallContext {
         let eventLoop = eventLoop
         store.read(body) { result in
             eventLoop.execute { bound.value(result) }
+        }
+    }
+}
+
+extension CallContext {
+    /// Answers a unary call with what a storage thread reads, or ends it.
+    func answer(
+        _ answer: @escaping (ServerFrame.Body) -> Void,
+        _ body: @escaping @Sendable (any StorageReader) throws(StorageError) -> ServerFrame.Body
+    ) {
+        read(body) { result in
+            switch result {
+            case .success(let body): answer(body)
+            case .failure(let error): end(error)
+            }
         }
     }
 }

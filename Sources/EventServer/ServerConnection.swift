@@ -206,6 +206,8 @@ final class ServerConnection: ChannelInboundHandler {
             send: { [weak self] body in self?.send(id, body) },
             end: { [weak self] error in self?.end(id, error) },
             delivered: { [counters = shared.counters] in counters.deliver($0) },
+            skippedSnapshots: { [counters = shared.counters] in counters.skipSnapshots($0) },
+            failedUpcasts: { [counters = shared.counters] in counters.failUpcasts($0) },
             store: shared.store, eventLoop: eventLoop)
         return CallWork(request, creditBytes: creditBytes, context: context, shared: shared) {
             [weak self] body in

@@ -21,11 +21,13 @@ final class ServerShared: Sendable {
     let store: EventStore
     let hub: EventHub
     let reads: SharedReads
+    let settings: SettingsCache
+    let queries: QueryOpening
     private let registry = NIOLockedValueBox(Registry())
 
     init(
         limits: Limits, serverVersion: String, clock: @escaping Clock, logger: Logger, store: EventStore, hub: EventHub,
-        reads: SharedReads
+        settings: SettingsCache
     ) {
         self.limits = limits
         self.serverVersion = serverVersion
@@ -34,7 +36,9 @@ final class ServerShared: Sendable {
         self.logger = logger
         self.store = store
         self.hub = hub
-        self.reads = reads
+        self.settings = settings
+        queries = QueryOpening(settings: settings, limits: limits)
+        reads = SharedReads(source: StorePages(store, settings: settings), limits: limits)
     }
 
     /// Called on the connection's event loop.

@@ -22,6 +22,8 @@ enum StatusReport {
         status.eventsAppended = shared.store.committedEventCount
         status.eventsDelivered = shared.counters.deliveredEventCount
         status.isDraining = shared.counters.isDraining
+        status.snapshotsSkipped = shared.counters.snapshotsSkippedCount
+        status.upcastFailures = shared.counters.upcastFailureCount
 
         var isAnswered = false
         let finish = { (message: String) in

@@ -39,6 +39,9 @@ public final class EventStore: Sendable {
     /// The engine's name.
     public var engineName: String { engine.name }
 
+    /// Whether other servers may write to the same storage.
+    public var isShared: Bool { listening != nil }
+
     /// The version of the storage schema.
     public var schemaVersion: UInt32 { engine.schemaVersion }
 

@@ -70,13 +70,12 @@ public struct QueryCursor: Sendable {
     }
 }
 
-/// Resolves what a query's target means now. What a caller gets wrong is a value.
+/// Resolves what a query's target means now, with the head that the tenant has. What a caller gets wrong is a value.
 public enum QueryResolution {
     /// The view that a load reads from.
     public static func view(
-        of request: LoadRequest, now: Timestamp, reader: any StorageReader
+        of request: LoadRequest, head: TenantHead, now: Timestamp, reader: any StorageReader
     ) throws(StorageError) -> Result<LoadView, MartletError> {
-        let head = try reader.head(of: request.tenant)
         let position: Position
         switch request.target {
         case .now: position = head.position
@@ -99,9 +98,8 @@ public enum QueryResolution {
 
     /// The view that a read reads from.
     public static func view(
-        of request: ReadRequest, now: Timestamp, reader: any StorageReader
+        of request: ReadRequest, head: TenantHead, now: Timestamp, reader: any StorageReader
     ) throws(StorageError) -> Result<ReadView, MartletError> {
-        let head = try reader.head(of: request.tenant)
         switch request.target {
         case .head: return .success(ReadView(to: head.position, head: head))
         case .position(let asked): return .success(ReadView(to: min(asked, head.position), head: head))
@@ -112,20 +110,19 @@ public enum QueryResolution {
         }
     }
 
-    /// The position after which a subscription starts, and the head that it was resolved against.
+    /// The position after which a subscription starts.
     public static func start(
-        of request: SubscribeRequest, now: Timestamp, reader: any StorageReader
-    ) throws(StorageError) -> Result<(after: Position, head: TenantHead), MartletError> {
-        let head = try reader.head(of: request.tenant)
+        of request: SubscribeRequest, head: TenantHead, now: Timestamp, reader: any StorageReader
+    ) throws(StorageError) -> Result<Position, MartletError> {
         switch request.start {
-        case .head: return .success((head.position, head))
+        case .head: return .success(head.position)
         case .after(let asked):
             guard asked <= head.position else { return .failure(.beyondHead(asked, head)) }
-            return .success((asked, head))
+            return .success(asked)
         case .time(let time):
             guard time <= now else { return .failure(.timeInFuture(time, now)) }
             let before = Timestamp(microseconds: max(time.microseconds, .min + 1) - 1)
-            return .success((try reader.position(of: request.tenant, asOf: before), head))
+            return .success(try reader.position(of: request.tenant, asOf: before))
         }
     }
 }

@@ -13,7 +13,13 @@ public struct EventDelivery: Sendable {
         /// The page as it is delivered; shorter than it was where the events grew beyond the bound, or one failed.
         public var page: EventPage
         /// Events that an upcaster failed on and that are delivered as stored.
-        public var failureCount = 0
+        public var failureCount: Int
+
+        /// A page that is delivered.
+        public init(page: EventPage, failureCount: Int = 0) {
+            self.page = page
+            self.failureCount = failureCount
+        }
     }
 
     private let set: UpcasterSet
@@ -245,5 +251,15 @@ extension UpcasterSet {
             at = storage.graph.steps[index].next
         }
         return nil
+    }
+}
+
+extension UpcasterSet {
+    /// The schema version in which a snapshot of that type and stored version is delivered: the latest that the caller
+    /// can read; nil where there is none.
+    public func snapshotVersion(of type: AggregateType, from version: UInt32, use: SnapshotUse) -> UInt32? {
+        let latest = concerns(snapshot: type, schemaVersion: version) ? latestVersion(of: type) ?? version : version
+        if use.accepts(latest) { return latest }
+        return use.schemaVersions.filter { $0 >= version && $0 < latest }.max()
     }
 }

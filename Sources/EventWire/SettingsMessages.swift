@@ -105,12 +105,13 @@ extension PutSettingsRequest {
             throw .limitExceeded(
                 "settings_bytes_max", limit: limits.settingsBytesMax, actual: bytes, "shorten the document")
         }
-        let expected = unsafe message.pointee.expected_revision
         self.init(
             tenant: try unsafe TenantID(field: message.pointee.tenant),
             kind: try unsafe SettingsKind(field: message.pointee.kind),
             document: unsafe ByteBuffer(bytes: message.pointee.document.bytes),
-            expectedRevision: expected == 0 ? nil : expected)
+            expectedRevision: unsafe message.pointee.condition_case
+                == MARTLET__V1__PUT_SETTINGS_REQUEST__CONDITION_EXPECTED_REVISION
+                ? message.pointee.expected_revision : nil)
     }
 
     func encode(to buffer: inout ByteBuffer) {
@@ -122,7 +123,11 @@ extension PutSettingsRequest {
                         unsafe message.pointee.tenant = unsafe tenant
                         unsafe message.pointee.kind = unsafe text[0]
                         unsafe message.pointee.document = unsafe ProtobufCBinaryData(document)
-                        unsafe message.pointee.expected_revision = expectedRevision ?? 0
+                        if let expectedRevision {
+                            unsafe message.pointee.condition_case =
+                                MARTLET__V1__PUT_SETTINGS_REQUEST__CONDITION_EXPECTED_REVISION
+                            unsafe message.pointee.expected_revision = expectedRevision
+                        }
                         unsafe buffer.writeField(26, &message.pointee.base)
                     }
                 }

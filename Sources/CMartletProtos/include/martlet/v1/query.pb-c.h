@@ -134,7 +134,8 @@ struct  Martlet__V1__LoadResponse
    */
   Martlet__V1__LoadView *view;
   /*
-   * Before the first event, where the load uses snapshots and has found one: the events follow its version.
+   * In the first part only, where the load uses snapshots and has found one: the events follow its version. Its
+   * payload takes credit as events do.
    */
   Martlet__V1__Snapshot *snapshot;
 };

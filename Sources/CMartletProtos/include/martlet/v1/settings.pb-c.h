@@ -26,10 +26,16 @@ typedef struct Martlet__V1__GetSettingsResponse Martlet__V1__GetSettingsResponse
 
 /* --- messages --- */
 
+typedef enum {
+  MARTLET__V1__PUT_SETTINGS_REQUEST__CONDITION__NOT_SET = 0,
+  MARTLET__V1__PUT_SETTINGS_REQUEST__CONDITION_EXPECTED_REVISION = 4
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(MARTLET__V1__PUT_SETTINGS_REQUEST__CONDITION__CASE)
+} Martlet__V1__PutSettingsRequest__ConditionCase;
+
 /*
  * Replaces a tenant's settings of one kind. The settings are one JSON document a kind, checked as a whole:
  * `upcasters` as Docs/UPCASTING.md says, `snapshot-policies` as Docs/SNAPSHOTS.md says. A document that cannot be used is
- * refused with INVALID_SETTINGS, which names the place; nothing changes then.
+ * refused with INVALID_UPCASTER or INVALID_SETTINGS, which name the place; nothing changes then.
  */
 struct  Martlet__V1__PutSettingsRequest
 {
@@ -46,15 +52,18 @@ struct  Martlet__V1__PutSettingsRequest
    * The document; empty removes it.
    */
   ProtobufCBinaryData document;
-  /*
-   * Not 0: the revision that the tenant's settings must have, so that changes made at the same time do not undo each
-   * other; SETTINGS_CONFLICT otherwise. A tenant without settings has revision 0, and any revision will do for 0.
-   */
-  uint64_t expected_revision;
+  Martlet__V1__PutSettingsRequest__ConditionCase condition_case;
+  union {
+    /*
+     * The revision that the tenant's settings must have, so that changes made at the same time do not undo each other;
+     * SETTINGS_CONFLICT otherwise. A tenant without settings has revision 0.
+     */
+    uint64_t expected_revision;
+  };
 };
 #define MARTLET__V1__PUT_SETTINGS_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__put_settings_request__descriptor) \
-    , {0,NULL}, {0,NULL}, {0,NULL}, 0 }
+    , {0,NULL}, {0,NULL}, {0,NULL}, MARTLET__V1__PUT_SETTINGS_REQUEST__CONDITION__NOT_SET, {0} }
 
 
 /*
