@@ -17,6 +17,7 @@ extension Target.Dependency {
     static let logging = product(name: "Logging", package: "swift-log")
     static let unixSignals = product(name: "UnixSignals", package: "swift-service-lifecycle")
     static let metrics = product(name: "Metrics", package: "swift-metrics")
+    static let nioConcurrencyHelpers = product(name: "NIOConcurrencyHelpers", package: "swift-nio")
     static let nioCore = product(name: "NIOCore", package: "swift-nio")
     static let nioEmbedded = product(name: "NIOEmbedded", package: "swift-nio")
     static let nioPosix = product(name: "NIOPosix", package: "swift-nio")
@@ -67,7 +68,7 @@ let package = Package(
         layer(
             "StoragePostgreSQL", ["CPostgreSQL", "EventEncoding", "EventModel", "EventStorage", .logging, .nioCore]),
         layer("EventHub", ["EventEncoding", "EventModel", "EventStorage", .collections, .nioCore]),
-        layer("TLSOpenSSL", ["COpenSSL", .nioCore]),
+        layer("TLSOpenSSL", ["COpenSSL", .nioConcurrencyHelpers, .nioCore]),
         layer(
             "EventServer",
             [
