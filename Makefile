@@ -26,7 +26,8 @@ test: setup-tests lint lint-protos ## Install what is missing, check everything,
 
 test-tsan: setup-tests ## Run the unit tests under the thread sanitizer
 	swift build --build-tests --sanitize=thread --scratch-path .build-tsan
-	$(TEST_ENV) swift test --skip-build --sanitize=thread --scratch-path .build-tsan --no-parallel $(UNIT_ONLY)
+	TSAN_OPTIONS=suppressions=$(CURDIR)/Tests/tsan.suppressions $(TEST_ENV) \
+		swift test --skip-build --sanitize=thread --scratch-path .build-tsan --no-parallel $(UNIT_ONLY)
 
 test-asan: setup-tests ## Run the unit tests under the address sanitizer
 	swift build --build-tests --sanitize=address --scratch-path .build-asan

@@ -17,6 +17,7 @@ extension Target.Dependency {
     static let logging = product(name: "Logging", package: "swift-log")
     static let unixSignals = product(name: "UnixSignals", package: "swift-service-lifecycle")
     static let metrics = product(name: "Metrics", package: "swift-metrics")
+    static let nioConcurrencyHelpers = product(name: "NIOConcurrencyHelpers", package: "swift-nio")
     static let nioCore = product(name: "NIOCore", package: "swift-nio")
     static let nioEmbedded = product(name: "NIOEmbedded", package: "swift-nio")
     static let nioPosix = product(name: "NIOPosix", package: "swift-nio")
@@ -69,7 +70,7 @@ let package = Package(
             "StoragePostgreSQL", ["CPostgreSQL", "EventEncoding", "EventModel", "EventStorage", .logging, .nioCore]),
         layer(
             "EventHub", ["EventEncoding", "EventModel", "EventStorage", "EventUpcasting", .collections, .nioCore]),
-        layer("TLSOpenSSL", ["COpenSSL", .nioCore]),
+        layer("TLSOpenSSL", ["COpenSSL", .nioConcurrencyHelpers, .nioCore]),
         layer(
             "EventServer",
             [
@@ -112,7 +113,7 @@ let package = Package(
                 "EventEncoding", "EventHub", "EventModel", "EventStorage", "EventTesting", .nioCore, .nioEmbedded,
                 .nioPosix,
             ]),
-        tests("TLSOpenSSLTests", ["COpenSSL", "TLSOpenSSL", .nioCore, .nioEmbedded, .nioPosix]),
+        tests("TLSOpenSSLTests", ["COpenSSL", "TLSOpenSSL", .nioConcurrencyHelpers, .nioCore, .nioEmbedded, .nioPosix]),
         tests(
             "EventServerTests",
             [

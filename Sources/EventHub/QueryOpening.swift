@@ -121,7 +121,7 @@ public struct QueryOpening: Sendable {
         _ options: UpcastingOptions, _ filter: EventFilter, _ settings: TenantSettings
     ) -> EventDelivery {
         EventDelivery(
-            set: settings.upcasters, options: options, filter: filter, payloadBytesMax: limits.payloadBytesMax)
+            set: settings.upcasters, options: options, filter: filter, payloadBytesMax: limits.upcastPayloadBytesMax)
     }
 
     private func snapshot(

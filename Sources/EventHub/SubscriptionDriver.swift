@@ -190,7 +190,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     ) -> EventDelivery {
         EventDelivery(
             set: settings.upcasters, options: request.upcasting, filter: request.filter,
-            payloadBytesMax: limits.payloadBytesMax)
+            payloadBytesMax: limits.upcastPayloadBytesMax)
     }
 
     private func adopt(_ settings: TenantSettings) {

@@ -63,6 +63,12 @@ public struct Limits: Hashable, Sendable {
         (64 << 10) + min(32 * frameBytes, 32 << 20)
     }
 
+    /// The payload of one event that upcasters have changed: it may be twice as long as a stored one, as far as a
+    /// frame holds it.
+    public var upcastPayloadBytesMax: Int {
+        max(payloadBytesMax, min(2 * payloadBytesMax, frameBytesMax - metadataBytesMax - (64 << 10)))
+    }
+
     /// Checks the relations between the limits.
     /// - Throws: ``MartletError`` with reason `INVALID_LIMITS`, naming the relation that does not hold.
     public func validate() throws(MartletError) {

@@ -31,7 +31,7 @@ public struct EventDelivery: Sendable {
 
     /// - Parameters:
     ///   - filter: speaks of what is delivered.
-    ///   - payloadBytesMax: an upcast payload may be twice as long.
+    ///   - payloadBytesMax: bound of an upcast payload (``EventModel/Limits/upcastPayloadBytesMax``).
     public init(set: UpcasterSet, options: UpcastingOptions, filter: EventFilter = .all, payloadBytesMax: Int) {
         self.set = options.isRaw ? .empty : set
         self.options = options
@@ -81,7 +81,7 @@ public struct EventDelivery: Sendable {
                 event: type, schemaVersion: sketch.schemaVersion,
                 contentType: String(decoding: UnsafeRawBufferPointer(rebasing: bytes[sketch.contentType]), as: UTF8.self),
                 payload: UnsafeRawBufferPointer(rebasing: bytes[sketch.payload]), atMost: target,
-                outputBytesMax: 2 * payloadBytesMax, to: &payload)
+                outputBytesMax: payloadBytesMax, to: &payload)
         }
         switch outcome {
         case .unchanged: return work.add(sketch, asStored: record)

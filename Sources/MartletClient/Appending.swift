@@ -10,9 +10,14 @@ public struct NewAggregateEvents: Hashable, Sendable {
     public var expected: ExpectedVersion
     /// The events, in order; 1 or more.
     public var events: [NewEvent]
+    /// A snapshot of the aggregate's state after these events, saved with them or not at all.
+    public var snapshot: NewSnapshot?
 
     /// Events for that aggregate.
-    public init(aggregate: AggregateName, expected: ExpectedVersion, events: [NewEvent]) {
+    public init(
+        aggregate: AggregateName, expected: ExpectedVersion, events: [NewEvent], snapshot: NewSnapshot? = nil
+    ) {
+        self.snapshot = snapshot
         self.aggregate = aggregate
         self.expected = expected
         self.events = events
@@ -78,7 +83,9 @@ extension AppendRequest {
                 try encoder.add(event, name: "aggregates[\(partIndex)].events[\(index)]")
             }
             aggregates.append(
-                AggregateAppend(aggregate: part.aggregate, expected: part.expected, events: encoder.finish()))
+                AggregateAppend(
+                    aggregate: part.aggregate, expected: part.expected, events: encoder.finish(),
+                    snapshot: part.snapshot))
         }
         self.init(tenant: tenant, aggregates: aggregates, includeConflictingEvents: includeConflictingEvents)
     }

@@ -94,9 +94,9 @@ public final class MartletClient: Sendable, Service {
         var writes = false
         var budget: Duration? = configuration.retryBudget
         switch request {
-        case .append: writes = true
+        case .append, .saveSnapshot, .deleteSnapshots, .putSettings: writes = true
         case .subscribe: budget = nil
-        case .load, .read, .getHead, .getStatus: break
+        case .load, .read, .getHead, .getStatus, .loadSnapshot, .listSnapshots, .getSettings: break
         }
         return Attempts(
             backoff: configuration.backoff, budget: budget, deadline: timeout.map { now + TimeAmount(clamping: $0) },

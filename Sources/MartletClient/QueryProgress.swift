@@ -39,6 +39,12 @@ struct LoadProgress: QueryProgress {
             request.eventsMax = eventsMax - count
         }
         guard view.version > original.after else { return nil }
+        // The snapshot came with the view: what is left are events.
+        request.snapshot = nil
+        if let version = view.snapshot?.version {
+            guard version < view.version else { return nil }
+            request.after = version
+        }
         guard let lastVersion else { return .load(request) }
         switch original.direction {
         case .forward:

@@ -74,7 +74,7 @@ struct QueryReader<Progress: QueryProgress>: Sendable {
             request, deadline: deadline, isDeadlineForStart: !hasOwnDeadline,
             window: CreditWindow(
                 windowBytes: client.configuration.streamWindowBytes,
-                eventBytesMax: limits.payloadBytesMax + limits.metadataBytesMax + (64 << 10),
+                eventBytesMax: request.partBytesMax(limits),
                 windowBytesMax: client.configuration.limits.frameBytesMax))
         stream = opened
         return opened
@@ -93,5 +93,25 @@ struct QueryReader<Progress: QueryProgress>: Sendable {
             isDone = true
             throw error
         }
+    }
+}
+
+extension CallRequest {
+    /// The most credit that one part of the answer may take: for the largest event, which upcasting may have made twice as
+    /// long, or for a snapshot.
+    fileprivate func partBytesMax(_ limits: Limits) -> Int {
+        var upcasting = UpcastingOptions.latest
+        var snapshotBytes = 0
+        switch self {
+        case .load(let request):
+            upcasting = request.upcasting
+            if request.snapshot != nil { snapshotBytes = limits.snapshotBytesMax }
+        case .read(let request): upcasting = request.upcasting
+        default: break
+        }
+        let eventBytes = (upcasting.isRaw ? limits.payloadBytesMax : limits.upcastPayloadBytesMax)
+            + limits.metadataBytesMax + (64 << 10)
+        // A small snapshot comes together with the first events.
+        return max(eventBytes, snapshotBytes + limits.pageBytesMax)
     }
 }

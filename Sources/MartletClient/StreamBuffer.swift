@@ -133,7 +133,7 @@ extension ServerFrame.Body {
         guard case .subscribe(let message) = self, message.entries.readableBytes == 0 else { return false }
         switch message.signal {
         case .heartbeat, .checkpoint: return true
-        case .started, .caughtUp, .fellBehind, nil: return false
+        case .started, .caughtUp, .fellBehind, .upcastersChanged, nil: return false
         }
     }
 

@@ -15,6 +15,8 @@ public enum SubscriptionItem: Hashable, Sendable {
     /// Nothing else came for a while. `waitingForCreditBytes` is above 0 while the next event waits for the consumer to
     /// take what it has.
     case heartbeat(Position, head: TenantHead, waitingForCreditBytes: UInt64)
+    /// The tenant's upcasters changed: events after this position are delivered under the settings of that revision.
+    case upcastersChanged(Position, revision: UInt64, head: TenantHead)
     /// The first item: events after this position will come.
     case started(after: Position, head: TenantHead)
     /// The connection was lost and the subscription goes on where it was, not live until the next

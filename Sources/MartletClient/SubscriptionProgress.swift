@@ -40,6 +40,8 @@ struct SubscriptionProgress: Sendable {
         case .heartbeat(let position, let bytes):
             items.append(
                 .heartbeat(advance(to: position), head: message.head, waitingForCreditBytes: bytes))
+        case .upcastersChanged(let position, let revision):
+            items.append(.upcastersChanged(advance(to: position), revision: revision, head: message.head))
         }
         return items
     }

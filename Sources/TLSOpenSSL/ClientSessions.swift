@@ -1,5 +1,5 @@
 import COpenSSL
-import Synchronization
+import NIOConcurrencyHelpers
 
 /// Owns an `SSL_SESSION`.
 ///
@@ -26,12 +26,12 @@ import Synchronization
 final class ClientSessions: Sendable {
     private static let countMax = 8
 
-    private let sessions = Mutex<[SSLSession]>([])
+    private let sessions = NIOLockedValueBox<[SSLSession]>([])
 
     /// Keeps `session`; the oldest one goes when there are too many.
     func add(_ session: SSLSession) {
         // Evicted sessions are freed after the lock is released.
-        _ = sessions.withLock { sessions -> SSLSession? in
+        _ = sessions.withLockedValue { sessions -> SSLSession? in
             sessions.append(session)
             return sessions.count > Self.countMax ? sessions.removeFirst() : nil
         }
@@ -39,7 +39,7 @@ final class ClientSessions: Sendable {
 
     /// The newest session that can be resumed.
     func take() -> SSLSession? {
-        while let session = sessions.withLock({ $0.popLast() }) {
+        while let session = sessions.withLockedValue({ $0.popLast() }) {
             guard session.isResumable else { continue }
             if !session.isForOneUse { add(session) }
             return session

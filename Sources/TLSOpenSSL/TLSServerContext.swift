@@ -1,28 +1,28 @@
-import Synchronization
+import NIOConcurrencyHelpers
 
 /// Makes the TLS handlers of a server's connections. It can be used from any thread.
 public final class TLSServerContext: Sendable {
     private let configuration: TLSServerConfiguration
-    let current: Mutex<SSLContext>
+    let current: NIOLockedValueBox<SSLContext>
 
     /// Reads the certificate files. Throws an error of kind `configuration` that names the file that cannot be used.
     public init(_ configuration: TLSServerConfiguration) throws(TLSError) {
         self.configuration = configuration
-        current = Mutex(try SSLContext.server(configuration, after: nil))
+        current = NIOLockedValueBox(try SSLContext.server(configuration, after: nil))
     }
 
     /// Reads the certificate files again, for connections that begin from now on; those that exist go on as they are.
     /// On an error nothing changes. Clients can resume their sessions as long as the client CAs are the same; otherwise
     /// they must show their certificates again.
     public func reload() throws(TLSError) {
-        let old = current.withLock { $0 }
+        let old = current.withLockedValue { $0 }
         let new = try SSLContext.server(configuration, after: old)
-        current.withLock { $0 = new }
+        current.withLockedValue { $0 = new }
     }
 
     /// The handler for one accepted connection.
     public func makeHandler() throws(TLSError) -> TLSHandler {
-        let context = current.withLock { $0 }
+        let context = current.withLockedValue { $0 }
         return TLSHandler(
             try SSLConnection(server: context), isALPNRequired: !configuration.alpn.isEmpty,
             handshakeTimeout: configuration.handshakeTimeout, closeTimeout: configuration.closeTimeout)

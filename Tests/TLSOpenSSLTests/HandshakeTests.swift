@@ -1,4 +1,5 @@
 import COpenSSL
+import NIOConcurrencyHelpers
 import NIOCore
 import Synchronization
 import Testing
@@ -161,7 +162,7 @@ struct HandshakeTests {
         try own.sign("both", key: "both", days: -1, alternativeNames: "URI:spiffe://martlet.dev/tenant/x")
         let server = try await TestServer(own.verifyingServer)
         // A server that looks at no clock lets the expired client in, and gives it a ticket.
-        server.context.current.withLock { context in
+        server.context.current.withLockedValue { context in
             _ = unsafe X509_VERIFY_PARAM_set_flags(
                 SSL_CTX_get0_param(context.pointer), UInt(X509_V_FLAG_NO_CHECK_TIME))
         }

@@ -32,6 +32,40 @@ public struct ClientSubject: ConformanceSubject {
     /// A tenant's head.
     public func head(of tenant: TenantID) async throws(MartletError) -> TenantHead { try await client.head(of: tenant) }
 
+    /// Saves a snapshot.
+    public func saveSnapshot(_ request: SaveSnapshotRequest) async throws(MartletError) -> SaveSnapshotReceipt {
+        try await client.saveSnapshot(request)
+    }
+
+    /// The newest usable snapshot.
+    public func loadSnapshot(_ request: LoadSnapshotRequest) async throws(MartletError) -> LoadedSnapshot {
+        try await client.loadSnapshot(request)
+    }
+
+    /// What snapshots there are.
+    public func listSnapshots(
+        of aggregate: AggregateName, tenant: TenantID
+    ) async throws(MartletError) -> [SnapshotInfo] {
+        try await client.listSnapshots(of: aggregate, tenant: tenant)
+    }
+
+    /// Deletes snapshots.
+    public func deleteSnapshots(_ request: DeleteSnapshotsRequest) async throws(MartletError) -> Int {
+        try await client.deleteSnapshots(request)
+    }
+
+    /// Replaces settings.
+    public func putSettings(_ request: PutSettingsRequest) async throws(MartletError) -> UInt64 {
+        try await client.putSettings(request)
+    }
+
+    /// The settings of one kind.
+    public func settings(
+        _ kind: SettingsKind, tenant: TenantID
+    ) async throws(MartletError) -> SettingsDocument {
+        try await client.settings(kind, tenant: tenant)
+    }
+
     /// Follows.
     public func subscribe(
         _ request: SubscribeRequest, _ take: @escaping @Sendable (FollowedItem) async throws -> Bool
@@ -46,6 +80,8 @@ public struct ClientSubject: ConformanceSubject {
             case .checkpoint(let position, let head): followed = .signal(.checkpoint(position), head: head)
             case .heartbeat(let position, let head, let bytes):
                 followed = .signal(.heartbeat(position, waitingForCreditBytes: bytes), head: head)
+            case .upcastersChanged(let position, let revision, let head):
+                followed = .signal(.upcastersChanged(position, revision: revision), head: head)
             case .reconnected: continue
             }
             guard try await take(followed) else { return }

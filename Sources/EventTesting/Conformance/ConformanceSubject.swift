@@ -11,6 +11,18 @@ public protocol ConformanceSubject: Sendable {
     func read(_ request: ReadRequest) async throws(MartletError) -> (view: ReadView, events: [RecordedEvent])
     /// A tenant's head.
     func head(of tenant: TenantID) async throws(MartletError) -> TenantHead
+    /// Saves a snapshot.
+    func saveSnapshot(_ request: SaveSnapshotRequest) async throws(MartletError) -> SaveSnapshotReceipt
+    /// The newest usable snapshot.
+    func loadSnapshot(_ request: LoadSnapshotRequest) async throws(MartletError) -> LoadedSnapshot
+    /// What snapshots there are, newest first.
+    func listSnapshots(of aggregate: AggregateName, tenant: TenantID) async throws(MartletError) -> [SnapshotInfo]
+    /// Deletes snapshots; how many there were.
+    func deleteSnapshots(_ request: DeleteSnapshotsRequest) async throws(MartletError) -> Int
+    /// Replaces settings; their revision now.
+    func putSettings(_ request: PutSettingsRequest) async throws(MartletError) -> UInt64
+    /// The settings of one kind.
+    func settings(_ kind: SettingsKind, tenant: TenantID) async throws(MartletError) -> SettingsDocument
     /// Hands each message of a subscription to `take`, one after the other, until it returns false.
     func subscribe(
         _ request: SubscribeRequest, _ take: @escaping @Sendable (FollowedItem) async throws -> Bool
