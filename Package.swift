@@ -113,7 +113,8 @@ let package = Package(
                 "EventEncoding", "EventHub", "EventModel", "EventStorage", "EventTesting", .nioCore, .nioEmbedded,
                 .nioPosix,
             ]),
-        tests("TLSOpenSSLTests", ["COpenSSL", "TLSOpenSSL", .nioConcurrencyHelpers, .nioCore, .nioEmbedded, .nioPosix]),
+        tests(
+            "TLSOpenSSLTests", ["COpenSSL", "TLSOpenSSL", .nioConcurrencyHelpers, .nioCore, .nioEmbedded, .nioPosix]),
         tests(
             "EventServerTests",
             [
