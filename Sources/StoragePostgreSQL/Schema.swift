@@ -88,7 +88,8 @@ struct Schema {
     /// the others the second.
     var writerStatements: [(name: String, sql: String)] {
         [
-            ("begin", "BEGIN"),
+            // Whatever the database's default is: at other levels, who waited for a lock is refused.
+            ("begin", "BEGIN ISOLATION LEVEL READ COMMITTED"),
             (
                 "make_tenants",
                 """
