@@ -136,12 +136,13 @@ enum EngineCall: CaseIterable {
     case prepare, commit, read, listen
 
     /// What a call on a new connection is refused with.
-    func refusal(by engine: PostgreSQLEngine) -> StorageError? {
+    func refusal(by engine: PostgreSQLEngine) throws -> StorageError? {
         let tenant = TenantID(UUID())
+        let request = try AppendRequest.sample(tenant: tenant)
         do throws(StorageError) {
             switch self {
             case .prepare: try engine.prepare()
-            case .commit: _ = try engine.makeWriter().commit([.of([], tenant: tenant)], now: .now())
+            case .commit: _ = try engine.makeWriter().commit([request], now: .now())
             case .read: _ = try engine.makeReader().head(of: tenant)
             case .listen: _ = try engine.makeListener()?.wait(atMost: 1)
             }

@@ -9,9 +9,9 @@ import Testing
     private func check(
         _ engine: PostgreSQLEngine, _ kind: StorageError.Kind, _ words: String,
         calls: [EngineCall] = EngineCall.allCases, sourceLocation: SourceLocation = #_sourceLocation
-    ) {
+    ) throws {
         for call in calls {
-            let error = call.refusal(by: engine)
+            let error = try call.refusal(by: engine)
             #expect(error?.kind == kind, "\(call): \(String(describing: error))", sourceLocation: sourceLocation)
             #expect(error?.description.contains(words) == true, "\(call)", sourceLocation: sourceLocation)
             #expect(error?.description.contains("s3cret") == false, "\(call)", sourceLocation: sourceLocation)
@@ -26,16 +26,17 @@ import Testing
 
     @Test func aMissingDatabase() throws {
         let bench = try Bench(prepares: false)
-        check(engine(try bench.url(ofDatabase: "no_such_database")), .misconfigured, "no_such_database")
+        try check(engine(try bench.url(ofDatabase: "no_such_database")), .misconfigured, "no_such_database")
     }
 
     @Test func aMissingRole() throws {
         let url = try Bench(prepares: false).url
-        check(engine(url.replacing("martlet@", with: "nobody:s3cret@", maxReplacements: 1)), .misconfigured, "nobody")
+        try check(
+            engine(url.replacing("martlet@", with: "nobody:s3cret@", maxReplacements: 1)), .misconfigured, "nobody")
     }
 
-    @Test func aServerThatIsNotThere() {
-        check(engine("postgres://martlet:s3cret@127.0.0.1:1/martlet"), .unavailable, "refused")
+    @Test func aServerThatIsNotThere() throws {
+        try check(engine("postgres://martlet:s3cret@127.0.0.1:1/martlet"), .unavailable, "refused")
     }
 
     @Test func aRoleWithoutRights() throws {
@@ -46,7 +47,7 @@ import Testing
         let engine = PostgreSQLEngine(
             connectionString: bench.url.replacing("martlet@", with: "\(role)@", maxReplacements: 1),
             schema: bench.schema, logger: .silent)
-        check(engine, .misconfigured, "permission denied", calls: [.prepare, .commit, .read])
+        try check(engine, .misconfigured, "permission denied", calls: [.prepare, .commit, .read])
     }
 
     @Test func aDatabaseOfAnotherEncoding() throws {

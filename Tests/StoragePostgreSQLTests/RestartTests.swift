@@ -15,7 +15,7 @@ struct RestartTests {
         let engine = PostgreSQLEngine(
             connectionString: cluster.url(password: "wr0ng"), schema: bench.schema, logger: .silent)
         for call in EngineCall.allCases {
-            let error = call.refusal(by: engine)
+            let error = try call.refusal(by: engine)
             #expect(error?.kind == .misconfigured && error?.description.contains("password") == true)
             #expect(error.map { MartletError($0).isRetryable } == false)
             #expect(error?.description.contains("wr0ng") == false)
@@ -40,7 +40,7 @@ struct RestartTests {
             try cluster.stop(crashes: crashes)
             let lost = try AppendRequest.sample(2, tenant: bench.tenant)
             for attempt in 0..<2 {
-                var errors = EngineCall.allCases.map { $0.refusal(by: engine) }
+                var errors = try EngineCall.allCases.map { try $0.refusal(by: engine) }
                 errors.append(refusal { () throws(StorageError) in try writer.append(lost) })
                 errors.append(refusal { () throws(StorageError) in _ = try reader.head(of: bench.tenant) })
                 errors.append(refusal { () throws(StorageError) in _ = try listener.wait(atMost: 1_000) })

@@ -99,7 +99,8 @@ import Testing
         let random = SeededGenerator.fromEnvironment()
         let (servers, rounds) = (4, 25)
         let old = (0..<20).map { _ in TenantID(UUID()) }
-        let all = (0..<rounds).map { _ in old + (0..<5).map { _ in TenantID(UUID()) } }
+        // Tenants that all of them make at once hold them up before they lock: only in some rounds.
+        let all = (0..<rounds).map { round in old + (0..<(round % 3 == 0 ? 5 : 0)).map { _ in TenantID(UUID()) } }
         let gate = Gate(servers)
         let before = try bench.rows(Self.deadlocks)
         let start = ContinuousClock.now
@@ -113,7 +114,8 @@ import Testing
                     case 1: all[round].reversed()
                     default: all[round].shuffled(using: &numbers)
                     }
-                let batch = try order.map { try AppendRequest.sample(tenant: $0) }
+                let own = (0..<(round % 3 == 1 ? 3 : 0)).map { _ in TenantID(UUID()) }
+                let batch = try (order + own).map { try AppendRequest.sample(tenant: $0) }
                 gate.wait(round)
                 let outcomes = try writer.commit(batch, now: .now()).outcomes
                 #expect(outcomes.allSatisfy { $0.receipt != nil }, "seed \(random.seed), round \(round)")

@@ -118,9 +118,8 @@ import Testing
         // The disk says that it is well again; what it may have dropped, nobody knows.
         FaultyDisk.fail(bench.path, nil)
         for _ in 0..<3 {
-            let error = refusal { () throws(StorageError) in
-                try bench.writer.append(.of([], tenant: bench.tenant))
-            }
+            let other = try AppendRequest.sample(tenant: bench.tenant)
+            let error = refusal { () throws(StorageError) in try bench.writer.append(other) }
             #expect(error?.kind == .unavailable && error?.description.contains("restart the server") == true)
             let replay = refusal { () throws(StorageError) in try bench.writer.append(lost) }
             #expect(replay?.kind == .unavailable)

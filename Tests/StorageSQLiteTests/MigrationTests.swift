@@ -16,14 +16,13 @@ import Testing
 
     @Test func aFreshFileAndItsFolderAreMade() throws {
         let bench = try Bench(prepares: false)
-        #expect(
-            refusal { () throws(StorageError) in _ = try bench.writer.append(.of([], tenant: bench.tenant)) } != nil)
+        let request = try AppendRequest.sample(2, tenant: bench.tenant)
+        #expect(refusal { () throws(StorageError) in try bench.writer.append(request) }?.kind == .unavailable)
         try bench.engine.prepare()
         #expect(try bench.pragma("user_version") == "\(bench.engine.schemaVersion)")
         #expect(try bench.pragma("application_id") == "\(Schema.applicationID)")
         // Once more: nothing changes.
         try bench.engine.prepare()
-        let request = try AppendRequest.sample(2, tenant: bench.tenant)
         try bench.writer.append(request)
         #expect(try bench.holds(request.ids))
     }
