@@ -5,7 +5,7 @@ import Testing
 @testable import StoragePostgreSQL
 
 /// The settings that commits run with, as a trigger sees them.
-@Suite(.needsPostgres) struct DurabilityTests {
+@Suite(.blocking, .needsPostgres) struct DurabilityTests {
     @Test(arguments: [
         ("off", "on"), ("local", "on"), ("on", "on"), ("remote_write", "remote_write"),
         ("remote_apply", "remote_apply"),

@@ -7,7 +7,7 @@ import Testing
 @testable import StoragePostgreSQL
 
 /// The view that people query.
-@Suite(.needsPostgres) struct EventLogTests {
+@Suite(.blocking, .needsPostgres) struct EventLogTests {
     /// Payload, content type, and what stands in `payload_json`.
     private static let cases: [(payload: String, contentType: String, json: String)] = [
         (#"{"b": 1, "a": [true, null]}"#, "application/json", #"{"a": [true, null], "b": 1}"#),

@@ -7,7 +7,7 @@ import Testing
 @testable import StoragePostgreSQL
 
 /// What one server hears of the commits of another.
-@Suite(.needsPostgres) struct ListenerTests {
+@Suite(.blocking, .needsPostgres) struct ListenerTests {
     /// A listener that is connected.
     private func listener(_ engine: PostgreSQLEngine) throws -> any StorageListener {
         let listener = try #require(engine.makeListener())

@@ -7,7 +7,7 @@ import Testing
 @testable import StoragePostgreSQL
 
 /// Connections that end, and transactions that fail, at every point of a commit.
-@Suite(.needsPostgres) struct LostConnectionTests {
+@Suite(.blocking, .needsPostgres) struct LostConnectionTests {
     @Test func aConnectionThatEndedWhileIdleIsNotNoticed() throws {
         let bench = try Bench()
         let engine = bench.engine()

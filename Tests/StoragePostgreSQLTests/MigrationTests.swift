@@ -5,7 +5,7 @@ import Testing
 @testable import StoragePostgreSQL
 
 /// What becomes of a schema before the first append.
-@Suite(.needsPostgres) struct MigrationTests {
+@Suite(.blocking, .needsPostgres) struct MigrationTests {
     @Test func aFreshSchemaIsMadeAndASecondTimeChangesNothing() throws {
         let bench = try Bench()
         let request = try AppendRequest.sample(2, tenant: bench.tenant)

@@ -5,7 +5,7 @@ import Testing
 @testable import StoragePostgreSQL
 
 /// What readers answer, beside writers and compared with the oracle.
-@Suite(.needsPostgres) struct ReadTests {
+@Suite(.blocking, .needsPostgres) struct ReadTests {
     @Test func asOfAnythingIsWhatALinearSearchFinds() throws {
         var comparison = try ReaderComparison(try Bench().engine())
         try comparison.asOf()

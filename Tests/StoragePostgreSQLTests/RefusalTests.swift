@@ -5,7 +5,7 @@ import Testing
 @testable import StoragePostgreSQL
 
 /// What a server cannot work with is told as such, and not as something that time will heal.
-@Suite(.needsPostgres) struct RefusalTests {
+@Suite(.blocking, .needsPostgres) struct RefusalTests {
     private func check(
         _ engine: PostgreSQLEngine, _ kind: StorageError.Kind, _ words: String,
         calls: [EngineCall] = EngineCall.allCases, sourceLocation: SourceLocation = #_sourceLocation

@@ -7,7 +7,7 @@ import Testing
 @testable import StoragePostgreSQL
 
 /// A database server that is stopped, started, and asks for passwords.
-@Suite(.serialized, .enabled(if: OwnCluster.isAvailable, "there is no PostgreSQL to start"))
+@Suite(.blocking, .serialized, .enabled(if: OwnCluster.isAvailable, "there is no PostgreSQL to start"))
 struct RestartTests {
     @Test func aWrongPasswordIsNoMatterOfTime() throws {
         let cluster = try OwnCluster()

@@ -6,7 +6,7 @@ import Testing
 @testable import StoragePostgreSQL
 
 /// Several servers on one database.
-@Suite(.needsPostgres) struct TwoServersTests {
+@Suite(.blocking, .needsPostgres) struct TwoServersTests {
     @Test(arguments: [
         "", "-c default_transaction_isolation=repeatable\\ read", "-c default_transaction_isolation=serializable",
     ])
@@ -103,7 +103,6 @@ import Testing
         let all = (0..<rounds).map { round in old + (0..<(round % 3 == 0 ? 5 : 0)).map { _ in TenantID(UUID()) } }
         let gate = Gate(servers)
         let before = try bench.rows(Self.deadlocks)
-        let start = ContinuousClock.now
         _ = try await Threads.race(servers) { server in
             var numbers = SeededGenerator(seed: random.seed &+ UInt64(server))
             let writer = bench.engine().makeWriter()
@@ -123,7 +122,6 @@ import Testing
         }
         // A deadlock would be found and ended after a second, and be tried again.
         #expect(try bench.rows(Self.deadlocks) == before, "seed \(random.seed)")
-        #expect(ContinuousClock.now - start < .seconds(20))
         let heads = try bench.engine().makeReader().heads(of: old)
         #expect(heads.allSatisfy { $0.position.rawValue == UInt64(servers * rounds) }, "seed \(random.seed)")
     }

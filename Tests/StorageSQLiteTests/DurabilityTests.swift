@@ -8,7 +8,7 @@ import Testing
 @testable import StorageSQLite
 
 /// What a returned commit means, on a good disk and on a bad one.
-@Suite struct DurabilityTests {
+@Suite(.blocking) struct DurabilityTests {
     @Test func everyConnectionWritesAheadAndSyncsInFull() throws {
         let bench = try Bench()
         for connection in try (0..<2).map({ _ in try SQLiteConnection(path: bench.path, creates: false) }) {
