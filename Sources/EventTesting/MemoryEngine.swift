@@ -1,5 +1,5 @@
 import EventEncoding
-import EventModel
+public import EventModel
 public import EventStorage
 import FoundationEssentials
 import NIOConcurrencyHelpers

@@ -11,6 +11,15 @@ public enum Threads {
         }
     }
 
+    /// Begins `body` on a new thread, whatever tasks do meanwhile.
+    public static func start<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) -> RunningThread<Value> {
+        let running = RunningThread<Value>()
+        let thread = Thread { running.finish(Result { try body() }) }
+        thread.stackSize = 1 << 20
+        thread.start()
+        return running
+    }
+
     /// Runs `body` on so many threads at once, which begin together.
     /// - Returns: what each returned, in the order of their numbers.
     public static func race<Value: Sendable>(
@@ -29,6 +38,34 @@ public enum Threads {
             var values: [Int: Value] = [:]
             for try await (index, value) in group { values[index] = value }
             return values.sorted { $0.key < $1.key }.map(\.value)
+        }
+    }
+}
+
+/// A thread's work, and what comes of it.
+///
+/// `@unchecked Sendable`: the condition guards the result.
+public final class RunningThread<Value: Sendable>: @unchecked Sendable {
+    private let condition = NSCondition()
+    private var result: Result<Value, any Error>?
+
+    fileprivate init() {}
+
+    fileprivate func finish(_ result: Result<Value, any Error>) {
+        condition.withLock {
+            self.result = result
+            condition.broadcast()
+        }
+    }
+
+    /// Waits for the end.
+    /// - Throws: what the work threw.
+    public func value() throws -> Value {
+        try condition.withLock {
+            while true {
+                if let result { return try result.get() }
+                condition.wait()
+            }
         }
     }
 }

@@ -3,7 +3,7 @@ import EventModel
 /// The schema, its migrations and every statement of the engine.
 struct Schema {
     /// The newest version that this code knows: the number of migrations.
-    static let version = 2
+    static let version = 3
 
     /// The PostgreSQL schema that holds the tables.
     let name: String
@@ -81,6 +81,8 @@ struct Schema {
             CROSS JOIN LATERAL (
                 SELECT substring(e.record FROM octet_length(e.record) - e.payload_bytes + 1) AS payload) p;
             """,
+            // Before version 17 an exception is not caught in a parallel query: the query fails.
+            "ALTER FUNCTION \(name).jsonb_or_null(bytea) PARALLEL UNSAFE;",
             """
             ALTER TABLE \(name).tenants ADD COLUMN settings_revision bigint NOT NULL DEFAULT 0;
 
@@ -120,7 +122,8 @@ struct Schema {
     /// the others the second.
     var writerStatements: [(name: String, sql: String)] {
         [
-            ("begin", "BEGIN"),
+            // Whatever the database's default is: at other levels, who waited for a lock is refused.
+            ("begin", "BEGIN ISOLATION LEVEL READ COMMITTED"),
             (
                 "make_tenants",
                 """

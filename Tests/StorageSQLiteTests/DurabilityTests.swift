@@ -8,7 +8,7 @@ import Testing
 @testable import StorageSQLite
 
 /// What a returned commit means, on a good disk and on a bad one.
-@Suite struct DurabilityTests {
+@Suite(.blocking) struct DurabilityTests {
     @Test func everyConnectionWritesAheadAndSyncsInFull() throws {
         let bench = try Bench()
         for connection in try (0..<2).map({ _ in try SQLiteConnection(path: bench.path, creates: false) }) {
@@ -118,9 +118,8 @@ import Testing
         // The disk says that it is well again; what it may have dropped, nobody knows.
         FaultyDisk.fail(bench.path, nil)
         for _ in 0..<3 {
-            let error = refusal { () throws(StorageError) in
-                try bench.writer.append(.of([], tenant: bench.tenant))
-            }
+            let other = try AppendRequest.sample(tenant: bench.tenant)
+            let error = refusal { () throws(StorageError) in try bench.writer.append(other) }
             #expect(error?.kind == .unavailable && error?.description.contains("restart the server") == true)
             let replay = refusal { () throws(StorageError) in try bench.writer.append(lost) }
             #expect(replay?.kind == .unavailable)

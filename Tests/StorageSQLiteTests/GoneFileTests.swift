@@ -6,7 +6,7 @@ import Testing
 @testable import StorageSQLite
 
 /// The file, or its folder, is taken away under the engine, and put back.
-@Suite struct GoneFileTests {
+@Suite(.blocking) struct GoneFileTests {
     @Test(arguments: [("/data", true), ("/data", false), ("/data/m.db", true), ("/data/m.db", false)])
     func whatIsPutBackIsUsedWithoutARestart(_ part: String, _ hasReader: Bool) throws {
         let bench = try Bench()

@@ -6,7 +6,7 @@ import Testing
 @testable import StorageSQLite
 
 /// One server uses a file.
-@Suite struct LockTests {
+@Suite(.blocking) struct LockTests {
     @Test func theSecondIsRefusedUntilTheFirstIsGone() throws {
         let folder = try TemporaryFolder()
         let path = folder.path + "/m.db"

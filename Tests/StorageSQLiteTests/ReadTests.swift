@@ -8,7 +8,7 @@ import Testing
 @testable import StorageSQLite
 
 /// What readers answer, beside writers and compared with the oracle.
-@Suite struct ReadTests {
+@Suite(.blocking) struct ReadTests {
     @Test func asOfAnythingIsWhatALinearSearchFinds() throws {
         let bench = try Bench()
         var comparison = try ReaderComparison(bench.engine)

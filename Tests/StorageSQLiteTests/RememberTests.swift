@@ -6,7 +6,7 @@ import Testing
 @testable import StorageSQLite
 
 /// What a writer remembers, it may forget at any time.
-@Suite struct RememberTests {
+@Suite(.blocking) struct RememberTests {
     @Test func forgettingChangesNoAnswer() throws {
         let random = SeededGenerator.fromEnvironment()
         var numbers = random

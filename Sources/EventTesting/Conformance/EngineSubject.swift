@@ -2,6 +2,7 @@ import EventEncoding
 import EventHub
 public import EventModel
 public import EventStorage
+import EventUpcasting
 public import Logging
 public import NIOCore
 
