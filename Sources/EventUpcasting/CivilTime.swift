@@ -71,20 +71,31 @@ struct CivilTime: Equatable {
     var rfc3339: [UInt8] {
         let (days, time) = (Self.floor(seconds, 86_400), seconds - Self.floor(seconds, 86_400) * 86_400)
         let (year, month, day) = Self.date(daysSince1970: days)
-        func padded(_ number: Int, _ width: Int) -> String {
-            let text = String(number)
-            return String(repeating: "0", count: max(0, width - text.count)) + text
+        var text: [UInt8] = []
+        text.reserveCapacity(30)
+        func append(_ number: Int, digits: Int, _ mark: Unicode.Scalar) {
+            text.append(contentsOf: repeatElement(0x30, count: digits))
+            var rest = number
+            for place in 1...digits {
+                text[text.count - place] = UInt8(0x30 + rest % 10)
+                rest /= 10
+            }
+            text.append(UInt8(ascii: mark))
         }
-        var text = "\(padded(year, 4))-\(padded(month, 2))-\(padded(day, 2))T"
-        text += "\(padded(time / 3_600, 2)):\(padded(time / 60 % 60, 2)):\(padded(time % 60, 2))"
+        append(year, digits: 4, "-")
+        append(month, digits: 2, "-")
+        append(day, digits: 2, "T")
+        append(time / 3_600, digits: 2, ":")
+        append(time / 60 % 60, digits: 2, ":")
+        append(time % 60, digits: 2, nanoseconds == 0 ? "Z" : ".")
         if nanoseconds % 1_000 != 0 {
-            text += "." + padded(nanoseconds, 9)
+            append(nanoseconds, digits: 9, "Z")
         } else if nanoseconds % 1_000_000 != 0 {
-            text += "." + padded(nanoseconds / 1_000, 6)
+            append(nanoseconds / 1_000, digits: 6, "Z")
         } else if nanoseconds != 0 {
-            text += "." + padded(nanoseconds / 1_000_000, 3)
+            append(nanoseconds / 1_000_000, digits: 3, "Z")
         }
-        return Array((text + "Z").utf8)
+        return text
     }
 
     /// The moment as a whole number of units of a second, each of that many decimal digits (at most 9); nil where it

@@ -54,8 +54,7 @@ extension UpcastMachine {
         let time: CivilTime
         if let digits = source.epochDigits {
             guard let number = DecimalText(text) else { throw Complaint("is no number, as \(source.rawValue) is") }
-            guard let integer = number.scaled(by: 9 - digits).integerText(digitsMax: 21),
-                let total = Int128(String(decoding: integer, as: UTF8.self)),
+            guard let total = number.scaled(by: 9 - digits).integer(digitsMax: 21),
                 let moment = CivilTime(nanosecondsSince1970: total)
             else { throw Complaint("is no time from year 0000 to 9999, or finer than nanoseconds") }
             time = moment

@@ -76,4 +76,14 @@ struct DecimalText: Equatable {
         return (isNegative ? [UInt8(ascii: "-")] : []) + digits.map { $0 + 0x30 }
             + [UInt8](repeating: 0x30, count: exponent)
     }
+
+    /// The whole number; nil where there is a fraction, or where it would have more than so many digits, of which
+    /// 38 can be held.
+    func integer(digitsMax: Int) -> Int128? {
+        guard exponent >= 0, digits.count + exponent <= min(digitsMax, 38) else { return nil }
+        let magnitude = (0..<digits.count + exponent).reduce(Int128(0)) { value, place in
+            value * 10 + Int128(place < digits.count ? digits[digits.startIndex + place] : 0)
+        }
+        return isNegative ? -magnitude : magnitude
+    }
 }

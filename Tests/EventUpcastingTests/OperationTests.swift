@@ -77,6 +77,9 @@ struct OperationTests {
             #"{"a":[],"b":[{"k":0,"v":1},{"v":2}]}"#),
         Row(#"{"move":{"from":"/a/*","to":"/b/*"}}"#, #"{"a":[1],"b":{}}"#, "!has a * that stands for an element"),
         Row(#"{"move":{"from":"/a/*","to":"/b/*"}}"#, #"{"a":{"k":1},"b":[]}"#, "!leads beyond the end"),
+        Row(
+            #"{"move":{"from":"/a/*","to":"/*/b","replace":true}}"#, #"{"a":{"a":1,"b":2},"b":{}}"#,
+            "!was replaced before its turn"),
     ]
 
     static let copy = [
