@@ -86,8 +86,8 @@ let package = Package(
         layer(
             "EventTesting",
             [
-                "EventEncoding", "EventHub", "EventModel", "EventProtocol", "EventServer", "EventStorage", "EventWire",
-                "MartletClient", "TLSOpenSSL", .collections, .logging, .nioCore, .nioPosix,
+                "EventEncoding", "EventHub", "EventModel", "EventProtocol", "EventServer", "EventStorage", "EventUpcasting",
+                "EventWire", "MartletClient", "TLSOpenSSL", .collections, .logging, .nioCore, .nioPosix,
             ]),
         .executableTarget(
             name: "martlet",

@@ -238,8 +238,10 @@ extension MemoryEngine.Tenant {
                 request.aggregate,
                 put: plan.isKept ? StoredSnapshot(request.snapshot, version: request.version, now: now) : nil,
                 dropped: plan.dropped)
-            sizes[request.aggregate]?.snapshotVersion = plan.newestVersion
-            sizes[request.aggregate]?.snapshotBytes = sizes[request.aggregate]?.bytes ?? 0
+            var size = sizes[request.aggregate] ?? AggregateSize()
+            size.snapshotVersion = plan.newestVersion
+            size.snapshotBytes = size.bytes
+            sizes[request.aggregate] = size
             return .snapshotSaved(SaveSnapshotReceipt(isKept: plan.isKept, newestVersion: plan.newestVersion))
         case .deleteSnapshots(let request):
             let versions = snapshotKeys(of: request.aggregate).map(\.version)
