@@ -95,8 +95,8 @@ let package = Package(
             ],
             swiftSettings: house),
 
-        tests("EventModelTests", ["EventModel", .nioCore]),
-        tests("EventEncodingTests", ["EventEncoding", "EventModel", .nioCore]),
+        tests("EventModelTests", ["EventModel", "EventTesting", .nioCore]),
+        tests("EventEncodingTests", ["CMartletProtos", "EventEncoding", "EventModel", "EventTesting", .nioCore]),
         tests("EventProtocolTests", ["EventModel", "EventProtocol", .nioCore]),
         tests("EventWireTests", ["EventEncoding", "EventModel", "EventProtocol", "EventWire", .nioCore]),
         tests("EventStorageTests", ["EventEncoding", "EventModel", "EventStorage", "EventTesting", .nioCore]),
