@@ -112,7 +112,8 @@ let package = Package(
         tests(
             "EventServerTests",
             [
-                "EventModel", "EventProtocol", "EventServer", "EventStorage", "EventTesting", "EventWire",
+                "EventEncoding", "EventModel", "EventProtocol", "EventServer", "EventStorage", "EventTesting",
+                "EventWire",
                 "MartletClient", "StoragePostgreSQL", "StorageSQLite", "TLSOpenSSL", .logging, .nioCore, .nioPosix,
             ]),
         tests(
