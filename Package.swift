@@ -96,8 +96,8 @@ let package = Package(
             ],
             swiftSettings: house),
 
-        tests("EventModelTests", ["EventModel", .nioCore]),
-        tests("EventEncodingTests", ["EventEncoding", "EventModel", .nioCore]),
+        tests("EventModelTests", ["EventModel", "EventTesting", .nioCore]),
+        tests("EventEncodingTests", ["CMartletProtos", "EventEncoding", "EventModel", "EventTesting", .nioCore]),
         tests("EventProtocolTests", ["EventModel", "EventProtocol", .nioCore]),
         tests("EventWireTests", ["EventEncoding", "EventModel", "EventProtocol", "EventWire", .nioCore]),
         tests("EventStorageTests", ["EventEncoding", "EventModel", "EventStorage", "EventTesting", .nioCore]),
@@ -114,7 +114,8 @@ let package = Package(
         tests(
             "EventServerTests",
             [
-                "EventModel", "EventProtocol", "EventServer", "EventStorage", "EventTesting", "EventWire",
+                "EventEncoding", "EventModel", "EventProtocol", "EventServer", "EventStorage", "EventTesting",
+                "EventWire",
                 "MartletClient", "StoragePostgreSQL", "StorageSQLite", "TLSOpenSSL", .logging, .nioCore, .nioPosix,
             ]),
         tests(
