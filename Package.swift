@@ -101,7 +101,8 @@ let package = Package(
         tests("EventProtocolTests", ["EventModel", "EventProtocol", .nioCore]),
         tests("EventWireTests", ["EventEncoding", "EventModel", "EventProtocol", "EventWire", .nioCore]),
         tests("EventStorageTests", ["EventEncoding", "EventModel", "EventStorage", "EventTesting", .nioCore]),
-        tests("StorageSQLiteTests", ["EventModel", "EventStorage", "EventTesting", "StorageSQLite", .nioCore]),
+        tests(
+            "StorageSQLiteTests", ["CSQLite", "EventModel", "EventStorage", "EventTesting", "StorageSQLite", .nioCore]),
         tests("StoragePostgreSQLTests", ["EventModel", "EventStorage", "EventTesting", "StoragePostgreSQL", .nioCore]),
         tests(
             "EventHubTests",

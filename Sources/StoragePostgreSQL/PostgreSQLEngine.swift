@@ -120,13 +120,30 @@ public final class PostgreSQLEngine: StorageEngine {
     }
 }
 
-/// The database's processes that serve this server's writers: what they make known is known here already.
+/// The database's processes that serve this server's writers: what they make known is known here already, unless
+/// the writer got no answer.
 final class OwnBackends: Sendable {
-    private let ids = NIOLockedValueBox<Set<Int32>>([])
+    private struct State {
+        var ids: Set<Int32> = []
+        var lostAnswer = false
+    }
 
-    func insert(_ id: Int32) { ids.withLockedValue { _ = $0.insert(id) } }
+    private let state = NIOLockedValueBox(State())
 
-    func remove(_ id: Int32) { ids.withLockedValue { _ = $0.remove(id) } }
+    func insert(_ id: Int32) { state.withLockedValue { _ = $0.ids.insert(id) } }
 
-    func contains(_ id: Int32) -> Bool { ids.withLockedValue { $0.contains(id) } }
+    func remove(_ id: Int32) { state.withLockedValue { _ = $0.ids.remove(id) } }
+
+    func contains(_ id: Int32) -> Bool { state.withLockedValue { $0.ids.contains(id) } }
+
+    /// A commit may have happened that nobody here knows of.
+    func loseAnswer() { state.withLockedValue { $0.lostAnswer = true } }
+
+    /// Whether that was so since the last time.
+    func takeLostAnswer() -> Bool {
+        state.withLockedValue { state in
+            defer { state.lostAnswer = false }
+            return state.lostAnswer
+        }
+    }
 }

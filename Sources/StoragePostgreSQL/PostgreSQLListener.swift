@@ -34,6 +34,7 @@ final class PostgreSQLListener: StorageListener, @unchecked Sendable {
             }
             let deadline = ContinuousClock.now + .milliseconds(milliseconds)
             while true {
+                if ownBackends.takeLostAnswer() { return .unknown }
                 let news = try heard(connection)
                 if news != .moved([:]) { return news }
                 let left = deadline - .now

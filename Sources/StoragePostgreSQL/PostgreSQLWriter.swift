@@ -42,6 +42,8 @@ final class PostgreSQLWriter: StorageWriter {
                 switch error {
                 case .unknown(let fault):
                     disconnect()
+                    // What it made known was taken for known here already.
+                    ownBackends.loseAnswer()
                     throw StorageError(.outcomeUnknown, "PostgreSQL: \(fault.message) while committing")
                 case .nothingWritten(let fault):
                     // A connection that broke while it was idle says so only now; the call may well go

@@ -23,6 +23,8 @@ import NIOCore
             throw PostgresFault(sqlState: "", message: "no memory for a connection", isConnectionLost: true)
         }
         unsafe self.connection = unsafe connection
+        // libpq would print the server's notices on standard error.
+        _ = unsafe PQsetNoticeReceiver(connection, { _, _ in }, nil)
         guard unsafe PQstatus(connection) == CONNECTION_OK else {
             throw PostgresFault(sqlState: Self.refusal(lastMessage), message: lastMessage, isConnectionLost: true)
         }

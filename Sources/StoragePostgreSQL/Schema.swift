@@ -3,7 +3,7 @@ import EventModel
 /// The schema, its migrations and every statement of the engine.
 struct Schema {
     /// The newest version that this code knows: the number of migrations.
-    static let version = 1
+    static let version = 2
 
     /// The PostgreSQL schema that holds the tables.
     let name: String
@@ -80,7 +80,9 @@ struct Schema {
             JOIN \(name).aggregates a ON a.tenant_no = e.tenant_no AND a.no = e.aggregate_no
             CROSS JOIN LATERAL (
                 SELECT substring(e.record FROM octet_length(e.record) - e.payload_bytes + 1) AS payload) p;
-            """
+            """,
+            // Before version 17 an exception is not caught in a parallel query: the query fails.
+            "ALTER FUNCTION \(name).jsonb_or_null(bytea) PARALLEL UNSAFE;",
         ]
     }
 
@@ -88,7 +90,8 @@ struct Schema {
     /// the others the second.
     var writerStatements: [(name: String, sql: String)] {
         [
-            ("begin", "BEGIN"),
+            // Whatever the database's default is: at other levels, who waited for a lock is refused.
+            ("begin", "BEGIN ISOLATION LEVEL READ COMMITTED"),
             (
                 "make_tenants",
                 """

@@ -14,8 +14,6 @@ import Foundation
     private static let cacheKibibytes = 64 << 10
 
     @unsafe private let database: OpaquePointer
-    private let path: String
-    private let inode: UInt64
     private var statements: [SQLiteStatement?] = Array(repeating: nil, count: Query.allCases.count)
 
     /// Opens the database.
@@ -33,15 +31,32 @@ import Foundation
                 fault.storageError.kind, "cannot open \(path): \(fault.storageError); check the path and its rights")
         }
         unsafe self.database = unsafe database
-        self.path = path
-        inode = Self.inode(of: path) ?? 0
         unsafe sqlite3_busy_timeout(database, Self.busyMillis)
-        do throws(SQLiteFault) { try configure() } catch { throw error.storageError }
+        let isOwn: Bool
+        do throws(SQLiteFault) {
+            isOwn = try Self.isOwn(self)
+            if isOwn { try configure() }
+        } catch { throw error.storageError }
+        guard isOwn else {
+            throw StorageError(
+                .misconfigured, "\(path) belongs to another program: nothing in it was changed, give another --storage")
+        }
     }
 
     deinit {
         statements.removeAll()
         unsafe sqlite3_close_v2(database)
+    }
+
+    /// Whether the file is one of ours, or empty. To look changes nothing, whatever it is.
+    private static func isOwn(_ connection: SQLiteConnection) throws(SQLiteFault) -> Bool {
+        // In one transaction: another may make the schema just now.
+        try connection.run("BEGIN")
+        let owner = try connection.text("PRAGMA application_id")
+        let version = try connection.text("PRAGMA user_version")
+        let tables = try connection.text("SELECT count(*) FROM sqlite_schema")
+        try connection.run("COMMIT")
+        return owner == "\(Schema.applicationID)" || [owner, version, tables] == ["0", "0", "0"]
     }
 
     /// The settings that durability and speed rest on. What SQLite made of them is looked at: it does not complain of
@@ -59,19 +74,6 @@ import Foundation
         guard try text("PRAGMA synchronous") == "2" else {
             throw SQLiteFault(code: SQLITE_CANTOPEN, message: "synchronous = FULL was not taken")
         }
-    }
-
-    /// Fails when the file that is open is not the one at its path any more: what is written to it would be lost.
-    func checkFile() throws(StorageError) {
-        guard let now = Self.inode(of: path) else {
-            throw StorageError(.unavailable, "database file \(path) is gone: put it back")
-        }
-        guard now == inode else { throw StorageError(.unavailable, "database file \(path) was replaced") }
-    }
-
-    private static func inode(of path: String) -> UInt64? {
-        var info = stat()
-        return unsafe stat(path, &info) == 0 ? UInt64(info.st_ino) : nil
     }
 
     /// Whether no transaction is open.

@@ -18,7 +18,7 @@ public final class SQLiteEngine: StorageEngine {
     /// Readers and the writer do not wait for each other.
     public let readersMax = 4
 
-    private let path: String
+    private let file: DatabaseFile
     private let logger: Logger
     private let lock = NIOLockedValueBox<FileLock?>(nil)
 
@@ -26,60 +26,55 @@ public final class SQLiteEngine: StorageEngine {
     ///
     /// - Parameter path: the database file; it and its folder are made by ``prepare()``.
     public init(path: String, logger: Logger) {
-        self.path = path
+        file = DatabaseFile(path: path)
         self.logger = logger
     }
 
     /// Takes the lock, and brings the schema up to date.
     /// - Throws: ``StorageError``; `misconfigured` where another server uses the file.
     public func prepare() throws(StorageError) {
-        let folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
+        let folder = URL(fileURLWithPath: file.path).deletingLastPathComponent().path
         do { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) } catch {
             throw StorageError(.unavailable, "cannot make folder \(folder): \(error.localizedDescription)")
         }
         if lock.withLockedValue({ $0 == nil }) {
-            let taken = try FileLock(path: path + ".lock")
+            // Beside the file itself: other names of it have the same lock.
+            let taken = try FileLock(path: file.pathWithoutLinks + ".lock")
             lock.withLockedValue { $0 = taken }
         }
-        try Self.migrate(path: path, logger: logger)
+        try Self.migrate(path: file.path, logger: logger)
+        file.remember()
     }
 
     /// Brings the schema of a file up to date; safe when several do so at once.
     static func migrate(path: String, logger: Logger) throws(StorageError) {
         let connection = try SQLiteConnection(path: path, creates: true)
+        let found: Int
         do throws(SQLiteFault) {
             try connection.run("BEGIN IMMEDIATE")
-            let found = Int(try connection.text("PRAGMA user_version") ?? "") ?? 0
-            let owner = Int(try connection.text("PRAGMA application_id") ?? "") ?? 0
-            guard owner == Schema.applicationID || (owner == 0 && found == 0) else {
-                throw SQLiteFault(code: -1, message: "it belongs to another program")
+            found = Int(try connection.text("PRAGMA user_version") ?? "") ?? 0
+            if found < Schema.version {
+                for version in found..<Schema.version {
+                    try connection.run(Schema.migrations[version])
+                    logger.info("storage schema migrated", metadata: ["version": "\(version + 1)"])
+                }
+                try connection.run("PRAGMA user_version = \(Schema.version)")
+                try connection.run("PRAGMA application_id = \(Schema.applicationID)")
             }
-            guard found <= Schema.version else { throw SQLiteFault(code: -2, message: "\(found)") }
-            for version in found..<Schema.version {
-                try connection.run(Schema.migrations[version])
-                logger.info("storage schema migrated", metadata: ["version": "\(version + 1)"])
-            }
-            try connection.run("PRAGMA user_version = \(Schema.version)")
-            try connection.run("PRAGMA application_id = \(Schema.applicationID)")
             try connection.run("COMMIT")
-        } catch {
-            switch error.code {
-            case -1: throw StorageError(.misconfigured, "\(path) is no store of this server: \(error.message)")
-            case -2:
-                throw StorageError(
-                    .schemaTooNew,
-                    "\(path) has schema version \(error.message), this server knows up to \(Schema.version): "
-                        + "use a newer server")
-            default: throw error.storageError
-            }
+        } catch { throw error.storageError }
+        guard found <= Schema.version else {
+            throw StorageError(
+                .schemaTooNew,
+                "\(path) has schema version \(found), this server knows up to \(Schema.version): use a newer server")
         }
     }
 
     /// A writer on a connection of its own.
-    public func makeWriter() -> any StorageWriter { SQLiteWriter(path: path, logger: logger) }
+    public func makeWriter() -> any StorageWriter { SQLiteWriter(file: file, logger: logger) }
 
     /// A reader on a connection of its own.
-    public func makeReader() -> any StorageReader { SQLiteReader(path: path) }
+    public func makeReader() -> any StorageReader { SQLiteReader(file: file) }
 
     /// Nil: no other process writes to the file.
     public func makeListener() -> (any StorageListener)? { nil }

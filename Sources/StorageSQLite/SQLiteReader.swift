@@ -8,10 +8,10 @@ import NIOCore
 /// Reads; used by one thread. Every statement is a read transaction of its own, and what several statements of
 /// one call read is immutable but for the heads, which each call reads first.
 final class SQLiteReader: StorageReader {
-    private let path: String
+    private let file: DatabaseFile
     private var connection: SQLiteConnection?
 
-    init(path: String) { self.path = path }
+    init(file: DatabaseFile) { self.file = file }
 
     func head(of tenant: TenantID) throws(StorageError) -> TenantHead {
         try read { connection throws(SQLiteFault) in try Self.tenant(tenant, connection)?.head ?? .empty }
@@ -19,8 +19,11 @@ final class SQLiteReader: StorageReader {
 
     func heads(of tenants: [TenantID]) throws(StorageError) -> [TenantHead] {
         try read { connection throws(SQLiteFault) in
+            // In one transaction: what one commit moved is seen together.
+            try connection.statement(.beginRead).run()
             var heads: [TenantHead] = []
             for tenant in tenants { heads.append(try Self.tenant(tenant, connection)?.head ?? .empty) }
+            try connection.statement(.commit).run()
             return heads
         }
     }
@@ -118,17 +121,14 @@ final class SQLiteReader: StorageReader {
     private func read<Value>(
         _ body: (SQLiteConnection) throws(SQLiteFault) -> Value
     ) throws(StorageError) -> Value {
-        let connection: SQLiteConnection
-        if let open = self.connection {
-            connection = open
-        } else {
-            connection = try SQLiteConnection(path: path, creates: false)
-        }
-        self.connection = nil
-        try connection.checkFile()
+        let open = connection
+        // Kept only when all goes well.
+        connection = nil
+        try file.check()
+        let used = if let open { open } else { try SQLiteConnection(path: file.path, creates: false) }
         do throws(SQLiteFault) {
-            let value = try body(connection)
-            self.connection = connection
+            let value = try body(used)
+            connection = used
             return value
         } catch { throw error.storageError }
     }

@@ -20,40 +20,40 @@ final class SQLiteWriter: StorageWriter {
         var version: Version
     }
 
-    private static let rememberedMax = 100_000
-
-    private let path: String
+    private let file: DatabaseFile
     private let logger: Logger
+    /// So many tenants, and so many aggregates, are remembered; beyond that all are forgotten.
+    private let rememberedMax: Int
     private var connection: SQLiteConnection?
     private var tenants: [TenantID: Tenant] = [:]
     private var aggregates: [AggregateKey: Aggregate] = [:]
     /// A sync failed: the system may have dropped what it could not write, so that no later sync can be believed.
     private var isPoisoned = false
 
-    init(path: String, logger: Logger) {
-        self.path = path
+    init(file: DatabaseFile, logger: Logger, rememberedMax: Int = 100_000) {
+        self.file = file
         self.logger = logger
+        self.rememberedMax = rememberedMax
     }
 
     func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult {
         guard !isPoisoned else {
             throw StorageError(.unavailable, "an earlier write could not be synced: check the disk, restart the server")
         }
-        let connection = try open()
         do throws(StorageError) {
-            try connection.checkFile()
-            return try commit(batch, now: now, on: connection)
+            try file.check()
+            return try commit(batch, now: now, on: try open())
         } catch {
             tenants = [:]
             aggregates = [:]
-            self.connection = nil
+            connection = nil
             throw error
         }
     }
 
     private func open() throws(StorageError) -> SQLiteConnection {
         if let connection { return connection }
-        let opened = try SQLiteConnection(path: path, creates: false)
+        let opened = try SQLiteConnection(path: file.path, creates: false)
         connection = opened
         return opened
     }
@@ -237,8 +237,8 @@ final class SQLiteWriter: StorageWriter {
     }
 
     private func remember(_ plan: BatchPlan, _ stored: StoredNumbers) {
-        if tenants.count > Self.rememberedMax { tenants = [:] }
-        if aggregates.count > Self.rememberedMax { aggregates = [:] }
+        if tenants.count > rememberedMax { tenants = [:] }
+        if aggregates.count > rememberedMax { aggregates = [:] }
         for tenant in plan.tenants {
             let id = tenant.run.tenant
             tenants[id] = stored.tenants[id].map { Tenant(no: $0, head: tenant.run.head) }

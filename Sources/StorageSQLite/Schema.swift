@@ -49,7 +49,7 @@ enum Schema {
 
 /// Every statement, prepared once a connection.
 enum Query: Int, CaseIterable {
-    case begin, commit, rollback
+    case begin, beginRead, commit, rollback
     case selectTenant, insertTenant, updateTenant
     case selectAggregate, insertAggregate, updateAggregate
     case selectEventByID, insertEvent
@@ -60,6 +60,7 @@ enum Query: Int, CaseIterable {
     var sql: String {
         switch self {
         case .begin: "BEGIN IMMEDIATE"
+        case .beginRead: "BEGIN"
         case .commit: "COMMIT"
         case .rollback: "ROLLBACK"
         case .selectTenant: "SELECT no, position, recorded_at FROM tenants WHERE id = ?1"

@@ -1,0 +1,117 @@
+import EventModel
+import EventStorage
+import EventTesting
+import Foundation
+import NIOConcurrencyHelpers
+import Testing
+@testable import StoragePostgreSQL
+
+/// What one server hears of the commits of another.
+@Suite(.blocking, .needsPostgres) struct ListenerTests {
+    /// A listener that is connected.
+    private func listener(_ engine: PostgreSQLEngine) throws -> any StorageListener {
+        let listener = try #require(engine.makeListener())
+        #expect(try listener.wait(atMost: 1) == .unknown, "what came before is not known")
+        #expect(try listener.wait(atMost: 1) == .moved([:]))
+        return listener
+    }
+
+    @Test func commitsOfOthersAreHeardAtOnceAndOwnOnesNot() throws {
+        let bench = try Bench()
+        let (own, other) = (bench.engine(), bench.engine())
+        let listener = try listener(own)
+        let (ownWriter, otherWriter) = (own.makeWriter(), other.makeWriter())
+        let second = TenantID(UUID())
+        for round in 1...10 {
+            try ownWriter.append(.sample(tenant: bench.tenant))
+            #expect(try listener.wait(atMost: 20) == .moved([:]), "round \(round)")
+            let result = try otherWriter.commit(
+                [.sample(2, tenant: bench.tenant), .sample(tenant: second)], now: .now())
+            let start = ContinuousClock.now
+            let news = try listener.wait(atMost: 5_000)
+            #expect(ContinuousClock.now - start < .seconds(2), "round \(round)")
+            let heads = Dictionary(uniqueKeysWithValues: result.runs.map { ($0.tenant, $0.head) })
+            #expect(news == .moved(heads) && heads.count == 2, "round \(round)")
+        }
+        // What is refused or replayed moves nothing.
+        try otherWriter.append(.sample(to: .new(), .exists, tenant: bench.tenant))
+        #expect(try listener.wait(atMost: 50) == .moved([:]))
+    }
+
+    @Test func ofManyTenantsAtOnceItIsSaidThatSomethingMoved() throws {
+        let bench = try Bench()
+        let listener = try listener(bench.engine())
+        let writer = bench.engine().makeWriter()
+        _ = try writer.commit((0..<300).map { _ in try .sample(tenant: TenantID(UUID())) }, now: .now())
+        #expect(try listener.wait(atMost: 5_000) == .unknown)
+        try writer.append(.sample(tenant: bench.tenant))
+        #expect(try listener.wait(atMost: 5_000) != .unknown)
+    }
+
+    @Test func aLostConnectionIsToldAndMadeAgain() throws {
+        let bench = try Bench()
+        let listener = try listener(bench.engine())
+        for round in 0..<5 {
+            #expect(try bench.endSessions("LISTEN") == 1, "round \(round)")
+            let writer = bench.engine().makeWriter()
+            try writer.append(.sample(tenant: bench.tenant))
+            // What was committed in between is not lost: first it says that it failed, then that all may have moved.
+            #expect(throws: StorageError.self) { try listener.wait(atMost: 5_000) }
+            #expect(try listener.wait(atMost: 5_000) == .unknown, "round \(round)")
+            let head = try writer.append(.sample(tenant: bench.tenant))
+            #expect(
+                try listener.wait(atMost: 5_000)
+                    == .moved([
+                        bench.tenant: TenantHead(
+                            position: Position(UInt64(round) * 2 + 2), recordedAt: try #require(head).recordedAt)
+                    ]), "round \(round)")
+        }
+    }
+
+    @Test func aCommitOfUnknownOutcomeIsNotPassedOver() throws {
+        // Its own notification may come before the writer knows that no answer does.
+        let bench = try Bench()
+        let engine = bench.engine()
+        let listener = try listener(engine)
+        for round in 0..<8 {
+            try bench.beforeEachCommit("PERFORM pg_sleep(30)")
+            let request = try AppendRequest.sample(tenant: bench.tenant)
+            let answer = Threads.start {
+                refusal { () throws(StorageError) in try engine.makeWriter().append(request) }
+            }
+            try bench.waitForSession("wait_event = 'PgSleep'")
+            try bench.endSessions("COMMIT")
+            #expect(try answer.value()?.kind == .outcomeUnknown, "round \(round)")
+            #expect(try listener.wait(atMost: 1_000) == .unknown, "round \(round)")
+            #expect(try listener.wait(atMost: 1) == .moved([:]), "round \(round)")
+        }
+    }
+
+    @Test func itIsWokenFromAnyThread() throws {
+        let bench = try Bench()
+        let listener = try listener(bench.engine())
+        let start = ContinuousClock.now
+        let news = Threads.start { try listener.wait(atMost: 30_000) }
+        Thread.sleep(forTimeInterval: 0.05)
+        listener.interrupt()
+        #expect(try news.value() == .moved([:]))
+        #expect(ContinuousClock.now - start < .seconds(10))
+        // Before it waits, too.
+        #expect(try listener.wait(atMost: 30_000) == .moved([:]))
+    }
+
+    @Test func noticesAreReadAsTheyWereWritten() {
+        let heads = (0..<50).map { index in
+            (
+                TenantID(UUID()),
+                TenantHead(position: Position(UInt64(index)), recordedAt: Timestamp(microseconds: Int64(-index)))
+            )
+        }
+        let decoded = CommitNotice.decode(CommitNotice.encode(heads))
+        #expect(decoded == Dictionary(uniqueKeysWithValues: heads))
+        #expect(CommitNotice.encode(heads + heads + heads + heads) == "*")
+        for text in ["*", "x", "a:1:2", "\(UUID()):1", "\(UUID()):-1:2", "\(UUID()):1:2,\(UUID()):1:2:3"] {
+            #expect(CommitNotice.decode(text) == nil, "\(text)")
+        }
+    }
+}

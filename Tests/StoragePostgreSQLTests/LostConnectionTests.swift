@@ -1,0 +1,150 @@
+import EventModel
+import EventStorage
+import EventTesting
+import Foundation
+import NIOConcurrencyHelpers
+import Testing
+@testable import StoragePostgreSQL
+
+/// Connections that end, and transactions that fail, at every point of a commit.
+@Suite(.blocking, .needsPostgres) struct LostConnectionTests {
+    @Test func aConnectionThatEndedWhileIdleIsNotNoticed() throws {
+        let bench = try Bench()
+        let engine = bench.engine()
+        let (writer, reader) = (engine.makeWriter(), engine.makeReader())
+        var stored: [UUID] = []
+        for round in 0..<15 {
+            let request = try AppendRequest.sample(2, tenant: bench.tenant)
+            #expect(try writer.append(request)?.replayed == false, "round \(round)")
+            stored += request.ids
+            #expect(try reader.head(of: bench.tenant).position.rawValue == UInt64(stored.count), "round \(round)")
+            #expect(try bench.endSessions() == 2, "round \(round)")
+        }
+        #expect(try bench.holds(stored, reader))
+    }
+
+    @Test func aConnectionThatEndsBeforeTheCommitIsReplacedOnce() throws {
+        let bench = try Bench()
+        try bench.engine().makeWriter().append(.sample(tenant: bench.tenant))
+        for endings in 1...2 {
+            let other = try bench.connect()
+            try other.run("BEGIN; SELECT 1 FROM \(bench.schema).tenants FOR UPDATE")
+            let request = try AppendRequest.sample(tenant: bench.tenant)
+            let answer = Threads.start {
+                let writer = bench.engine().makeWriter()
+                let error = refusal { () throws(StorageError) in try writer.append(request) }
+                return (error, error == nil ? nil : try writer.append(request)?.replayed)
+            }
+            for _ in 0..<endings {
+                try bench.waitForSession("wait_event_type = 'Lock'")
+                #expect(try bench.endSessions() == 1)
+            }
+            if endings == 1 { try bench.waitForSession("wait_event_type = 'Lock'") }
+            try other.run("ROLLBACK")
+            let (error, replayed) = try answer.value()
+            #expect(error?.kind == (endings == 1 ? nil : .unavailable), "\(String(describing: error))")
+            #expect(replayed == (endings == 1 ? nil : false))
+        }
+        #expect(try bench.engine().makeReader().head(of: bench.tenant).position == Position(3))
+    }
+
+    @Test func aConnectionThatEndsInTheCommitLeavesTheOutcomeOpen() throws {
+        let bench = try Bench()
+        try bench.beforeEachCommit("PERFORM pg_sleep(60)")
+        let request = try AppendRequest.sample(2, tenant: bench.tenant)
+        let answer = Threads.start {
+            let writer = bench.engine().makeWriter()
+            let error = refusal { () throws(StorageError) in try writer.append(request) }
+            return (error, try writer.append(request))
+        }
+        try bench.waitForSession("wait_event = 'PgSleep'")
+        try bench.beforeEachCommit("NULL")
+        #expect(try bench.endSessions("COMMIT") == 1)
+        let (error, receipt) = try answer.value()
+        #expect(error?.kind == .outcomeUnknown && error.map { MartletError($0).isRetryable } == true)
+        #expect(receipt?.firstPosition == Position(1))
+        #expect(try bench.holds(request.ids))
+    }
+
+    @Test func whateverIsEndedWhenTheAnswerIsTrueAndARetryStoresOneCopy() async throws {
+        let bench = try Bench()
+        let random = SeededGenerator.fromEnvironment()
+        let isDone = NIOLockedValueBox(false)
+        let outcomes = try await Threads.race(2) { index -> ([StorageError.Kind?: Int], [UUID]) in
+            var numbers = SeededGenerator(seed: random.seed &+ UInt64(index))
+            guard index == 0 else {
+                while !isDone.withLockedValue({ $0 }) {
+                    try bench.endSessions()
+                    Thread.sleep(forTimeInterval: Double.random(in: 0.03...0.25, using: &numbers))
+                }
+                return ([:], [])
+            }
+            defer { isDone.withLockedValue { $0 = true } }
+            let writer = bench.engine().makeWriter()
+            var outcomes: [StorageError.Kind?: Int] = [:]
+            var stored: [UUID] = []
+            for round in 0..<50 {
+                let request = try AppendRequest.sample(Int.random(in: 1...40, using: &numbers), tenant: bench.tenant)
+                var wasUnknown = false
+                while true {
+                    do throws(StorageError) {
+                        let receipt = try writer.append(request)
+                        // What surely was not written cannot be there already.
+                        #expect(receipt?.replayed == false || wasUnknown, "seed \(random.seed), round \(round)")
+                        #expect(
+                            receipt?.firstPosition.rawValue == UInt64(stored.count) + 1,
+                            "seed \(random.seed), round \(round)")
+                        outcomes[nil, default: 0] += 1
+                        break
+                    } catch {
+                        outcomes[error.kind, default: 0] += 1
+                        guard error.kind == .outcomeUnknown || error.kind == .unavailable else { throw error }
+                        wasUnknown = wasUnknown || error.kind == .outcomeUnknown
+                    }
+                }
+                stored += request.ids
+            }
+            return (outcomes, stored)
+        }
+        #expect(outcomes[0].0[nil] == 50, "seed \(random.seed): \(outcomes[0].0)")
+        #expect(try bench.holds(outcomes[0].1), "seed \(random.seed)")
+    }
+
+    @Test(arguments: [
+        ("53100", StorageError.Kind.full), ("XX001", .corrupted), ("57014", .unavailable), ("55P03", .unavailable),
+        ("40001", .unavailable), ("40P01", .unavailable), ("42501", .misconfigured), ("P0001", .unavailable),
+    ])
+    func whatTheDatabaseRefusesIsToldAndTheNextCallGoesThrough(_ state: String, _ kind: StorageError.Kind) throws {
+        let bench = try Bench()
+        let writer = bench.engine().makeWriter()
+        let first = try AppendRequest.sample(tenant: bench.tenant)
+        try writer.append(first)
+        try bench.beforeEachCommit("RAISE EXCEPTION USING ERRCODE = '\(state)', MESSAGE = 'no'")
+        let second = try AppendRequest.sample(2, tenant: bench.tenant)
+        for _ in 0..<2 {
+            let error = refusal { () throws(StorageError) in try writer.append(second) }
+            #expect(error?.kind == kind && error?.description.contains(state) == true)
+        }
+        #expect(try bench.holds(first.ids))
+        try bench.beforeEachCommit("NULL")
+        #expect(try writer.append(second)?.replayed == false)
+        #expect(try bench.holds(first.ids + second.ids))
+    }
+
+    @Test(arguments: ["40001", "40P01"])
+    func whatMayWellSucceedIsTriedAgain(_ state: String) throws {
+        let bench = try Bench()
+        try bench.run("CREATE SEQUENCE attempts")
+        try bench.beforeEachCommit(
+            """
+            IF nextval('\(bench.schema).attempts') % 3 <> 0 THEN
+                RAISE EXCEPTION USING ERRCODE = '\(state)', MESSAGE = 'again';
+            END IF
+            """)
+        let writer = bench.engine().makeWriter()
+        let requests = try (0..<5).map { _ in try AppendRequest.sample(tenant: bench.tenant) }
+        for request in requests { #expect(try writer.append(request)?.replayed == false) }
+        #expect(try bench.rows("SELECT last_value FROM attempts") == [["15"]])
+        #expect(try bench.holds(requests.flatMap(\.ids)))
+    }
+}

@@ -1,0 +1,115 @@
+import EventModel
+import EventStorage
+import EventTesting
+import Foundation
+import Testing
+@testable import StorageSQLite
+
+/// What becomes of a file before the first append.
+@Suite(.blocking) struct MigrationTests {
+    /// A file that some other program made.
+    private static func make(_ path: String, _ sql: String) throws {
+        let folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        try RawDatabase(path).run(sql)
+    }
+
+    @Test func aFreshFileAndItsFolderAreMade() throws {
+        let bench = try Bench(prepares: false)
+        let request = try AppendRequest.sample(2, tenant: bench.tenant)
+        #expect(refusal { () throws(StorageError) in try bench.writer.append(request) }?.kind == .unavailable)
+        try bench.engine.prepare()
+        #expect(try bench.pragma("user_version") == "\(bench.engine.schemaVersion)")
+        #expect(try bench.pragma("application_id") == "\(Schema.applicationID)")
+        // Once more: nothing changes.
+        try bench.engine.prepare()
+        try bench.writer.append(request)
+        #expect(try bench.holds(request.ids))
+    }
+
+    @Test func whoeverMigratesAtOnceFindsTheSchemaWhole() async throws {
+        for round in 0..<10 {
+            let bench = try Bench(prepares: false)
+            try Self.make(bench.path, "SELECT 1")
+            let path = bench.path
+            _ = try await Threads.race(4) { _ in
+                // SQLite may give up on a lock that others hold: then nothing was done, and it is tried again.
+                for _ in 0..<10 {
+                    guard
+                        let error = refusal({ () throws(StorageError) in
+                            try SQLiteEngine.migrate(path: path, logger: .silent)
+                        })
+                    else { return }
+                    guard error.kind == .unavailable else { throw error }
+                }
+                throw BenchFailure("round \(round): the schema could not be migrated")
+            }
+            #expect(try bench.pragma("user_version") == "\(Schema.version)", "round \(round)")
+            let request = try AppendRequest.sample(tenant: bench.tenant)
+            try bench.writer.append(request)
+            #expect(try bench.holds(request.ids), "round \(round)")
+        }
+    }
+
+    @Test func aNewerSchemaIsRefused() throws {
+        let bench = try Bench()
+        try SQLiteConnection(path: bench.path, creates: false).run("PRAGMA user_version = 99")
+        let error = refusal { () throws(StorageError) in try bench.engine.prepare() }
+        #expect(error?.kind == .schemaTooNew)
+        #expect(
+            error?.description.contains("version 99") == true && error?.description.contains("newer server") == true)
+        #expect(try bench.pragma("user_version") == "99")
+    }
+
+    @Test(arguments: [
+        "PRAGMA application_id = 7", "PRAGMA user_version = 1", "CREATE TABLE notes (text TEXT)",
+        "PRAGMA application_id = 7; CREATE TABLE notes (text TEXT)",
+    ])
+    func aFileOfAnotherProgramIsRefusedAndLeftAsItIs(_ sql: String) throws {
+        let bench = try Bench(prepares: false)
+        try Self.make(bench.path, sql)
+        let before = try Data(contentsOf: URL(fileURLWithPath: bench.path))
+        let error = refusal { () throws(StorageError) in try bench.engine.prepare() }
+        #expect(error?.kind == .misconfigured && error?.description.contains("another program") == true, "\(sql)")
+        #expect(try Data(contentsOf: URL(fileURLWithPath: bench.path)) == before, "\(sql)")
+        #expect(!FileManager.default.fileExists(atPath: bench.path + "-wal"))
+    }
+
+    @Test func aFileThatIsNoDatabaseIsRefusedAndLeftAsItIs() throws {
+        let bench = try Bench(prepares: false)
+        try Self.make(bench.path, "SELECT 1")
+        let text = Data(String(repeating: "no database\n", count: 1_000).utf8)
+        try text.write(to: URL(fileURLWithPath: bench.path))
+        let error = refusal { () throws(StorageError) in try bench.engine.prepare() }
+        #expect(error?.description.contains("not a database") == true, "\(String(describing: error))")
+        #expect(try Data(contentsOf: URL(fileURLWithPath: bench.path)) == text)
+    }
+
+    @Test func aMigrationThatFailsLeavesNothingAndIsDoneAgain() throws {
+        let bench = try Bench(prepares: false)
+        var failures = 0
+        // Whichever write fails, up to those that closing the file does.
+        for writes in 0..<60 {
+            FaultyDisk.fail(bench.path, .full, after: writes)
+            if let error = refusal({ () throws(StorageError) in try bench.engine.prepare() }) {
+                #expect(error.kind == .full, "after \(writes) writes: \(error)")
+                failures += 1
+            }
+            FaultyDisk.fail(bench.path, nil)
+            if try bench.pragma("user_version") != "0" { break }
+        }
+        #expect(failures > 2)
+        try bench.engine.prepare()
+        let request = try AppendRequest.sample(tenant: bench.tenant)
+        try bench.writer.append(request)
+        #expect(try bench.holds(request.ids))
+    }
+
+    @Test func aFolderThatCannotBeMadeIsTold() throws {
+        let folder = try TemporaryFolder()
+        try Data().write(to: URL(fileURLWithPath: folder.path + "/file"))
+        let engine = SQLiteEngine(path: folder.path + "/file/m.db", logger: .silent)
+        let error = refusal { () throws(StorageError) in try engine.prepare() }
+        #expect(error?.kind == .unavailable && error?.description.contains("folder") == true)
+    }
+}
