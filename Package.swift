@@ -102,7 +102,11 @@ let package = Package(
         tests("EventWireTests", ["EventEncoding", "EventModel", "EventProtocol", "EventWire", .nioCore]),
         tests("EventStorageTests", ["EventEncoding", "EventModel", "EventStorage", "EventTesting", .nioCore]),
         tests(
-            "StorageSQLiteTests", ["CSQLite", "EventModel", "EventStorage", "EventTesting", "StorageSQLite", .nioCore]),
+            "StorageSQLiteTests",
+            [
+                "CSQLite", "EventEncoding", "EventModel", "EventStorage", "EventTesting", "StorageSQLite", .logging,
+                .nioCore,
+            ]),
         tests("StoragePostgreSQLTests", ["EventModel", "EventStorage", "EventTesting", "StoragePostgreSQL", .nioCore]),
         tests(
             "EventHubTests",
