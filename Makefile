@@ -31,7 +31,8 @@ test-tsan: setup-tests ## Run the unit tests under the thread sanitizer
 
 test-asan: setup-tests ## Run the unit tests under the address sanitizer
 	swift build --build-tests --sanitize=address --scratch-path .build-asan
-	$(TEST_ENV) swift test --skip-build --sanitize=address --scratch-path .build-asan --no-parallel $(UNIT_ONLY)
+	LSAN_OPTIONS=suppressions=$(CURDIR)/Tests/lsan.suppressions $(TEST_ENV) \
+		swift test --skip-build --sanitize=address --scratch-path .build-asan --no-parallel $(UNIT_ONLY)
 
 demo: certs ## Import this machine's package history while a subscriber counts it
 	swift build -c release --product martlet

@@ -98,14 +98,18 @@ let package = Package(
             ],
             swiftSettings: house),
 
-        tests("EventModelTests", ["EventModel", .nioCore]),
-        tests("EventEncodingTests", ["EventEncoding", "EventModel", .nioCore]),
+        tests("EventModelTests", ["EventModel", "EventTesting", .nioCore]),
+        tests("EventEncodingTests", ["CMartletProtos", "EventEncoding", "EventModel", "EventTesting", .nioCore]),
         tests("EventUpcastingTests", ["EventModel", "EventUpcasting", .nioCore]),
         tests("EventProtocolTests", ["EventModel", "EventProtocol", .nioCore]),
         tests("EventWireTests", ["EventEncoding", "EventModel", "EventProtocol", "EventWire", .nioCore]),
         tests("EventStorageTests", ["EventEncoding", "EventModel", "EventStorage", "EventTesting", .nioCore]),
         tests(
-            "StorageSQLiteTests", ["CSQLite", "EventModel", "EventStorage", "EventTesting", "StorageSQLite", .nioCore]),
+            "StorageSQLiteTests",
+            [
+                "CSQLite", "EventEncoding", "EventModel", "EventStorage", "EventTesting", "StorageSQLite", .logging,
+                .nioCore,
+            ]),
         tests("StoragePostgreSQLTests", ["EventModel", "EventStorage", "EventTesting", "StoragePostgreSQL", .nioCore]),
         tests(
             "EventHubTests",
@@ -118,7 +122,8 @@ let package = Package(
         tests(
             "EventServerTests",
             [
-                "EventModel", "EventProtocol", "EventServer", "EventStorage", "EventTesting", "EventWire",
+                "EventEncoding", "EventModel", "EventProtocol", "EventServer", "EventStorage", "EventTesting",
+                "EventWire",
                 "MartletClient", "StoragePostgreSQL", "StorageSQLite", "TLSOpenSSL", .logging, .nioCore, .nioPosix,
             ]),
         tests(

@@ -114,8 +114,8 @@ public enum JSONText {
         let depth = stack.count
         var needsValue = true
         while true {
-            blanks()
             if needsValue {
+                blanks()
                 needsValue = try openOrScalar()
                 if needsValue { continue }
             }

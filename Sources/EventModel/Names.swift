@@ -47,7 +47,7 @@ public struct AggregateName: Hashable, Sendable, CustomStringConvertible {
 }
 
 /// The type of an event: 1 to 256 bytes of UTF-8 without control characters (U+0000 to U+001F, U+007F
-/// to U+009F).
+/// to U+009F). Types are the same when their bytes are, as in storage.
 public struct EventType: Hashable, Sendable, CustomStringConvertible {
     /// The text.
     public let text: String
@@ -59,6 +59,11 @@ public struct EventType: Hashable, Sendable, CustomStringConvertible {
             return nil
         }
         self.text = text
+    }
+
+    /// Whether the bytes are the same: texts are equal to Swift also where only their composition differs.
+    public static func == (a: EventType, b: EventType) -> Bool {
+        a.text == b.text && a.text.utf8.elementsEqual(b.text.utf8)
     }
 
     /// The text.

@@ -73,8 +73,11 @@ public struct Timestamp: Hashable, Comparable, Sendable, CustomStringConvertible
 
     /// RFC 3339 in UTC with six digits of fraction, as in `2026-01-31T12:00:00.000000Z`.
     public var description: String {
-        let seconds = microseconds >= 0 ? microseconds / 1_000_000 : (microseconds - 999_999) / 1_000_000
-        let fraction = microseconds - seconds * 1_000_000
+        var (seconds, fraction) = microseconds.quotientAndRemainder(dividingBy: 1_000_000)
+        if fraction < 0 {
+            seconds -= 1
+            fraction += 1_000_000
+        }
         let date = Date(timeIntervalSince1970: Double(seconds)).formatted(.iso8601)
         let digits = String(fraction + 1_000_000).dropFirst()
         return date.dropLast() + "." + digits + "Z"

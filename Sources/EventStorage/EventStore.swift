@@ -150,7 +150,7 @@ public final class EventStore: Sendable {
                             of: conflict.aggregate, in: tenant,
                             versions: PageRange(after: after, to: conflict.actual),
                             bounds: PageBounds(bytesMax: room))
-                        if page.entries.readableBytes <= bytesMax {
+                        if page.entries.readableBytes <= room {
                             conflict.events = page.entries
                             conflict.eventsTruncated = !page.isLast
                             room -= page.entries.readableBytes

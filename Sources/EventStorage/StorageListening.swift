@@ -10,7 +10,7 @@ final class StorageListening: @unchecked Sendable {
     // Guarded by `condition`.
     private var isRunning = false
     private var isStopped = false
-    private var onStopped: (@Sendable () -> Void)?
+    private var onStopped: [@Sendable () -> Void] = []
 
     private let condition = NSCondition()
     private let listener: any StorageListener
@@ -37,7 +37,7 @@ final class StorageListening: @unchecked Sendable {
                 isStopped = true
                 condition.broadcast()
                 guard isRunning else { return false }
-                onStopped = { continuation.resume() }
+                onStopped.append { continuation.resume() }
                 return true
             }
             if wasRunning { listener.interrupt() } else { continuation.resume() }
@@ -59,10 +59,11 @@ final class StorageListening: @unchecked Sendable {
                 onNews(.unknown)
             }
         }
-        let callback = condition.withLock {
+        let callbacks = condition.withLock {
             isRunning = false
+            defer { onStopped = [] }
             return onStopped
         }
-        callback?()
+        for callback in callbacks { callback() }
     }
 }

@@ -106,6 +106,16 @@ final class Mutant: StorageEngine {
             }
             return result
         }
+
+        func apply(_ change: TenantChange, now: Timestamp) throws(StorageError) -> TenantChangeOutcome {
+            if bug == .snapshotsAreForgotten, case .saveSnapshot(let request, _) = change {
+                return .snapshotSaved(SaveSnapshotReceipt(isKept: true, newestVersion: request.version))
+            }
+            if bug == .oneSnapshotIsKept, case .saveSnapshot(let request, _) = change {
+                return try base.apply(.saveSnapshot(request, kept: 1), now: now)
+            }
+            return try base.apply(change, now: now)
+        }
     }
 
     private final class Reader: StorageReader {
@@ -118,16 +128,29 @@ final class Mutant: StorageEngine {
 
         private func tenant(_ id: TenantID) -> TenantID { bug == .tenantsAreOne ? Mutant.onlyTenant : id }
 
-        func head(of tenant: TenantID) throws(StorageError) -> TenantHead {
-            var head = try base.head(of: self.tenant(tenant))
-            if bug == .headLagsBehind, head.position > .start {
-                head.position = Position(head.position.rawValue - 1)
+        func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding] {
+            try base.standings(of: tenants.map { tenant($0) }).map { standing in
+                var standing = standing
+                if bug == .headLagsBehind, standing.head.position > .start {
+                    standing.head.position = Position(standing.head.position.rawValue - 1)
+                }
+                return standing
             }
-            return head
         }
 
-        func heads(of tenants: [TenantID]) throws(StorageError) -> [TenantHead] {
-            try base.heads(of: tenants.map { tenant($0) })
+        func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings {
+            try base.settings(of: self.tenant(tenant))
+        }
+
+        func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotKey] {
+            let keys = try base.snapshots(of: aggregate, in: self.tenant(tenant))
+            return bug == .snapshotsComeOldestFirst ? keys.reversed() : keys
+        }
+
+        func snapshot(
+            of aggregate: AggregateName, in tenant: TenantID, at version: Version
+        ) throws(StorageError) -> StoredSnapshot? {
+            try base.snapshot(of: aggregate, in: self.tenant(tenant), at: version)
         }
 
         func position(of tenant: TenantID, asOf time: Timestamp) throws(StorageError) -> Position {

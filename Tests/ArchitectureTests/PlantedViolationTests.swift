@@ -1,0 +1,183 @@
+import Testing
+
+/// Each rule finds what is planted for it, and nothing else.
+@Suite struct PlantedViolationTests {
+    private static let package = """
+        extension Target.Dependency {
+            static let nioCore = product(name: "NIOCore", package: "swift-nio")
+            static let collections = product(name: "Collections", package: "swift-collections")
+            static let nioPosix = product(name: "NIOPosix", package: "swift-nio")
+        }
+        let package = Package(
+            targets: [
+                // layer("Ghost", []),
+                layer("EventModel", [.nioCore]),
+                layer(
+                    "EventServer",
+                    [
+                        "EventModel", .collections, .nioCore,
+                        .nioPosix,
+                    ]),
+                .executableTarget(
+                    name: "martlet",
+                    dependencies: ["EventServer"], swiftSettings: house),
+                tests("EventModelTests", ["EventModel"]),
+                tests("ArchitectureTests", []),
+            ]
+        )
+        """
+
+    private let law = HouseLaw(table: LayerTable(package: package))
+
+    /// The rules that a text breaks, and where.
+    private func found(_ text: String, in path: String = "Sources/EventServer/A.swift") -> [(Violation.Rule, Int)] {
+        law.violations(in: SourceFile(path: path, text: text)).map { ($0.rule, $0.line) }
+    }
+
+    private func finds(
+        _ rule: Violation.Rule, _ text: String, line: Int = 1, in path: String = "Sources/EventServer/A.swift",
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) {
+        let found = found(text, in: path)
+        #expect(
+            found.count == 1 && found.first?.0 == rule && found.first?.1 == line, "\(text): \(found)",
+            sourceLocation: sourceLocation)
+    }
+
+    private func findsNothing(
+        _ text: String, in path: String = "Sources/EventServer/A.swift",
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) {
+        let found = found(text, in: path)
+        #expect(found.isEmpty, "\(text): \(found)", sourceLocation: sourceLocation)
+    }
+
+    @Test func theTableIsRead() {
+        let table = LayerTable(package: Self.package).imports
+        #expect(Set(table.keys) == ["EventModel", "EventServer", "martlet", "EventModelTests", "ArchitectureTests"])
+        #expect(table["EventModel"] == ["NIOConcurrencyHelpers", "NIOCore"])
+        #expect(table["EventServer"]?.isSuperset(of: ["EventModel", "DequeModule", "NIOCore", "NIOPosix"]) == true)
+        #expect(table["martlet"] == ["EventServer"] && table["ArchitectureTests"] == [])
+    }
+
+    @Test func anImportOutsideTheLayerIsFound() {
+        let texts = [
+            "import Logging", "public import Logging", "internal import Logging", "@testable import Logging",
+            "@preconcurrency public import Logging", "@_spi(Inside) import Logging", "@_exported import Logging",
+            "import struct Logging.Logger", "  import Logging", "import EventModel; import Logging", "import\tLogging",
+            "private import `Logging`", "import StorageSQLite",
+        ]
+        for text in texts { finds(.importOutsideLayer, text) }
+        finds(.importOutsideLayer, "#if os(Linux)\n    import Logging\n#endif", line: 2)
+        finds(.importOutsideLayer, "/* why */ import Logging // this")
+        finds(.importOutsideLayer, "import EventServer", in: "Sources/EventModel/A.swift")
+        finds(.importOutsideLayer, "import NIOPosix", in: "Sources/EventModel/A.swift")
+        finds(.importOutsideLayer, "import Testing")
+        finds(.importOutsideLayer, "import EventServer", in: "Tests/EventModelTests/A.swift")
+        finds(.importOutsideLayer, "import EventModel", in: "Sources/martlet/Deep/A.swift")
+    }
+
+    @Test func eachModuleIsForbiddenInEachRealLayerThatDoesNotNameIt() throws {
+        let table = try PackageFiles.table()
+        let law = HouseLaw(table: table)
+        let modules = table.imports.values.reduce(into: Set<String>()) { $0.formUnion($1) }
+        #expect(modules.count > 20)
+        var planted = 0
+        for (target, allowed) in table.imports {
+            for module in modules where module != target {
+                let file = SourceFile(path: "Sources/\(target)/A.swift", text: "public import \(module)\n")
+                let found = law.violations(in: file).map(\.rule)
+                #expect(found == (allowed.contains(module) ? [] : [.importOutsideLayer]), "\(module) in \(target)")
+                planted += 1
+            }
+        }
+        #expect(planted > 500)
+    }
+
+    @Test func whatALayerNamesMayBeImported() {
+        let named = ["EventModel", "NIOCore", "NIOConcurrencyHelpers", "DequeModule", "HeapModule", "NIOPosix"]
+        for module in named + ["Foundation", "FoundationEssentials", "Synchronization", "Dispatch", "Glibc"] {
+            findsNothing("public import \(module)\n")
+        }
+        findsNothing("@testable import EventModel\nimport Testing", in: "Tests/EventModelTests/A.swift")
+    }
+
+    @Test func theSystemIsOutOfReachOfStateMachines() {
+        for module in ["Foundation", "Dispatch", "Glibc"] {
+            finds(.systemImport, "import \(module)", in: "Sources/EventModel/A.swift")
+        }
+        findsNothing("import FoundationEssentials\nimport Synchronization", in: "Sources/EventModel/A.swift")
+        finds(.importOutsideLayer, "import Darwin", in: "Sources/EventModel/A.swift")
+    }
+
+    @Test func aTargetOutsideTheTableIsFound() {
+        finds(.unknownTarget, "let a = 1", in: "Sources/Ghost/A.swift")
+        finds(.unknownTarget, "let a = 1", in: "Sources/A.swift")
+    }
+
+    @Test func aFileThatIsTooLongIsFound() {
+        func lines(_ count: Int) -> String { String(repeating: "let a = 1\n", count: count) }
+        findsNothing(lines(500))
+        findsNothing(lines(499) + "let b = 2")
+        finds(.tooLong, lines(501), line: 501)
+        finds(.tooLong, String(repeating: "// comment\n", count: 501), line: 501)
+        finds(.tooLong, lines(500) + "let b = 2", line: 501)
+        finds(.tooLong, lines(501), line: 501, in: "Tests/EventModelTests/A.swift")
+    }
+
+    @Test func forceIsFound() {
+        for text in [
+            "try! f()", "let a = try! await f()", "x(try!f())", "try ! f()", "\"\\(try! f())\"", "/* a */try! f()",
+        ] {
+            finds(.forceTry, text)
+        }
+        for text in ["a as! B", "(a as!B)", "\"\"\"\n\\(a as! B)\n\"\"\"", "#\"\\#(a as! B)\"#"] {
+            finds(.forceCast, text, line: text.hasPrefix("\"\"\"") ? 2 : 1)
+        }
+        for text in [
+            "try? f()", "a as? B", "a as B", "retry!", "alias!", "// try! f()", "/* a as! B */", "\"try! this\"",
+            "#\"a \"as!\" b\"#", "\"\"\"\ntry! this \"quoted\"\n\"\"\"", "try a != b", "/* /* try! */ try! */",
+            "\"\\\\\" // try!",
+        ] {
+            findsNothing(text)
+        }
+        findsNothing("try! f(); a as! B; Task { }", in: "Tests/EventModelTests/A.swift")
+    }
+
+    @Test func aBareTaskIsFound() {
+        for text in [
+            "Task { }", "Task{", "let t = Task { await f() }", "Task(priority: .high) { }", "Task<Void, Never> { }",
+            "Task.detached { }", "Task.detached(priority: .low) {", "Task.immediate {", "Task.init {", "_ = Task  {",
+            "Task(name: \"a\") { }",
+        ] {
+            finds(.bareTask, text)
+        }
+        for text in [
+            "group.addTask { }", "Task.isCancelled", "try await Task.sleep(for: .seconds(1))",
+            "withTaskGroup(of: T.self) { group in",
+            "await Task.yield()", "// Task { }", "\"Task { }\"", "let a: Task<Void, Never>", "struct MyTask { }",
+            "Tasks { }",
+        ] {
+            findsNothing(text)
+        }
+    }
+
+    @Test func severalViolationsAreAllFound() {
+        let found = found("import Logging\n\nfunc f() {\n    try! g()\n    Task { a as! B }\n}\n")
+        #expect(found.map(\.0) == [.importOutsideLayer, .forceTry, .forceCast, .bareTask])
+        #expect(found.map(\.1) == [1, 4, 5, 5])
+    }
+
+    @Test func strippingLeavesCodeAndLines() {
+        let table = [
+            ("a // b\nc", "a \nc"), ("a /* b\n/* c */ d */ e", "a \n e"), ("a \"b\" c", "a \"\" c"),
+            ("\"a\\\"b\" c", "\"\" c"), ("\"\\(a + \"b\\(c)\")\"", "\"\" a + \"\" c  "),
+            ("#\"a\"b\\(c)\"# d", "\"\" d"),
+            ("\"\"\"\na \"b\"\n\"\"\" c", "\"\"\n\n c"), ("##\"a\"#b\"## c", "\"\" c"),
+            ("#if a\n#endif", "#if a\n#endif"),
+            ("\"https://a\" b", "\"\" b"), ("\"", "\"\""), ("/*", ""), ("\"\\", "\"\""), ("\"\\(", "\"\"  "),
+            ("\"a\nb", "\"\"\nb"),
+        ]
+        for (text, code) in table { #expect(SwiftCode.strip(text) == code, "\(text)") }
+    }
+}
