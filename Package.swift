@@ -86,7 +86,8 @@ let package = Package(
         layer(
             "EventTesting",
             [
-                "EventEncoding", "EventHub", "EventModel", "EventProtocol", "EventServer", "EventStorage", "EventUpcasting",
+                "EventEncoding", "EventHub", "EventModel", "EventProtocol", "EventServer", "EventStorage",
+                "EventUpcasting",
                 "EventWire", "MartletClient", "TLSOpenSSL", .collections, .logging, .nioCore, .nioPosix,
             ]),
         .executableTarget(

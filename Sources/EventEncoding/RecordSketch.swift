@@ -159,7 +159,8 @@ extension RecordSketch {
 extension ByteBuffer {
     /// Appends a range of a record, which counts from its first byte.
     fileprivate mutating func copy(_ range: Range<Int>, of record: ByteBuffer) {
-        guard !range.isEmpty, let slice = record.getSlice(at: record.readerIndex + range.lowerBound, length: range.count)
+        guard !range.isEmpty,
+            let slice = record.getSlice(at: record.readerIndex + range.lowerBound, length: range.count)
         else { return }
         writeImmutableBuffer(slice)
     }

@@ -146,7 +146,8 @@ extension EventStore {
                     hub.settingsChanged(tenant, to: try settings.resolve(tenant, standing, reader: reader))
                     hub.headMoved(tenant, to: standing.head)
                 }
-            } completion: { (_: Result<Void, MartletError>) in }
+            } completion: { (_: Result<Void, MartletError>) in
+            }
         }
     }
 }

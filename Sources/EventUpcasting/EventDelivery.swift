@@ -79,7 +79,8 @@ public struct EventDelivery: Sendable {
         let outcome = unsafe record.withUnsafeReadableBytes { bytes in
             unsafe set.upcast(
                 event: type, schemaVersion: sketch.schemaVersion,
-                contentType: String(decoding: UnsafeRawBufferPointer(rebasing: bytes[sketch.contentType]), as: UTF8.self),
+                contentType: String(
+                    decoding: UnsafeRawBufferPointer(rebasing: bytes[sketch.contentType]), as: UTF8.self),
                 payload: UnsafeRawBufferPointer(rebasing: bytes[sketch.payload]), atMost: target,
                 outputBytesMax: payloadBytesMax, to: &payload)
         }
@@ -219,7 +220,9 @@ private struct Work {
     }
 
     /// With nothing changed, but an end before the page's: what was kept.
-    private var cutEntries: ByteBuffer? { isCut ? page.entries.getSlice(at: page.entries.readerIndex, length: keptBytes) : nil }
+    private var cutEntries: ByteBuffer? {
+        isCut ? page.entries.getSlice(at: page.entries.readerIndex, length: keptBytes) : nil
+    }
 
     private var keptBytes = 0
 

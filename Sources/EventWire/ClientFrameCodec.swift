@@ -55,7 +55,7 @@ public enum ClientFrameCodec {
         switch unsafe frame.pointee.body_case {
         case MARTLET__V1__CLIENT_FRAME__BODY_APPEND:
             return .append(try unsafe AppendRequest(frame.pointee.append, limits: limits))
-        case MARTLET__V1__CLIENT_FRAME__BODY_LOAD: 
+        case MARTLET__V1__CLIENT_FRAME__BODY_LOAD:
             return .load(try unsafe LoadRequest(frame.pointee.load, limits: limits))
         case MARTLET__V1__CLIENT_FRAME__BODY_READ:
             return .read(try unsafe ReadRequest(frame.pointee.read, limits: limits))

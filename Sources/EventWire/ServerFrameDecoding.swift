@@ -51,7 +51,9 @@ extension ServerFrameCodec {
         case MARTLET__V1__SERVER_FRAME__BODY_LOAD:
             var view = unsafe LoadView(frame.pointee.load.pointee.view)
             if unsafe frame.pointee.load.pointee.snapshot != nil {
-                guard view != nil, let snapshot = unsafe Snapshot(frame.pointee.load.pointee.snapshot) else { return nil }
+                guard view != nil, let snapshot = unsafe Snapshot(frame.pointee.load.pointee.snapshot) else {
+                    return nil
+                }
                 view?.snapshot = snapshot
             }
             return .load(entries, view)

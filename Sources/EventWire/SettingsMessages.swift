@@ -148,7 +148,8 @@ enum SettingsMessages {
     static func encode(_ tenant: TenantID, _ kind: SettingsKind, to buffer: inout ByteBuffer) {
         unsafe withCBytes(tenant.uuid) { tenant in
             unsafe withCBytes([kind.rawValue]) { text in
-                unsafe withMessage(Martlet__V1__GetSettingsRequest(), martlet__v1__get_settings_request__init) { message in
+                unsafe withMessage(Martlet__V1__GetSettingsRequest(), martlet__v1__get_settings_request__init) {
+                    message in
                     unsafe message.pointee.tenant = unsafe tenant
                     unsafe message.pointee.kind = unsafe text[0]
                     unsafe buffer.writeField(27, &message.pointee.base)
@@ -174,7 +175,8 @@ enum SettingsMessages {
 
     static func encode(_ settings: SettingsDocument, to buffer: inout ByteBuffer) {
         unsafe settings.document.withUnsafeReadableBytes { document in
-            unsafe withMessage(Martlet__V1__GetSettingsResponse(), martlet__v1__get_settings_response__init) { message in
+            unsafe withMessage(Martlet__V1__GetSettingsResponse(), martlet__v1__get_settings_response__init) {
+                message in
                 unsafe message.pointee.document = unsafe ProtobufCBinaryData(document)
                 unsafe message.pointee.revision = settings.revision
                 unsafe buffer.writeField(27, &message.pointee.base)

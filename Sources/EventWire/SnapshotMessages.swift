@@ -50,7 +50,8 @@ extension NewSnapshot {
     ) rethrows -> Result {
         try unsafe withCBytes([contentType]) { text in
             try unsafe payload.withUnsafeReadableBytes { payload in
-                try unsafe EventWire.withMessage(Martlet__V1__NewSnapshot(), martlet__v1__new_snapshot__init) { message in
+                try unsafe EventWire.withMessage(Martlet__V1__NewSnapshot(), martlet__v1__new_snapshot__init) {
+                    message in
                     unsafe message.pointee.schema_version = schemaVersion
                     unsafe message.pointee.content_type = unsafe text[0]
                     unsafe message.pointee.payload = unsafe ProtobufCBinaryData(payload)
@@ -297,7 +298,8 @@ enum SnapshotListMessage {
                 }
             }
         }
-        unsafe withMessage(Martlet__V1__ListSnapshotsResponse(), martlet__v1__list_snapshots_response__init) { message in
+        unsafe withMessage(Martlet__V1__ListSnapshotsResponse(), martlet__v1__list_snapshots_response__init) {
+            message in
             unsafe buffer.writeField(24, &message.pointee.base, tail: parts)
         }
     }

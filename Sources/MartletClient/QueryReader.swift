@@ -109,7 +109,8 @@ extension CallRequest {
         case .read(let request): upcasting = request.upcasting
         default: break
         }
-        let eventBytes = (upcasting.isRaw ? limits.payloadBytesMax : limits.upcastPayloadBytesMax)
+        let eventBytes =
+            (upcasting.isRaw ? limits.payloadBytesMax : limits.upcastPayloadBytesMax)
             + limits.metadataBytesMax + (64 << 10)
         // A small snapshot comes together with the first events.
         return max(eventBytes, snapshotBytes + limits.pageBytesMax)

@@ -46,6 +46,7 @@ final class Mutant: StorageEngine {
     enum Bug: String, CaseIterable, Sendable, CustomStringConvertible {
         case noneIsAny, conflictWritesTheRest, replayIgnoresContent, loadLosesTheLastOfAPage, readIgnoresFilter
         case backwardIsForward, asOfIsNow, headLagsBehind, tenantsAreOne, pageRepeatsItsFirst, timeIsOff
+        case snapshotsComeOldestFirst, snapshotsAreForgotten, oneSnapshotIsKept
 
         var description: String { rawValue }
     }

@@ -209,6 +209,7 @@ import Testing
             case .checkpoint(let position):
                 #expect(!filter.isEmpty)
                 #expect(delivered == expected(upTo: position.rawValue))
+            case .upcastersChanged: Issue.record("nobody changed them")
             case .heartbeat(let position, let waiting):
                 #expect(delivered == expected(upTo: position.rawValue))
                 if waiting > 0 { #expect(waiting > credit) }

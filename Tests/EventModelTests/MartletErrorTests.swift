@@ -22,6 +22,6 @@ import Testing
 
     @Test func aRequestCountsItsEvents() throws {
         let request = AppendRequest(tenant: TenantID(UUID(high: 0, low: 1)), aggregates: [])
-        #expect(request.eventCount == 0 && request.eventBytes == 0)
+        #expect(request.eventCount == 0 && request.contentBytes == 0)
     }
 }

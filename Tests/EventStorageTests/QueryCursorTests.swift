@@ -68,7 +68,9 @@ import Testing
             let read = ReadRequest(
                 tenant: Self.tenant, after: after, target: .position(to), direction: direction, filter: filter,
                 eventsMax: eventsMax)
-            let view = try QueryResolution.view(of: read, now: Timestamp(microseconds: 600), reader: reader).get()
+            let view = try QueryResolution.view(
+                of: read, head: try reader.head(of: Self.tenant), now: Timestamp(microseconds: 600), reader: reader
+            ).get()
             #expect(view.to == min(to, Position(60)) && view.head.position == Position(60))
             var expected = all.filter {
                 $0.position > after && $0.position <= to && filter.matches($0.aggregate, $0.event.type)
@@ -83,7 +85,9 @@ import Testing
             let load = LoadRequest(
                 tenant: Self.tenant, aggregate: aggregate, after: version, target: .position(view.to),
                 direction: direction, eventsMax: eventsMax)
-            let loadView = try QueryResolution.view(of: load, now: Timestamp(microseconds: 600), reader: reader).get()
+            let loadView = try QueryResolution.view(
+                of: load, head: try reader.head(of: Self.tenant), now: Timestamp(microseconds: 600), reader: reader
+            ).get()
             #expect(loadView.position == view.to)
             var ofAggregate = all.filter {
                 $0.aggregate == aggregate && $0.version > version && $0.position <= view.to
@@ -106,7 +110,8 @@ import Testing
             LoadView, MartletError
         > {
             try QueryResolution.view(
-                of: LoadRequest(tenant: Self.tenant, aggregate: aggregate, target: target), now: now, reader: reader)
+                of: LoadRequest(tenant: Self.tenant, aggregate: aggregate, target: target),
+                head: try reader.head(of: Self.tenant), now: now, reader: reader)
         }
         let last = Version(UInt64(own.count))
         let head = Position(60)
@@ -138,7 +143,8 @@ import Testing
         let reader = engine.makeReader()
         func to(_ target: ReadTarget) throws -> Position {
             try QueryResolution.view(
-                of: ReadRequest(tenant: Self.tenant, target: target), now: Timestamp(microseconds: 1_000),
+                of: ReadRequest(tenant: Self.tenant, target: target), head: try reader.head(of: Self.tenant),
+                now: Timestamp(microseconds: 1_000),
                 reader: reader
             ).get().to
         }
@@ -156,12 +162,11 @@ import Testing
         let (engine, _) = try Self.engine(using: &random)
         let reader = engine.makeReader()
         func after(_ start: SubscriptionStart) throws -> Position {
-            let resolved = try QueryResolution.start(
-                of: SubscribeRequest(tenant: Self.tenant, start: start), now: Timestamp(microseconds: 1_000),
+            try QueryResolution.start(
+                of: SubscribeRequest(tenant: Self.tenant, start: start), head: try reader.head(of: Self.tenant),
+                now: Timestamp(microseconds: 1_000),
                 reader: reader
             ).get()
-            #expect(resolved.head.position == Position(60))
-            return resolved.after
         }
         #expect(try after(.head) == Position(60))
         for position in [0, 1, 60].map({ Position($0) }) { #expect(try after(.after(position)) == position) }
