@@ -19,6 +19,8 @@ import Testing
             Broken("metadata_bytes_max must be at least 1") { $0.metadataBytesMax = 0 },
             Broken("frame_bytes_max must hold one event") {
                 $0.pageBytesMax = 1
+                $0.snapshotBytesMax = 1
+                $0.settingsBytesMax = 1
                 $0.frameBytesMax = $0.payloadBytesMax + $0.metadataBytesMax + (64 << 10) - 1
             },
             Broken("frame_bytes_max must be at most 1 GiB") {
@@ -26,6 +28,10 @@ import Testing
                 $0.waitingAppendBytesMax = 4 << 30
             },
             Broken("frame_bytes_max must hold one page") { $0.pageBytesMax = $0.frameBytesMax - (64 << 10) + 1 },
+            Broken("frame_bytes_max must hold one snapshot") { $0.snapshotBytesMax = $0.frameBytesMax - (64 << 10) + 1 },
+            Broken("frame_bytes_max must hold one snapshot") { $0.snapshotBytesMax = 0 },
+            Broken("frame_bytes_max must hold settings") { $0.settingsBytesMax = $0.frameBytesMax - (64 << 10) + 1 },
+            Broken("settings_tenants_max must be at least 1") { $0.settingsTenantsMax = 0 },
             Broken("waiting_append_bytes_max must be at least two frames") {
                 $0.waitingAppendBytesMax = 2 * $0.frameBytesMax - 1
             },
@@ -64,6 +70,8 @@ import Testing
             { $0.metadataBytesMax = 1 },
             {
                 $0.pageBytesMax = 1
+                $0.snapshotBytesMax = 1
+                $0.settingsBytesMax = 1
                 $0.frameBytesMax = $0.payloadBytesMax + $0.metadataBytesMax + (64 << 10)
             },
             {
@@ -71,6 +79,8 @@ import Testing
                 $0.waitingAppendBytesMax = 2 << 30
             },
             { $0.pageBytesMax = $0.frameBytesMax - (64 << 10) },
+            { $0.snapshotBytesMax = $0.frameBytesMax - (64 << 10) },
+            { $0.settingsBytesMax = $0.frameBytesMax - (64 << 10) },
             { $0.waitingAppendBytesMax = 2 * $0.frameBytesMax },
             { $0.tailBytesMax = $0.tailBytesPerTenantMax },
             {

@@ -80,7 +80,83 @@ enum GoldenFrames {
             ),
             ("get_head request", ClientFrame(CallID(5), .request(.getHead(tenant)))),
             ("get_status request", ClientFrame(CallID(6), .request(.getStatus))),
+            (
+                "append request with a snapshot",
+                ClientFrame(
+                    CallID(7),
+                    .request(
+                        .append(
+                            AppendRequest(
+                                tenant: tenant,
+                                aggregates: [
+                                    AggregateAppend(
+                                        aggregate: order, expected: .none, events: [try encoded()], snapshot: state)
+                                ]))))
+            ),
+            (
+                "load request with a snapshot",
+                ClientFrame(
+                    CallID(8),
+                    .request(
+                        .load(
+                            LoadRequest(
+                                tenant: tenant, aggregate: order, snapshot: SnapshotUse(schemaVersions: [2, 3]),
+                                upcasting: UpcastingOptions(onFailure: .raw, stopAt: [placed: 2])))),
+                    creditBytes: 8_388_608)
+            ),
+            (
+                "save_snapshot request",
+                ClientFrame(
+                    CallID(9),
+                    .request(
+                        .saveSnapshot(
+                            SaveSnapshotRequest(tenant: tenant, aggregate: order, version: Version(1), snapshot: state))
+                    ))
+            ),
+            (
+                "load_snapshot request",
+                ClientFrame(
+                    CallID(10),
+                    .request(.loadSnapshot(LoadSnapshotRequest(tenant: tenant, aggregate: order, upcasting: .raw))))
+            ),
+            ("list_snapshots request", ClientFrame(CallID(11), .request(.listSnapshots(tenant, order)))),
+            (
+                "delete_snapshots request",
+                ClientFrame(
+                    CallID(12),
+                    .request(
+                        .deleteSnapshots(
+                            DeleteSnapshotsRequest(tenant: tenant, aggregate: order, version: Version(1)))))
+            ),
+            (
+                "put_settings request",
+                ClientFrame(
+                    CallID(13),
+                    .request(
+                        .putSettings(
+                            PutSettingsRequest(
+                                tenant: tenant, kind: .snapshotPolicies, document: policies, expectedRevision: 4))))
+            ),
+            ("get_settings request", ClientFrame(CallID(14), .request(.getSettings(tenant, .snapshotPolicies)))),
         ]
+    }
+
+    static let state = NewSnapshot(schemaVersion: 2, payload: ByteBuffer(string: #"{"n":1}"#))
+    static let snapshot = Snapshot(
+        version: Version(1), createdAt: recordedAt, schemaVersion: 3, storedSchemaVersion: 2,
+        contentType: NewEvent.json, payload: ByteBuffer(string: #"{"count":1}"#))
+    static let policies = ByteBuffer(string: #"{"policies":[{"every_events":100}]}"#)
+
+    /// The event of ``entries()`` as an upcaster has made it.
+    static func upcastEntries() throws -> ByteBuffer {
+        var stored = try entries()
+        var upcast = ByteBuffer()
+        if let record = try RecordedEntries.nextRecord(of: &stored), let sketch = RecordSketch(record) {
+            sketch.writeEntry(
+                of: record, type: "Ordered", schemaVersion: 2, payload: ByteBuffer(string: #"{"count":1}"#),
+                to: &upcast)
+        }
+        return upcast
     }
 
     static func server() throws -> [(String, ServerFrame)] {
@@ -184,8 +260,71 @@ enum GoldenFrames {
                         SubscriptionMessage(
                             head: head, signal: .heartbeat(Position(7), waitingForCreditBytes: 900))))
             ),
+            (
+                "subscribe upcasters_changed",
+                ServerFrame(
+                    CallID(4),
+                    .subscribe(SubscriptionMessage(head: head, signal: .upcastersChanged(Position(7), revision: 5))))
+            ),
             ("get_head response", ServerFrame(CallID(5), .head(head))),
             ("get_status response", ServerFrame(CallID(6), .serverStatus(status))),
+            (
+                "append response with a snapshot due",
+                ServerFrame(
+                    CallID(7),
+                    .append(
+                        AppendReceipt(
+                            aggregates: [
+                                AppendedAggregate(
+                                    aggregate: order, firstVersion: Version(100), lastVersion: Version(100),
+                                    snapshotDue: true)
+                            ], firstPosition: Position(107), lastPosition: Position(107), recordedAt: recordedAt,
+                            replayed: false)))
+            ),
+            (
+                "load response with a snapshot",
+                ServerFrame(
+                    CallID(8),
+                    .load(
+                        try upcastEntries(),
+                        LoadView(
+                            version: Version(2), position: Position(7), snapshot: snapshot, snapshotsSkipped: 1)))
+            ),
+            (
+                "status UPCAST_FAILED",
+                ServerFrame(
+                    CallID(8),
+                    .status(
+                        MartletError(
+                            .failedPrecondition, reason: .upcastFailed, message: "failed",
+                            failedUpcast: FailedUpcast(
+                                position: Position(7), eventID: eventID, eventType: "Placed", fromVersion: 1,
+                                operation: 2, path: "/n", complaint: "is no text"))))
+            ),
+            (
+                "save_snapshot response",
+                ServerFrame(CallID(9), .snapshotSaved(SaveSnapshotReceipt(isKept: true, newestVersion: Version(1))))
+            ),
+            (
+                "load_snapshot response",
+                ServerFrame(CallID(10), .snapshot(LoadedSnapshot(snapshot: snapshot, skipped: 1)))
+            ),
+            (
+                "list_snapshots response",
+                ServerFrame(
+                    CallID(11),
+                    .snapshots([
+                        SnapshotInfo(
+                            version: Version(1), createdAt: recordedAt, schemaVersion: 2, contentType: NewEvent.json,
+                            payloadBytes: 7, isIntact: true)
+                    ]))
+            ),
+            ("delete_snapshots response", ServerFrame(CallID(12), .snapshotsDeleted(1))),
+            ("put_settings response", ServerFrame(CallID(13), .settingsPut(revision: 5))),
+            (
+                "get_settings response",
+                ServerFrame(CallID(14), .settings(SettingsDocument(document: policies, revision: 5)))
+            ),
         ]
     }
 }
