@@ -78,7 +78,8 @@ public struct ConformanceFailure: Error, CustomStringConvertible {
 public enum ConformanceSuite {
     /// Every clause.
     public static let clauses: [ConformanceClause] =
-        appendClauses + replayClauses + loadClauses + readClauses + subscribeClauses + raceClauses
+        appendClauses + replayClauses + loadClauses + readClauses + subscribeClauses + snapshotClauses + upcastClauses
+        + raceClauses
 }
 
 func require(_ condition: Bool, _ message: @autoclosure () -> String) throws {
