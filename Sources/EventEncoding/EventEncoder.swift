@@ -72,37 +72,18 @@ public struct EventEncoder {
                 "has \(unsafe event.pointee.type.len) bytes or a character that is not allowed: "
                     + "1 to 256 bytes of UTF-8 without control characters")
         }
-        var contentType = NewEvent.json
-        if unsafe event.pointee.content_type.len > 0 {
-            guard let text = unsafe event.pointee.content_type.text, text.utf8.count <= 128,
-                text.unicodeScalars.allSatisfy({ $0.value >= 0x20 && $0.value != 0x7F })
-            else {
-                throw .invalidField("\(name()).content_type", "must be at most 128 bytes of text")
-            }
-            contentType = text
-        }
-        guard unsafe event.pointee.schema_version <= UInt32(Int32.max) else {
-            throw .invalidField("\(name()).schema_version", "must be at most \(Int32.max)")
-        }
+        let contentType = try unsafe PayloadChecks.contentType(event.pointee.content_type, name: name)
+        let schemaVersion = try unsafe PayloadChecks.schemaVersion(event.pointee.schema_version, name: name)
         let payloadBytes = unsafe event.pointee.payload.len
         guard payloadBytes <= limits.payloadBytesMax else {
             throw .limitExceeded(
                 "payload_bytes_max", limit: limits.payloadBytesMax, actual: payloadBytes,
                 "shorten the payload of \(name()), or raise the server's limit (at most 7 MiB)")
         }
-        if JSONText.isJSON(contentType: contentType) {
-            do {
-                try unsafe JSONText.check(event.pointee.payload.bytes)
-            } catch {
-                throw MartletError(
-                    .invalidArgument, reason: .invalidJSON,
-                    message: "\(name()).payload is not JSON at byte \(error.offset): \(error.complaint); "
-                        + "mend it or give another content_type")
-            }
-        }
+        try unsafe PayloadChecks.json(event.pointee.payload, contentType: contentType, name: name)
         try unsafe checkMetadata(event.pointee.metadata, name: name)
         return Draft(
-            id: id, type: type, contentType: contentType, schemaVersion: unsafe max(1, event.pointee.schema_version),
+            id: id, type: type, contentType: contentType, schemaVersion: schemaVersion,
             payloadBytes: payloadBytes, end: 0)
     }
 

@@ -13,34 +13,17 @@ extension NewSnapshot {
         _ message: UnsafePointer<Martlet__V1__NewSnapshot>?, name: @autoclosure () -> String, limits: Limits
     ) throws(MartletError) {
         guard let message = unsafe message else { throw .invalidField(name(), "is missing: give the state") }
-        var contentType = NewEvent.json
-        if unsafe message.pointee.content_type.len > 0 {
-            guard let text = unsafe message.pointee.content_type.text, text.utf8.count <= 128,
-                text.unicodeScalars.allSatisfy({ $0.value >= 0x20 && $0.value != 0x7F })
-            else { throw .invalidField("\(name()).content_type", "must be at most 128 bytes of text") }
-            contentType = text
-        }
-        guard unsafe message.pointee.schema_version <= UInt32(Int32.max) else {
-            throw .invalidField("\(name()).schema_version", "must be at most \(Int32.max)")
-        }
+        let contentType = try unsafe PayloadChecks.contentType(message.pointee.content_type, name: name)
+        let schemaVersion = try unsafe PayloadChecks.schemaVersion(message.pointee.schema_version, name: name)
         let payloadBytes = unsafe message.pointee.payload.len
         guard payloadBytes <= limits.snapshotBytesMax else {
             throw .limitExceeded(
                 "snapshot_bytes_max", limit: limits.snapshotBytesMax, actual: payloadBytes,
                 "keep less in the state of \(name())")
         }
-        if JSONText.isJSON(contentType: contentType) {
-            do {
-                try unsafe JSONText.check(message.pointee.payload.bytes)
-            } catch {
-                throw MartletError(
-                    .invalidArgument, reason: .invalidJSON,
-                    message: "\(name()).payload is not JSON at byte \(error.offset): \(error.complaint); "
-                        + "mend it or give another content_type")
-            }
-        }
+        try unsafe PayloadChecks.json(message.pointee.payload, contentType: contentType, name: name)
         self.init(
-            schemaVersion: unsafe max(1, message.pointee.schema_version), contentType: contentType,
+            schemaVersion: schemaVersion, contentType: contentType,
             payload: unsafe ByteBuffer(bytes: message.pointee.payload.bytes))
     }
 
