@@ -27,10 +27,40 @@ struct TenantCalls {
                     case .success(let receipt):
                         if !receipt.replayed { call.shared.counters.append(request.eventCount) }
                         call.answer(.append(receipt))
-                    case .failure(let error): call.context.end(error)
+                    case .failure(let error): call.refuse(request, error)
                     }
                 }
             }
+        }
+    }
+
+    /// The events that came in between go out as a load would deliver them; one that cannot be upcast, as stored and
+    /// marked.
+    private func refuse(_ request: AppendRequest, _ error: MartletError) {
+        guard error.conflicts.contains(where: { $0.events.readableBytes > 0 }) else { return context.end(error) }
+        let tenant = request.tenant
+        let (settings, limits) = (shared.settings, shared.limits)
+        context.read({ reader throws(StorageError) in
+            let settings = try settings.resolve(tenant, try reader.standing(of: tenant), reader: reader)
+            let delivery = EventDelivery(
+                set: settings.upcasters, options: UpcastingOptions(onFailure: .raw),
+                payloadBytesMax: limits.upcastPayloadBytesMax)
+            return error.conflicts.map { conflict in
+                var conflict = conflict
+                conflict.deliver(by: delivery)
+                return conflict
+            }
+        }) { result in
+            var delivered = error
+            delivered.conflicts =
+                (try? result.get())
+                ?? error.conflicts.map { conflict in
+                    var conflict = conflict
+                    conflict.eventsTruncated = conflict.eventsTruncated || conflict.events.readableBytes > 0
+                    conflict.events = ByteBuffer()
+                    return conflict
+                }
+            context.end(delivered)
         }
     }
 
@@ -104,6 +134,19 @@ struct TenantCalls {
             try settings.resolve(tenant, try reader.standing(of: tenant), reader: reader)
         }) { result in
             if known == nil { body((try? result.get())?.policies ?? .none) }
+        }
+    }
+}
+
+extension VersionConflict {
+    fileprivate mutating func deliver(by delivery: EventDelivery) {
+        guard events.readableBytes > 0 else { return }
+        do throws(MartletError) {
+            events = try delivery.deliver(EventPage(entries: events, count: 1), bytesMax: .max).page.entries
+        } catch {
+            // A record that cannot be read: the client loads what came in between, and is told there.
+            events = ByteBuffer()
+            eventsTruncated = true
         }
     }
 }
