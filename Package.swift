@@ -21,6 +21,7 @@ extension Target.Dependency {
     static let nioCore = product(name: "NIOCore", package: "swift-nio")
     static let nioEmbedded = product(name: "NIOEmbedded", package: "swift-nio")
     static let nioPosix = product(name: "NIOPosix", package: "swift-nio")
+    static let yams = product(name: "Yams", package: "Yams")
 }
 
 /// A layer: what it may import is what it names here, and nothing else (ArchitectureTests checks it).
@@ -48,6 +49,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     ],
     targets: [
@@ -93,9 +95,9 @@ let package = Package(
         .executableTarget(
             name: "martlet",
             dependencies: [
-                "EventModel", "EventProtocol", "EventServer", "EventStorage", "MartletClient", "StoragePostgreSQL",
-                "StorageSQLite",
-                "TLSOpenSSL", .argumentParser, .lifecycle, .logging, .nioCore, .unixSignals,
+                "EventModel", "EventProtocol", "EventServer", "EventStorage", "EventUpcasting", "MartletClient",
+                "StoragePostgreSQL", "StorageSQLite", "TLSOpenSSL", .argumentParser, .lifecycle, .logging, .nioCore,
+                .unixSignals, .yams,
             ],
             swiftSettings: house),
 

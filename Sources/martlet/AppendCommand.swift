@@ -40,7 +40,8 @@ struct AppendCommand: AsyncParsableCommand {
         Terminal.write(
             line: #"{"first_version":\#(part.firstVersion),"last_version":\#(part.lastVersion),"#
                 + #""first_position":\#(receipt.firstPosition),"last_position":\#(receipt.lastPosition),"#
-                + #""recorded_at":"\#(receipt.recordedAt)","replayed":\#(receipt.replayed)}"#)
+                + #""recorded_at":"\#(receipt.recordedAt)","replayed":\#(receipt.replayed),"#
+                + #""snapshot_due":\#(part.snapshotDue)}"#)
     }
 
     private func expectedVersion() throws -> ExpectedVersion {

@@ -16,12 +16,38 @@ enum EventLine {
         line += #","id":"\#(event.id.uuidString.lowercased())","type":\#(quoted(event.type.text))"#
         if event.contentType != NewEvent.json { line += #","content_type":\#(quoted(event.contentType))"# }
         line += #","schema_version":\#(event.schemaVersion)"#
-        if let metadata = encode(event.metadata) { line += #","metadata":\#(metadata)"# }
-        let payload = Array(event.payload.readableBytesView)
-        if JSONText.isJSON(contentType: event.contentType), standsInLine(payload) {
-            return Array((line + #","payload":"#).utf8) + payload + Array("}\n".utf8)
+        if recorded.storedSchemaVersion != event.schemaVersion {
+            line += #","stored_schema_version":\#(recorded.storedSchemaVersion)"#
         }
-        return Array((line + #","payload_base64":"\#(Data(payload).base64EncodedString())"}"# + "\n").utf8)
+        if recorded.storedType != event.type { line += #","stored_type":\#(quoted(recorded.storedType.text))"# }
+        if let failure = recorded.upcastFailure { line += #","upcast_failure":\#(quoted(failure))"# }
+        if let metadata = encode(event.metadata) { line += #","metadata":\#(metadata)"# }
+        return Array((line + ",").utf8) + member("payload", event.payload, contentType: event.contentType)
+            + Array("}\n".utf8)
+    }
+
+    /// The line of a load that asked for a snapshot, with its line break.
+    static func encode(_ snapshot: Snapshot?, skipped: Int) -> [UInt8] {
+        guard let snapshot else { return Array(#"{"snapshot":null,"snapshots_skipped":\#(skipped)}"#.utf8) + [0x0A] }
+        var line = #"{"snapshot":{"version":\#(snapshot.version),"created_at":"\#(snapshot.createdAt)""#
+        if snapshot.contentType != NewEvent.json { line += #","content_type":\#(quoted(snapshot.contentType))"# }
+        line += #","schema_version":\#(snapshot.schemaVersion)"#
+        if snapshot.storedSchemaVersion != snapshot.schemaVersion {
+            line += #","stored_schema_version":\#(snapshot.storedSchemaVersion)"#
+        }
+        return Array((line + ",").utf8)
+            + member("payload", snapshot.payload, contentType: snapshot.contentType)
+            + Array(#"},"snapshots_skipped":\#(skipped)}"#.utf8) + [0x0A]
+    }
+
+    /// A member of a line that holds bytes: as they are where they are JSON that a line can hold, as
+    /// `NAME_base64` otherwise.
+    static func member(_ name: String, _ bytes: ByteBuffer, contentType: String) -> [UInt8] {
+        let payload = Array(bytes.readableBytesView)
+        guard JSONText.isJSON(contentType: contentType), standsInLine(payload) else {
+            return Array(#""\#(name)_base64":"\#(Data(payload).base64EncodedString())""#.utf8)
+        }
+        return Array(#""\#(name)":"#.utf8) + payload
     }
 
     private static func standsInLine(_ payload: [UInt8]) -> Bool {

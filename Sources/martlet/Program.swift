@@ -22,8 +22,8 @@ struct Martlet: AsyncParsableCommand {
         version: Version.text,
         subcommands: [
             ServeCommand.self, AppendCommand.self, LoadCommand.self, ReadCommand.self, SubscribeCommand.self,
-            HeadCommand.self, StatusCommand.self, ImportCommand.self, ExportCommand.self, DoctorCommand.self,
-            BenchCommand.self,
+            DiffCommand.self, HeadCommand.self, StatusCommand.self, ImportCommand.self, ExportCommand.self,
+            UpcastersCommand.self, SnapshotsCommand.self, PoliciesCommand.self, DoctorCommand.self, BenchCommand.self,
         ])
 
     static func main() async {
@@ -62,6 +62,9 @@ enum ExitStatus {
         case let error as CommandFailure:
             Terminal.complain("\(error)")
             return failed
+        case let error as CommandRefusal:
+            Terminal.complain("\(error)")
+            return refused
         default:
             let code = Martlet.exitCode(for: error)
             let message = Martlet.fullMessage(for: error)
@@ -89,6 +92,12 @@ enum ExitStatus {
 
 /// The command line is wrong in a way that only the command knows.
 struct UsageError: Error, CustomStringConvertible {
+    var description: String
+    init(_ description: String) { self.description = description }
+}
+
+/// What was asked for cannot be done to the tenant's events as they are.
+struct CommandRefusal: Error, CustomStringConvertible {
     var description: String
     init(_ description: String) { self.description = description }
 }

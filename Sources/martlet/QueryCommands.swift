@@ -9,6 +9,7 @@ struct LoadCommand: AsyncParsableCommand {
 
     @OptionGroup var tenant: TenantOptions
     @OptionGroup var aggregate: AggregateOptions
+    @OptionGroup var upcasting: UpcastingFlags
 
     @Option(help: ArgumentHelp("Only events after this version.", valueName: "version"))
     var after: UInt64 = 0
@@ -28,7 +29,17 @@ struct LoadCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("At most so many events.", valueName: "count"))
     var max: UInt64?
 
+    @Flag(help: "Begin with the newest snapshot not after the target: a first line {\"snapshot\":…}, null without any.")
+    var snapshot = false
+
+    @Option(
+        help: ArgumentHelp(
+            "With --snapshot, only one of this schema version; may be given several times.", valueName: "version"))
+    var snapshotSchema: [UInt32] = []
+
     mutating func run() async throws {
+        guard snapshot || snapshotSchema.isEmpty else { throw UsageError("--snapshot-schema goes with --snapshot") }
+        guard !(snapshot && backward) else { throw UsageError("--snapshot goes forward only: leave --backward out") }
         guard [toVersion != nil, asOf != nil, asOfPosition != nil].filter({ $0 }).count <= 1 else {
             throw UsageError("give one of --to-version, --as-of and --as-of-position")
         }
@@ -44,9 +55,14 @@ struct LoadCommand: AsyncParsableCommand {
             }
         let request = LoadRequest(
             tenant: try tenant.tenantID(), aggregate: try aggregate.name(), after: EventModel.Version(after),
-            target: target, direction: backward ? .backward : .forward, eventsMax: max)
+            target: target, direction: backward ? .backward : .forward, eventsMax: max,
+            snapshot: snapshot ? SnapshotUse(schemaVersions: Set(snapshotSchema)) : nil,
+            upcasting: try upcasting.options())
         try await tenant.server.withClient { client in
             let events = try await client.load(request)
+            if request.snapshot != nil {
+                Terminal.write(EventLine.encode(events.view.snapshot, skipped: events.view.snapshotsSkipped))
+            }
             for try await event in events { Terminal.write(EventLine.encode(event)) }
         }
     }
@@ -76,6 +92,7 @@ struct ReadCommand: AsyncParsableCommand {
 
     @OptionGroup var tenant: TenantOptions
     @OptionGroup var filter: FilterOptions
+    @OptionGroup var upcasting: UpcastingFlags
 
     @Option(help: ArgumentHelp("Only events after this position.", valueName: "position"))
     var after: UInt64 = 0
@@ -104,7 +121,8 @@ struct ReadCommand: AsyncParsableCommand {
             }
         let request = ReadRequest(
             tenant: try tenant.tenantID(), after: Position(after), target: target,
-            direction: backward ? .backward : .forward, filter: try filter.filter(), eventsMax: max)
+            direction: backward ? .backward : .forward, filter: try filter.filter(), eventsMax: max,
+            upcasting: try upcasting.options())
         try await tenant.server.withClient { client in
             let events = try await client.read(request)
             for try await event in events { Terminal.write(EventLine.encode(event)) }
@@ -119,6 +137,7 @@ struct SubscribeCommand: AsyncParsableCommand {
 
     @OptionGroup var tenant: TenantOptions
     @OptionGroup var filter: FilterOptions
+    @OptionGroup var upcasting: UpcastingFlags
 
     @Option(help: ArgumentHelp("Where to start.", valueName: "start|head|position|time"))
     var from = "start"
@@ -138,17 +157,25 @@ struct SubscribeCommand: AsyncParsableCommand {
                     .time(try timestamp(from, "--from"))
                 }
             }
-        let request = SubscribeRequest(tenant: try tenant.tenantID(), start: start, filter: try filter.filter())
+        let request = SubscribeRequest(
+            tenant: try tenant.tenantID(), start: start, filter: try filter.filter(),
+            upcasting: try upcasting.options())
         let count = count ?? .max
         guard count > 0 else { return }
         try await tenant.server.withClient { client in
             var printed: UInt64 = 0
             for try await item in client.subscribe(request) {
-                guard case .events(let events, _) = item else { continue }
-                for event in events {
-                    Terminal.write(EventLine.encode(event))
-                    printed += 1
-                    if printed == count { return }
+                switch item {
+                case .events(let events, _):
+                    for event in events {
+                        Terminal.write(EventLine.encode(event))
+                        printed += 1
+                        if printed == count { return }
+                    }
+                case .upcastersChanged(let position, let revision, _):
+                    Terminal.complain(
+                        "the upcasters have changed: events after position \(position) come under revision \(revision)")
+                case .caughtUp, .fellBehind, .checkpoint, .heartbeat, .started, .reconnected: break
                 }
             }
         }
@@ -183,6 +210,7 @@ struct StatusCommand: AsyncParsableCommand {
                 + #""server_time":"\#(status.serverTime)","connections":\#(status.connections),"#
                 + #""subscriptions":\#(status.subscriptions),"waiting_append_bytes":\#(status.waitingAppendBytes),"#
                 + #""events_appended":\#(status.eventsAppended),"events_delivered":\#(status.eventsDelivered),"#
+                + #""snapshots_skipped":\#(status.snapshotsSkipped),"upcast_failures":\#(status.upcastFailures),"#
                 + #""draining":\#(status.isDraining)}"#)
     }
 }

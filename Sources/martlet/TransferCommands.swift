@@ -7,15 +7,28 @@ import NIOCore
 struct ExportCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "export", abstract: "Print all of a tenant's events as JSON lines, as import takes them.",
-        discussion: "To go on after an interruption, give --after the last position that was written.")
+        discussion: """
+            Events come as they are stored, so that an import restores the tenant; --upcast prints them in today's \
+            schema. To go on after an interruption, give --after the last position that was written.
+            """)
 
     @OptionGroup var tenant: TenantOptions
+    @OptionGroup var upcasting: UpcastingFlags
+
+    @Flag(help: "In today's schema; an import of that writes new events of that schema.")
+    var upcast = false
 
     @Option(help: ArgumentHelp("Only events after this position.", valueName: "position"))
     var after: UInt64 = 0
 
     mutating func run() async throws {
-        let request = ReadRequest(tenant: try tenant.tenantID(), after: Position(after))
+        let options = try upcasting.options()
+        guard !(upcast && upcasting.raw) else { throw UsageError("give one of --raw and --upcast") }
+        guard upcast || upcasting.raw || !upcasting.areSet else {
+            throw UsageError("--on-upcast-failure and --stop-at go with --upcast: export prints events as stored")
+        }
+        let request = ReadRequest(
+            tenant: try tenant.tenantID(), after: Position(after), upcasting: upcast ? options : .raw)
         try await tenant.server.withClient { client in
             let events = try await client.read(request)
             let total = events.view.to.rawValue - min(events.view.to.rawValue, request.after.rawValue)
