@@ -13,6 +13,7 @@ let house: [SwiftSetting] = [
 extension Target.Dependency {
     static let argumentParser = product(name: "ArgumentParser", package: "swift-argument-parser")
     static let collections = product(name: "Collections", package: "swift-collections")
+    static let instrumentation = product(name: "Instrumentation", package: "swift-distributed-tracing")
     static let lifecycle = product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
     static let logging = product(name: "Logging", package: "swift-log")
     static let unixSignals = product(name: "UnixSignals", package: "swift-service-lifecycle")
@@ -42,10 +43,12 @@ let package = Package(
     products: [
         .executable(name: "martlet", targets: ["martlet"]),
         .library(name: "MartletClient", targets: ["MartletClient"]),
+        .library(name: "EventSourcing", targets: ["EventSourcing"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-distributed-tracing", from: "1.7.3"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
@@ -85,6 +88,7 @@ let package = Package(
                 "EventEncoding", "EventModel", "EventProtocol", "EventWire", "TLSOpenSSL", .collections, .lifecycle,
                 .logging, .nioCore, .nioPosix,
             ]),
+        layer("EventSourcing", ["EventModel", "MartletClient", .instrumentation, .logging, .nioCore]),
         layer(
             "EventTesting",
             [
@@ -134,6 +138,12 @@ let package = Package(
             [
                 "EventEncoding", "EventModel", "EventProtocol", "EventTesting", "EventWire", "MartletClient",
                 "TLSOpenSSL", .logging, .nioCore, .nioPosix,
+            ]),
+        tests(
+            "EventSourcingTests",
+            [
+                "EventModel", "EventSourcing", "EventStorage", "EventTesting", "MartletClient", "StoragePostgreSQL",
+                "StorageSQLite", .instrumentation, .logging, .nioCore,
             ]),
         tests(
             "ConformanceTests",

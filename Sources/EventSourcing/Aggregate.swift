@@ -1,0 +1,98 @@
+public import EventModel
+public import FoundationEssentials
+
+/// Something whose state follows from its events, and which decides commands by its state.
+///
+/// A value type. Where it is Codable too, a ``Repository`` can save its state as a snapshot.
+///
+/// The events are most often an enum; each case is stored as an event type of its own, named by its coding key, with the
+/// associated values as a JSON object: `case opened(owner: String)` is the type `opened` with `{"owner":"Ada"}`, and
+/// `case opened(Opened)` is the type `opened` with the JSON of `Opened`. ``schema`` says what else there is to know.
+public protocol Aggregate: Sendable {
+    /// What can happen to it.
+    associatedtype Event: Codable & Sendable
+    /// What it can be asked to do.
+    associatedtype Command: Sendable
+
+    /// The name of its type in the store.
+    static var type: AggregateType { get }
+
+    /// Versions, names and upcasters of its events and snapshots; by default each case of ``Event`` in version 1.
+    static var schema: Schema<Self> { get }
+
+    /// The state before the first event.
+    init(id: UUID)
+
+    /// Takes in what has happened. It cannot refuse, and depends on nothing but the state and the event.
+    mutating func apply(_ event: Event)
+
+    /// Takes in an event of a type that the program does not know, where ``Schema/unknownEvents(_:)`` keeps them.
+    mutating func applyUnknown(_ event: RecordedEvent)
+
+    /// What happens when the command is carried out in this state; nothing is fine. It may be asked again for the same
+    /// command, in a newer state.
+    /// - Throws: why the command is refused; the caller of ``Repository/execute(_:_:context:)`` gets the same error.
+    func decide(_ command: Command) throws -> [Event]
+}
+
+extension Aggregate {
+    /// Each case of ``Event`` in version 1.
+    public static var schema: Schema<Self> { Schema() }
+
+    /// Ignores it.
+    public mutating func applyUnknown(_ event: RecordedEvent) {}
+}
+
+extension AggregateType {
+    /// The type of a text that stands in the program; one that is not allowed is a defect of the program, and traps.
+    public init(literal text: StaticString) {
+        guard let type = AggregateType(text.description) else {
+            preconditionFailure("an aggregate type is 1 to 128 bytes of [A-Za-z0-9_.:-]: '\(text)' is not")
+        }
+        self = type
+    }
+}
+
+/// An aggregate as it was at a point of its history. What it holds can be read through it: `account.balance`.
+@dynamicMemberLookup
+public struct Loaded<A: Aggregate>: Sendable {
+    /// The aggregate's id.
+    public let id: UUID
+    /// Its state.
+    public internal(set) var state: A
+    /// Its version: the number of its events up to here.
+    public internal(set) var version: EventModel.Version
+    /// The position of the tenant at which it was read: loading as of this position gives the same again, for ever.
+    public internal(set) var position: Position
+    /// Version of the newest snapshot that is known to be there and readable.
+    public internal(set) var snapshotVersion: EventModel.Version?
+    /// How many events were applied, beside what a snapshot held.
+    public internal(set) var eventsReplayed = 0
+
+    /// What the state holds.
+    public subscript<Value>(dynamicMember keyPath: KeyPath<A, Value>) -> Value { state[keyPath: keyPath] }
+}
+
+/// An aggregate has no events, or had none then.
+public struct AggregateNotFound: Error, Hashable, Sendable, CustomStringConvertible {
+    /// Which.
+    public var aggregate: AggregateName
+    /// As of when.
+    public var target: LoadTarget
+
+    /// Not found there and then.
+    public init(_ aggregate: AggregateName, target: LoadTarget = .now) {
+        self.aggregate = aggregate
+        self.target = target
+    }
+
+    /// What is missing.
+    public var description: String {
+        switch target {
+        case .now: "\(aggregate) has no events"
+        case .version(let version): "\(aggregate) has no events up to version \(version)"
+        case .position(let position): "\(aggregate) had no events as of position \(position)"
+        case .time(let time): "\(aggregate) had no events as of \(time)"
+        }
+    }
+}

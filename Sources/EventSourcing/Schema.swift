@@ -1,0 +1,155 @@
+import EventModel
+public import NIOCore
+
+/// What becomes of a stored event whose type the program does not know.
+public enum UnknownEvents: Hashable, Sendable {
+    /// The load fails with ``EventUndecodable``.
+    case fail
+    /// It is left out; counted in ``RepositoryFigures/unknownEventsSkipped``.
+    case skip
+    /// ``Aggregate/applyUnknown(_:)`` gets it as it is stored.
+    case keep
+}
+
+/// How an aggregate's events and snapshots are stored: names, today's schema versions, and how those of old versions
+/// become those of today. Stored events are never changed.
+///
+/// ```swift
+/// static let schema = Schema<Account>()
+///     .event("opened", version: 3)
+///     .upcast("opened", from: 1) { (old: OpenedV1) in OpenedV2(owner: old.name) }
+///     .upcast("opened", from: 2) { (old: OpenedV2) in Opened(owner: old.owner, currency: "EUR") }
+///     .snapshot(version: 2)
+///     .upcastSnapshot(from: 1) { (old: StateV1) in Account(migrating: old) }
+/// ```
+///
+/// It is a list only: ``EventCodec/init(_:)`` and ``Repository`` check it as a whole, and refuse a step that is there
+/// twice, a chain with a gap, and a circle.
+public struct Schema<A: Aggregate>: Sendable {
+    struct Kind: Sendable {
+        var name: String
+        var version: UInt32
+        /// The case of the enum; nil for an event that is the payload as a whole.
+        var caseName: String?
+    }
+
+    var kinds: [Kind] = []
+    var steps: [EventStep] = []
+    var snapshotVersion: UInt32 = 1
+    var snapshotSteps: [SnapshotStep] = []
+    var unknown = UnknownEvents.fail
+
+    /// Each case in version 1, no upcasters; an event of an unknown type fails the load.
+    public init() {}
+
+    private func with(_ change: (inout Schema) -> Void) -> Schema {
+        var schema = self
+        change(&schema)
+        return schema
+    }
+
+    /// The event type of that name is in that version today.
+    /// - Parameter caseName: the coding key of the case of `A.Event` that it is; nil means the same as the name.
+    public func event(_ name: String, version: UInt32 = 1, case caseName: String? = nil) -> Schema {
+        with { $0.kinds.append(Kind(name: name, version: version, caseName: caseName ?? name)) }
+    }
+
+    /// `A.Event` is no enum, but one struct, and this is the name of its type: the payload is the JSON of the struct.
+    public func wholeEvent(_ name: String, version: UInt32 = 1) -> Schema {
+        with { $0.kinds.append(Kind(name: name, version: version, caseName: nil)) }
+    }
+
+    /// Events of that type and version become those of the next version; typed.
+    public func upcast<Old: Decodable & SendableMetatype, New: Encodable & SendableMetatype>(
+        _ name: String, from version: UInt32, _ transform: @escaping @Sendable (Old) throws -> New
+    ) -> Schema {
+        upcastBytes(name, from: version) { bytes in
+            try EventJSON.encode(transform(EventJSON.decode(Old.self, from: bytes)))
+        }
+    }
+
+    /// Events of that type and version become those of the next version; on payloads of any kind.
+    public func upcastBytes(
+        _ name: String, from version: UInt32, _ transform: @escaping @Sendable (ByteBuffer) throws -> ByteBuffer
+    ) -> Schema {
+        with {
+            $0.steps.append(
+                EventStep(name: name, from: version, outputs: [name: version + 1]) { bytes in
+                    [UpcastEvent(name, bytes: try transform(bytes))]
+                })
+        }
+    }
+
+    /// Each event of that type and version becomes any number of others, none included; typed.
+    /// - Parameter outputs: the types that may come out, and in which version.
+    public func split<Old: Decodable & SendableMetatype>(
+        _ name: String, from version: UInt32, into outputs: [String: UInt32],
+        _ transform: @escaping @Sendable (Old) throws -> [UpcastEvent]
+    ) -> Schema {
+        splitBytes(name, from: version, into: outputs) { try transform(EventJSON.decode(Old.self, from: $0)) }
+    }
+
+    /// Each event of that type and version becomes any number of others, none included; on payloads of any kind.
+    /// - Parameter outputs: the types that may come out, and in which version.
+    public func splitBytes(
+        _ name: String, from version: UInt32, into outputs: [String: UInt32],
+        _ transform: @escaping @Sendable (ByteBuffer) throws -> [UpcastEvent]
+    ) -> Schema {
+        with { $0.steps.append(EventStep(name: name, from: version, outputs: outputs, transform: transform)) }
+    }
+
+    /// The JSON of the aggregate, which is its snapshot, is in that version today.
+    public func snapshot(version: UInt32) -> Schema { with { $0.snapshotVersion = version } }
+
+    /// Snapshots of that version become those of the next version; typed.
+    public func upcastSnapshot<Old: Decodable & SendableMetatype, New: Encodable & SendableMetatype>(
+        from version: UInt32, _ transform: @escaping @Sendable (Old) throws -> New
+    ) -> Schema {
+        upcastSnapshotBytes(from: version) { bytes in
+            try EventJSON.encode(transform(EventJSON.decode(Old.self, from: bytes)))
+        }
+    }
+
+    /// Snapshots of that version become those of the next version; on states of any kind.
+    public func upcastSnapshotBytes(
+        from version: UInt32, _ transform: @escaping @Sendable (ByteBuffer) throws -> ByteBuffer
+    ) -> Schema {
+        with { $0.snapshotSteps.append(SnapshotStep(from: version, transform: transform)) }
+    }
+
+    /// What becomes of events of unknown types.
+    public func unknownEvents(_ unknown: UnknownEvents) -> Schema { with { $0.unknown = unknown } }
+}
+
+/// An event that an upcaster makes of an older one. Its schema version is the one that the step declares for its type.
+public struct UpcastEvent: Sendable {
+    /// Its type.
+    public var name: String
+    let payload: @Sendable () throws -> ByteBuffer
+
+    /// An event of that type, with the JSON of a value as its payload.
+    public init(_ name: String, _ value: some Encodable & Sendable) {
+        self.name = name
+        payload = { try EventJSON.encode(value) }
+    }
+
+    /// An event of that type and payload.
+    public init(_ name: String, bytes: ByteBuffer) {
+        self.name = name
+        payload = { bytes }
+    }
+}
+
+/// Upcasts one schema version of an event type.
+struct EventStep: Sendable {
+    var name: String
+    var from: UInt32
+    var outputs: [String: UInt32]
+    var transform: @Sendable (ByteBuffer) throws -> [UpcastEvent]
+}
+
+/// Upcasts one schema version of a snapshot to the next.
+struct SnapshotStep: Sendable {
+    var from: UInt32
+    var transform: @Sendable (ByteBuffer) throws -> ByteBuffer
+}
