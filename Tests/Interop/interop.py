@@ -12,9 +12,11 @@ import sys
 import time
 import traceback
 import uuid
+from types import SimpleNamespace
 
 from martlet.v1 import append_pb2, event_pb2, frame_pb2, query_pb2, subscribe_pb2
 
+import rehydration
 from martlet_client import Connection, MartletError, aggregate, entries_size, event
 
 parser = argparse.ArgumentParser()
@@ -378,6 +380,9 @@ def varint(value):
     return out + bytes([value])
 
 
+checks += rehydration.checks(
+    SimpleNamespace(connect=connect, append=append, expected=expected, refused=refused, load=load, tenant=TENANT)
+)
 failed = 0
 for one in checks:
     try:
