@@ -12,7 +12,9 @@ struct BenchCommand: AsyncParsableCommand {
             Every acknowledged event is counted back at the end. Absolute figures mean little on a shared machine: \
             compare runs made side by side.
             """,
-        subcommands: [BenchAppend.self, BenchLoad.self, BenchCatchUp.self])
+        subcommands: [
+            BenchAppend.self, BenchLoad.self, BenchCatchUp.self, BenchRehydrate.self, BenchUpcast.self,
+        ])
 }
 
 struct BenchOptions: ParsableArguments {

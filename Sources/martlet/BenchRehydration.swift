@@ -1,0 +1,129 @@
+import ArgumentParser
+import EventModel
+import Foundation
+import MartletClient
+import NIOCore
+
+struct BenchRehydrate: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "rehydrate",
+        abstract: "Load a long aggregate with a snapshot near its end, beside a short one and beside all of its events."
+    )
+
+    @OptionGroup var options: BenchOptions
+
+    @Option(help: "Events of the long aggregate; its snapshot is 50 before the end.")
+    var events = 100_000
+
+    @Option(help: "Events of the short aggregate.")
+    var short = 100
+
+    @Option(help: "Loads of each, in turn; the long one without its snapshot a tenth as often.")
+    var rounds = 50
+
+    mutating func run() async throws {
+        let (options, tenant) = (options, try options.tenantID())
+        let (events, short, rounds) = (max(51, events), max(1, short), max(10, rounds))
+        try await options.tenant.server.withClient { client in
+            let (long, small) = (BenchOptions.aggregate(), BenchOptions.aggregate())
+            try await Self.fill(client, tenant, long, events, options)
+            try await Self.fill(client, tenant, small, short, options)
+            _ = try await client.saveSnapshot(
+                SaveSnapshotRequest(
+                    tenant: tenant, aggregate: long, version: EventModel.Version(UInt64(events - 50)),
+                    snapshot: NewSnapshot(
+                        payload: ByteBuffer(string: #"{"state":"\#(String(repeating: "s", count: 1_000))"}"#)))
+            )
+            var (withSnapshot, alone, whole) = (Measurement(), Measurement(), Measurement())
+            for round in 0..<rounds {
+                try await Self.load(client, tenant, long, SnapshotUse(), expecting: 50, &withSnapshot)
+                try await Self.load(client, tenant, small, nil, expecting: short, &alone)
+                if round % 10 == 0 { try await Self.load(client, tenant, long, nil, expecting: events, &whole) }
+            }
+            withSnapshot.report("load of \(events) events with a snapshot")
+            alone.report("load of \(short) events")
+            whole.report("load of \(events) events without the snapshot")
+        }
+    }
+
+    static func fill(
+        _ client: MartletClient, _ tenant: TenantID, _ aggregate: AggregateName, _ count: Int, _ options: BenchOptions
+    ) async throws {
+        var left = count
+        while left > 0 {
+            let batch = min(left, 1_000)
+            _ = try await client.append(
+                (0..<batch).map { options.event($0) }, to: aggregate, expecting: .any, tenant: tenant)
+            left -= batch
+        }
+    }
+
+    static func load(
+        _ client: MartletClient, _ tenant: TenantID, _ aggregate: AggregateName, _ use: SnapshotUse?,
+        expecting count: Int,
+        upcasting: UpcastingOptions = .latest, _ measurement: inout Measurement
+    ) async throws {
+        let began = ContinuousClock.now
+        let stream = try await client.load(
+            LoadRequest(tenant: tenant, aggregate: aggregate, snapshot: use, upcasting: upcasting))
+        var found = 0
+        for try await page in stream.pages { found += page.count }
+        let took = ContinuousClock.now - began
+        guard found == count, (use == nil) == (stream.view.snapshot == nil) else {
+            throw CommandFailure("\(found) events came, \(count) were expected")
+        }
+        measurement.calls += 1
+        measurement.events += found
+        measurement.latencies.append(took)
+        measurement.seconds += Double(took / .microseconds(1)) / 1e6
+    }
+}
+
+struct BenchUpcast: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "upcast",
+        abstract: "Load events through a chain of five upcasters, beside the same load as stored.")
+
+    @OptionGroup var options: BenchOptions
+
+    @Option(help: "Events of the aggregate.")
+    var events = 20_000
+
+    @Option(help: "Loads of each kind, in turn.")
+    var rounds = 11
+
+    /// Five steps on the events of ``BenchOptions/event(_:)``.
+    private static let document = """
+        {"upcasters":[
+        {"event":"BenchHappened","from":1,"operations":[{"rename":{"path":"/number","to":"no"}}]},
+        {"event":"BenchHappened","from":2,"operations":[{"set":{"path":"/currency","value":"EUR"}}]},
+        {"event":"BenchHappened","from":3,"operations":[{"convert":{"path":"/no","to":"string"}}]},
+        {"event":"BenchHappened","from":4,"operations":[{"move":{"from":"/text","to":"/body/text"}}]},
+        {"event":"BenchHappened","from":5,"operations":[{"default":{"path":"/kind","value":"bench"}}]}]}
+        """
+
+    mutating func run() async throws {
+        let (options, tenant) = (options, try options.tenantID())
+        let (events, rounds) = (max(1, events), max(1, rounds))
+        try await options.tenant.server.withClient { client in
+            let aggregate = BenchOptions.aggregate()
+            try await BenchRehydrate.fill(client, tenant, aggregate, events, options)
+            try await client.putSettings(
+                PutSettingsRequest(tenant: tenant, kind: .upcasters, document: ByteBuffer(string: Self.document)))
+            var (upcast, raw) = (Measurement(), Measurement())
+            for _ in 0..<rounds {
+                try await BenchRehydrate.load(client, tenant, aggregate, nil, expecting: events, &upcast)
+                try await BenchRehydrate.load(
+                    client, tenant, aggregate, nil, expecting: events, upcasting: .raw, &raw)
+            }
+            upcast.report("load through five upcasters")
+            raw.report("load as stored")
+            let cost = (upcast.median - raw.median) / .nanoseconds(1) / Double(events)
+            Terminal.write(line: #"{"bench":"five upcasters","ns_per_event_by_medians":\#(Int(cost))}"#)
+        }
+    }
+}
+
+extension Measurement {
+    fileprivate var median: Duration { latencies.sorted()[latencies.count / 2] }
+}
