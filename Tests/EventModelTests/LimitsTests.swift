@@ -28,9 +28,13 @@ import Testing
                 $0.waitingAppendBytesMax = 4 << 30
             },
             Broken("frame_bytes_max must hold one page") { $0.pageBytesMax = $0.frameBytesMax - (64 << 10) + 1 },
-            Broken("frame_bytes_max must hold one snapshot") { $0.snapshotBytesMax = $0.frameBytesMax - (64 << 10) + 1 },
+            Broken("frame_bytes_max must hold one snapshot") {
+                $0.snapshotBytesMax = $0.frameBytesMax - (64 << 10) + 1
+            },
             Broken("frame_bytes_max must hold one snapshot") { $0.snapshotBytesMax = 0 },
-            Broken("frame_bytes_max must hold settings") { $0.settingsBytesMax = $0.frameBytesMax - (64 << 10) + 1 },
+            Broken("frame_bytes_max must hold settings") {
+                $0.settingsBytesMax = $0.frameBytesMax - (64 << 10) + 1
+            },
             Broken("settings_tenants_max must be at least 1") { $0.settingsTenantsMax = 0 },
             Broken("waiting_append_bytes_max must be at least two frames") {
                 $0.waitingAppendBytesMax = 2 * $0.frameBytesMax - 1

@@ -11,9 +11,11 @@ import Testing
         let tenant = TenantID(UUID())
         let order = AggregateName(type: try #require(AggregateType("order")), id: UUID())
         let placed = try #require(EventType("Placed"))
-        @Sendable func event(_ payload: String) -> NewEvent { NewEvent(type: placed, payload: ByteBuffer(string: payload)) }
-        let upcasters =
-            #"{"upcasters":[{"event":"Placed","from":1,"operations":[{"rename":{"path":"/n","to":"count","required":true}}]}]}"#
+        @Sendable func event(_ payload: String) -> NewEvent {
+            NewEvent(type: placed, payload: ByteBuffer(string: payload))
+        }
+        let rename = #"{"rename":{"path":"/n","to":"count","required":true}}"#
+        let upcasters = #"{"upcasters":[{"event":"Placed","from":1,"operations":[\#(rename)]}]}"#
         try await TestServer.with(MemoryEngine()) { server in
             try await server.withClient { client in
                 try await client.putSettings(
