@@ -152,6 +152,8 @@ let package = Package(
                 "MartletClient", "StoragePostgreSQL", "StorageSQLite", .logging, .nioCore, .nioPosix,
             ]),
         tests("ArchitectureTests", []),
-        tests("ProcessTests", ["martlet", "EventModel", "EventTesting", "MartletClient", "TLSOpenSSL", .nioCore]),
+        tests(
+            "ProcessTests",
+            ["martlet", "EventModel", "EventSourcing", "EventTesting", "MartletClient", "TLSOpenSSL", .nioCore]),
     ]
 )
