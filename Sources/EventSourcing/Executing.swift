@@ -47,10 +47,11 @@ extension Repository {
                 return Executed(aggregate: loaded, events: [], receipt: nil, decisions: decisions)
             }
             switch try await send(draft, expecting: loaded.version, to: name(id)) {
-            case .stored(let receipt):
+            case .stored(let receipt, let hasSnapshot):
                 counters.add(to: \.commands)
                 return Executed(
-                    aggregate: await finish(draft, receipt), events: draft.events, receipt: receipt,
+                    aggregate: await finish(draft, receipt, hasSnapshot: hasSnapshot), events: draft.events,
+                    receipt: receipt,
                     decisions: decisions)
             case .conflict(let error):
                 guard decisions < options.decisionsMax else { throw error }
@@ -87,7 +88,7 @@ extension Repository {
     }
 
     private enum Sent {
-        case stored(AppendReceipt)
+        case stored(AppendReceipt, hasSnapshot: Bool)
         case conflict(MartletError)
     }
 
@@ -124,7 +125,7 @@ extension Repository {
             do throws(MartletError) {
                 let receipt = try await calls.append(part, tenant: tenant)
                 if part.snapshot != nil { counters.add(to: \.snapshotsSaved) }
-                return .stored(receipt)
+                return .stored(receipt, hasSnapshot: part.snapshot != nil)
             } catch {
                 // Versions never go back: once another event stands in the place, ours is not and will not be stored
                 // there. Were it stored already, the answer would be the original one.
@@ -143,10 +144,10 @@ extension Repository {
         }
     }
 
-    private func finish(_ draft: Draft, _ receipt: AppendReceipt) async -> Loaded<A> {
+    private func finish(_ draft: Draft, _ receipt: AppendReceipt, hasSnapshot: Bool) async -> Loaded<A> {
         var after = draft.after
         after.position = receipt.lastPosition
-        if draft.snapshot != nil { after.snapshotVersion = after.version }
+        if hasSnapshot { after.snapshotVersion = after.version }
         if options.snapshots == .whenDue, receipt.aggregates.first?.snapshotDue == true,
             await saveSnapshot(of: after)
         {
