@@ -10,7 +10,7 @@ TEST_ENV = MARTLET_TEST_PYTHON=$(CURDIR)/.build-python/bin/python \
 # Tests that start the real binary say nothing about races and memory inside the test process.
 UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests
 
-.PHONY: help run test test-tsan test-asan demo bench bench-rehydration lint lint-protos format protos certs clean
+.PHONY: help run test example test-tsan test-asan demo bench bench-rehydration lint lint-protos format protos certs clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,12 @@ test: setup-tests lint lint-protos ## Install what is missing, check everything,
 	.ci/check-protos
 	swift build --build-tests
 	$(TEST_ENV) swift test --skip-build --no-parallel
+	$(MAKE) example
+
+example: setup ## Build the example and run its tests
+	swift test --package-path Examples/Bank --scratch-path .build-example
+	swift build --product martlet
+	.ci/example-race
 
 test-tsan: setup-tests ## Run the unit tests under the thread sanitizer
 	swift build --build-tests --sanitize=thread --scratch-path .build-tsan
@@ -47,13 +53,13 @@ bench-rehydration: certs setup-tests ## Figures of snapshots and upcasting on bo
 	.ci/with-postgres .ci/bench-rehydration
 
 lint: ## Check the format
-	swift format lint --strict --recursive Sources Tests Package.swift
+	swift format lint --strict --recursive Sources Tests Examples Package.swift
 
 lint-protos: setup-tests ## Lint the messages, and check them against the last release
 	.ci/lint-protos
 
 format: ## Format
-	swift format --in-place --recursive Sources Tests Package.swift
+	swift format --in-place --recursive Sources Tests Examples Package.swift
 
 protos: setup-tests ## Make the C messages from Protos/
 	.ci/generate-protos

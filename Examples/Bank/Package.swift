@@ -1,0 +1,17 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let package = Package(
+    name: "bank",
+    dependencies: [.package(name: "martlet", path: "../..")],
+    targets: [
+        .target(name: "Accounts", dependencies: [.product(name: "EventSourcing", package: "martlet")]),
+        .executableTarget(
+            name: "bank",
+            dependencies: [
+                "Accounts", .product(name: "EventSourcing", package: "martlet"),
+                .product(name: "MartletClient", package: "martlet"),
+            ]),
+        .testTarget(name: "AccountsTests", dependencies: ["Accounts"]),
+    ]
+)

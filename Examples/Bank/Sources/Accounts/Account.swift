@@ -1,0 +1,98 @@
+import EventModel
+import EventSourcing
+import Foundation
+
+/// A bank account, in the second generation of its schema.
+///
+/// The first generation stored amounts as decimal euros in `Deposited` and `Withdrawn`, and kept them so in its
+/// snapshots. What it stored is never rewritten: the upcasters below bring it up to date when it is read.
+public struct Account: Aggregate, Codable, Equatable {
+    public enum Event: Codable, Sendable, Equatable {
+        case opened(owner: String)
+        case deposited(Money)
+        case withdrawn(Money)
+    }
+
+    public struct Money: Codable, Sendable, Equatable {
+        public var cents: Int
+        public var currency: String
+
+        public init(cents: Int, currency: String = "EUR") {
+            self.cents = cents
+            self.currency = currency
+        }
+    }
+
+    public enum Command: Sendable {
+        case open(owner: String)
+        case deposit(cents: Int)
+        case withdraw(cents: Int)
+    }
+
+    public enum Refusal: Error, Equatable {
+        case isOpenAlready
+        case isNotOpen
+        case tooLittle(balance: Int)
+    }
+
+    public static let type = AggregateType(literal: "account")
+
+    public static let schema = Schema<Account>()
+        .event("Opened", case: "opened")
+        .event("Deposited", version: 2, case: "deposited")
+        .event("Withdrawn", version: 2, case: "withdrawn")
+        .upcast("Deposited", from: 1) { (old: AmountV1) in old.money }
+        .upcast("Withdrawn", from: 1) { (old: AmountV1) in old.money }
+        .snapshot(version: 2)
+        .upcastSnapshot(from: 1) { (old: AccountV1) in
+            var account = Account(id: old.id)
+            account.owner = old.owner
+            account.cents = AmountV1(euros: old.euros).money.cents
+            return account
+        }
+
+    public let id: UUID
+    public private(set) var owner: String?
+    public private(set) var cents = 0
+
+    public init(id: UUID) { self.id = id }
+
+    public mutating func apply(_ event: Event) {
+        switch event {
+        case .opened(let owner): self.owner = owner
+        case .deposited(let money): cents += money.cents
+        case .withdrawn(let money): cents -= money.cents
+        }
+    }
+
+    public func decide(_ command: Command) throws -> [Event] {
+        switch command {
+        case .open(let owner):
+            guard self.owner == nil else { throw Refusal.isOpenAlready }
+            return [.opened(owner: owner)]
+        case .deposit(let amount):
+            guard owner != nil else { throw Refusal.isNotOpen }
+            return [.deposited(Money(cents: amount))]
+        case .withdraw(let amount):
+            guard owner != nil else { throw Refusal.isNotOpen }
+            guard cents >= amount else { throw Refusal.tooLittle(balance: cents) }
+            return [.withdrawn(Money(cents: amount))]
+        }
+    }
+}
+
+/// The payload of `Deposited` and `Withdrawn` in the first generation.
+struct AmountV1: Codable, Sendable {
+    var euros: Decimal
+
+    var money: Account.Money {
+        Account.Money(cents: NSDecimalNumber(decimal: euros * 100).intValue)
+    }
+}
+
+/// A snapshot in the first generation.
+struct AccountV1: Codable, Sendable {
+    var id: UUID
+    var owner: String
+    var euros: Decimal
+}
