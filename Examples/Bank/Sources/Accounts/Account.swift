@@ -6,38 +6,38 @@ import Foundation
 ///
 /// The first generation stored amounts as decimal euros in `Deposited` and `Withdrawn`, and kept them so in its
 /// snapshots. What it stored is never rewritten: the upcasters below bring it up to date when it is read.
-public struct Account: Aggregate, Codable, Equatable {
-    public enum Event: Codable, Sendable, Equatable {
+package struct Account: Aggregate, Codable, Equatable {
+    package enum Event: Codable, Sendable, Equatable {
         case opened(owner: String)
         case deposited(Money)
         case withdrawn(Money)
     }
 
-    public struct Money: Codable, Sendable, Equatable {
-        public var cents: Int
-        public var currency: String
+    package struct Money: Codable, Sendable, Equatable {
+        package var cents: Int
+        package var currency: String
 
-        public init(cents: Int, currency: String = "EUR") {
+        package init(cents: Int, currency: String = "EUR") {
             self.cents = cents
             self.currency = currency
         }
     }
 
-    public enum Command: Sendable {
+    package enum Command: Sendable {
         case open(owner: String)
         case deposit(cents: Int)
         case withdraw(cents: Int)
     }
 
-    public enum Refusal: Error, Equatable {
+    package enum Refusal: Error, Equatable {
         case isOpenAlready
         case isNotOpen
         case tooLittle(balance: Int)
     }
 
-    public static let type = AggregateType(literal: "account")
+    package static let type = AggregateType(literal: "account")
 
-    public static let schema = Schema<Account>()
+    package static let schema = Schema<Account>()
         .event("Opened", case: "opened")
         .event("Deposited", version: 2, case: "deposited")
         .event("Withdrawn", version: 2, case: "withdrawn")
@@ -51,13 +51,13 @@ public struct Account: Aggregate, Codable, Equatable {
             return account
         }
 
-    public let id: UUID
-    public private(set) var owner: String?
-    public private(set) var cents = 0
+    package let id: UUID
+    package private(set) var owner: String?
+    package private(set) var cents = 0
 
-    public init(id: UUID) { self.id = id }
+    package init(id: UUID) { self.id = id }
 
-    public mutating func apply(_ event: Event) {
+    package mutating func apply(_ event: Event) {
         switch event {
         case .opened(let owner): self.owner = owner
         case .deposited(let money): cents += money.cents
@@ -65,7 +65,7 @@ public struct Account: Aggregate, Codable, Equatable {
         }
     }
 
-    public func decide(_ command: Command) throws -> [Event] {
+    package func decide(_ command: Command) throws -> [Event] {
         switch command {
         case .open(let owner):
             guard self.owner == nil else { throw Refusal.isOpenAlready }
