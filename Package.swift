@@ -121,7 +121,8 @@ let package = Package(
         tests(
             "EventHubTests",
             [
-                "EventEncoding", "EventHub", "EventModel", "EventStorage", "EventTesting", .nioCore, .nioEmbedded,
+                "EventEncoding", "EventHub", "EventModel", "EventStorage", "EventTesting", "EventUpcasting", .nioCore,
+                .nioEmbedded,
                 .nioPosix,
             ]),
         tests(

@@ -38,20 +38,30 @@ public final class SettingsCache: Sendable {
         var documents: [SettingsKind: ByteBuffer]
         var checkedAt: NIODeadline
         var usedAt: UInt64
+
+        var bytes: Int { documents.values.reduce(0) { $0 + $1.readableBytes } }
     }
 
     private struct State {
         var entries: [TenantID: Entry] = [:]
+        var bytes = 0
         var uses: UInt64 = 0
+
+        mutating func put(_ entry: Entry?, _ tenant: TenantID) {
+            bytes += (entry?.bytes ?? 0) - (entries[tenant]?.bytes ?? 0)
+            entries[tenant] = entry
+        }
     }
 
     private let tenantsMax: Int
+    private let bytesMax: Int
     private let onFault: @Sendable (TenantID, MartletError) -> Void
     private let state = NIOLockedValueBox(State())
 
     /// A cache that knows nothing yet.
     public init(limits: Limits, onFault: @escaping @Sendable (TenantID, MartletError) -> Void = { _, _ in }) {
         tenantsMax = limits.settingsTenantsMax
+        bytesMax = limits.settingsCacheBytesMax
         self.onFault = onFault
     }
 
@@ -109,14 +119,15 @@ public final class SettingsCache: Sendable {
     ) -> TenantSettings {
         state.withLockedValue { state in
             if let known = state.entries[tenant]?.settings, known.revision >= settings.revision { return known }
-            if state.entries[tenant] == nil, state.entries.count >= tenantsMax {
-                // A quarter goes at once: the search is worth its while.
-                let oldest = state.entries.sorted { $0.value.usedAt < $1.value.usedAt }.prefix(max(1, tenantsMax / 4))
-                for entry in oldest { state.entries[entry.key] = nil }
-            }
             state.uses += 1
-            state.entries[tenant] = Entry(
-                settings: settings, documents: documents, checkedAt: .now(), usedAt: state.uses)
+            let entry = Entry(settings: settings, documents: documents, checkedAt: .now(), usedAt: state.uses)
+            state.put(nil, tenant)
+            while state.entries.count >= tenantsMax || state.bytes + entry.bytes > bytesMax, !state.entries.isEmpty {
+                // A quarter goes at once: the search is worth its while.
+                let oldest = state.entries.sorted { $0.value.usedAt < $1.value.usedAt }
+                for old in oldest.prefix(max(1, oldest.count / 4)) { state.put(nil, old.key) }
+            }
+            state.put(entry, tenant)
             return settings
         }
     }

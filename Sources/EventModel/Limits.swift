@@ -15,6 +15,8 @@ public struct Limits: Hashable, Sendable {
     public var settingsBytesMax = 1 << 20
     /// Tenants whose settings are held in memory.
     public var settingsTenantsMax = 10_000
+    /// Documents of settings that are held in memory, over all tenants; what was compiled of them comes on top.
+    public var settingsCacheBytesMax = 64 << 20
     /// Events of one append.
     public var eventsPerAppendMax = 1_000
     /// Aggregates of one append.
@@ -90,6 +92,9 @@ public struct Limits: Hashable, Sendable {
         try require(
             settingsBytesMax >= 1 && settingsBytesMax + envelope <= frameBytesMax,
             "frame_bytes_max must hold settings of settings_bytes_max plus 64 KiB")
+        try require(
+            settingsCacheBytesMax >= SettingsKind.all.count * settingsBytesMax,
+            "settings_cache_bytes_max must hold all settings of one tenant")
         try require(frameBytesMax <= 1 << 30, "frame_bytes_max must be at most 1 GiB")
         try require(pageBytesMax + envelope <= frameBytesMax, "frame_bytes_max must hold one page plus 64 KiB")
         try require(
