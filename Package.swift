@@ -107,7 +107,8 @@ let package = Package(
 
         tests("EventModelTests", ["EventModel", "EventTesting", .nioCore]),
         tests("EventEncodingTests", ["CMartletProtos", "EventEncoding", "EventModel", "EventTesting", .nioCore]),
-        tests("EventUpcastingTests", ["EventModel", "EventUpcasting", .nioCore]),
+        tests(
+            "EventUpcastingTests", ["EventEncoding", "EventModel", "EventTesting", "EventUpcasting", .nioCore]),
         tests("EventProtocolTests", ["EventModel", "EventProtocol", .nioCore]),
         tests("EventWireTests", ["EventEncoding", "EventModel", "EventProtocol", "EventWire", .nioCore]),
         tests("EventStorageTests", ["EventEncoding", "EventModel", "EventStorage", "EventTesting", .nioCore]),
