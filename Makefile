@@ -25,7 +25,7 @@ test: setup-tests lint lint-protos ## Install what is missing, check everything,
 	$(TEST_ENV) swift test --skip-build --no-parallel
 	$(MAKE) example
 
-example: setup ## Build the example and run its tests
+example: setup-tests ## Build the example and run its tests
 	swift test --package-path Examples/Bank --scratch-path .build-example
 	swift build --product martlet
 	.ci/example-race

@@ -4,8 +4,8 @@ import Foundation
 
 /// A bank account, in the second generation of its schema.
 ///
-/// The first generation stored amounts as decimal euros in `Deposited` and `Withdrawn`, and kept them so in its
-/// snapshots. What it stored is never rewritten: the upcasters below bring it up to date when it is read.
+/// The first generation stored an `amount` of euro cents in `Deposited` and `Withdrawn`, without a currency, and a
+/// `balance` in its snapshots. What it stored is never rewritten: the upcasters below bring it up to date when it is read.
 package struct Account: Aggregate, Codable, Equatable {
     package enum Event: Codable, Sendable, Equatable {
         case opened(owner: String)
@@ -47,7 +47,7 @@ package struct Account: Aggregate, Codable, Equatable {
         .upcastSnapshot(from: 1) { (old: AccountV1) in
             var account = Account(id: old.id)
             account.owner = old.owner
-            account.cents = AmountV1(euros: old.euros).money.cents
+            account.cents = old.balance
             return account
         }
 
@@ -83,16 +83,14 @@ package struct Account: Aggregate, Codable, Equatable {
 
 /// The payload of `Deposited` and `Withdrawn` in the first generation.
 struct AmountV1: Codable, Sendable {
-    var euros: Decimal
+    var amount: Int
 
-    var money: Account.Money {
-        Account.Money(cents: NSDecimalNumber(decimal: euros * 100).intValue)
-    }
+    var money: Account.Money { Account.Money(cents: amount) }
 }
 
 /// A snapshot in the first generation.
 struct AccountV1: Codable, Sendable {
     var id: UUID
     var owner: String
-    var euros: Decimal
+    var balance: Int
 }

@@ -18,7 +18,7 @@ import Testing
     }
 
     @Test func theFirstGenerationCounts() throws {
-        try Scenario<Account>.given(opened).and(stored: "Deposited", version: 1, json: #"{"euros":12.34}"#)
+        try Scenario<Account>.given(opened).and(stored: "Deposited", version: 1, json: #"{"amount":1234}"#)
             .when(.withdraw(cents: 234)).thenState { $0.cents == 1_000 }
     }
 }
