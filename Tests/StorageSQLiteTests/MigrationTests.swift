@@ -27,6 +27,26 @@ import Testing
         #expect(try bench.holds(request.ids))
     }
 
+    @Test func aFileOfTheFirstSchemaIsBroughtUpToDateWithItsEvents() throws {
+        let bench = try Bench(prepares: false)
+        try Self.make(
+            bench.path,
+            Schema.migrations[0] + """
+                PRAGMA user_version = 1;
+                PRAGMA application_id = \(Schema.applicationID);
+                INSERT INTO tenants VALUES (1, x'11', 2, 5);
+                INSERT INTO aggregates VALUES (7, 1, 'order', x'22', 2), (8, 1, 'order', x'33', 0);
+                INSERT INTO events VALUES (1, 7, 1, 5, 1, x'01', 'A', x'0102030405'), (2, 7, 2, 5, 1, x'02', 'A', x'0607');
+                """)
+        try bench.engine.prepare()
+        #expect(try bench.pragma("user_version") == "\(bench.engine.schemaVersion)")
+        let connection = try SQLiteConnection(path: bench.path, creates: false)
+        #expect(
+            try connection.text("SELECT group_concat(bytes) FROM (SELECT bytes FROM aggregates ORDER BY no)") == "7,0")
+        #expect(try connection.text("SELECT settings_revision FROM tenants") == "0")
+        #expect(try connection.text("SELECT count(*) FROM events WHERE record IN (x'0102030405', x'0607')") == "2")
+    }
+
     @Test func whoeverMigratesAtOnceFindsTheSchemaWhole() async throws {
         for round in 0..<10 {
             let bench = try Bench(prepares: false)
