@@ -108,6 +108,7 @@ enum YAMLDocument {
             case "", "~", "null", "Null", "NULL": bytes += Array("null".utf8)
             case "true", "True", "TRUE": bytes += Array("true".utf8)
             case "false", "False", "FALSE": bytes += Array("false".utf8)
+            case _ where !Self.mayBeNumber(text): write(string: text)
             default:
                 if (try? /-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?/.wholeMatch(in: text)) != nil {
                     bytes += Array(text.utf8)
@@ -119,6 +120,11 @@ enum YAMLDocument {
                     write(string: text)
                 }
             }
+        }
+
+        private static func mayBeNumber(_ text: String) -> Bool {
+            guard let first = text.utf8.first else { return false }
+            return (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(first) || "-+.".utf8.contains(first)
         }
 
         /// A number of YAML 1.1 or 1.2 that is none of JSON.
