@@ -128,7 +128,7 @@ extension SQLiteWriter {
         try insert.run(blob: 7, put.snapshot.payload)
     }
 
-    private func note(
+    func note(
         newest: Version, bytes: UInt64, of aggregateNo: Int64, _ connection: SQLiteConnection
     ) throws(SQLiteFault) {
         let update = try connection.statement(.updateAggregateSnapshot)
@@ -174,11 +174,12 @@ enum SnapshotRows {
 }
 
 extension SQLiteStatement {
-    /// Runs a statement that has one blob and no rows.
-    func run(blob index: Int32, _ buffer: ByteBuffer) throws(SQLiteFault) {
+    /// Runs a statement that has one blob, all or a part of what is readable, and no rows.
+    func run(blob index: Int32, _ buffer: ByteBuffer, _ part: Range<Int>? = nil) throws(SQLiteFault) {
         let result: Result<Void, SQLiteFault> = unsafe buffer.withUnsafeReadableBytes { bytes in
             do throws(SQLiteFault) {
-                try unsafe run(blob: index, bytes)
+                try unsafe run(
+                    blob: index, UnsafeRawBufferPointer(rebasing: bytes[part ?? 0..<bytes.count]))
                 return .success(())
             } catch { return .failure(error) }
         }

@@ -7,7 +7,7 @@ import Foundation
 @safe final class SQLiteConnection {
     /// How long SQLite waits for a lock.
     private static let busyMillis: Int32 = 5_000
-    private static let pageBytes = 8_192
+    private static let pageBytes = 4_096
     /// Pages in the write-ahead log after which it is moved into the database.
     private static let checkpointPages = 4_000
     private static let walBytesKept = 64 << 20
@@ -89,6 +89,12 @@ import Foundation
         statements[query.rawValue] = statement
         return statement
     }
+
+    /// Opens the entries of a block, to read parts of them.
+    func blob(block key: Int64) throws(SQLiteFault) -> SQLiteBlob { try unsafe SQLiteBlob(database: database, block: key) }
+
+    /// A statement that is not worth keeping.
+    func prepare(_ sql: String) throws(SQLiteFault) -> SQLiteStatement { try unsafe SQLiteStatement(sql, database: database) }
 
     /// Runs SQL that is not worth keeping prepared.
     func run(_ sql: String) throws(SQLiteFault) {

@@ -55,7 +55,10 @@ public final class SQLiteEngine: StorageEngine {
             found = Int(try connection.text("PRAGMA user_version") ?? "") ?? 0
             if found < Schema.version {
                 for version in found..<Schema.version {
-                    try connection.run(Schema.migrations[version])
+                    let migration = Schema.migrations[version]
+                    try connection.run(migration.sql)
+                    try migration.move(connection)
+                    try connection.run(migration.cleanUp)
                     logger.info("storage schema migrated", metadata: ["version": "\(version + 1)"])
                 }
                 try connection.run("PRAGMA user_version = \(Schema.version)")

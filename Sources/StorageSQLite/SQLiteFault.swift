@@ -7,6 +7,9 @@ struct SQLiteFault: Error {
     var code: Int32
     var message: String
 
+    /// A key is taken (SQLITE_CONSTRAINT_PRIMARYKEY).
+    static let duplicateKey = SQLITE_CONSTRAINT | 6 << 8
+
     /// The code without its extension.
     var primary: Int32 { code & 0xFF }
 

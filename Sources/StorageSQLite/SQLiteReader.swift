@@ -65,11 +65,9 @@ final class SQLiteReader: StorageReader {
             let head = standing.head
             if head.recordedAt <= time { return head.position }
             // Commit times never decrease along positions.
-            let select = try connection.statement(.selectRecordedAt)
             return Position(
                 try Self.lastIndex(upTo: head.position.rawValue) { position throws(SQLiteFault) in
-                    select.bind(1, EventKeys.key(no, Position(position)))
-                    let recordedAt = try select.firstRow { $0.integer(0) }
+                    let recordedAt = try BlockRows.recordedAt(position, tenantNo: no, connection)
                     return (recordedAt ?? .max) <= time.microseconds
                 })
         }
@@ -82,12 +80,8 @@ final class SQLiteReader: StorageReader {
             guard let (tenantNo, _) = try Self.tenant(tenant, connection),
                 let (no, version) = try Self.aggregate(aggregate, in: tenantNo, connection)
             else { return .none }
-            let bound = EventKeys.bound(tenantNo, position)
-            let select = try connection.statement(.selectKeyOfVersion)
             let isWithin = { (version: UInt64) throws(SQLiteFault) -> Bool in
-                select.bind(1, no)
-                select.bind(2, Int64(version))
-                return (try select.firstRow { $0.integer(0) } ?? .max) <= bound
+                try BlockRows.position(of: version, aggregateNo: no, connection) ?? .max <= position.rawValue
             }
             // Positions grow along versions. Most often the newest is asked for.
             if try isWithin(version.rawValue) { return version }
@@ -99,13 +93,10 @@ final class SQLiteReader: StorageReader {
         of version: Version, of aggregate: AggregateName, in tenant: TenantID
     ) throws(StorageError) -> Position? {
         try read { connection throws(SQLiteFault) in
-            guard version <= .max, let (tenantNo, _) = try Self.tenant(tenant, connection),
+            guard .none < version, version <= .max, let (tenantNo, _) = try Self.tenant(tenant, connection),
                 let (no, _) = try Self.aggregate(aggregate, in: tenantNo, connection)
             else { return nil }
-            let select = try connection.statement(.selectKeyOfVersion)
-            select.bind(1, no)
-            select.bind(2, Int64(version.rawValue))
-            return try select.firstRow { EventKeys.position(of: $0.integer(0)) }
+            return try BlockRows.position(of: version.rawValue, aggregateNo: no, connection).map { Position($0) }
         }
     }
 
@@ -116,12 +107,7 @@ final class SQLiteReader: StorageReader {
             guard let (tenantNo, _) = try Self.tenant(tenant, connection),
                 let (no, _) = try Self.aggregate(aggregate, in: tenantNo, connection)
             else { return EventPage() }
-            let select = try connection.statement(
-                bounds.direction == .forward ? .pageOfAggregate : .pageOfAggregateBackward)
-            select.bind(1, no)
-            select.bind(2, Int64(clamping: range.after.rawValue))
-            select.bind(3, Int64(clamping: range.to.rawValue))
-            return try Self.page(select, bounds)
+            return try BlockRows.page(aggregateNo: no, tenantNo: tenantNo, versions: range, bounds: bounds, connection)
         }
     }
 
@@ -134,15 +120,7 @@ final class SQLiteReader: StorageReader {
                 return EventPage(scannedTo: end)
             }
             let scanned = range.scanned(filter: filter, bounds: bounds)
-            let select = try connection.statement(Self.query(filter, bounds.direction))
-            select.bind(1, EventKeys.bound(no, scanned.after))
-            select.bind(2, EventKeys.bound(no, scanned.to))
-            if !filter.isEmpty {
-                select.bind(3, Self.array(filter.eventTypes.map(\.text)))
-                select.bind(4, Self.array(filter.aggregateTypes.map(\.text)))
-                select.bind(5, Self.array(filter.aggregateIDs.map { $0.uuidString.filter { $0 != "-" } }))
-            }
-            var page = try Self.page(select, bounds)
+            var page = try BlockRows.page(scanned, tenantNo: no, filter: filter, bounds: bounds, connection)
             page.complete(scanned: scanned, of: range, bounds.direction)
             return page
         }
@@ -202,37 +180,6 @@ final class SQLiteReader: StorageReader {
         return try select.firstRow { ($0.integer(0), Version(UInt64($0.integer(1)))) }
     }
 
-    private static func query(_ filter: EventFilter, _ direction: Direction) -> Query {
-        switch (filter.isEmpty, direction) {
-        case (true, .forward): .page
-        case (true, .backward): .pageBackward
-        case (false, .forward): .filteredPage
-        case (false, .backward): .filteredPageBackward
-        }
-    }
-
-    /// Rows of (key, version, record), until the bounds.
-    private static func page(_ select: SQLiteStatement, _ bounds: PageBounds) throws(SQLiteFault) -> EventPage {
-        var page = EventPage()
-        try select.forEachRow { row in
-            let record = unsafe row.blob(2)
-            guard page.count < bounds.eventsMax,
-                page.count == 0
-                    || page.entries.readableBytes + RecordedEntries.entryBytes(recordBytes: record.count)
-                        <= bounds.bytesMax
-            else {
-                page.isLast = false
-                return false
-            }
-            unsafe RecordedEntries.write(record: record, to: &page.entries)
-            page.count += 1
-            page.lastPosition = EventKeys.position(of: row.integer(0))
-            page.lastVersion = Version(UInt64(row.integer(1)))
-            return true
-        }
-        return page
-    }
-
     /// The last index in `1...count` for which `holds` is true, where it is true up to some index and false from
     /// there on; 0 where it is never true.
     private static func lastIndex(
@@ -245,12 +192,5 @@ final class SQLiteReader: StorageReader {
             if try holds(middle) { low = middle } else { high = middle - 1 }
         }
         return low
-    }
-
-    /// A JSON array of texts; nil for none, which stands for all.
-    private static func array(_ values: [String]) -> String? {
-        guard !values.isEmpty else { return nil }
-        let bytes = try? JSONEncoder().encode(values)
-        return bytes.map { String(decoding: $0, as: UTF8.self) }
     }
 }

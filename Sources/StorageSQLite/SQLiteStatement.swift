@@ -42,6 +42,10 @@ import NIOCore
         }
     }
 
+    @unsafe func bind(_ index: Int32, blob bytes: UnsafeRawBufferPointer) {
+        _ = unsafe martlet_sqlite_bind_blob_copy(statement, index, bytes.baseAddress, Int32(bytes.count))
+    }
+
     /// Runs a statement that has one blob which is not copied, and no rows.
     func run(blob index: Int32, _ bytes: UnsafeRawBufferPointer) throws(SQLiteFault) {
         _ = unsafe martlet_sqlite_bind_blob_static(statement, index, bytes.baseAddress, Int32(bytes.count))

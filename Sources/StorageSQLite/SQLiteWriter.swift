@@ -71,11 +71,9 @@ final class SQLiteWriter: StorageWriter {
         _ batch: [AppendRequest], now: Timestamp, on connection: SQLiteConnection
     ) throws(StorageError) -> CommitResult {
         let plan: BatchPlan
-        var stored = StoredNumbers()
+        var stored = StoredRows()
         do throws(SQLiteFault) {
-            try connection.statement(.begin).run()
-            plan = AppendDecision.decide(batch, facts: try facts(of: batch, connection), now: now)
-            for tenant in plan.tenants { try store(tenant, connection, &stored) }
+            plan = try decideAndStore(batch, now: now, connection, &stored)
         } catch {
             // Nothing was committed: at the latest, closing the connection rolls back.
             throw error.storageError
@@ -87,6 +85,37 @@ final class SQLiteWriter: StorageWriter {
         try commit(connection)
         remember(plan, stored)
         return CommitResult(outcomes: plan.outcomes, runs: plan.tenants.map(\.run))
+    }
+
+    /// Decides a batch and stores what is planned, in a transaction that is left open.
+    ///
+    /// Nearly every event id is new, so that none is looked up at first: the key of `event_ids` finds one that is
+    /// stored. Then all of it is undone, and done again with every id looked up. A call that would be refused may
+    /// also be one that was stored before: its ids are looked up before it is.
+    private func decideAndStore(
+        _ batch: [AppendRequest], now: Timestamp, _ connection: SQLiteConnection, _ stored: inout StoredRows
+    ) throws(SQLiteFault) -> BatchPlan {
+        try connection.statement(.begin).run()
+        var facts = try facts(of: batch, connection)
+        var plan = AppendDecision.decide(batch, facts: facts, now: now)
+        let refused = zip(batch, plan.outcomes).filter { !$0.1.isAppended }.map(\.0)
+        if !refused.isEmpty {
+            let asked = try find(refused, &facts, connection)
+            if asked { plan = AppendDecision.decide(batch, facts: facts, now: now) }
+        }
+        do throws(SQLiteFault) {
+            for tenant in plan.tenants { try store(tenant, connection, &stored) }
+            return plan
+        } catch {
+            guard error.code == SQLiteFault.duplicateKey else { throw error }
+        }
+        try connection.statement(.rollback).run()
+        try connection.statement(.begin).run()
+        stored = StoredRows()
+        _ = try find(batch, &facts, connection)
+        plan = AppendDecision.decide(batch, facts: facts, now: now)
+        for tenant in plan.tenants { try store(tenant, connection, &stored) }
+        return plan
     }
 
     func rollBack(_ connection: SQLiteConnection) throws(StorageError) {
@@ -125,24 +154,27 @@ final class SQLiteWriter: StorageWriter {
             facts.sizes[key] = aggregate.size
             if questions.snapshots.contains(key) { facts.snapshots[key] = try snapshots(of: aggregate.no, connection) }
         }
-        let byID = try connection.statement(.selectEventByID)
-        for key in questions.events {
-            guard let tenant = tenants[key.tenant] else { continue }
-            byID.bind(1, tenant.no)
-            byID.bind(2, key.id)
-            facts.stored[key] =
-                try byID.firstRow { row in
-                    guard let type = AggregateType(row.text(3)), let id = unsafe UUID(bytes: row.blob(4)) else {
-                        return nil
-                    }
-                    return StoredEvent(
-                        aggregate: AggregateName(type: type, id: id), version: Version(UInt64(row.integer(1))),
-                        position: EventKeys.position(of: row.integer(0)),
-                        recordedAt: Timestamp(microseconds: row.integer(2)),
-                        record: unsafe ByteBuffer(bytes: row.blob(5)))
-                } ?? nil
-        }
         return facts
+    }
+
+    /// Adds those event ids of calls that are stored to the facts; false where none is.
+    private func find(
+        _ batch: [AppendRequest], _ facts: inout BatchFacts, _ connection: SQLiteConnection
+    ) throws(SQLiteFault) -> Bool {
+        let select = try connection.statement(.selectPositionOfID)
+        for request in batch {
+            guard let tenant = tenants[request.tenant] else { continue }
+            for part in request.aggregates {
+                for event in part.events {
+                    select.bind(1, tenant.no)
+                    select.bind(2, event.id)
+                    guard let position = try select.firstRow({ Position(UInt64($0.integer(0))) }) else { continue }
+                    facts.stored[EventKey(tenant: request.tenant, id: event.id)] = try BlockRows.storedEvent(
+                        at: position, tenantNo: tenant.no, connection)
+                }
+            }
+        }
+        return !facts.stored.isEmpty
     }
 
     func tenant(_ id: TenantID, _ connection: SQLiteConnection) throws(SQLiteFault) -> Tenant? {
@@ -181,44 +213,62 @@ final class SQLiteWriter: StorageWriter {
 
     // MARK: Storing
 
-    /// Numbers of rows that this transaction made.
-    private struct StoredNumbers {
+    /// Rows that this transaction made or moved.
+    private struct StoredRows {
         var tenants: [TenantID: Int64] = [:]
-        var aggregates: [AggregateKey: Int64] = [:]
+        var aggregates: [AggregateKey: Aggregate] = [:]
     }
 
     private func store(
-        _ plan: TenantPlan, _ connection: SQLiteConnection, _ stored: inout StoredNumbers
+        _ plan: TenantPlan, _ connection: SQLiteConnection, _ stored: inout StoredRows
     ) throws(SQLiteFault) {
         let run = plan.run
         let tenantNo = try store(run.tenant, head: run.head, connection)
         stored.tenants[run.tenant] = tenantNo
-        for (name, move) in plan.aggregates {
-            let key = AggregateKey(tenant: run.tenant, name: name)
-            stored.aggregates[key] = try store(key, move, tenantNo, connection)
+        let insertBlock = try connection.statement(.insertBlock)
+        let insertRange = try connection.statement(.insertRange)
+        try BlockCutter(run: run).forEachBlock { (block, pieces) throws(SQLiteFault) in
+            insertBlock.bind(1, EventKeys.key(tenantNo, run.position(at: block.events.lowerBound)))
+            insertBlock.bind(2, run.recordedAt.microseconds)
+            insertBlock.bind(3, Int64(block.events.count))
+            try insertBlock.run(blob: 4, run.entries, block.bytes)
+            for piece in pieces {
+                let key = AggregateKey(tenant: run.tenant, name: piece.aggregate)
+                var aggregate: Aggregate
+                if let moved = stored.aggregates[key] {
+                    aggregate = moved
+                } else {
+                    aggregate = try row(of: key, tenantNo, connection)
+                }
+                aggregate.size.bytes += UInt64(piece.recordBytes)
+                aggregate.version = run.events[piece.events.upperBound - 1].version
+                stored.aggregates[key] = aggregate
+                insertRange.bind(1, aggregate.no)
+                insertRange.bind(2, Int64(aggregate.version.rawValue))
+                insertRange.bind(3, Int64(piece.events.count))
+                insertRange.bind(4, Int64(run.position(at: piece.events.lowerBound).rawValue))
+                insertRange.bind(5, Int64(piece.before))
+                insertRange.bind(6, Int64(piece.bytes.lowerBound))
+                insertRange.bind(7, Int64(piece.bytes.count))
+                insertRange.bind(8, Int64(aggregate.size.bytes))
+                try insertRange.run()
+            }
+        }
+        let insertID = try connection.statement(.insertEventID)
+        insertID.bind(1, tenantNo)
+        for index in run.events.indices {
+            insertID.bind(2, run.events[index].id)
+            insertID.bind(3, Int64(run.position(at: index).rawValue))
+            try insertID.run()
         }
         for change in plan.snapshots {
-            let no = stored.aggregates[AggregateKey(tenant: run.tenant, name: change.aggregate)] ?? 0
-            try store(change.put, dropped: change.dropped, of: no, connection)
-        }
-        let insert = try connection.statement(.insertEvent)
-        insert.bind(4, run.recordedAt.microseconds)
-        insert.bind(5, tenantNo)
-        for (index, event) in run.events.enumerated() {
-            let key = AggregateKey(tenant: run.tenant, name: event.aggregate)
-            insert.bind(1, EventKeys.key(tenantNo, Position(run.firstPosition.rawValue + UInt64(index))))
-            insert.bind(2, stored.aggregates[key] ?? 0)
-            insert.bind(3, Int64(event.version.rawValue))
-            insert.bind(6, event.id)
-            insert.bind(7, event.type.text)
-            let result: Result<Void, SQLiteFault> = unsafe run.entries.withUnsafeReadableBytes { bytes in
-                do throws(SQLiteFault) {
-                    try unsafe insert.run(
-                        blob: 8, UnsafeRawBufferPointer(rebasing: bytes[event.recordStart..<event.end]))
-                    return .success(())
-                } catch { return .failure(error) }
+            let key = AggregateKey(tenant: run.tenant, name: change.aggregate)
+            guard let no = stored.aggregates[key]?.no, let move = plan.aggregates[change.aggregate] else {
+                preconditionFailure("a snapshot in a call is one of an aggregate that the call appends to")
             }
-            try result.get()
+            try store(change.put, dropped: change.dropped, of: no, connection)
+            try note(newest: move.size.snapshotVersion, bytes: move.size.snapshotBytes, of: no, connection)
+            stored.aggregates[key]?.size = move.size
         }
     }
 
@@ -244,32 +294,20 @@ final class SQLiteWriter: StorageWriter {
         return connection.lastInsertedRow
     }
 
-    private func store(
-        _ key: AggregateKey, _ move: TenantPlan.Move, _ tenantNo: Int64, _ connection: SQLiteConnection
-    ) throws(SQLiteFault) -> Int64 {
-        if let known = aggregates[key] {
-            let update = try connection.statement(.updateAggregate)
-            update.bind(1, known.no)
-            update.bind(2, Int64(move.to.rawValue))
-            update.bind(3, Int64(move.size.bytes))
-            update.bind(4, Int64(move.size.snapshotVersion.rawValue))
-            update.bind(5, Int64(move.size.snapshotBytes))
-            try update.run()
-            return known.no
-        }
+    /// The row of an aggregate that is appended to; made where it is new.
+    private func row(
+        of key: AggregateKey, _ tenantNo: Int64, _ connection: SQLiteConnection
+    ) throws(SQLiteFault) -> Aggregate {
+        if let known = aggregates[key] { return known }
         let insert = try connection.statement(.insertAggregate)
         insert.bind(1, tenantNo)
         insert.bind(2, key.name.id)
         insert.bind(3, key.name.type.text)
-        insert.bind(4, Int64(move.to.rawValue))
-        insert.bind(5, Int64(move.size.bytes))
-        insert.bind(6, Int64(move.size.snapshotVersion.rawValue))
-        insert.bind(7, Int64(move.size.snapshotBytes))
         try insert.run()
-        return connection.lastInsertedRow
+        return Aggregate(no: connection.lastInsertedRow, version: .none, size: AggregateSize())
     }
 
-    private func remember(_ plan: BatchPlan, _ stored: StoredNumbers) {
+    private func remember(_ plan: BatchPlan, _ stored: StoredRows) {
         if tenants.count > rememberedMax { tenants = [:] }
         if aggregates.count > rememberedMax { aggregates = [:] }
         for tenant in plan.tenants {
@@ -278,15 +316,21 @@ final class SQLiteWriter: StorageWriter {
             tenants[id] = stored.tenants[id].map {
                 Tenant(no: $0, head: tenant.run.head, settingsRevision: revision)
             }
-            for (name, move) in tenant.aggregates {
-                let key = AggregateKey(tenant: id, name: name)
-                aggregates[key] = stored.aggregates[key].map { Aggregate(no: $0, version: move.to, size: move.size) }
-            }
         }
+        for (key, aggregate) in stored.aggregates { aggregates[key] = aggregate }
     }
 }
 
-/// The keys of the table `events`.
+extension AppendOutcome {
+    fileprivate var isAppended: Bool { if case .appended = self { true } else { false } }
+}
+
+extension RecordedRun {
+    /// The position of the event at that index of ``events``.
+    fileprivate func position(at index: Int) -> Position { Position(firstPosition.rawValue + UInt64(index)) }
+}
+
+/// The keys of the table `blocks`.
 enum EventKeys {
     /// A key is a positive 64-bit integer: what its position leaves is for the tenant's number.
     static let tenantsMax: Int64 = 1 << Int64(63 - Schema.positionBits)

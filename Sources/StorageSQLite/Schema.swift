@@ -11,9 +11,22 @@ enum Schema {
     /// 64-bit integer, so that events lie in the file by tenant and position with no index beside.
     static let positionBits = 40
 
-    /// The step from each version to the next, each one transaction.
-    static let migrations: [String] = [
-        """
+    /// A step from one version to the next, a part of one transaction.
+    struct Migration: Sendable {
+        var sql: String
+        /// Moves what the tables that `sql` made are to hold.
+        var move: @Sendable (SQLiteConnection) throws(SQLiteFault) -> Void = { _ in }
+        /// What comes last.
+        var cleanUp = ""
+    }
+
+    /// The steps from each version to the next.
+    static let migrations: [Migration] = [
+        Migration(sql: first), Migration(sql: second),
+        Migration(sql: third, move: { connection throws(SQLiteFault) in try BlockMigration.run(connection) }, cleanUp: thirdCleanUp),
+    ]
+
+    private static let first = """
         CREATE TABLE tenants (
             no          INTEGER PRIMARY KEY,
             id          BLOB    NOT NULL UNIQUE,
@@ -43,8 +56,9 @@ enum Schema {
 
         CREATE UNIQUE INDEX events_by_version ON events (aggregate_no, version);
         CREATE UNIQUE INDEX events_by_id ON events (tenant_no, event_id);
-        """,
         """
+
+    private static let second = """
         ALTER TABLE tenants ADD COLUMN settings_revision INTEGER NOT NULL DEFAULT 0;
 
         CREATE TABLE settings (
@@ -70,19 +84,53 @@ enum Schema {
             payload        BLOB    NOT NULL,
             UNIQUE (aggregate_no, version)
         ) STRICT;
-        """,
-    ]
+        """
+
+    /// Events lie in blocks, one or more a commit and tenant: see Docs/decisions/0015.
+    private static let third = """
+        CREATE TABLE blocks (
+            key         INTEGER PRIMARY KEY,    -- tenant_no << 40 | position of its first event
+            recorded_at INTEGER NOT NULL,       -- of all its events, microseconds since 1970 UTC
+            count       INTEGER NOT NULL,       -- events, at consecutive positions
+            entries     BLOB    NOT NULL        -- the events as they travel
+        ) STRICT;
+
+        -- Events of one aggregate that lie in one block side by side: consecutive versions, at consecutive positions.
+        CREATE TABLE ranges (
+            aggregate_no INTEGER NOT NULL,
+            last_version INTEGER NOT NULL,
+            count        INTEGER NOT NULL,
+            position     INTEGER NOT NULL,      -- of the first
+            before       INTEGER NOT NULL,      -- events of the block before the first
+            start        INTEGER NOT NULL,      -- where the first begins in the block's entries
+            length       INTEGER NOT NULL,      -- of all of them there
+            bytes        INTEGER NOT NULL,      -- of the aggregate's records up to the last
+            PRIMARY KEY (aggregate_no, last_version)
+        ) WITHOUT ROWID, STRICT;
+
+        CREATE TABLE event_ids (
+            tenant_no INTEGER NOT NULL,
+            id        BLOB    NOT NULL,
+            position  INTEGER NOT NULL,
+            PRIMARY KEY (tenant_no, id)
+        ) WITHOUT ROWID, STRICT;
+        """
+
+    private static let thirdCleanUp = """
+        DROP TABLE events;
+        ALTER TABLE aggregates DROP COLUMN version;     -- the last range of an aggregate tells both
+        ALTER TABLE aggregates DROP COLUMN bytes;
+        """
 }
 
 /// Every statement, prepared once a connection.
 enum Query: Int, CaseIterable {
     case begin, beginRead, commit, rollback
     case selectTenant, insertTenant, updateTenant
-    case selectAggregate, insertAggregate, updateAggregate
-    case selectEventByID, insertEvent
-    case selectKeyOfVersion, selectRecordedAt
-    case pageOfAggregate, pageOfAggregateBackward
-    case page, pageBackward, filteredPage, filteredPageBackward
+    case selectAggregate, insertAggregate
+    case selectPositionOfID, insertEventID
+    case insertBlock, selectBlock, selectBlocks, selectBlocksBackward
+    case insertRange, selectRange, selectRanges, selectRangesBackward
     case selectSnapshots, selectSnapshot, putSnapshot, deleteSnapshot, updateAggregateSnapshot
     case selectSettings, putSettings, deleteSettings, updateSettingsRevision
 
@@ -96,36 +144,50 @@ enum Query: Int, CaseIterable {
         case .insertTenant: "INSERT INTO tenants (id, position, recorded_at) VALUES (?1, ?2, ?3)"
         case .updateTenant: "UPDATE tenants SET position = ?2, recorded_at = ?3 WHERE no = ?1"
         case .selectAggregate:
+            // An aggregate without events has no ranges, and there is none.
             """
-            SELECT no, version, bytes, snapshot_version, snapshot_bytes
-            FROM aggregates WHERE tenant_no = ?1 AND id = ?2 AND type = ?3
+            SELECT a.no, r.last_version, r.bytes, a.snapshot_version, a.snapshot_bytes
+            FROM aggregates a JOIN ranges r ON r.aggregate_no = a.no
+            WHERE a.tenant_no = ?1 AND a.id = ?2 AND a.type = ?3
+            ORDER BY r.last_version DESC LIMIT 1
             """
-        case .insertAggregate:
+        case .insertAggregate: "INSERT INTO aggregates (tenant_no, id, type) VALUES (?1, ?2, ?3)"
+        case .selectPositionOfID: "SELECT position FROM event_ids WHERE tenant_no = ?1 AND id = ?2"
+        case .insertEventID: "INSERT INTO event_ids (tenant_no, id, position) VALUES (?1, ?2, ?3)"
+        case .insertBlock: "INSERT INTO blocks (key, recorded_at, count, entries) VALUES (?1, ?2, ?3, ?4)"
+        case .selectBlock:
+            // The block that holds a position.
             """
-            INSERT INTO aggregates (tenant_no, id, type, version, bytes, snapshot_version, snapshot_bytes)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+            SELECT key, count, recorded_at, entries FROM blocks
+            WHERE key <= ?1 ORDER BY key DESC LIMIT 1
             """
-        case .updateAggregate:
-            "UPDATE aggregates SET version = ?2, bytes = ?3, snapshot_version = ?4, snapshot_bytes = ?5 WHERE no = ?1"
-        case .selectEventByID:
+        case .selectBlocks: Self.blocks("ASC")
+        case .selectBlocksBackward: Self.blocks("DESC")
+        case .insertRange:
             """
-            SELECT e.key, e.version, e.recorded_at, a.type, a.id, e.record
-            FROM events e JOIN aggregates a ON a.no = e.aggregate_no
-            WHERE e.tenant_no = ?1 AND e.event_id = ?2
-            """
-        case .insertEvent:
-            """
-            INSERT INTO events (key, aggregate_no, version, recorded_at, tenant_no, event_id, type, record)
+            INSERT INTO ranges (aggregate_no, last_version, count, position, before, start, length, bytes)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
             """
-        case .selectKeyOfVersion: "SELECT key FROM events WHERE aggregate_no = ?1 AND version = ?2"
-        case .selectRecordedAt: "SELECT recorded_at FROM events WHERE key = ?1"
-        case .pageOfAggregate: Self.aggregatePage("ASC")
-        case .pageOfAggregateBackward: Self.aggregatePage("DESC")
-        case .page: Self.tenantPage("ASC")
-        case .pageBackward: Self.tenantPage("DESC")
-        case .filteredPage: Self.filteredPage("ASC")
-        case .filteredPageBackward: Self.filteredPage("DESC")
+        case .selectRange:
+            // The range that holds a version.
+            """
+            SELECT last_version, count, position FROM ranges
+            WHERE aggregate_no = ?1 AND last_version >= ?2 ORDER BY last_version LIMIT 1
+            """
+        case .selectRanges:
+            """
+            SELECT last_version, count, position, before, start, length FROM ranges
+            WHERE aggregate_no = ?1 AND last_version > ?2 ORDER BY last_version
+            """
+        case .selectRangesBackward:
+            // From the range that holds the last version that is asked for.
+            """
+            SELECT last_version, count, position, before, start, length FROM ranges
+            WHERE aggregate_no = ?1 AND last_version <= coalesce(
+                (SELECT last_version FROM ranges WHERE aggregate_no = ?1 AND last_version >= ?2
+                 ORDER BY last_version LIMIT 1), ?2)
+            ORDER BY last_version DESC
+            """
         case .selectSnapshots:
             "SELECT version, schema_version FROM snapshots WHERE aggregate_no = ?1 ORDER BY version DESC"
         case .selectSnapshot:
@@ -149,27 +211,12 @@ enum Query: Int, CaseIterable {
         }
     }
 
-    private static func aggregatePage(_ order: String) -> String {
+    /// Blocks that hold keys from ?1, which a block holds, to ?2.
+    private static func blocks(_ order: String) -> String {
         """
-        SELECT key, version, record FROM events
-        WHERE aggregate_no = ?1 AND version > ?2 AND version <= ?3 ORDER BY version \(order)
-        """
-    }
-
-    private static func tenantPage(_ order: String) -> String {
-        "SELECT key, version, record FROM events WHERE key > ?1 AND key <= ?2 ORDER BY key \(order)"
-    }
-
-    /// A filter's values come as JSON arrays, or NULL for all, so that one statement serves every filter.
-    private static func filteredPage(_ order: String) -> String {
-        """
-        SELECT e.key, e.version, e.record
-        FROM events e CROSS JOIN aggregates a ON a.no = e.aggregate_no
-        WHERE e.key > ?1 AND e.key <= ?2
-          AND (?3 IS NULL OR e.type IN (SELECT value FROM json_each(?3)))
-          AND (?4 IS NULL OR a.type IN (SELECT value FROM json_each(?4)))
-          AND (?5 IS NULL OR hex(a.id) IN (SELECT value FROM json_each(?5)))
-        ORDER BY e.key \(order)
+        SELECT key, count, entries FROM blocks
+        WHERE key >= (SELECT key FROM blocks WHERE key <= ?1 ORDER BY key DESC LIMIT 1) AND key <= ?2
+        ORDER BY key \(order)
         """
     }
 }
