@@ -6,20 +6,25 @@ import NIOCore
 
 /// An open call of a connection.
 struct OpenCall {
-    var work: CallWork
-    var deadline: Scheduled<Void>?
+    /// Nil for an append that is on its way: nothing of it can be moved or stopped.
+    private var work: CallWork?
+    private(set) var deadline: NIODeadline
+    private(set) var timeoutMillis: UInt32
 
-    var isSubscription: Bool { work.isSubscription }
+    init(_ deadline: NIODeadline, _ timeoutMillis: UInt32, work: CallWork? = nil) {
+        self.work = work
+        self.deadline = deadline
+        self.timeoutMillis = timeoutMillis
+    }
 
-    func add(credit bytes: UInt64) { work.add(credit: bytes) }
+    var isSubscription: Bool { work?.isSubscription ?? false }
 
-    func pump(isWritable: Bool) { work.pump(isWritable: isWritable) }
+    func add(credit bytes: UInt64) { work?.add(credit: bytes) }
+
+    func pump(isWritable: Bool) { work?.pump(isWritable: isWritable) }
 
     /// The call is over: nothing of it is sent any more.
-    func cancel() {
-        deadline?.cancel()
-        work.cancel()
-    }
+    func cancel() { work?.cancel() }
 }
 
 /// What a call does, by its kind. Used on its connection's event loop.

@@ -113,7 +113,8 @@ public final class EventServer: Service {
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let connection = ServerConnection(
-                        shared: shared, requiresClientCertificate: requiresClientCertificate)
+                        shared: shared, eventLoop: channel.eventLoop,
+                        requiresClientCertificate: requiresClientCertificate)
                     try channel.pipeline.syncOperations.addHandler(tls.makeHandler())
                     try channel.pipeline.syncOperations.addHandler(connection)
                     shared.connectionOpened(connection, eventLoop: channel.eventLoop)

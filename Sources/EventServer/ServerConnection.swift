@@ -28,10 +28,17 @@ final class ServerConnection: ChannelInboundHandler {
     private var isFlushScheduled = false
     private var stalledSince: Timestamp?
     private var tickTask: RepeatedTask?
+    private var deadlines = CallDeadlines()
     private var unsent = ByteBuffer()
+    private let eventLoop: any EventLoop
+    private let mailbox: LoopMailbox
+    private var bound: NIOLoopBound<ServerConnection> { NIOLoopBound(self, eventLoop: eventLoop) }
 
-    init(shared: ServerShared, requiresClientCertificate: Bool) {
+    /// A connection of the event loop that this is called on.
+    init(shared: ServerShared, eventLoop: any EventLoop, requiresClientCertificate: Bool) {
         self.shared = shared
+        self.eventLoop = eventLoop
+        mailbox = shared.mailbox(of: eventLoop)
         self.requiresClientCertificate = requiresClientCertificate
         decoder = FrameDecoder(limits: shared.limits)
     }
@@ -96,16 +103,16 @@ final class ServerConnection: ChannelInboundHandler {
             }
             session = ServerSession(limits: shared.limits, scope: scope, now: shared.clock())
             self.scope = scope
-            startTicking(context.eventLoop)
+            startTicking()
             if shared.counters.isDraining { drain() }
         }
     }
 
     private var scope = TenantScope.only([])
 
-    private func startTicking(_ eventLoop: any EventLoop) {
+    private func startTicking() {
         let millis = max(10, min(shared.limits.keepaliveMillis, shared.limits.handshakeMillis) / 4)
-        let bound = NIOLoopBound(self, eventLoop: eventLoop)
+        let bound = bound
         tickTask = eventLoop.scheduleRepeatedTask(
             initialDelay: .milliseconds(Int64(millis)), delay: .milliseconds(Int64(millis))
         ) { _ in bound.value.tick() }
@@ -175,32 +182,68 @@ final class ServerConnection: ChannelInboundHandler {
     // MARK: Calls
 
     private func start(_ id: CallID, _ request: CallRequest, timeoutMillis: UInt32, creditBytes: UInt64) {
-        guard let eventLoop = channelContext?.eventLoop else { return }
         shared.counters.callStarted()
-        let deadline: Scheduled<Void>? =
-            timeoutMillis == 0
-            ? nil
-            : {
-                let bound = NIOLoopBound(self, eventLoop: eventLoop)
-                return eventLoop.scheduleTask(in: .milliseconds(Int64(timeoutMillis))) {
-                    bound.value.end(
-                        id,
-                        MartletError(
-                            .deadlineExceeded, reason: .deadlineExceeded,
-                            message: "the call was not done within its \(timeoutMillis) ms; "
-                                + "an append may have been stored: retry it with the same event ids",
-                            isRetryable: true))
-                }
-            }()
-        let work = makeWork(id, request, creditBytes: creditBytes, eventLoop: eventLoop)
-        calls[id] = OpenCall(work: work, deadline: deadline)
+        var deadline = NIODeadline.distantFuture
+        if timeoutMillis > 0 {
+            deadline = eventLoop.now + .milliseconds(Int64(timeoutMillis))
+            watch(deadline)
+        }
+        if case .append(let append) = request, start(id, append, OpenCall(deadline, timeoutMillis)) { return }
+        let context = makeContext(id)
+        let work = CallWork(request, creditBytes: creditBytes, context: context, shared: shared) {
+            [weak self] body in self?.answer(id, body)
+        }
+        calls[id] = OpenCall(deadline, timeoutMillis, work: work)
         work.start()
     }
 
-    private func makeWork(
-        _ id: CallID, _ request: CallRequest, creditBytes: UInt64, eventLoop: any EventLoop
-    ) -> CallWork {
-        let context = CallContext(
+    /// Appends at once where nothing is to be looked up before; false where something is.
+    private func start(_ id: CallID, _ request: AppendRequest, _ call: OpenCall) -> Bool {
+        let known = shared.settings.known(request.tenant, now: eventLoop.now)
+        guard let known, !(known.isOld && shared.store.isShared) else { return false }
+        calls[id] = call
+        let summary = LoopMailbox.AppendSummary(tenant: request.tenant, eventCount: request.eventCount)
+        shared.store.append(request.under(known.settings.policies)) { [mailbox, bound] result in
+            mailbox.deliver(.init(connection: bound, call: id, request: summary, result: result))
+        }
+        return true
+    }
+
+    /// An append was decided.
+    func finish(_ append: LoopMailbox.Answer) {
+        switch append.result {
+        case .success(let receipt):
+            if !receipt.replayed { shared.counters.append(append.request.eventCount) }
+            answer(append.call, .append(receipt))
+        case .failure(let error):
+            let call = append.call
+            TenantCalls(shared, makeContext(call)) { [weak self] in self?.answer(call, $0) }
+                .refuse(append.request.tenant, error)
+        }
+    }
+
+    private func watch(_ deadline: NIODeadline) {
+        let bound = bound
+        deadlines.add(deadline, on: eventLoop) { bound.value.endOverdue() }
+    }
+
+    private func endOverdue() {
+        deadlines.due()
+        let now = eventLoop.now
+        for (id, call) in calls where call.deadline <= now {
+            end(
+                id,
+                MartletError(
+                    .deadlineExceeded, reason: .deadlineExceeded,
+                    message: "the call was not done within its \(call.timeoutMillis) ms; "
+                        + "an append may have been stored: retry it with the same event ids",
+                    isRetryable: true))
+        }
+        if let next = calls.values.map(\.deadline).min(), next < .distantFuture { watch(next) }
+    }
+
+    private func makeContext(_ id: CallID) -> CallContext {
+        CallContext(
             limits: shared.limits,
             isWritable: { [weak self] in self?.channelContext?.channel.isWritable ?? false },
             send: { [weak self] body in self?.send(id, body) },
@@ -209,11 +252,12 @@ final class ServerConnection: ChannelInboundHandler {
             skippedSnapshots: { [counters = shared.counters] in counters.skipSnapshots($0) },
             failedUpcasts: { [counters = shared.counters] in counters.failUpcasts($0) },
             store: shared.store, eventLoop: eventLoop)
-        return CallWork(request, creditBytes: creditBytes, context: context, shared: shared) {
-            [weak self] body in
-            self?.send(id, body)
-            self?.close(id)
-        }
+    }
+
+    /// Sends the one answer of a unary call.
+    private func answer(_ id: CallID, _ body: ServerFrame.Body) {
+        send(id, body)
+        close(id)
     }
 
     private func send(_ id: CallID, _ body: ServerFrame.Body) {
@@ -288,6 +332,7 @@ final class ServerConnection: ChannelInboundHandler {
         isClosing = true
         tickTask?.cancel()
         tickTask = nil
+        deadlines.cancel()
         _ = session?.close()
         for call in calls.values { call.cancel() }
         calls = [:]
@@ -305,11 +350,11 @@ final class ServerConnection: ChannelInboundHandler {
         if unsent.readableBytes >= 64 << 10 { return flush() }
         guard !isFlushScheduled else { return }
         isFlushScheduled = true
-        let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
-        context.eventLoop.execute { bound.value.flush() }
+        mailbox.flushLater(self)
     }
 
-    private func flush() {
+    /// Sends what was written.
+    func flush() {
         isFlushScheduled = false
         guard unsent.readableBytes > 0, let context = channelContext else { return }
         let bytes = unsent

@@ -24,6 +24,7 @@ final class ServerShared: Sendable {
     let settings: SettingsCache
     let queries: QueryOpening
     private let registry = NIOLockedValueBox(Registry())
+    private let mailboxes = NIOLockedValueBox<[ObjectIdentifier: LoopMailbox]>([:])
 
     init(
         limits: Limits, serverVersion: String, clock: @escaping Clock, logger: Logger, store: EventStore, hub: EventHub,
@@ -39,6 +40,17 @@ final class ServerShared: Sendable {
         self.settings = settings
         queries = QueryOpening(settings: settings, limits: limits)
         reads = SharedReads(source: StorePages(store, settings: settings), limits: limits)
+    }
+
+    /// The mailbox of the event loop that this is called on.
+    func mailbox(of eventLoop: any EventLoop) -> LoopMailbox {
+        mailboxes.withLockedValue { mailboxes in
+            let id = ObjectIdentifier(eventLoop)
+            if let known = mailboxes[id] { return known }
+            let made = LoopMailbox(eventLoop: eventLoop)
+            mailboxes[id] = made
+            return made
+        }
     }
 
     /// Called on the connection's event loop.

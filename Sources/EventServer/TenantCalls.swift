@@ -27,7 +27,7 @@ struct TenantCalls {
                     case .success(let receipt):
                         if !receipt.replayed { call.shared.counters.append(request.eventCount) }
                         call.answer(.append(receipt))
-                    case .failure(let error): call.refuse(request, error)
+                    case .failure(let error): call.refuse(request.tenant, error)
                     }
                 }
             }
@@ -36,9 +36,8 @@ struct TenantCalls {
 
     /// The events that came in between go out as a load would deliver them; one that cannot be upcast, as stored and
     /// marked.
-    private func refuse(_ request: AppendRequest, _ error: MartletError) {
+    func refuse(_ tenant: TenantID, _ error: MartletError) {
         guard error.conflicts.contains(where: { $0.events.readableBytes > 0 }) else { return context.end(error) }
-        let tenant = request.tenant
         let (settings, limits) = (shared.settings, shared.limits)
         context.read({ reader throws(StorageError) in
             let settings = try settings.resolve(tenant, try reader.standing(of: tenant), reader: reader)
