@@ -41,7 +41,10 @@ public enum AppendDecision {
     ///   ``EventStore`` refuses other calls.
     public static func decide(_ batch: [AppendRequest], facts: BatchFacts, now: Timestamp) -> BatchPlan {
         var state = State(facts: facts, now: now)
-        let outcomes = batch.map { state.decide($0) }
+        state.reserve(for: batch)
+        var outcomes: [AppendOutcome] = []
+        outcomes.reserveCapacity(batch.count)
+        for request in batch { outcomes.append(state.decide(request)) }
         return BatchPlan(outcomes: outcomes, tenants: state.plans())
     }
 }
@@ -190,37 +193,67 @@ public struct TenantPlan: Sendable {
 
 /// The decision at work: what is stored, as it would be after the calls decided so far.
 private struct State {
-    /// What is added to one tenant.
-    struct Tenant {
-        var oldHead: TenantHead
+    /// What is added to one tenant. A class, so that it is changed in place wherever it is held.
+    final class Tenant {
+        let id: TenantID
+        let oldHead: TenantHead
         var position: Position
         var recordedAt: Timestamp
         var entries = ByteBuffer()
         var events: [RecordedRun.Event] = []
         var moves: [AggregateName: TenantPlan.Move] = [:]
         var snapshots: [TenantPlan.SnapshotChange] = []
+        /// Ids of the events that are added: index into `events`.
+        var added: [UUID: Int] = [:]
+
+        init(_ id: TenantID, after head: TenantHead, now: Timestamp) {
+            self.id = id
+            oldHead = head
+            position = head.position
+            recordedAt = max(now, head.recordedAt)
+        }
     }
 
     var facts: BatchFacts
     let now: Timestamp
     var tenants: [TenantID: Tenant] = [:]
-    /// Events that calls of this batch add: index into `Tenant.events`.
-    var added: [EventKey: Int] = [:]
+    /// The tenant that was asked for last.
+    var current: Tenant?
 
     init(facts: BatchFacts, now: Timestamp) {
         self.facts = facts
         self.now = now
     }
 
+    /// Makes room for what a batch of one tenant adds.
+    mutating func reserve(for batch: [AppendRequest]) {
+        guard let id = batch.first?.tenant, batch.allSatisfy({ $0.tenant == id }) else { return }
+        let events = batch.reduce(0) { $0 + $1.eventCount }
+        let bytes = batch.reduce(0) { $0 + $1.contentBytes }
+        let tenant = makeTenant(id)
+        tenant.entries.reserveCapacity(bytes + events * Self.headBytes)
+        tenant.events.reserveCapacity(events)
+        tenant.added.reserveCapacity(events)
+        tenant.moves.reserveCapacity(batch.count)
+    }
+
+    /// About what the position, the version, the time and the aggregate of an event take in its record.
+    private static let headBytes = 64
+
     mutating func decide(_ request: AppendRequest) -> AppendOutcome {
-        if let outcome = known(request) { return outcome }
-        let conflicts = request.aggregates.compactMap { part -> VersionConflict? in
+        let tenant = current?.id == request.tenant ? current : tenants[request.tenant]
+        current = tenant
+        // Nothing that this batch could know of is known yet: nothing can be stored.
+        if !(facts.stored.isEmpty && tenant?.added.isEmpty ?? true), let outcome = known(request) { return outcome }
+        var conflicts: [VersionConflict] = []
+        for part in request.aggregates {
             let actual = version(of: part.aggregate, in: request.tenant)
-            guard !part.expected.holds(at: actual) else { return nil }
-            return VersionConflict(aggregate: part.aggregate, expected: part.expected, actual: actual)
+            if !part.expected.holds(at: actual) {
+                conflicts.append(VersionConflict(aggregate: part.aggregate, expected: part.expected, actual: actual))
+            }
         }
         guard conflicts.isEmpty else { return .versionConflict(conflicts) }
-        return .appended(append(request))
+        return .appended(append(request, to: tenant ?? makeTenant(request.tenant)))
     }
 
     /// The outcome of a call of whose event ids any is stored already.
@@ -271,9 +304,8 @@ private struct State {
     }
 
     private func storedEvent(_ id: UUID, in tenant: TenantID) -> StoredEvent? {
-        let key = EventKey(tenant: tenant, id: id)
-        if let stored = facts.stored[key] { return stored }
-        guard let index = added[key], let additions = tenants[tenant] else { return nil }
+        if !facts.stored.isEmpty, let stored = facts.stored[EventKey(tenant: tenant, id: id)] { return stored }
+        guard let additions = current, let index = additions.added[id] else { return nil }
         let event = additions.events[index]
         return StoredEvent(
             aggregate: event.aggregate, version: event.version,
@@ -284,11 +316,10 @@ private struct State {
     }
 
     private func version(of aggregate: AggregateName, in tenant: TenantID) -> Version {
-        tenants[tenant]?.moves[aggregate]?.to ?? facts.versions[AggregateKey(tenant: tenant, name: aggregate)] ?? .none
+        current?.moves[aggregate]?.to ?? facts.versions[AggregateKey(tenant: tenant, name: aggregate)] ?? .none
     }
 
-    private mutating func append(_ request: AppendRequest) -> AppendReceipt {
-        var tenant = tenants.removeValue(forKey: request.tenant) ?? makeTenant(request.tenant)
+    private mutating func append(_ request: AppendRequest, to tenant: Tenant) -> AppendReceipt {
         let firstPosition = tenant.position.next
         var answered: [AppendedAggregate] = []
         for part in request.aggregates {
@@ -307,7 +338,7 @@ private struct State {
                 let start = RecordedEntries.write(
                     position: tenant.position, version: version, recordedAt: tenant.recordedAt,
                     aggregate: part.aggregate, body: event.body, to: &tenant.entries)
-                added[EventKey(tenant: request.tenant, id: event.id)] = tenant.events.count
+                tenant.added[event.id] = tenant.events.count
                 tenant.events.append(
                     RecordedRun.Event(
                         aggregate: part.aggregate, version: version, id: event.id, type: event.type,
@@ -316,7 +347,7 @@ private struct State {
                 size.bytes += UInt64(tenant.entries.writerIndex - start)
             }
             if let snapshot = part.snapshot {
-                save(snapshot, of: key, at: version, kept: part.snapshotPolicy.kept, &size, in: &tenant)
+                save(snapshot, of: key, at: version, kept: part.snapshotPolicy.kept, &size, in: tenant)
             }
             answered.append(
                 AppendedAggregate(
@@ -326,16 +357,14 @@ private struct State {
                         bytes: size.bytes - min(size.bytes, size.snapshotBytes))))
             tenant.moves[part.aggregate] = TenantPlan.Move(from: known.from, to: version, size: size)
         }
-        let receipt = AppendReceipt(
+        return AppendReceipt(
             aggregates: answered, firstPosition: firstPosition, lastPosition: tenant.position,
             recordedAt: tenant.recordedAt, replayed: false)
-        tenants[request.tenant] = tenant
-        return receipt
     }
 
     private mutating func save(
         _ new: NewSnapshot, of key: AggregateKey, at version: Version, kept: Int, _ size: inout AggregateSize,
-        in tenant: inout Tenant
+        in tenant: Tenant
     ) {
         let existing = facts.snapshots[key] ?? []
         let plan = SnapshotDecision.decide(
@@ -350,13 +379,15 @@ private struct State {
         size.snapshotBytes = size.bytes
     }
 
-    private func makeTenant(_ id: TenantID) -> Tenant {
-        let head = facts.heads[id] ?? .empty
-        return Tenant(oldHead: head, position: head.position, recordedAt: max(now, head.recordedAt))
+    private mutating func makeTenant(_ id: TenantID) -> Tenant {
+        let tenant = Tenant(id, after: facts.heads[id] ?? .empty, now: now)
+        tenants[id] = tenant
+        current = tenant
+        return tenant
     }
 
     func plans() -> [TenantPlan] {
-        tenants.sorted { $0.key < $1.key }.map { id, tenant in
+        tenants.filter { !$0.value.events.isEmpty }.sorted { $0.key < $1.key }.map { id, tenant in
             TenantPlan(
                 oldHead: tenant.oldHead,
                 run: RecordedRun(

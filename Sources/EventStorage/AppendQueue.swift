@@ -15,16 +15,22 @@ struct AppendQueue<Ticket> {
         var ticket: Ticket
     }
 
-    private struct Lane {
+    /// What one tenant has waiting. A class, so that it is changed in place wherever it is held.
+    private final class Lane {
+        let tenant: TenantID
         var waiting: Deque<Waiting> = []
         var bytes = 0
         var isTaken = false
+        /// It is among the lanes that a finished batch was taken from.
+        var isListed = false
+
+        init(_ tenant: TenantID) { self.tenant = tenant }
     }
 
     private let bytesMax: Int
     private var lanes: [TenantID: Lane] = [:]
     /// Tenants that have something waiting and are in no batch, in the order of their turn.
-    private var turn: Deque<TenantID> = []
+    private var turn: Deque<Lane> = []
     private(set) var bytes = 0
 
     /// What a call costs beside its events: its place in the queue and in the batch.
@@ -41,13 +47,19 @@ struct AppendQueue<Ticket> {
     /// Adds a call; false where there is no room for it.
     mutating func add(_ request: AppendRequest, ticket: Ticket) -> Bool {
         let cost = request.contentBytes + Self.overheadBytes * (1 + request.eventCount)
-        var lane = lanes[request.tenant] ?? Lane()
-        guard lane.bytes + cost <= bytesMax - bytes || (bytes == 0 && cost <= bytesMax) else { return false }
-        if lane.waiting.isEmpty, !lane.isTaken { turn.append(request.tenant) }
+        let known = lanes[request.tenant]
+        guard (known?.bytes ?? 0) + cost <= bytesMax - bytes || (bytes == 0 && cost <= bytesMax) else { return false }
+        let lane: Lane
+        if let known {
+            lane = known
+        } else {
+            lane = Lane(request.tenant)
+            lanes[request.tenant] = lane
+        }
+        if lane.waiting.isEmpty, !lane.isTaken { turn.append(lane) }
         lane.waiting.append(Waiting(request: request, bytes: cost, ticket: ticket))
         lane.bytes += cost
         bytes += cost
-        lanes[request.tenant] = lane
         return true
     }
 
@@ -59,21 +71,21 @@ struct AppendQueue<Ticket> {
         var bytes = 0
         var ring = turn
         turn.removeAll(keepingCapacity: true)
-        var passed: Deque<TenantID> = []
-        while let tenant = ring.popFirst() {
-            guard var lane = lanes[tenant], let next = lane.waiting.first else { continue }
-            let isFull = events + next.request.eventCount > eventsMax || bytes + next.bytes > bytesMax
+        var passed: Deque<Lane> = []
+        while let lane = ring.popFirst() {
+            guard let next = lane.waiting.first else { continue }
+            let count = next.request.eventCount
+            let isFull = events + count > eventsMax || bytes + next.bytes > bytesMax
             if isFull, !batch.isEmpty {
-                if !lane.isTaken { passed.append(tenant) }
+                if !lane.isTaken { passed.append(lane) }
                 continue
             }
             lane.waiting.removeFirst()
             lane.isTaken = true
-            lanes[tenant] = lane
-            events += next.request.eventCount
+            events += count
             bytes += next.bytes
             batch.append(next)
-            if !lane.waiting.isEmpty { ring.append(tenant) }
+            if !lane.waiting.isEmpty { ring.append(lane) }
         }
         turn = passed
         return batch
@@ -81,19 +93,22 @@ struct AppendQueue<Ticket> {
 
     /// A batch has been dealt with.
     mutating func finish(_ batch: [Waiting]) {
+        var touched: [Lane] = []
+        var last: Lane?
         for waiting in batch {
-            let tenant = waiting.request.tenant
             bytes -= waiting.bytes
-            lanes[tenant]?.bytes -= waiting.bytes
-        }
-        for tenant in Set(batch.map(\.request.tenant)) {
-            guard let lane = lanes[tenant] else { continue }
-            if lane.waiting.isEmpty {
-                lanes[tenant] = nil
-            } else {
-                lanes[tenant]?.isTaken = false
-                turn.append(tenant)
+            if last?.tenant != waiting.request.tenant { last = lanes[waiting.request.tenant] }
+            guard let lane = last else { continue }
+            lane.bytes -= waiting.bytes
+            if !lane.isListed {
+                lane.isListed = true
+                touched.append(lane)
             }
+        }
+        for lane in touched {
+            lane.isListed = false
+            lane.isTaken = false
+            if lane.waiting.isEmpty { lanes[lane.tenant] = nil } else { turn.append(lane) }
         }
     }
 }

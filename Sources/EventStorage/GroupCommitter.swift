@@ -149,7 +149,7 @@ final class GroupCommitter: @unchecked Sendable {
     }
 
     private func commit(_ batch: [AppendQueue<Completion>.Waiting], with writer: any StorageWriter) {
-        var results: [Result<AppendOutcome, StorageError>]
+        let outcome: Result<[AppendOutcome], StorageError>
         var eventCount = 0
         do throws(StorageError) {
             let result = try writer.commit(batch.map(\.request), now: clock())
@@ -158,19 +158,22 @@ final class GroupCommitter: @unchecked Sendable {
                 eventCount += run.events.count
                 onCommit(run)
             }
-            results = result.outcomes.map { .success($0) }
+            outcome = .success(result.outcomes)
         } catch {
             logger.warning(
                 "commit failed",
                 metadata: ["calls": "\(batch.count)", "error": "\(error)", "kind": "\(error.kind)"])
-            results = batch.map { _ in .failure(error) }
+            outcome = .failure(error)
         }
         condition.withLock {
             eventsCommitted += UInt64(eventCount)
             queue.finish(batch)
             if queue.hasWork { condition.signal() }
         }
-        for (waiting, result) in zip(batch, results) { waiting.ticket(result) }
+        switch outcome {
+        case .success(let outcomes): for index in batch.indices { batch[index].ticket(.success(outcomes[index])) }
+        case .failure(let error): for waiting in batch { waiting.ticket(.failure(error)) }
+        }
     }
 
     private func apply(_ waiting: WaitingChange, with writer: any StorageWriter) {

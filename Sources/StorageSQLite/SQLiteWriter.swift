@@ -142,17 +142,24 @@ final class SQLiteWriter: StorageWriter {
     // MARK: Facts
 
     private func facts(of batch: [AppendRequest], _ connection: SQLiteConnection) throws(SQLiteFault) -> BatchFacts {
-        let questions = AppendDecision.questions(of: batch)
         var facts = BatchFacts()
-        for id in questions.tenants {
-            if let tenant = try tenant(id, connection) { facts.heads[id] = tenant.head }
-        }
-        for key in questions.aggregates {
-            guard let tenant = tenants[key.tenant] else { continue }
-            guard let aggregate = try aggregate(key, in: tenant.no, connection) else { continue }
-            facts.versions[key] = aggregate.version
-            facts.sizes[key] = aggregate.size
-            if questions.snapshots.contains(key) { facts.snapshots[key] = try snapshots(of: aggregate.no, connection) }
+        facts.versions.reserveCapacity(batch.count)
+        facts.sizes.reserveCapacity(batch.count)
+        var last: (id: TenantID, tenant: Tenant?)?
+        for request in batch {
+            if last?.id != request.tenant {
+                let found = try tenant(request.tenant, connection)
+                last = (request.tenant, found)
+                facts.heads[request.tenant] = found?.head
+            }
+            guard let tenant = last?.tenant else { continue }
+            for part in request.aggregates {
+                let key = AggregateKey(tenant: request.tenant, name: part.aggregate)
+                guard let aggregate = try aggregate(key, in: tenant.no, connection) else { continue }
+                facts.versions[key] = aggregate.version
+                facts.sizes[key] = aggregate.size
+                if part.snapshot != nil { facts.snapshots[key] = try snapshots(of: aggregate.no, connection) }
+            }
         }
         return facts
     }
