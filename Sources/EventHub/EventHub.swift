@@ -101,16 +101,9 @@ public final class EventHub: Sendable {
 
     /// Wakes waiters with one task an event loop: a commit that a thousand subscribers wait for costs
     /// the committing thread no thousand switches.
-    private static func wake(_ waiters: [any FeedWaiter]) {
-        guard let first = waiters.first else { return }
-        guard waiters.count > 1 else { return first.eventLoop.execute { first.wake() } }
-        var groups: [ObjectIdentifier: (eventLoop: any EventLoop, waiters: [any FeedWaiter])] = [:]
-        for waiter in waiters {
-            groups[ObjectIdentifier(waiter.eventLoop), default: (waiter.eventLoop, [])].waiters.append(waiter)
-        }
-        for group in groups.values {
-            let members = group.waiters
-            group.eventLoop.execute { for waiter in members { waiter.wake() } }
+    private static func wake(_ loops: [LoopWaiters]) {
+        for loop in loops where !loop.waiters.isEmpty {
+            loop.eventLoop.execute { for waiter in loop.waiters { waiter.wake() } }
         }
     }
 

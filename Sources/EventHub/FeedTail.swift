@@ -17,6 +17,7 @@ struct FeedTail {
         case nothing(TenantHead)
         case inStorage(to: Position, TenantHead, isBehind: Bool)
         case runs([RecordedRun], TenantHead)
+        case page(EventPage, TenantHead)
     }
 
     /// The last position known.

@@ -103,10 +103,11 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
         end()
     }
 
-    /// The tenant's head moved.
+    /// The tenant's head moved. The turn is taken at once: this is called from a task of the event loop.
     public func wake() {
         machine?.woken()
-        scheduleTurn()
+        guard case .running = state, isWritable, !isTurnScheduled else { return }
+        turn()
     }
 
     private func resolved(_ result: Result<ResolvedStart, MartletError>) {

@@ -175,6 +175,8 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
             if let fault = take(page) {
                 phase = .failed(fault)
             } else if position >= head.position {
+                // What follows, if anything does by now, is found when the wake-up is armed.
+                phase = .atHead
                 becomeLive()
             }
             checkpointIfDue()

@@ -12,6 +12,12 @@ public protocol FeedWaiter: AnyObject, Sendable {
     func wake()
 }
 
+/// Those of one event loop who wait.
+struct LoopWaiters {
+    let eventLoop: any EventLoop
+    var waiters: [any FeedWaiter]
+}
+
 /// What a feed has for a reader.
 public enum FeedPull: Hashable, Sendable {
     /// The events that follow, from memory; ``EventPage/isLast`` tells whether they reach the head.
@@ -28,11 +34,39 @@ public final class TenantFeed: Sendable {
     private struct State {
         var tail = FeedTail()
         var settings = TenantSettings.none
-        var waiters: [ObjectIdentifier: any FeedWaiter] = [:]
+        var waiters: [LoopWaiters] = []
+        var lastPage: SharedPage?
 
-        mutating func takeWaiters() -> [any FeedWaiter] {
-            defer { waiters.removeAll(keepingCapacity: true) }
-            return Array(waiters.values)
+        mutating func takeWaiters() -> [LoopWaiters] {
+            defer { waiters = [] }
+            return waiters
+        }
+
+        mutating func arm(_ waiter: any FeedWaiter) {
+            for index in waiters.indices where waiters[index].eventLoop === waiter.eventLoop {
+                return waiters[index].waiters.append(waiter)
+            }
+            waiters.append(LoopWaiters(eventLoop: waiter.eventLoop, waiters: [waiter]))
+        }
+
+        mutating func disarm(_ waiter: any FeedWaiter) {
+            for index in waiters.indices where waiters[index].eventLoop === waiter.eventLoop {
+                waiters[index].waiters.removeAll { $0 === waiter }
+            }
+        }
+    }
+
+    /// The page that was made last: those who wait at the same place all take it.
+    private struct SharedPage {
+        var after: Position
+        var bytesMax: Int
+        var page: EventPage
+        var head: Position
+
+        /// Whether a reader there would get the same page.
+        func serves(_ after: Position, _ bytesMax: Int, head: Position) -> Bool {
+            guard after == self.after, head == self.head else { return false }
+            return bytesMax == self.bytesMax || (page.isLast && page.entries.readableBytes <= bytesMax)
         }
     }
 
@@ -58,16 +92,24 @@ public final class TenantFeed: Sendable {
     ///   - bytesMax: at most so many bytes of entries; one event comes even where that alone is larger.
     ///   - scanMax: with a filter, a page looks at about so many events.
     public func pull(after: Position, filter: EventFilter, bytesMax: Int, scanMax: Int) -> FeedPull {
-        let found = state.withLockedValue {
-            $0.tail.find(after: after, filter: filter, bytesMax: bytesMax, scanMax: scanMax)
+        let found = state.withLockedValue { state -> FeedTail.Found in
+            if filter.isEmpty, let last = state.lastPage, last.serves(after, bytesMax, head: state.tail.head.position) {
+                return .page(last.page, state.tail.head)
+            }
+            return state.tail.find(after: after, filter: filter, bytesMax: bytesMax, scanMax: scanMax)
         }
         switch found {
         case .nothing(let head): return .atHead(head)
+        case .page(let page, let head): return .page(page, head: head)
         case .inStorage(let to, let head, let isBehind): return .inStorage(to: to, head: head, isBehind: isBehind)
         case .runs(let runs, let head):
             // Outside the lock: a filter takes its time.
             var page = RunSlicer.page(of: runs, after: after, filter: filter, bytesMax: bytesMax, scanMax: scanMax)
             page.isLast = page.scannedTo == head.position
+            if filter.isEmpty {
+                let made = SharedPage(after: after, bytesMax: bytesMax, page: page, head: head.position)
+                state.withLockedValue { $0.lastPage = made }
+            }
             return .page(page, head: head)
         }
     }
@@ -77,21 +119,21 @@ public final class TenantFeed: Sendable {
     public func arm(_ waiter: any FeedWaiter, after position: Position) -> Bool {
         state.withLockedValue { state in
             guard state.tail.head.position <= position else { return false }
-            state.waiters[ObjectIdentifier(waiter)] = waiter
+            state.arm(waiter)
             return true
         }
     }
 
     /// Ends the waiting; a wake-up that is under way may still come.
     public func disarm(_ waiter: any FeedWaiter) {
-        state.withLockedValue { _ = $0.waiters.removeValue(forKey: ObjectIdentifier(waiter)) }
+        state.withLockedValue { $0.disarm(waiter) }
     }
 }
 
 extension TenantFeed {
     /// Takes in a run.
     /// - Returns: by how much the memory held changed, and who is to be woken, outside all locks.
-    func publish(_ run: RecordedRun, sequence: UInt64) -> (heldBytes: Int, woken: [any FeedWaiter]) {
+    func publish(_ run: RecordedRun, sequence: UInt64) -> (heldBytes: Int, woken: [LoopWaiters]) {
         // What leaves the tail is freed after the lock is given back.
         let (change, woken, _) = state.withLockedValue { state in
             let before = state.tail.bytes
@@ -104,13 +146,13 @@ extension TenantFeed {
 
     /// Takes in a head.
     /// - Returns: who is to be woken, outside all locks.
-    func headMoved(to head: TenantHead) -> [any FeedWaiter] {
+    func headMoved(to head: TenantHead) -> [LoopWaiters] {
         state.withLockedValue { $0.tail.moveHead(to: head) ? $0.takeWaiters() : [] }
     }
 
     /// Takes in settings; older ones than those known change nothing.
     /// - Returns: who is to be woken, outside all locks.
-    func adopt(_ settings: TenantSettings) -> [any FeedWaiter] {
+    func adopt(_ settings: TenantSettings) -> [LoopWaiters] {
         state.withLockedValue { state in
             guard settings.revision > state.settings.revision else { return [] }
             state.settings = settings

@@ -49,6 +49,8 @@ public struct Limits: Hashable, Sendable {
     public var tailBytesPerTenantMax = 4 << 20
     /// Recent events that the hub keeps in memory over all tenants.
     public var tailBytesMax = 128 << 20
+    /// Bytes of pages that were read for subscriptions and are kept for those that follow closely.
+    public var recentPageBytesMax = 8 << 20
     /// Bytes of events that one group commit takes.
     public var commitBytesMax = 8 << 20
     /// Events that one group commit takes.
