@@ -45,11 +45,7 @@ public struct AppendWorkload: Sendable {
                 client: clients[index % clients.count], tenant: tenants[index % tenants.count], batch: batch,
                 aggregates: choice, maker: EventMaker([template]))
         }
-        let window = RunWindow(from: .now() + 0.05, warmup: settings.warmupSeconds, seconds: settings.seconds)
-        let monitor = RunMonitor("append", settings, window: window, callers: callers.count, control: control)
-        let done = try await monitor.watching { try await monitor.loop.run(callers) }
-        var report = RunReport(workload: "append", parameters: parameters)
-        monitor.fill(&report)
+        var (report, done) = try await settings.measure("append", callers, control: control, parameters)
         try await count.verify(callers: done, client: control, &report)
         return report
     }

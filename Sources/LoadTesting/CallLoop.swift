@@ -23,6 +23,11 @@ struct CallLoop: Sendable {
 
     /// - Returns: the callers as they are at the end, with what they counted.
     func run<C: Caller>(_ callers: [C]) async throws -> [C] {
+        guard let schedule else { return try await runAll(callers) }
+        return try await schedule.pacing { try await runAll(callers) }
+    }
+
+    private func runAll<C: Caller>(_ callers: [C]) async throws -> [C] {
         try await withThrowingTaskGroup(of: C.self) { group in
             for (index, caller) in callers.enumerated() {
                 group.addTask {
@@ -51,8 +56,7 @@ struct CallLoop: Sendable {
 
     private func open<C: Caller>(_ caller: inout C, _ index: Int, _ schedule: CallSchedule) async throws {
         let giveUpAt = window.end + Self.backlogSecondsMax
-        while let due = schedule.next() {
-            try await RunWindow.sleep(until: due)
+        while let due = await schedule.next() {
             let now = Moment.now()
             guard now < giveUpAt else {
                 recorder.failed(caller: index, begun: due, ended: now, reason: .notStarted)

@@ -16,7 +16,7 @@ struct BenchCommand: AsyncParsableCommand {
             does not come out even, the command fails. Absolute figures mean little on a shared machine: compare runs \
             made side by side, with `bench compare`.
             """,
-        subcommands: [BenchAppend.self, BenchRehydrate.self, BenchUpcast.self])
+        subcommands: [BenchAppend.self, BenchLoad.self, BenchRead.self, BenchRehydrate.self, BenchUpcast.self])
 }
 
 /// Which server, and where the figures go.
@@ -114,32 +114,5 @@ enum BenchProgressLine {
 
     static func end() {
         if Terminal.showsProgress { FileHandle.standardError.write(Data("\r\u{1B}[K".utf8)) }
-    }
-}
-
-struct BenchAppend: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "append", abstract: "Measure appends.")
-
-    @OptionGroup var output: BenchOutputOptions
-    @OptionGroup var loop: BenchLoopOptions
-
-    @Option(help: "Events of one append.")
-    var batch = 1
-
-    @Option(
-        help: ArgumentHelp(
-            "Aggregates that all clients write to, whatever their versions. 0: each client writes to one of its own with "
-                + "exact versions, and to a new one after 1000 events."))
-    var aggregates = 0
-
-    @Option(help: "Tenants, with a share of the clients each.")
-    var tenants = 1
-
-    mutating func run() async throws {
-        var workload = AppendWorkload(try loop.settings(output))
-        workload.batch = batch
-        workload.aggregates = aggregates
-        workload.tenants = tenants
-        try await output.report { try await workload.run($0) }
     }
 }
