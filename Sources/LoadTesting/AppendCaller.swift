@@ -16,18 +16,22 @@ struct AppendCaller: Caller {
     let batch: Int
     let aggregates: Aggregates
     let acknowledgements: AcknowledgementTimes?
+    let filter: EventFilter
     private(set) var maker: EventMaker
     /// Events of appends that were acknowledged, warm-up included.
     private(set) var acknowledged: UInt64 = 0
     /// Events of appends whose outcome is not known.
     private(set) var unknown: UInt64 = 0
+    /// Events of appends that were acknowledged and that the filter lets through.
+    private(set) var matching: UInt64 = 0
     private var aggregate: AggregateName
     private var version = Version.none
 
     init(
         client: MartletClient, tenant: TenantID, batch: Int, aggregates: Aggregates, maker: EventMaker,
-        acknowledgements: AcknowledgementTimes? = nil
+        acknowledgements: AcknowledgementTimes? = nil, filter: EventFilter = .all
     ) {
+        self.filter = filter
         self.client = client
         self.tenant = tenant
         self.batch = batch
@@ -47,9 +51,10 @@ struct AppendCaller: Caller {
             choose()
             expected = .any
         }
+        let events = maker.events(batch)
         let request = AppendRequest(
             tenant: tenant,
-            aggregates: [AggregateAppend(aggregate: aggregate, expected: expected, events: maker.events(batch))])
+            aggregates: [AggregateAppend(aggregate: aggregate, expected: expected, events: events)])
         let receipt: AppendReceipt
         do throws(MartletError) {
             receipt = try await client.append(request)
@@ -60,6 +65,8 @@ struct AppendCaller: Caller {
         }
         acknowledgements?.acknowledged(from: receipt.firstPosition, to: receipt.lastPosition, at: .now())
         acknowledged += UInt64(batch)
+        matching += UInt64(
+            filter.isEmpty ? batch : events.count { filter.matches(aggregate, $0.type) })
         guard case .own(_, let eventsMax) = aggregates else { return batch }
         version = Version(version.rawValue + UInt64(batch))
         guard receipt.aggregates.first?.lastVersion == version else {

@@ -21,24 +21,29 @@ final class DeliveryBoard: Sendable {
     /// How many subscribers there are.
     let subscribers: Int
     let acknowledgements: AcknowledgementTimes
-    /// Deliveries of what was acknowledged before are left out of the totals; nil: all count, without a time.
-    private let measureFrom: Moment
     private let measuresLatency: Bool
+    /// Deliveries of what was acknowledged before are left out of the totals.
+    private let measureFromNanoseconds = Atomic<UInt64>(.max)
     private let positions: AtomicNumbers
     private let counts: AtomicNumbers
     private let live = Atomic<Int>(0)
+    private let failed = Atomic<Int>(0)
     private let head = Atomic<UInt64>(0)
+    private let breaks = NIOLockedValueBox<[Reason: UInt64]>([:])
     private let parts: [NIOLockedValueBox<Part>]
 
+    /// - Parameters:
+    ///   - start: where all subscribers begin.
+    ///   - measuresLatency: false: all deliveries count, without a time.
     init(
-        subscribers: Int, acknowledgements: AcknowledgementTimes, measureFrom: Moment, measuresLatency: Bool = true
+        subscribers: Int, acknowledgements: AcknowledgementTimes, start: Position, measuresLatency: Bool = true
     ) {
         self.subscribers = subscribers
         self.acknowledgements = acknowledgements
-        self.measureFrom = measureFrom
         self.measuresLatency = measuresLatency
         positions = AtomicNumbers(count: subscribers)
         counts = AtomicNumbers(count: subscribers)
+        for index in 0..<subscribers { positions[index] = start.rawValue }
         parts = (0..<max(1, min(subscribers, 8))).map { _ in NIOLockedValueBox(Part()) }
     }
 
@@ -47,6 +52,18 @@ final class DeliveryBoard: Sendable {
 
     /// A subscriber has caught up for the first time.
     func wentLive() { live.wrappingAdd(1, ordering: .relaxed) }
+
+    /// Subscribers that ended because something was not right.
+    var failedCount: Int { failed.load(ordering: .relaxed) }
+
+    /// A subscriber ended because something was not right.
+    func subscriberFailed() { failed.wrappingAdd(1, ordering: .relaxed) }
+
+    /// A subscription broke, and is taken up again.
+    func broke(_ reason: Reason) { breaks.withLockedValue { $0[reason, default: 0] += 1 } }
+
+    /// Begins to measure.
+    func measure(from moment: Moment) { measureFromNanoseconds.store(moment.nanoseconds, ordering: .relaxed) }
 
     /// Position that subscribers are to reach, where nobody appends.
     func expect(_ position: UInt64) { head.store(position, ordering: .relaxed) }
@@ -63,6 +80,9 @@ final class DeliveryBoard: Sendable {
     /// What the one with the fewest events was delivered.
     var leastCount: UInt64 { counts.least }
 
+    /// What all of them were delivered.
+    var deliveredCount: UInt64 { (0..<subscribers).reduce(0) { $0 + counts[$1] } }
+
     /// How far the last one is behind, in events.
     var lagEvents: UInt64 {
         let to = max(acknowledgements.lastPosition, head.load(ordering: .relaxed))
@@ -71,12 +91,10 @@ final class DeliveryBoard: Sendable {
     }
 
     /// A subscriber got events.
-    /// - Parameters:
-    ///   - scan: calls its argument with each position.
-    ///   - position: where it stands now.
     func delivered(_ positions: PagePositions, to subscriber: Int, at now: Moment) {
         let nowMicros = now.micros(since: acknowledgements.start)
-        let measureMicros = measureFrom.micros(since: acknowledgements.start)
+        let measureMicros = Moment(nanoseconds: measureFromNanoseconds.load(ordering: .relaxed))
+            .micros(since: acknowledgements.start)
         self.positions[subscriber] = positions.last
         counts.add(UInt64(positions.count), at: subscriber)
         parts[subscriber % parts.count].withLockedValue { part in
@@ -151,6 +169,7 @@ final class DeliveryBoard: Sendable {
         }
         report.deliveries = sum.deliveries
         report.deliveriesPerSecond = rounded(Double(sum.deliveries) / max(0.001, report.seconds))
+        for (reason, count) in breaks.withLockedValue({ $0 }) { report.errors[reason.rawValue, default: 0] += count }
         guard measuresLatency else { return }
         report.deliveryLatency = sum.latencies.summary
         report.deliveryPercentiles = sum.latencies.curve

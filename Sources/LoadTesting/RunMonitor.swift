@@ -101,7 +101,7 @@ final class RunMonitor: Sendable {
         guard let onProgress = settings.onProgress else { return }
         onProgress(
             RunProgress(
-                workload: workload, second: second, seconds: settings.seconds,
+                workload: workload, second: second,
                 callsPerSecond: Double(calls.calls) / seconds, eventsPerSecond: Double(calls.events) / seconds,
                 deliveriesPerSecond: Double(delivered.deliveries) / seconds, p99Micros: calls.latencies.p99,
                 backlogCalls: backlog, lagEvents: lag, errors: errors))

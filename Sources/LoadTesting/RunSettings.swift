@@ -69,8 +69,6 @@ public struct RunProgress: Sendable {
     public var workload: String
     /// Seconds measured so far; negative while it warms up.
     public var second: Int
-    /// Seconds to measure.
-    public var seconds: Double
     /// Calls of the last second.
     public var callsPerSecond: Double
     /// Events of the last second.
@@ -88,7 +86,7 @@ public struct RunProgress: Sendable {
 
     /// One line for a terminal.
     public var line: String {
-        var parts = [second < 0 ? "\(workload)  warm-up" : "\(workload)  \(second)/\(Figures.plain(seconds)) s"]
+        var parts = [second < 0 ? "\(workload)  warm-up" : "\(workload)  \(second) s"]
         if callsPerSecond > 0 || deliveriesPerSecond == 0 {
             parts.append("\(Figures.count(callsPerSecond)) calls/s  \(Figures.count(eventsPerSecond)) events/s")
             parts.append("p99 \(Figures.time(p99Micros))")

@@ -16,7 +16,10 @@ struct BenchCommand: AsyncParsableCommand {
             does not come out even, the command fails. Absolute figures mean little on a shared machine: compare runs \
             made side by side, with `bench compare`.
             """,
-        subcommands: [BenchAppend.self, BenchLoad.self, BenchRead.self, BenchRehydrate.self, BenchUpcast.self])
+        subcommands: [
+            BenchAppend.self, BenchLoad.self, BenchRead.self, BenchSubscribe.self, BenchRehydrate.self,
+            BenchUpcast.self,
+        ])
 }
 
 /// Which server, and where the figures go.
