@@ -118,7 +118,9 @@ let package = Package(
         tests(
             "EventUpcastingTests", ["EventEncoding", "EventModel", "EventTesting", "EventUpcasting", .nioCore]),
         tests("EventProtocolTests", ["EventModel", "EventProtocol", .nioCore]),
-        tests("EventWireTests", ["EventEncoding", "EventModel", "EventProtocol", "EventWire", .nioCore]),
+        tests(
+            "EventWireTests",
+            ["EventEncoding", "EventModel", "EventProtocol", "EventTesting", "EventWire", .nioCore]),
         tests("EventStorageTests", ["EventEncoding", "EventModel", "EventStorage", "EventTesting", .nioCore]),
         tests(
             "StorageSQLiteTests",

@@ -7,7 +7,7 @@ import NIOCore
 /// defaults left out, tags sorted by key and each key once, no unknown fields. Two events have the same
 /// content exactly when their canonical bytes are the same.
 public struct EventEncoder {
-    private struct Draft {
+    struct Draft {
         var id: UUID
         var type: EventType
         var contentType: String
@@ -17,8 +17,8 @@ public struct EventEncoder {
     }
 
     private let limits: Limits
-    private var bodies = ByteBuffer()
-    private var drafts: [Draft] = []
+    var bodies = ByteBuffer()
+    var drafts: [Draft] = []
 
     /// An encoder that holds events to those limits.
     public init(limits: Limits) { self.limits = limits }
@@ -34,11 +34,7 @@ public struct EventEncoder {
         unsafe Self.canonicalise(event)
         let metadataBytes =
             unsafe event.pointee.metadata.map { unsafe martlet__v1__metadata__get_packed_size($0) } ?? 0
-        guard metadataBytes <= limits.metadataBytesMax else {
-            throw .limitExceeded(
-                "metadata_bytes_max", limit: limits.metadataBytesMax, actual: metadataBytes,
-                "shorten the metadata of \(name()), or move it into the payload")
-        }
+        try checkMetadata(bytes: metadataBytes, name: name)
         unsafe bodies.writeMessage(&event.pointee.base)
         drafts.append(draft)
         drafts[drafts.count - 1].end = bodies.writerIndex
@@ -46,18 +42,20 @@ public struct EventEncoder {
 
     /// The events added so far, in order; the encoder is empty afterwards.
     public mutating func finish() -> [EncodedEvent] {
-        defer {
-            drafts.removeAll()
-            bodies = ByteBuffer()
-        }
         var start = 0
-        return drafts.map { draft in
-            defer { start = draft.end }
-            return EncodedEvent(
-                id: draft.id, type: draft.type, contentType: draft.contentType, schemaVersion: draft.schemaVersion,
-                payloadBytes: draft.payloadBytes,
-                body: bodies.getSlice(at: start, length: draft.end - start) ?? ByteBuffer())
+        var events: [EncodedEvent] = []
+        events.reserveCapacity(drafts.count)
+        for draft in drafts {
+            events.append(
+                EncodedEvent(
+                    id: draft.id, type: draft.type, contentType: draft.contentType, schemaVersion: draft.schemaVersion,
+                    payloadBytes: draft.payloadBytes,
+                    body: bodies.getSlice(at: start, length: draft.end - start) ?? ByteBuffer()))
+            start = draft.end
         }
+        drafts.removeAll(keepingCapacity: true)
+        bodies = ByteBuffer()
+        return events
     }
 
     @unsafe private func check(
@@ -66,7 +64,7 @@ public struct EventEncoder {
         guard let id = unsafe event.pointee.id.uuid else {
             throw .invalidField("\(name()).id", "has \(unsafe event.pointee.id.len) bytes: a UUID has 16")
         }
-        guard let type = unsafe event.pointee.type.text.flatMap(EventType.init) else {
+        guard let type = unsafe EventType(utf8: event.pointee.type.bytes) else {
             throw .invalidField(
                 "\(name()).type",
                 "has \(unsafe event.pointee.type.len) bytes or a character that is not allowed: "
@@ -75,16 +73,28 @@ public struct EventEncoder {
         let contentType = try unsafe PayloadChecks.contentType(event.pointee.content_type, name: name)
         let schemaVersion = try unsafe PayloadChecks.schemaVersion(event.pointee.schema_version, name: name)
         let payloadBytes = unsafe event.pointee.payload.len
-        guard payloadBytes <= limits.payloadBytesMax else {
-            throw .limitExceeded(
-                "payload_bytes_max", limit: limits.payloadBytesMax, actual: payloadBytes,
-                "shorten the payload of \(name()), or raise the server's limit (at most 7 MiB)")
-        }
+        try checkPayload(bytes: payloadBytes, name: name)
         try unsafe PayloadChecks.json(event.pointee.payload, contentType: contentType, name: name)
         try unsafe checkMetadata(event.pointee.metadata, name: name)
         return Draft(
             id: id, type: type, contentType: contentType, schemaVersion: schemaVersion,
             payloadBytes: payloadBytes, end: 0)
+    }
+
+    func checkPayload(bytes: Int, name: () -> String) throws(MartletError) {
+        guard bytes <= limits.payloadBytesMax else {
+            throw .limitExceeded(
+                "payload_bytes_max", limit: limits.payloadBytesMax, actual: bytes,
+                "shorten the payload of \(name()), or raise the server's limit (at most 7 MiB)")
+        }
+    }
+
+    func checkMetadata(bytes: Int, name: () -> String) throws(MartletError) {
+        guard bytes <= limits.metadataBytesMax else {
+            throw .limitExceeded(
+                "metadata_bytes_max", limit: limits.metadataBytesMax, actual: bytes,
+                "shorten the metadata of \(name()), or move it into the payload")
+        }
     }
 
     @unsafe private func checkMetadata(
@@ -95,12 +105,12 @@ public struct EventEncoder {
             metadata.user_id, metadata.role, metadata.correlation_id, metadata.causation_id, metadata.request_id,
             metadata.source, metadata.traceparent,
         ]
-        guard unsafe texts.allSatisfy({ unsafe $0.len == 0 || $0.text != nil }) else {
+        guard unsafe texts.allSatisfy({ unsafe ByteText.isUTF8($0.bytes) }) else {
             throw .invalidField("\(name()).metadata", "holds text that is not UTF-8")
         }
         for index in unsafe 0..<metadata.n_tags {
-            guard let tag = unsafe metadata.tags[index]?.pointee, unsafe tag.key.text != nil,
-                unsafe tag.value.text != nil
+            guard let tag = unsafe metadata.tags[index]?.pointee, unsafe ByteText.isUTF8(tag.key.bytes),
+                unsafe ByteText.isUTF8(tag.value.bytes)
             else { throw .invalidField("\(name()).metadata.tags", "holds text that is not UTF-8") }
         }
     }
@@ -145,87 +155,5 @@ public struct EventEncoder {
     @unsafe private static var jsonContentType: ProtobufCBinaryData {
         unsafe ProtobufCBinaryData(
             len: jsonText.utf8CodeUnitCount, data: UnsafeMutablePointer(mutating: jsonText.utf8Start))
-    }
-}
-
-extension EventEncoder {
-    /// Checks and encodes an event.
-    /// - Parameter name: what the message of an error calls the event.
-    /// - Throws: the first thing that is wrong with it.
-    public mutating func add(_ event: NewEvent, name: @autoclosure () -> String = "event") throws(MartletError) {
-        let result: Result<Void, MartletError> = unsafe Self.withUnpacked(event) { unpacked in
-            do throws(MartletError) {
-                try unsafe add(unpacked, name: name())
-                return .success(())
-            } catch { return .failure(error) }
-        }
-        try result.get()
-    }
-
-    /// Calls `body` with the event as protobuf-c would have unpacked it; valid inside the call only.
-    @unsafe private static func withUnpacked<Result>(
-        _ event: NewEvent, _ body: (UnsafeMutablePointer<Martlet__V1__Event>) -> Result
-    ) -> Result {
-        let metadata = event.metadata
-        let tags = metadata.tags.sorted { $0.key < $1.key }
-        let texts =
-            [
-                event.type.text, event.contentType, metadata.userID, metadata.role, metadata.correlationID,
-                metadata.causationID, metadata.requestID, metadata.source, metadata.traceparent,
-            ] + tags.flatMap { [$0.key, $0.value] }
-        return unsafe withCBytes(texts) { text in
-            unsafe withCBytes(event.id) { id in
-                unsafe event.payload.withUnsafeReadableBytes { payload in
-                    let tagMessages = UnsafeMutableBufferPointer<Martlet__V1__Tag>.allocate(capacity: tags.count)
-                    let tagPointers = UnsafeMutableBufferPointer<UnsafeMutablePointer<Martlet__V1__Tag>?>
-                        .allocate(capacity: tags.count)
-                    defer {
-                        unsafe tagMessages.deallocate()
-                        unsafe tagPointers.deallocate()
-                    }
-                    for index in tags.indices {
-                        guard let slot = unsafe tagMessages.baseAddress.map({ unsafe $0 + index }) else { continue }
-                        unsafe slot.initialize(to: Martlet__V1__Tag())
-                        unsafe martlet__v1__tag__init(slot)
-                        unsafe slot.pointee.key = unsafe text[9 + 2 * index]
-                        unsafe slot.pointee.value = unsafe text[10 + 2 * index]
-                        unsafe tagPointers.initializeElement(at: index, to: slot)
-                    }
-                    var cMetadata = unsafe Martlet__V1__Metadata()
-                    unsafe martlet__v1__metadata__init(&cMetadata)
-                    unsafe cMetadata.user_id = unsafe text[2]
-                    unsafe cMetadata.role = unsafe text[3]
-                    unsafe cMetadata.correlation_id = unsafe text[4]
-                    unsafe cMetadata.causation_id = unsafe text[5]
-                    unsafe cMetadata.request_id = unsafe text[6]
-                    unsafe cMetadata.source = unsafe text[7]
-                    unsafe cMetadata.traceparent = unsafe text[8]
-                    unsafe cMetadata.occurred_at_micros = metadata.occurredAt?.microseconds ?? 0
-                    unsafe cMetadata.n_tags = tags.count
-                    unsafe cMetadata.tags = tagPointers.baseAddress
-                    return unsafe withUnsafeMutablePointer(to: &cMetadata) { cMetadata in
-                        var cEvent = unsafe Martlet__V1__Event()
-                        unsafe martlet__v1__event__init(&cEvent)
-                        unsafe cEvent.id = unsafe id
-                        unsafe cEvent.type = unsafe text[0]
-                        unsafe cEvent.content_type = unsafe text[1]
-                        unsafe cEvent.schema_version = event.schemaVersion
-                        unsafe cEvent.metadata = cMetadata
-                        unsafe cEvent.payload = unsafe ProtobufCBinaryData(payload)
-                        return unsafe body(&cEvent)
-                    }
-                }
-            }
-        }
-    }
-}
-
-extension EncodedEvent {
-    /// Checks and encodes one event.
-    /// - Throws: the first thing that is wrong with it.
-    public init(_ event: NewEvent, limits: Limits = Limits()) throws(MartletError) {
-        var encoder = EventEncoder(limits: limits)
-        try encoder.add(event)
-        self = encoder.finish()[0]
     }
 }

@@ -17,7 +17,6 @@ public struct RecordFault: Error, Hashable, Sendable, CustomStringConvertible {
 /// appended, the bytes are stored, loaded and fanned out as they are.
 public enum RecordedEntries {
     private static let entryKey: UInt8 = 0x0A
-    private static let eventField: UInt32 = 6
 
     /// Appends one entry.
     /// - Returns: where in `buffer` the record, which is the entry without key and length, begins; it
@@ -27,30 +26,29 @@ public enum RecordedEntries {
         position: Position, version: Version, recordedAt: Timestamp, aggregate: AggregateName, body: ByteBuffer,
         to buffer: inout ByteBuffer
     ) -> Int {
-        let bodyBytes = body.readableBytes
-        let bodyPrefix = 1 + Varint.byteCount(UInt64(bodyBytes))
-        var type = aggregate.type.text
-        return type.withUTF8 { type in
-            unsafe withCBytes(aggregate.id) { id in
-                var header = unsafe Martlet__V1__RecordedEvent()
-                unsafe martlet__v1__recorded_event__init(&header)
-                unsafe header.position = position.rawValue
-                unsafe header.version = version.rawValue
-                unsafe header.recorded_at_micros = recordedAt.microseconds
-                unsafe header.aggregate_type = unsafe ProtobufCBinaryData(UnsafeRawBufferPointer(type))
-                unsafe header.aggregate_id = unsafe id
-                let headerBytes = unsafe martlet__v1__recorded_event__get_packed_size(&header)
-                let recordBytes = headerBytes + bodyPrefix + bodyBytes
-                buffer.reserveCapacity(minimumWritableBytes: recordBytes + 11)
-                buffer.writeInteger(entryKey)
-                buffer.writeVarint(UInt64(recordBytes))
-                let start = buffer.writerIndex
-                unsafe buffer.writeMessage(&header.base)
-                buffer.writeField(eventField, length: bodyBytes)
-                buffer.writeImmutableBuffer(body)
-                return start
-            }
+        let type = aggregate.type.text
+        let recordedAt = UInt64(bitPattern: recordedAt.microseconds)
+        let recordBytes =
+            FieldWriter.size(of: position.rawValue) + FieldWriter.size(of: version.rawValue)
+            + FieldWriter.size(of: recordedAt) + FieldWriter.size(of: type) + FieldWriter.size(ofContent: 16)
+            + FieldWriter.size(ofContent: body.readableBytes)
+        let prefixBytes = 1 + Varint.byteCount(UInt64(recordBytes))
+        let start = buffer.writerIndex + prefixBytes
+        buffer.writeFields(prefixBytes + recordBytes) { writer in
+            writer.byte(entryKey)
+            writer.varint(UInt64(recordBytes))
+            writer.field(1 << 3, position.rawValue)
+            writer.field(2 << 3, version.rawValue)
+            writer.field(3 << 3, recordedAt)
+            writer.field(4 << 3 | 2, type)
+            writer.byte(5 << 3 | 2)
+            writer.byte(16)
+            writer.uuid(aggregate.id)
+            writer.byte(6 << 3 | 2)
+            writer.varint(UInt64(body.readableBytes))
+            writer.buffer(body)
         }
+        return start
     }
 
     /// Appends the entry of a record that is encoded already.
@@ -75,6 +73,15 @@ public enum RecordedEntries {
     /// Takes the next record off the front of entries; nil at the end.
     public static func nextRecord(of entries: inout ByteBuffer) throws(RecordFault) -> ByteBuffer? {
         guard entries.readableBytes > 0 else { return nil }
+        let range = unsafe entries.withUnsafeReadableBytes { bytes -> Range<Int>? in
+            var fields = unsafe StrictFields(bytes, 0..<bytes.count)
+            return fields.take(entryKey) ? fields.content() : nil
+        }
+        if let range {
+            entries.moveReaderIndex(forwardBy: range.lowerBound)
+            if let record = entries.readSlice(length: range.count) { return record }
+        }
+        // A length may be longer than it need be.
         guard entries.readInteger(as: UInt8.self) == entryKey, let length = Varint.read(from: &entries),
             let count = Int(exactly: length), let record = entries.readSlice(length: count)
         else { throw RecordFault("bytes that are no entry of the field events") }
@@ -85,12 +92,19 @@ public enum RecordedEntries {
     public static func decode(_ entries: ByteBuffer) throws(RecordFault) -> [RecordedEvent] {
         var rest = entries
         var events: [RecordedEvent] = []
-        while let record = try nextRecord(of: &rest) { events.append(try decode(record: record)) }
+        var decoder = RecordDecoder()
+        while let record = try nextRecord(of: &rest) { events.append(try decoder.decode(record)) }
         return events
     }
 
     /// Decodes one record.
     public static func decode(record: ByteBuffer) throws(RecordFault) -> RecordedEvent {
+        var decoder = RecordDecoder()
+        return try decoder.decode(record)
+    }
+
+    /// Decodes one record by protobuf-c.
+    static func unpack(record: ByteBuffer) throws(RecordFault) -> RecordedEvent {
         let arena = DecodingArena(budget: (64 << 10) + 32 * record.readableBytes)
         let event = unsafe record.withUnsafeReadableBytes { bytes in
             unsafe arena.withAllocator { allocator -> RecordedEvent? in

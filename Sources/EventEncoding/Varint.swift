@@ -4,7 +4,7 @@ public import NIOCore
 /// concatenations of parts that were encoded before (protobuf's encoding guide, "Last One Wins").
 public enum Varint {
     /// How many bytes the varint of `value` takes: 1 to 10.
-    public static func byteCount(_ value: UInt64) -> Int {
+    @inlinable public static func byteCount(_ value: UInt64) -> Int {
         (64 - (value | 1).leadingZeroBitCount + 6) / 7
     }
 

@@ -2,14 +2,15 @@ public import FoundationEssentials
 
 extension UUID {
     /// The UUID of these bytes; nil unless there are exactly 16.
-    public init?(bytes: some Collection<UInt8>) {
+    public init?(bytes: [UInt8]) {
         guard bytes.count == 16 else { return nil }
-        var high: UInt64 = 0
-        var low: UInt64 = 0
-        for (offset, byte) in bytes.enumerated() {
-            if offset < 8 { high = high << 8 | UInt64(byte) } else { low = low << 8 | UInt64(byte) }
-        }
-        self.init(high: high, low: low)
+        self = unsafe bytes.withUnsafeBytes { unsafe UUID(uuid: $0.loadUnaligned(as: uuid_t.self)) }
+    }
+
+    /// The UUID of these bytes; nil unless there are exactly 16. The bytes are not kept.
+    @unsafe public init?(bytes: UnsafeRawBufferPointer) {
+        guard bytes.count == 16 else { return nil }
+        self.init(uuid: unsafe bytes.loadUnaligned(as: uuid_t.self))
     }
 
     /// The UUID whose first 8 bytes are `high` and whose last 8 are `low`, both big-endian.

@@ -38,7 +38,7 @@ public enum JSONText {
     /// Whether payloads of this media type are checked: `application/json` and types ending in `+json`,
     /// whatever their parameters and case.
     public static func isJSON(contentType: String) -> Bool {
-        if contentType == "application/json" { return true }
+        if contentType == NewEvent.json { return true }
         let essence = contentType.prefix { $0 != ";" }.lowercased()
         let trimmed = essence.reversed().drop { $0 == " " || $0 == "\t" }.reversed()
         let text = String(trimmed)
@@ -51,8 +51,8 @@ public enum JSONText {
     @unsafe private let bytes: UnsafeRawBufferPointer
     private let count: Int
     var at = 0
-    /// One bit an open bracket: true for an object.
-    var stack: [Bool] = []
+    /// What the open brackets are.
+    private var stack = BracketStack()
     /// The most brackets that were open at once.
     var deepest = 0
 
@@ -120,7 +120,8 @@ public enum JSONText {
                 if needsValue { continue }
             }
             // A value is complete: close brackets, or go on to the next one.
-            guard stack.count > depth, let isObject = stack.last else { return }
+            guard stack.count > depth else { return }
+            let isObject = stack.isObject
             blanks()
             switch peek() {
             case UInt8(ascii: ","):
@@ -132,7 +133,7 @@ public enum JSONText {
                 needsValue = true
             case UInt8(ascii: "}") where isObject, UInt8(ascii: "]") where !isObject:
                 at += 1
-                stack.removeLast()
+                stack.pop()
             default: throw fault(isObject ? "expected , or }" : "expected , or ]")
             }
         }
@@ -164,7 +165,7 @@ public enum JSONText {
         guard stack.count < JSONText.depthMax else {
             throw fault("nested deeper than \(JSONText.depthMax) levels")
         }
-        stack.append(object)
+        stack.push(isObject: object)
         deepest = max(deepest, stack.count)
         at += 1
         blanks()
@@ -172,7 +173,7 @@ public enum JSONText {
 
     mutating func closeEmpty() throws(JSONText.Fault) -> Bool {
         at += 1
-        stack.removeLast()
+        stack.pop()
         return false
     }
 
@@ -213,6 +214,7 @@ public enum JSONText {
     mutating func string() throws(JSONText.Fault) {
         at += 1
         while true {
+            unsafe at += ByteText.plainBytes(bytes, from: at)
             let byte = peek()
             switch byte {
             case UInt8(ascii: "\""):
@@ -268,4 +270,21 @@ public enum JSONText {
             at += 1
         }
     }
+}
+
+/// One bit for each open bracket, as deep as ``JSONText/depthMax``: nothing is allocated for it.
+private struct BracketStack {
+    private var words = InlineArray<8, UInt64>(repeating: 0)
+    private(set) var count = 0
+
+    /// Whether the bracket that was opened last is an object's; one must be open.
+    var isObject: Bool { words[(count - 1) / 64] >> UInt64((count - 1) % 64) & 1 == 1 }
+
+    mutating func push(isObject: Bool) {
+        let bit: UInt64 = 1 << UInt64(count % 64)
+        if isObject { words[count / 64] |= bit } else { words[count / 64] &= ~bit }
+        count += 1
+    }
+
+    mutating func pop() { count -= 1 }
 }

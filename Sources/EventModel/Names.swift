@@ -12,6 +12,13 @@ public struct AggregateType: Hashable, Sendable, Comparable, CustomStringConvert
         self.text = text
     }
 
+    /// The type whose text these bytes are; nil where they are not allowed. The bytes are not kept.
+    @unsafe public init?(utf8 bytes: UnsafeRawBufferPointer) {
+        guard (1...128).contains(bytes.count) else { return nil }
+        for index in 0..<bytes.count where unsafe !Self.allows(bytes[index]) { return nil }
+        text = unsafe String(decoding: bytes, as: UTF8.self)
+    }
+
     private static func allows(_ byte: UInt8) -> Bool {
         switch byte {
         case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "a")...UInt8(ascii: "z"),
@@ -59,6 +66,17 @@ public struct EventType: Hashable, Sendable, CustomStringConvertible {
             return nil
         }
         self.text = text
+    }
+
+    /// The type whose text these bytes are; nil where they are not allowed. The bytes are not kept.
+    @unsafe public init?(utf8 bytes: UnsafeRawBufferPointer) {
+        guard (1...256).contains(bytes.count) else { return nil }
+        guard unsafe !ByteText.isPrintableASCII(bytes) else {
+            text = unsafe String(decoding: bytes, as: UTF8.self)
+            return
+        }
+        guard let text = unsafe String(validating: bytes, as: UTF8.self), let type = EventType(text) else { return nil }
+        self.text = type.text
     }
 
     /// Whether the bytes are the same: texts are equal to Swift also where only their composition differs.

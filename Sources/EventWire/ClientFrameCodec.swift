@@ -13,6 +13,12 @@ public enum ClientFrameCodec {
     /// only.
     /// - Throws: what makes the frame as a whole unreadable.
     public static func decode(_ message: ByteBuffer, limits: Limits) throws(MartletError) -> ClientFrame {
+        if let append = CanonicalAppends.decode(message, limits: limits) { return append }
+        return try unpack(message, limits: limits)
+    }
+
+    /// Decodes a message by protobuf-c, whatever it holds. ``decode(_:limits:)`` answers the same.
+    static func unpack(_ message: ByteBuffer, limits: Limits) throws(MartletError) -> ClientFrame {
         let bytes = message.readableBytes
         let budget = limits.decodeBytesMax(frameBytes: bytes)
         let arena = DecodingArena(budget: budget)
@@ -96,11 +102,13 @@ public enum ClientFrameCodec {
     /// Appends the frame, with its prefix.
     public static func encode(_ frame: ClientFrame, to buffer: inout ByteBuffer) {
         buffer.writeFrame { buffer in
-            unsafe withMessage(Martlet__V1__ClientFrame(), martlet__v1__client_frame__init) { message in
-                unsafe message.pointee.call_id = frame.callID.rawValue
-                unsafe message.pointee.timeout_millis = frame.timeoutMillis
-                unsafe message.pointee.credit_bytes = frame.creditBytes
-                unsafe buffer.writeMessage(&message.pointee.base)
+            let numbers = (frame.callID.rawValue, UInt64(frame.timeoutMillis), frame.creditBytes)
+            let size =
+                FieldWriter.size(of: numbers.0) + FieldWriter.size(of: numbers.1) + FieldWriter.size(of: numbers.2)
+            buffer.writeFields(size) { writer in
+                writer.field(1 << 3, numbers.0)
+                writer.field(2 << 3, numbers.1)
+                writer.field(3 << 3, numbers.2)
             }
             encode(frame.body, to: &buffer)
         }

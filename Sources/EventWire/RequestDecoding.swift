@@ -20,7 +20,7 @@ extension AggregateName {
         field: UnsafePointer<Martlet__V1__AggregateName>?, name: @autoclosure () -> String
     ) throws(MartletError) {
         guard let field = unsafe field else { throw .invalidField(name(), "is missing: give its type and id") }
-        guard let type = unsafe field.pointee.type.text.flatMap(AggregateType.init) else {
+        guard let type = unsafe AggregateType(utf8: field.pointee.type.bytes) else {
             throw .invalidField(
                 "\(name()).type",
                 "has \(unsafe field.pointee.type.len) bytes or a character that is not allowed: "

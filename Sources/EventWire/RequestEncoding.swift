@@ -113,38 +113,6 @@ extension EventFilter {
     }
 }
 
-extension AppendRequest {
-    fileprivate func encode(to buffer: inout ByteBuffer) {
-        var parts = ByteBuffer()
-        for part in aggregates {
-            var events = ByteBuffer()
-            for event in part.events {
-                events.writeField(3, length: event.body.readableBytes)
-                events.writeImmutableBuffer(event.body)
-            }
-            if let snapshot = part.snapshot {
-                unsafe snapshot.withMessage { unsafe events.writeField(4, &$0.pointee.base) }
-            }
-            unsafe part.aggregate.withMessage { aggregate in
-                unsafe part.expected.withMessage { expected in
-                    unsafe withMessage(Martlet__V1__AggregateAppend(), martlet__v1__aggregate_append__init) { message in
-                        unsafe message.pointee.aggregate = unsafe aggregate
-                        unsafe message.pointee.expected = unsafe expected
-                        unsafe parts.writeField(2, &message.pointee.base, tail: events)
-                    }
-                }
-            }
-        }
-        unsafe withCBytes(tenant.uuid) { tenant in
-            unsafe withMessage(Martlet__V1__AppendRequest(), martlet__v1__append_request__init) { message in
-                unsafe message.pointee.tenant = unsafe tenant
-                unsafe message.pointee.include_conflicting_events = includeConflictingEvents ? 1 : 0
-                unsafe buffer.writeField(16, &message.pointee.base, tail: parts)
-            }
-        }
-    }
-}
-
 extension Direction {
     fileprivate var message: Martlet__V1__Direction {
         switch self {

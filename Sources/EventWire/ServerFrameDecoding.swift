@@ -9,6 +9,12 @@ extension ServerFrameCodec {
     /// Decodes a message that ``FrameDecoder`` cut out. Events stay encoded, as slices of it.
     /// - Throws: what makes the frame unreadable.
     public static func decode(_ message: ByteBuffer, limits: Limits) throws(MartletError) -> ServerFrame {
+        if let answer = PlainAnswers.decode(message) { return answer }
+        return try unpack(message, limits: limits)
+    }
+
+    /// Decodes a message by protobuf-c, whatever it holds. ``decode(_:limits:)`` answers the same.
+    static func unpack(_ message: ByteBuffer, limits: Limits) throws(MartletError) -> ServerFrame {
         let bytes = message.readableBytes
         guard let (head, entries) = Entries.split(message) else {
             throw .undecodable("ServerFrame", bytes: bytes, budget: 0, wasExhausted: false)

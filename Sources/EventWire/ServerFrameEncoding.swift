@@ -162,30 +162,6 @@ extension ReusedEventID {
     }
 }
 
-extension AppendReceipt {
-    fileprivate func encode(to buffer: inout ByteBuffer) {
-        var parts = ByteBuffer()
-        for part in aggregates {
-            unsafe part.aggregate.withMessage { aggregate in
-                unsafe withMessage(Martlet__V1__AppendedAggregate(), martlet__v1__appended_aggregate__init) { message in
-                    unsafe message.pointee.aggregate = unsafe aggregate
-                    unsafe message.pointee.first_version = part.firstVersion.rawValue
-                    unsafe message.pointee.last_version = part.lastVersion.rawValue
-                    unsafe message.pointee.snapshot_due = part.snapshotDue ? 1 : 0
-                    unsafe parts.writeField(1, &message.pointee.base)
-                }
-            }
-        }
-        unsafe withMessage(Martlet__V1__AppendResponse(), martlet__v1__append_response__init) { message in
-            unsafe message.pointee.first_position = firstPosition.rawValue
-            unsafe message.pointee.last_position = lastPosition.rawValue
-            unsafe message.pointee.recorded_at_micros = recordedAt.microseconds
-            unsafe message.pointee.replayed = replayed ? 1 : 0
-            unsafe buffer.writeField(16, &message.pointee.base, tail: parts)
-        }
-    }
-}
-
 extension SubscriptionMessage {
     fileprivate func encode(to buffer: inout ByteBuffer) {
         unsafe head.withMessage { head in

@@ -97,7 +97,7 @@ extension MartletError {
     /// - Throws: `BAD_FRAME` where the server sent what is no event.
     public func decodedConflictEvents() throws(MartletError) -> [AggregateName: [RecordedEvent]] {
         var events: [AggregateName: [RecordedEvent]] = [:]
-        for conflict in conflicts { events[conflict.aggregate] = try RecordedEvent.decode(conflict.events) }
+        for conflict in conflicts { events[conflict.aggregate] = try EventBatch(conflict.events).decoded() }
         return events
     }
 }

@@ -30,11 +30,13 @@ public struct EventStream<View: Sendable>: AsyncSequence, Sendable {
     /// What the events are read from.
     public let view: View
     /// The same events, as they came over the wire: in pages of 1 or more.
-    public let pages: EventPages<View>
+    public var pages: EventPages<View> { EventPages(batches) }
+    /// The same pages, not decoded: for those who look at few of the events, or only pass them on.
+    public let batches: EventBatches<View>
 
-    init(view: View, pages: EventPages<View>) {
+    init(view: View, batches: EventBatches<View>) {
         self.view = view
-        self.pages = pages
+        self.batches = batches
     }
 
     /// Takes the events out of the stream; a second iterator throws.
@@ -45,22 +47,46 @@ public struct EventStream<View: Sendable>: AsyncSequence, Sendable {
 public struct EventPages<View: Sendable>: AsyncSequence, Sendable {
     /// Pages, one by one.
     public struct Iterator: AsyncIteratorProtocol {
-        private var source: Source
+        private var batches: EventBatches<View>.Iterator
 
-        fileprivate init(_ source: Source) { self.source = source }
+        fileprivate init(_ batches: EventBatches<View>.Iterator) { self.batches = batches }
 
         /// The next page, of 1 or more events; nil at the end.
         public mutating func next(
             isolation actor: isolated (any Actor)? = #isolation
         ) async throws(MartletError) -> [RecordedEvent]? {
+            try await batches.next(isolation: actor)?.decoded()
+        }
+    }
+
+    private let batches: EventBatches<View>
+
+    init(_ batches: EventBatches<View>) { self.batches = batches }
+
+    /// Takes the pages out of the stream; a second iterator throws.
+    public func makeAsyncIterator() -> Iterator { Iterator(batches.makeAsyncIterator()) }
+}
+
+/// The events of an ``EventStream`` as they came over the wire, not decoded.
+public struct EventBatches<View: Sendable>: AsyncSequence, Sendable {
+    /// Batches, one by one.
+    public struct Iterator: AsyncIteratorProtocol {
+        private var source: Source
+
+        fileprivate init(_ source: Source) { self.source = source }
+
+        /// The next batch, of 1 or more events; nil at the end.
+        public mutating func next(
+            isolation actor: isolated (any Actor)? = #isolation
+        ) async throws(MartletError) -> EventBatch? {
             try await source.next()
         }
     }
 
     /// What is left of the stream.
     enum Source: Sendable {
-        case load(first: [RecordedEvent], QueryReader<LoadProgress>)
-        case read(first: [RecordedEvent], QueryReader<ReadProgress>)
+        case load(first: EventBatch, QueryReader<LoadProgress>)
+        case read(first: EventBatch, QueryReader<ReadProgress>)
         case taken
     }
 
@@ -68,7 +94,7 @@ public struct EventPages<View: Sendable>: AsyncSequence, Sendable {
 
     init(_ source: Source) { self.source = NIOLockedValueBox(source) }
 
-    /// Takes the pages out of the stream; a second iterator throws.
+    /// Takes the batches out of the stream; a second iterator throws.
     public func makeAsyncIterator() -> Iterator {
         Iterator(
             source.withLockedValue { source in
@@ -78,15 +104,15 @@ public struct EventPages<View: Sendable>: AsyncSequence, Sendable {
     }
 }
 
-extension EventPages.Source {
-    mutating func next() async throws(MartletError) -> [RecordedEvent]? {
+extension EventBatches.Source {
+    mutating func next() async throws(MartletError) -> EventBatch? {
         switch self {
         case .load(let first, var reader):
-            defer { self = .load(first: [], reader) }
-            return try await reader.nextPage(first)
+            defer { self = .load(first: .none, reader) }
+            return try await reader.nextBatch(first)
         case .read(let first, var reader):
-            defer { self = .read(first: [], reader) }
-            return try await reader.nextPage(first)
+            defer { self = .read(first: .none, reader) }
+            return try await reader.nextBatch(first)
         case .taken:
             throw MartletError(
                 .failedPrecondition, reason: .cancelled, message: "a stream is iterated once: load or read again")
@@ -95,7 +121,7 @@ extension EventPages.Source {
 }
 
 extension QueryReader {
-    fileprivate mutating func nextPage(_ first: [RecordedEvent]) async throws(MartletError) -> [RecordedEvent]? {
+    fileprivate mutating func nextBatch(_ first: EventBatch) async throws(MartletError) -> EventBatch? {
         guard first.isEmpty else { return first }
         while let part = try await nextPart() {
             if !part.events.isEmpty { return part.events }
@@ -104,7 +130,7 @@ extension QueryReader {
     }
 
     /// Reads to the first part, which carries the view.
-    mutating func begin() async throws(MartletError) -> (events: [RecordedEvent], view: Progress.View) {
+    mutating func begin() async throws(MartletError) -> (events: EventBatch, view: Progress.View) {
         guard let part = try await nextPart(), let view = part.view else { throw .wrongAnswer }
         return (part.events, view)
     }
@@ -119,7 +145,7 @@ extension MartletClient {
     ) async throws(MartletError) -> EventStream<LoadView> {
         var reader = QueryReader(self, LoadProgress(request), request: .load(request), timeout: timeout)
         let first = try await reader.begin()
-        return EventStream(view: first.view, pages: EventPages(.load(first: first.events, reader)))
+        return EventStream(view: first.view, batches: EventBatches(.load(first: first.events, reader)))
     }
 
     /// Reads a tenant's events by position.
@@ -130,6 +156,6 @@ extension MartletClient {
     ) async throws(MartletError) -> EventStream<ReadView> {
         var reader = QueryReader(self, ReadProgress(request), request: .read(request), timeout: timeout)
         let first = try await reader.begin()
-        return EventStream(view: first.view, pages: EventPages(.read(first: first.events, reader)))
+        return EventStream(view: first.view, batches: EventBatches(.read(first: first.events, reader)))
     }
 }

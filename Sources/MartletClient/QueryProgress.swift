@@ -1,4 +1,3 @@
-import EventEncoding
 import EventModel
 import EventProtocol
 import NIOCore
@@ -14,8 +13,8 @@ protocol QueryProgress<View>: Sendable {
     /// The view was told.
     mutating func began(_ view: View)
 
-    /// Events were delivered.
-    mutating func delivered(_ count: Int, last: RecordedEvent)
+    /// So many events were delivered, the last of them with that position and version.
+    mutating func delivered(_ count: Int, position: Position, version: Version)
 
     /// The entries, and the view of a first part; nil for a part of another call.
     static func part(_ body: ServerFrame.Body) -> (entries: ByteBuffer, view: View?)?
@@ -60,9 +59,9 @@ struct LoadProgress: QueryProgress {
 
     mutating func began(_ view: LoadView) { if self.view == nil { self.view = view } }
 
-    mutating func delivered(_ count: Int, last: RecordedEvent) {
+    mutating func delivered(_ count: Int, position: Position, version: Version) {
         self.count += UInt64(count)
-        lastVersion = last.version
+        lastVersion = version
     }
 
     static func part(_ body: ServerFrame.Body) -> (entries: ByteBuffer, view: LoadView?)? {
@@ -103,25 +102,13 @@ struct ReadProgress: QueryProgress {
 
     mutating func began(_ view: ReadView) { if self.view == nil { self.view = view } }
 
-    mutating func delivered(_ count: Int, last: RecordedEvent) {
+    mutating func delivered(_ count: Int, position: Position, version: Version) {
         self.count += UInt64(count)
-        lastPosition = last.position
+        lastPosition = position
     }
 
     static func part(_ body: ServerFrame.Body) -> (entries: ByteBuffer, view: ReadView?)? {
         guard case .read(let entries, let view) = body else { return nil }
         return (entries, view)
-    }
-}
-
-extension RecordedEvent {
-    /// Decodes what a server sent.
-    static func decode(_ entries: ByteBuffer) throws(MartletError) -> [RecordedEvent] {
-        do throws(RecordFault) {
-            return try RecordedEntries.decode(entries)
-        } catch {
-            throw MartletError(
-                .dataLoss, reason: .badFrame, message: "the server sent \(error): compare the versions of both")
-        }
     }
 }

@@ -20,7 +20,7 @@ struct QueryReader<Progress: QueryProgress>: Sendable {
     }
 
     /// The next part: events, and the view in the first. nil at the end.
-    mutating func nextPart() async throws(MartletError) -> (events: [RecordedEvent], view: Progress.View?)? {
+    mutating func nextPart() async throws(MartletError) -> (events: EventBatch, view: Progress.View?)? {
         while !isDone {
             let stream: StreamHandle
             do throws(CallFailure) {
@@ -45,17 +45,19 @@ struct QueryReader<Progress: QueryProgress>: Sendable {
 
     private mutating func take(
         _ entries: ByteBuffer, _ view: Progress.View?
-    ) throws(MartletError) -> (events: [RecordedEvent], view: Progress.View?)? {
-        let events: [RecordedEvent]
+    ) throws(MartletError) -> (events: EventBatch, view: Progress.View?)? {
+        let events: EventBatch
         do throws(MartletError) {
-            events = try RecordedEvent.decode(entries)
+            events = try EventBatch(entries)
         } catch {
             isDone = true
             stream = nil
             throw error
         }
         if let view { progress.began(view) }
-        if let last = events.last { progress.delivered(events.count, last: last) }
+        if !events.isEmpty {
+            progress.delivered(events.count, position: events.lastPosition, version: events.lastVersion)
+        }
         guard view != nil || !events.isEmpty else { return nil }
         attempts.succeed(now: client.environment.now())
         return (events, view)

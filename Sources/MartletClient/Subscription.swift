@@ -40,7 +40,11 @@ public struct Subscription: AsyncSequence, Sendable {
         public mutating func next(
             isolation actor: isolated (any Actor)? = #isolation
         ) async throws(MartletError) -> SubscriptionItem? {
-            try await reader.next()
+            switch try await reader.next() {
+            case .events(let events, let head): return .events(try reader.decode(events), head: head)
+            case .signal(let item): return item
+            case nil: return nil
+            }
         }
     }
 
@@ -55,9 +59,47 @@ public struct Subscription: AsyncSequence, Sendable {
     }
 
     /// A subscription that begins where the request says.
-    public func makeAsyncIterator() -> Iterator {
-        Iterator(SubscriptionReader(client, request, windowBytes: windowBytes))
+    public func makeAsyncIterator() -> Iterator { Iterator(makeReader()) }
+
+    /// The same, with the events as they came over the wire, not decoded: for those who look at few of them, or only
+    /// pass them on.
+    public var batches: SubscriptionBatches { SubscriptionBatches(self) }
+
+    fileprivate func makeReader() -> SubscriptionReader {
+        SubscriptionReader(client, request, windowBytes: windowBytes)
     }
+}
+
+/// What a ``Subscription`` brings, its events not decoded.
+public enum SubscriptionBatch: Sendable {
+    /// Events in position order, 1 or more; each comes once, whatever happens to the connection.
+    case events(EventBatch, head: TenantHead)
+    /// Anything else; never ``SubscriptionItem/events(_:head:)``.
+    case signal(SubscriptionItem)
+}
+
+/// A ``Subscription`` whose events are not decoded.
+public struct SubscriptionBatches: AsyncSequence, Sendable {
+    /// Batches and signals, one by one.
+    public struct Iterator: AsyncIteratorProtocol {
+        private var reader: SubscriptionReader
+
+        fileprivate init(_ reader: SubscriptionReader) { self.reader = reader }
+
+        /// The next one; nil only after an error was thrown.
+        public mutating func next(
+            isolation actor: isolated (any Actor)? = #isolation
+        ) async throws(MartletError) -> SubscriptionBatch? {
+            try await reader.next()
+        }
+    }
+
+    private let subscription: Subscription
+
+    fileprivate init(_ subscription: Subscription) { self.subscription = subscription }
+
+    /// A subscription that begins where the request says.
+    public func makeAsyncIterator() -> Iterator { Iterator(subscription.makeReader()) }
 }
 
 /// A subscription under way. Letting go of it cancels the call.
@@ -67,7 +109,7 @@ struct SubscriptionReader: Sendable {
     private var progress: SubscriptionProgress
     private var attempts: Attempts
     private var stream: StreamHandle?
-    private var items: ArraySlice<SubscriptionItem> = []
+    private var items: ArraySlice<SubscriptionBatch> = []
     private var isDone = false
 
     init(_ client: MartletClient, _ request: SubscribeRequest, windowBytes: Int) {
@@ -77,7 +119,7 @@ struct SubscriptionReader: Sendable {
         attempts = client.attempts(.subscribe(request), timeout: nil)
     }
 
-    mutating func next() async throws(MartletError) -> SubscriptionItem? {
+    mutating func next() async throws(MartletError) -> SubscriptionBatch? {
         if let item = items.popFirst() { return item }
         guard !isDone else { return nil }
         do throws(MartletError) {
@@ -89,7 +131,18 @@ struct SubscriptionReader: Sendable {
         }
     }
 
-    private mutating func receive() async throws(MartletError) -> SubscriptionItem {
+    /// Decodes events; where that fails the subscription has ended.
+    mutating func decode(_ events: EventBatch) throws(MartletError) -> [RecordedEvent] {
+        do throws(MartletError) {
+            return try events.decoded()
+        } catch {
+            isDone = true
+            stream = nil
+            throw error
+        }
+    }
+
+    private mutating func receive() async throws(MartletError) -> SubscriptionBatch {
         while true {
             let failure: CallFailure
             do throws(CallFailure) {
@@ -107,7 +160,7 @@ struct SubscriptionReader: Sendable {
         }
     }
 
-    private mutating func take(_ message: SubscriptionMessage) throws(CallFailure) -> [SubscriptionItem] {
+    private mutating func take(_ message: SubscriptionMessage) throws(CallFailure) -> [SubscriptionBatch] {
         do throws(MartletError) {
             let items = try progress.receive(message)
             // A server that fails right after each start must not be asked again without a wait.

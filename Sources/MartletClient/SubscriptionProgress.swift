@@ -20,28 +20,29 @@ struct SubscriptionProgress: Sendable {
     /// Takes a message in.
     /// - Returns: what the consumer is to see of it, in order.
     /// - Throws: where the server repeats itself, or sends what is no event.
-    mutating func receive(_ message: SubscriptionMessage) throws(MartletError) -> [SubscriptionItem] {
-        var items: [SubscriptionItem] = []
+    mutating func receive(_ message: SubscriptionMessage) throws(MartletError) -> [SubscriptionBatch] {
+        var items: [SubscriptionBatch] = []
         if case .started(let after)? = message.signal {
-            items.append(hasStarted ? .reconnected : .started(after: after, head: message.head))
+            items.append(.signal(hasStarted ? .reconnected : .started(after: after, head: message.head)))
             hasStarted = true
             advance(to: after)
         }
         if message.entries.readableBytes > 0 {
-            let events = try RecordedEvent.decode(message.entries)
-            for event in events { try advance(past: event.position) }
-            if !events.isEmpty { items.append(.events(events, head: message.head)) }
+            let events = try EventBatch(message.entries)
+            try advance(past: events)
+            items.append(.events(events, head: message.head))
         }
         switch message.signal {
         case .started, nil: break
-        case .caughtUp(let position): items.append(.caughtUp(advance(to: position), head: message.head))
-        case .fellBehind(let position): items.append(.fellBehind(advance(to: position), head: message.head))
-        case .checkpoint(let position): items.append(.checkpoint(advance(to: position), head: message.head))
+        case .caughtUp(let position): items.append(.signal(.caughtUp(advance(to: position), head: message.head)))
+        case .fellBehind(let position): items.append(.signal(.fellBehind(advance(to: position), head: message.head)))
+        case .checkpoint(let position): items.append(.signal(.checkpoint(advance(to: position), head: message.head)))
         case .heartbeat(let position, let bytes):
             items.append(
-                .heartbeat(advance(to: position), head: message.head, waitingForCreditBytes: bytes))
+                .signal(.heartbeat(advance(to: position), head: message.head, waitingForCreditBytes: bytes)))
         case .upcastersChanged(let position, let revision):
-            items.append(.upcastersChanged(advance(to: position), revision: revision, head: message.head))
+            items.append(
+                .signal(.upcastersChanged(advance(to: position), revision: revision, head: message.head)))
         }
         return items
     }
@@ -52,12 +53,15 @@ struct SubscriptionProgress: Sendable {
         return position
     }
 
-    private mutating func advance(past position: Position) throws(MartletError) {
-        if let last = self.position, position <= last {
+    private mutating func advance(past events: EventBatch) throws(MartletError) {
+        var disorder = events.disorder
+        if let last = position, events.firstPosition <= last { disorder = (events.firstPosition, last) }
+        if let disorder {
             throw MartletError(
                 .internal, reason: .badFrame,
-                message: "the server sent position \(position) after \(last): compare the versions of both")
+                message: "the server sent position \(disorder.position) after \(disorder.after): "
+                    + "compare the versions of both")
         }
-        self.position = position
+        position = events.lastPosition
     }
 }

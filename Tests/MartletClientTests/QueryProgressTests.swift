@@ -48,7 +48,9 @@ import Testing
             var progress = LoadProgress(original)
             #expect(progress.request == .load(original))
             progress.began(LoadView(version: Version(version), position: Position(50)))
-            if let (count, last) = delivered { progress.delivered(count, last: try Sample.recorded(last)) }
+            if let (count, last) = delivered {
+                progress.delivered(count, position: Position(last), version: Version(last))
+            }
             #expect(progress.request == expected.map { .load($0) }, "\(original)")
         }
     }
@@ -78,7 +80,9 @@ import Testing
             var progress = ReadProgress(original)
             #expect(progress.request == .read(original))
             progress.began(ReadView(to: Position(to), head: Sample.head(100)))
-            if let (count, last) = delivered { progress.delivered(count, last: try Sample.recorded(last)) }
+            if let (count, last) = delivered {
+                progress.delivered(count, position: Position(last), version: Version(last))
+            }
             #expect(progress.request == expected.map { .read($0) }, "\(original)")
         }
     }
@@ -86,7 +90,7 @@ import Testing
     @Test func theFirstViewStays() throws {
         var progress = ReadProgress(read(.forward))
         progress.began(ReadView(to: Position(90), head: Sample.head(100)))
-        progress.delivered(1, last: try Sample.recorded(3))
+        progress.delivered(1, position: Position(3), version: Version(3))
         progress.began(ReadView(to: Position(95), head: Sample.head(100)))
         #expect(progress.request == .read(read(after: 3, .forward, target: .position(Position(90)))))
     }
@@ -118,8 +122,8 @@ import Testing
         ]
         for (positions, signal, expected, position) in rows {
             let items = try progress.receive(try message(positions, signal))
-            if let expected { #expect(items == expected) }
-            if case .events(let events, _)? = items.first { #expect(events.positions == positions) }
+            if let expected { #expect(items.compactMap(\.signal) == expected) }
+            if case .events(let events, _)? = items.first { #expect(try events.decoded().positions == positions) }
             #expect(progress.request.start == .after(Position(position)))
         }
     }
@@ -132,7 +136,7 @@ import Testing
             Issue.record("\(items)")
             return
         }
-        #expect(items.last == .caughtUp(Position(2), head: Sample.head(100)))
+        #expect(items.last?.signal == .caughtUp(Position(2), head: Sample.head(100)))
     }
 
     @Test(arguments: [[3, 3], [4, 2], [2]]) func repetitionIsRefused(_ positions: [UInt64]) throws {
@@ -148,5 +152,43 @@ import Testing
         message.entries.writeString("nonsense")
         let broken = message
         #expect(throws: MartletError.self) { try progress.receive(broken) }
+    }
+}
+
+extension SubscriptionBatch {
+    fileprivate var signal: SubscriptionItem? {
+        if case .signal(let item) = self { item } else { nil }
+    }
+}
+
+@Suite struct EventBatchTests {
+    @Test func tellsWhatIsInItWithoutDecodingIt() throws {
+        let entries = try Sample.entries([4, 5, 9])
+        let batch = try EventBatch(entries)
+        #expect(batch.count == 3 && !batch.isEmpty && batch.entries == entries)
+        #expect(batch.firstPosition == Position(4) && batch.lastPosition == Position(9))
+        let decoded = try batch.decoded()
+        #expect(batch.map(\.position) == decoded.map(\.position) && batch.map(\.version) == decoded.map(\.version))
+        #expect(batch.firstVersion == decoded.first?.version && batch.lastVersion == decoded.last?.version)
+        #expect(try batch.map { try $0.decoded() } == decoded)
+        let none = try EventBatch(ByteBuffer())
+        #expect(none.isEmpty && none.firstPosition == .start && Array(none).isEmpty)
+    }
+
+    @Test func aRecordInAnotherFormIsToldAlike() throws {
+        // The position after the version, and longer than it need be; the length of the record likewise.
+        var entries = ByteBuffer(bytes: [0x0A, 0x86, 0x00, 0x10, 7, 0x08, 0x85, 0x00, 0x32, 0x00])
+        entries.setInteger(UInt8(0x87), at: 1)
+        let batch = try EventBatch(entries)
+        #expect(batch.count == 1 && batch.lastPosition == Position(5) && batch.lastVersion == Version(7))
+        #expect(batch.map(\.bytes.readableBytes) == [7])
+        #expect(throws: MartletError.self) { try batch.decoded() }
+    }
+
+    @Test func bytesThatAreNoEntriesAreRefused() {
+        for bytes in [[0x0A], [0x0A, 2, 8], [0x12, 0], [0x0A, 1, 0x08], [0x0A, 2, 0x08, 0x80]] as [[UInt8]] {
+            let error = #expect(throws: MartletError.self) { try EventBatch(ByteBuffer(bytes: bytes)) }
+            #expect(error?.reason == .badFrame)
+        }
     }
 }
