@@ -6,18 +6,6 @@ import NIOCore
 
 /// Reads of the tables `blocks` and `ranges`.
 enum BlockRows {
-    /// A row of `ranges`.
-    struct Range {
-        var lastVersion: UInt64
-        var count: Int
-        var position: UInt64
-        var before: UInt64
-        var start: Int
-        var length: Int
-
-        var firstVersion: UInt64 { lastVersion - UInt64(count) + 1 }
-    }
-
     /// Events of a tenant within keys, which are of positions that exist.
     static func page(
         _ range: PageRange<Position>, tenantNo: Int64, filter: EventFilter, bounds: PageBounds,
@@ -50,18 +38,20 @@ enum BlockRows {
     }
 
     /// Events of an aggregate within versions.
+    /// - Parameter pending: ranges that may not be in the table yet.
     static func page(
         aggregateNo: Int64, tenantNo: Int64, versions range: PageRange<Version>, bounds: PageBounds,
-        _ connection: SQLiteConnection
+        pending: [RangeRow], _ connection: SQLiteConnection
     ) throws(SQLiteFault) -> EventPage {
         var fill = PageFill(bounds)
         let (after, to) = (range.after.rawValue, range.to.rawValue)
         guard after < to else { return fill.page }
-        let ranges = try ranges(aggregateNo, after: after, to: to, bounds, connection)
+        let ranges = try ranges(
+            of: aggregateNo, tenantNo: tenantNo, after: after, to: to, bounds, pending: pending, connection)
         fill.reserve(ranges.reduce(0) { $0 + $1.length })
         var blob: SQLiteBlob?
         for part in ranges {
-            let key = EventKeys.key(tenantNo, Position(part.position - part.before))
+            let key = EventKeys.key(tenantNo, Position(part.blockPosition))
             let open: SQLiteBlob
             if let blob { open = blob } else {
                 open = try connection.blob(block: key)
@@ -71,8 +61,7 @@ enum BlockRows {
             let from = max(after + 1, part.firstVersion) - part.firstVersion
             let end = min(to, part.lastVersion) - part.firstVersion + 1
             if from == 0, end == part.count, fill.hasRoom(for: part.count, bytes: part.length) {
-                let last = Position(part.position + UInt64(part.count) - 1)
-                try fill.take(count: part.count, last: last, Version(part.lastVersion)) {
+                try fill.take(count: part.count, last: Position(part.lastPosition), Version(part.lastVersion)) {
                     (buffer) throws(SQLiteFault) in try open.read(bytes, ofBlock: key, to: &buffer)
                 }
                 continue
@@ -90,35 +79,46 @@ enum BlockRows {
 
     /// As many ranges, in the order of the page, as its bounds may need.
     private static func ranges(
-        _ aggregateNo: Int64, after: UInt64, to: UInt64, _ bounds: PageBounds, _ connection: SQLiteConnection
-    ) throws(SQLiteFault) -> [Range] {
-        let isForward = bounds.direction == .forward
-        let select = try connection.statement(isForward ? .selectRanges : .selectRangesBackward)
-        select.bind(1, aggregateNo)
-        select.bind(2, Int64(clamping: isForward ? after : to))
-        var ranges: [Range] = []
-        var bytes = 0
-        var events = 0
-        try select.forEachRow { row in
-            let found = Range(
-                lastVersion: UInt64(row.integer(0)), count: Int(row.integer(1)), position: UInt64(row.integer(2)),
-                before: UInt64(row.integer(3)), start: Int(row.integer(4)), length: Int(row.integer(5)))
-            guard isForward ? found.firstVersion <= to : found.lastVersion > after else { return false }
-            ranges.append(found)
-            // The first may be cut at its near end: it does not count.
-            if ranges.count > 1 {
-                bytes += found.length
-                events += found.count
+        of aggregateNo: Int64, tenantNo: Int64, after: UInt64, to: UInt64, _ bounds: PageBounds, pending: [RangeRow],
+        _ connection: SQLiteConnection
+    ) throws(SQLiteFault) -> [RangeRow] {
+        var found = RangeList(bounds)
+        let wanted = pending.filter { $0.firstVersion <= to && $0.lastVersion > after }
+        switch bounds.direction {
+        case .forward:
+            let select = try connection.statement(.selectRanges)
+            select.bind(1, aggregateNo)
+            select.bind(2, Int64(clamping: after))
+            try select.forEachRow { row in
+                let range = RangeRow(row, tenantNo: tenantNo, aggregateNo: aggregateNo)
+                return range.firstVersion <= to && found.add(range)
             }
-            return bytes <= bounds.bytesMax && events <= bounds.eventsMax
+            // A few may be in both.
+            let last = found.rows.last?.lastVersion ?? after
+            for range in wanted where range.lastVersion > last { if !found.add(range) { break } }
+        case .backward:
+            for range in wanted.reversed() { if !found.add(range) { break } }
+            let below = found.rows.last.map { $0.firstVersion - 1 } ?? to
+            guard below > after else { break }
+            let select = try connection.statement(.selectRangesBackward)
+            select.bind(1, aggregateNo)
+            select.bind(2, Int64(clamping: below))
+            try select.forEachRow { row in
+                let range = RangeRow(row, tenantNo: tenantNo, aggregateNo: aggregateNo)
+                return range.lastVersion > after && found.add(range)
+            }
         }
-        return ranges
+        return found.rows
     }
 
     /// The position of an aggregate's version; nil where it has none.
     static func position(
-        of version: UInt64, aggregateNo: Int64, _ connection: SQLiteConnection
+        of version: UInt64, aggregateNo: Int64, pending: [RangeRow], _ connection: SQLiteConnection
     ) throws(SQLiteFault) -> UInt64? {
+        if let first = pending.first, version >= first.firstVersion {
+            guard let range = pending.first(where: { $0.lastVersion >= version }) else { return nil }
+            return range.position + version - range.firstVersion
+        }
         let select = try connection.statement(.selectRange)
         select.bind(1, aggregateNo)
         select.bind(2, Int64(clamping: version))
@@ -164,5 +164,37 @@ enum BlockRows {
             throw .corrupted("no block holds position \(position) of tenant \(tenantNo)")
         }
         return event
+    }
+}
+
+/// Ranges until there are enough for a page.
+private struct RangeList {
+    private let bounds: PageBounds
+    private(set) var rows: [RangeRow] = []
+    private var bytes = 0
+    private var events = 0
+
+    init(_ bounds: PageBounds) { self.bounds = bounds }
+
+    /// - Returns: whether more are needed.
+    mutating func add(_ range: RangeRow) -> Bool {
+        guard bytes <= bounds.bytesMax, events <= bounds.eventsMax else { return false }
+        // The first may be cut at its near end: it does not count.
+        if !rows.isEmpty {
+            bytes += range.length
+            events += range.count
+        }
+        rows.append(range)
+        return bytes <= bounds.bytesMax && events <= bounds.eventsMax
+    }
+}
+
+extension RangeRow {
+    /// A row of ``Query/selectRanges``.
+    fileprivate init(_ row: borrowing SQLiteStatement.Row, tenantNo: Int64, aggregateNo: Int64) {
+        self.init(
+            tenantNo: tenantNo, aggregateNo: aggregateNo, lastVersion: UInt64(row.integer(0)),
+            count: Int(row.integer(1)), position: UInt64(row.integer(2)), before: UInt64(row.integer(3)),
+            start: Int(row.integer(4)), length: Int(row.integer(5)), bytes: 0)
     }
 }

@@ -12,9 +12,14 @@ final class DatabaseFile: Sendable {
     private static let linksMax = 40
 
     let path: String
+    /// What of the file is in memory only, until it is moved there.
+    let ranges: RangeBuffer
     private let prepared = NIOLockedValueBox<Identity?>(nil)
 
-    init(path: String) { self.path = path }
+    init(path: String, rangesHeldMax: Int = 4_096) {
+        self.path = path
+        ranges = RangeBuffer(rowsMax: rangesHeldMax)
+    }
 
     /// Remembers which file there is now.
     func remember() {

@@ -9,6 +9,7 @@ extension SQLiteWriter {
         try write { connection throws(StorageError) in
             let outcome: TenantChangeOutcome
             do throws(SQLiteFault) {
+                try RangeRecovery.refresh(file.ranges, connection)
                 try connection.statement(.begin).run()
                 outcome = try carryOut(change, now: now, connection)
             } catch { throw error.storageError }

@@ -18,15 +18,17 @@ public final class SQLiteEngine: StorageEngine {
     /// Readers and the writer do not wait for each other.
     public let readersMax = 4
 
-    private let file: DatabaseFile
+    let file: DatabaseFile
     private let logger: Logger
     private let lock = NIOLockedValueBox<FileLock?>(nil)
 
     /// An engine on that file.
     ///
     /// - Parameter path: the database file; it and its folder are made by ``prepare()``.
-    public init(path: String, logger: Logger) {
-        file = DatabaseFile(path: path)
+    public convenience init(path: String, logger: Logger) { self.init(file: DatabaseFile(path: path), logger: logger) }
+
+    init(file: DatabaseFile, logger: Logger) {
+        self.file = file
         self.logger = logger
     }
 
@@ -43,6 +45,7 @@ public final class SQLiteEngine: StorageEngine {
             lock.withLockedValue { $0 = taken }
         }
         try Self.migrate(path: file.path, logger: logger)
+        file.ranges.invalidate()
         file.remember()
     }
 

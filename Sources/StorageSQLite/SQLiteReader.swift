@@ -42,9 +42,9 @@ final class SQLiteReader: StorageReader {
     func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotKey] {
         try read { connection throws(SQLiteFault) in
             guard let (tenantNo, _) = try Self.tenant(tenant, connection),
-                let (no, _) = try Self.aggregate(aggregate, in: tenantNo, connection)
+                let row = try AggregateRow.find(aggregate, in: tenantNo, connection)
             else { return [] }
-            return try SnapshotRows.keys(of: no, connection)
+            return try SnapshotRows.keys(of: row.no, connection)
         }
     }
 
@@ -53,9 +53,9 @@ final class SQLiteReader: StorageReader {
     ) throws(StorageError) -> StoredSnapshot? {
         try read { connection throws(SQLiteFault) in
             guard let (tenantNo, _) = try Self.tenant(tenant, connection),
-                let (no, _) = try Self.aggregate(aggregate, in: tenantNo, connection)
+                let row = try AggregateRow.find(aggregate, in: tenantNo, connection)
             else { return nil }
-            return try SnapshotRows.snapshot(of: no, at: version, connection)
+            return try SnapshotRows.snapshot(of: row.no, at: version, connection)
         }
     }
 
@@ -76,39 +76,38 @@ final class SQLiteReader: StorageReader {
     func version(
         of aggregate: AggregateName, in tenant: TenantID, asOf position: Position
     ) throws(StorageError) -> Version {
-        try read { connection throws(SQLiteFault) in
-            guard let (tenantNo, _) = try Self.tenant(tenant, connection),
-                let (no, version) = try Self.aggregate(aggregate, in: tenantNo, connection)
-            else { return .none }
+        try readAggregate(aggregate, in: tenant) { found, connection throws(SQLiteFault) in
             let isWithin = { (version: UInt64) throws(SQLiteFault) -> Bool in
-                try BlockRows.position(of: version, aggregateNo: no, connection) ?? .max <= position.rawValue
+                try BlockRows.position(of: version, aggregateNo: found.no, pending: found.pending, connection)
+                    ?? .max <= position.rawValue
             }
             // Positions grow along versions. Most often the newest is asked for.
-            if try isWithin(version.rawValue) { return version }
-            return Version(try Self.lastIndex(upTo: version.rawValue - 1, isWithin))
-        }
+            let newest = try RangeRow.last(of: found.no, pending: found.pending, connection).version
+            guard newest > 0 else { return Version.none }
+            if try isWithin(newest) { return Version(newest) }
+            return Version(try Self.lastIndex(upTo: newest - 1, isWithin))
+        } ?? .none
     }
 
     func position(
         of version: Version, of aggregate: AggregateName, in tenant: TenantID
     ) throws(StorageError) -> Position? {
-        try read { connection throws(SQLiteFault) in
-            guard .none < version, version <= .max, let (tenantNo, _) = try Self.tenant(tenant, connection),
-                let (no, _) = try Self.aggregate(aggregate, in: tenantNo, connection)
-            else { return nil }
-            return try BlockRows.position(of: version.rawValue, aggregateNo: no, connection).map { Position($0) }
-        }
+        guard .none < version, version <= .max else { return nil }
+        return try readAggregate(aggregate, in: tenant) { found, connection throws(SQLiteFault) in
+            try BlockRows.position(
+                of: version.rawValue, aggregateNo: found.no, pending: found.pending, connection
+            ).map { Position($0) }
+        } ?? nil
     }
 
     func page(
         of aggregate: AggregateName, in tenant: TenantID, versions range: PageRange<Version>, bounds: PageBounds
     ) throws(StorageError) -> EventPage {
-        try read { connection throws(SQLiteFault) in
-            guard let (tenantNo, _) = try Self.tenant(tenant, connection),
-                let (no, _) = try Self.aggregate(aggregate, in: tenantNo, connection)
-            else { return EventPage() }
-            return try BlockRows.page(aggregateNo: no, tenantNo: tenantNo, versions: range, bounds: bounds, connection)
-        }
+        try readAggregate(aggregate, in: tenant) { found, connection throws(SQLiteFault) in
+            try BlockRows.page(
+                aggregateNo: found.no, tenantNo: found.tenantNo, versions: range, bounds: bounds,
+                pending: found.pending, connection)
+        } ?? EventPage()
     }
 
     func page(
@@ -143,6 +142,44 @@ final class SQLiteReader: StorageReader {
         } catch { throw error.storageError }
     }
 
+    /// An aggregate, as one state has it.
+    private struct FoundAggregate {
+        var no: Int64
+        var tenantNo: Int64
+        /// Its ranges that may not be in the table yet.
+        var pending: [RangeRow]
+    }
+
+    /// Reads of an aggregate in one transaction, with what of it is in memory only; nil where there is none.
+    private func readAggregate<Value>(
+        _ name: AggregateName, in tenant: TenantID,
+        _ body: (FoundAggregate, SQLiteConnection) throws(SQLiteFault) -> Value
+    ) throws(StorageError) -> Value? {
+        try read { connection throws(SQLiteFault) in
+            while true {
+                let generation = try RangeRecovery.refresh(file.ranges, connection)
+                try connection.statement(.beginRead).run()
+                guard let (tenantNo, standing) = try Self.tenant(tenant, connection),
+                    let row = try AggregateRow.find(name, in: tenantNo, connection)
+                else {
+                    try connection.statement(.commit).run()
+                    return nil
+                }
+                var (pending, now) = file.ranges.rows(of: row.no)
+                guard now == generation else {
+                    // Some went into the table after this transaction began.
+                    try connection.statement(.commit).run()
+                    continue
+                }
+                let head = standing.head.position.rawValue
+                while let last = pending.last, last.lastPosition > head { pending.removeLast() }
+                let value = try body(FoundAggregate(no: row.no, tenantNo: tenantNo, pending: pending), connection)
+                try connection.statement(.commit).run()
+                return value
+            }
+        }
+    }
+
     /// Several statements in one transaction: what one commit moved is seen together.
     private static func atOnce<Value>(
         _ connection: SQLiteConnection, statements: Int, _ body: () throws(SQLiteFault) -> Value
@@ -168,16 +205,6 @@ final class SQLiteReader: StorageReader {
                     settingsRevision: UInt64(row.integer(3)))
             )
         }
-    }
-
-    private static func aggregate(
-        _ name: AggregateName, in tenantNo: Int64, _ connection: SQLiteConnection
-    ) throws(SQLiteFault) -> (no: Int64, version: Version)? {
-        let select = try connection.statement(.selectAggregate)
-        select.bind(1, tenantNo)
-        select.bind(2, name.id)
-        select.bind(3, name.type.text)
-        return try select.firstRow { ($0.integer(0), Version(UInt64($0.integer(1)))) }
     }
 
     /// The last index in `1...count` for which `holds` is true, where it is true up to some index and false from

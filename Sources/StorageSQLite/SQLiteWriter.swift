@@ -22,13 +22,15 @@ final class SQLiteWriter: StorageWriter {
         var size: AggregateSize
     }
 
-    private let file: DatabaseFile
+    let file: DatabaseFile
     private let logger: Logger
     /// So many tenants, and so many aggregates, are remembered; beyond that all are forgotten.
     private let rememberedMax: Int
     private var connection: SQLiteConnection?
     var tenants: [TenantID: Tenant] = [:]
     var aggregates: [AggregateKey: Aggregate] = [:]
+    /// Ranges on their way into the table.
+    private var moving: MovingRanges?
     /// A sync failed: the system may have dropped what it could not write, so that no later sync can be believed.
     private var isPoisoned = false
 
@@ -56,6 +58,8 @@ final class SQLiteWriter: StorageWriter {
             tenants = [:]
             aggregates = [:]
             connection = nil
+            moving = nil
+            file.ranges.invalidate()
             throw error
         }
     }
@@ -73,7 +77,9 @@ final class SQLiteWriter: StorageWriter {
         let plan: BatchPlan
         var stored = StoredRows()
         do throws(SQLiteFault) {
+            try RangeRecovery.refresh(file.ranges, connection)
             plan = try decideAndStore(batch, now: now, connection, &stored)
+            if !plan.tenants.isEmpty { try moveRanges(after: stored.ranges.count, connection) }
         } catch {
             // Nothing was committed: at the latest, closing the connection rolls back.
             throw error.storageError
@@ -82,7 +88,13 @@ final class SQLiteWriter: StorageWriter {
             try rollBack(connection)
             return CommitResult(outcomes: plan.outcomes, runs: [])
         }
+        // Before the commit can be seen: who sees it finds them.
+        file.ranges.add(stored.ranges)
         try commit(connection)
+        if moving?.isDone == true {
+            moving = nil
+            file.ranges.drop()
+        }
         remember(plan, stored)
         return CommitResult(outcomes: plan.outcomes, runs: plan.tenants.map(\.run))
     }
@@ -203,18 +215,14 @@ final class SQLiteWriter: StorageWriter {
         _ key: AggregateKey, in tenantNo: Int64, _ connection: SQLiteConnection
     ) throws(SQLiteFault) -> Aggregate? {
         if let known = aggregates[key] { return known }
-        let select = try connection.statement(.selectAggregate)
-        select.bind(1, tenantNo)
-        select.bind(2, key.name.id)
-        select.bind(3, key.name.type.text)
-        let found = try select.firstRow { row in
-            Aggregate(
-                no: row.integer(0), version: Version(UInt64(row.integer(1))),
-                size: AggregateSize(
-                    bytes: UInt64(row.integer(2)), snapshotVersion: Version(UInt64(row.integer(3))),
-                    snapshotBytes: UInt64(row.integer(4))))
-        }
-        if let found { aggregates[key] = found }
+        guard let row = try AggregateRow.find(key.name, in: tenantNo, connection) else { return nil }
+        let (version, bytes) = try RangeRow.last(
+            of: row.no, pending: file.ranges.rows(of: row.no).rows, connection)
+        let found = Aggregate(
+            no: row.no, version: Version(version),
+            size: AggregateSize(
+                bytes: bytes, snapshotVersion: row.snapshotVersion, snapshotBytes: row.snapshotBytes))
+        aggregates[key] = found
         return found
     }
 
@@ -224,6 +232,13 @@ final class SQLiteWriter: StorageWriter {
     private struct StoredRows {
         var tenants: [TenantID: Int64] = [:]
         var aggregates: [AggregateKey: Aggregate] = [:]
+        var ranges: [RangeRow] = []
+    }
+
+    /// Moves some ranges into the table, faster than they come in.
+    private func moveRanges(after count: Int, _ connection: SQLiteConnection) throws(SQLiteFault) {
+        if moving == nil { moving = file.ranges.age().map { MovingRanges($0) } }
+        try moving?.move(atLeast: 2 * count, connection)
     }
 
     private func store(
@@ -233,7 +248,6 @@ final class SQLiteWriter: StorageWriter {
         let tenantNo = try store(run.tenant, head: run.head, connection)
         stored.tenants[run.tenant] = tenantNo
         let insertBlock = try connection.statement(.insertBlock)
-        let insertRange = try connection.statement(.insertRange)
         try BlockCutter(run: run).forEachBlock { (block, pieces) throws(SQLiteFault) in
             insertBlock.bind(1, EventKeys.key(tenantNo, run.position(at: block.events.lowerBound)))
             insertBlock.bind(2, run.recordedAt.microseconds)
@@ -250,15 +264,12 @@ final class SQLiteWriter: StorageWriter {
                 aggregate.size.bytes += UInt64(piece.recordBytes)
                 aggregate.version = run.events[piece.events.upperBound - 1].version
                 stored.aggregates[key] = aggregate
-                insertRange.bind(1, aggregate.no)
-                insertRange.bind(2, Int64(aggregate.version.rawValue))
-                insertRange.bind(3, Int64(piece.events.count))
-                insertRange.bind(4, Int64(run.position(at: piece.events.lowerBound).rawValue))
-                insertRange.bind(5, Int64(piece.before))
-                insertRange.bind(6, Int64(piece.bytes.lowerBound))
-                insertRange.bind(7, Int64(piece.bytes.count))
-                insertRange.bind(8, Int64(aggregate.size.bytes))
-                try insertRange.run()
+                let first = run.position(at: piece.events.lowerBound)
+                stored.ranges.append(
+                    RangeRow(
+                        tenantNo: tenantNo, aggregateNo: aggregate.no, lastVersion: aggregate.version.rawValue,
+                        count: piece.events.count, position: first.rawValue, before: UInt64(piece.before),
+                        start: piece.bytes.lowerBound, length: piece.bytes.count, bytes: aggregate.size.bytes))
             }
         }
         let insertID = try connection.statement(.insertEventID)

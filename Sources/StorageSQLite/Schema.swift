@@ -95,6 +95,9 @@ enum Schema {
             entries     BLOB    NOT NULL        -- the events as they travel
         ) STRICT;
 
+        -- Up to there the ranges of a tenant's events are in the table; what comes after, the blocks tell.
+        ALTER TABLE tenants ADD COLUMN ranged INTEGER NOT NULL DEFAULT 0;
+
         -- Events of one aggregate that lie in one block side by side: consecutive versions, at consecutive positions.
         CREATE TABLE ranges (
             aggregate_no INTEGER NOT NULL,
@@ -118,6 +121,7 @@ enum Schema {
 
     private static let thirdCleanUp = """
         DROP TABLE events;
+        UPDATE tenants SET ranged = position;
         ALTER TABLE aggregates DROP COLUMN version;     -- the last range of an aggregate tells both
         ALTER TABLE aggregates DROP COLUMN bytes;
         """
@@ -127,10 +131,10 @@ enum Schema {
 enum Query: Int, CaseIterable {
     case begin, beginRead, commit, rollback
     case selectTenant, insertTenant, updateTenant
-    case selectAggregate, insertAggregate
+    case selectAggregate, insertAggregate, selectUnranged, updateRanged
     case selectPositionOfID, insertEventID
     case insertBlock, selectBlock, selectBlocks, selectBlocksBackward
-    case insertRange, selectRange, selectRanges, selectRangesBackward
+    case insertRange, selectLastRange, selectRange, selectRanges, selectRangesBackward
     case selectSnapshots, selectSnapshot, putSnapshot, deleteSnapshot, updateAggregateSnapshot
     case selectSettings, putSettings, deleteSettings, updateSettingsRevision
 
@@ -144,13 +148,9 @@ enum Query: Int, CaseIterable {
         case .insertTenant: "INSERT INTO tenants (id, position, recorded_at) VALUES (?1, ?2, ?3)"
         case .updateTenant: "UPDATE tenants SET position = ?2, recorded_at = ?3 WHERE no = ?1"
         case .selectAggregate:
-            // An aggregate without events has no ranges, and there is none.
-            """
-            SELECT a.no, r.last_version, r.bytes, a.snapshot_version, a.snapshot_bytes
-            FROM aggregates a JOIN ranges r ON r.aggregate_no = a.no
-            WHERE a.tenant_no = ?1 AND a.id = ?2 AND a.type = ?3
-            ORDER BY r.last_version DESC LIMIT 1
-            """
+            "SELECT no, snapshot_version, snapshot_bytes FROM aggregates WHERE tenant_no = ?1 AND id = ?2 AND type = ?3"
+        case .selectUnranged: "SELECT no, ranged, position FROM tenants WHERE ranged < position"
+        case .updateRanged: "UPDATE tenants SET ranged = ?2 WHERE no = ?1"
         case .insertAggregate: "INSERT INTO aggregates (tenant_no, id, type) VALUES (?1, ?2, ?3)"
         case .selectPositionOfID: "SELECT position FROM event_ids WHERE tenant_no = ?1 AND id = ?2"
         case .insertEventID: "INSERT INTO event_ids (tenant_no, id, position) VALUES (?1, ?2, ?3)"
@@ -164,9 +164,16 @@ enum Query: Int, CaseIterable {
         case .selectBlocks: Self.blocks("ASC")
         case .selectBlocksBackward: Self.blocks("DESC")
         case .insertRange:
+            // Before a crash, some may have been moved already.
             """
-            INSERT INTO ranges (aggregate_no, last_version, count, position, before, start, length, bytes)
+            INSERT OR IGNORE INTO ranges (aggregate_no, last_version, count, position, before, start, length, bytes)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+            """
+        case .selectLastRange:
+            // Up to a version.
+            """
+            SELECT last_version, bytes FROM ranges
+            WHERE aggregate_no = ?1 AND last_version <= ?2 ORDER BY last_version DESC LIMIT 1
             """
         case .selectRange:
             // The range that holds a version.

@@ -13,12 +13,12 @@ struct Bench {
     let writer: any StorageWriter
     let tenant = TenantID(UUID())
 
-    init(prepares: Bool = true) throws {
+    init(prepares: Bool = true, rangesHeldMax: Int = 20) throws {
         // SQLite runs on the disk that can fail, in all of these tests.
         guard FaultyDisk.install() else { throw BenchFailure("SQLite took no VFS") }
         folder = try TemporaryFolder()
         path = folder.path + "/data/m.db"
-        engine = SQLiteEngine(path: path, logger: .silent)
+        engine = SQLiteEngine(file: DatabaseFile(path: path, rangesHeldMax: rangesHeldMax), logger: .silent)
         writer = engine.makeWriter()
         if prepares { try engine.prepare() }
     }

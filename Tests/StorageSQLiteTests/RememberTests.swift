@@ -10,10 +10,10 @@ import Testing
     @Test func forgettingChangesNoAnswer() throws {
         let random = SeededGenerator.fromEnvironment()
         var numbers = random
-        let bench = try Bench()
+        let bench = try Bench(rangesHeldMax: 5)
         let oracle = MemoryEngine()
         let writers: [any StorageWriter] = [
-            SQLiteWriter(file: DatabaseFile(path: bench.path), logger: .silent, rememberedMax: 3), oracle.makeWriter(),
+            SQLiteWriter(file: bench.engine.file, logger: .silent, rememberedMax: 3), oracle.makeWriter(),
         ]
         let tenants = (0..<5).map { _ in TenantID(UUID()) }
         let names = (0..<6).map { _ in AggregateName.new() }

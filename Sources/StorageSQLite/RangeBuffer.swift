@@ -1,0 +1,111 @@
+import NIOConcurrencyHelpers
+
+/// A row of `ranges`.
+struct RangeRow: Hashable, Sendable {
+    var tenantNo: Int64
+    var aggregateNo: Int64
+    var lastVersion: UInt64
+    var count: Int
+    var position: UInt64
+    var before: UInt64
+    var start: Int
+    var length: Int
+    var bytes: UInt64
+
+    var firstVersion: UInt64 { lastVersion - UInt64(count) + 1 }
+    var lastPosition: UInt64 { position + UInt64(count) - 1 }
+    /// Key of the block.
+    var blockPosition: UInt64 { position - before }
+}
+
+/// Ranges that are committed, with their blocks, and are not in the table yet.
+///
+/// The rows of one commit belong to as many places of the table as it has aggregates, and each would be a page to write
+/// and to sync. They wait here, where the blocks tell them again after a crash, and go into the table many at a time,
+/// each aggregate's together.
+///
+/// Shared by the writer and all readers. What a reader finds here and in the table must be of one state: it takes
+/// ``refresh(_:)``'s generation, begins its transaction, takes an aggregate's rows, and begins again where the generation
+/// is another by then. Rows come in before their commit can be seen, and leave only with a new generation; rows beyond
+/// the head that the reader's transaction sees are not for it.
+final class RangeBuffer: Sendable {
+    fileprivate struct State {
+        /// By number of the aggregate, in version order.
+        var young: [Int64: [RangeRow]] = [:]
+        var youngCount = 0
+        /// Those that are being moved into the table.
+        var old: [Int64: [RangeRow]] = [:]
+        var generation: UInt64 = 0
+        /// Whether the rows are those that the blocks tell; not so before the first use, and after a failure.
+        var isFresh = false
+    }
+
+    private let state = NIOLockedValueBox(State())
+    /// So many rows are gathered before they move.
+    let rowsMax: Int
+
+    init(rowsMax: Int) { self.rowsMax = rowsMax }
+
+    /// How many rows are here.
+    var count: Int { state.withLockedValue { $0.youngCount + $0.old.values.reduce(0) { $0 + $1.count } } }
+
+    /// Loads the rows anew where they are not known; meanwhile all others wait.
+    /// - Returns: the generation.
+    @discardableResult
+    func refresh(_ load: () throws(SQLiteFault) -> [RangeRow]) throws(SQLiteFault) -> UInt64 {
+        let result = state.withLockedValue { state -> Result<UInt64, SQLiteFault> in
+            if state.isFresh { return .success(state.generation) }
+            do throws(SQLiteFault) {
+                let rows = try load()
+                state = State(generation: state.generation + 1, isFresh: true)
+                state.add(rows)
+                return .success(state.generation)
+            } catch { return .failure(error) }
+        }
+        return try result.get()
+    }
+
+    /// What is known may not be true: something failed.
+    func invalidate() {
+        state.withLockedValue { $0 = State(generation: $0.generation + 1) }
+    }
+
+    /// An aggregate's rows, in version order.
+    func rows(of aggregateNo: Int64) -> (rows: [RangeRow], generation: UInt64) {
+        state.withLockedValue { state in
+            let young = state.young[aggregateNo] ?? []
+            guard let old = state.old[aggregateNo] else { return (young, state.generation) }
+            return (old + young, state.generation)
+        }
+    }
+
+    /// Adds the rows of a commit, before it can be seen.
+    func add(_ rows: [RangeRow]) { state.withLockedValue { $0.add(rows) } }
+
+    /// Where enough has gathered, all of it, to be moved into the table: an aggregate's rows together, in the order of the
+    /// table. Nil where there is not, or what was taken before is still on its way.
+    func age() -> [[RangeRow]]? {
+        state.withLockedValue { state in
+            guard state.youngCount >= rowsMax, state.old.isEmpty else { return nil }
+            state.old = state.young
+            state.young = [:]
+            state.youngCount = 0
+            return state.old.sorted { $0.key < $1.key }.map(\.value)
+        }
+    }
+
+    /// What ``age()`` gave is in the table.
+    func drop() {
+        state.withLockedValue { state in
+            state.old = [:]
+            state.generation += 1
+        }
+    }
+}
+
+extension RangeBuffer.State {
+    fileprivate mutating func add(_ rows: [RangeRow]) {
+        for row in rows { young[row.aggregateNo, default: []].append(row) }
+        youngCount += rows.count
+    }
+}

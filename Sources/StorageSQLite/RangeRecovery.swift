@@ -1,0 +1,118 @@
+import EventEncoding
+import EventModel
+import FoundationEssentials
+import NIOCore
+
+/// Tells again, from the blocks, the ranges that were not in the table when the process ended, or something failed.
+/// There are never many: they move into the table as more come.
+enum RangeRecovery {
+    /// What tells aggregates apart: the bytes of their type and id.
+    private struct Name: Hashable {
+        var type: [UInt8]
+        var id: [UInt8]
+    }
+
+    /// Brings a buffer up to date where it is not.
+    /// - Returns: its generation.
+    @discardableResult
+    static func refresh(_ ranges: RangeBuffer, _ connection: SQLiteConnection) throws(SQLiteFault) -> UInt64 {
+        try ranges.refresh { () throws(SQLiteFault) in
+            try connection.statement(.beginRead).run()
+            do throws(SQLiteFault) {
+                let rows = try load(connection)
+                try connection.statement(.commit).run()
+                return rows
+            } catch {
+                try? connection.statement(.rollback).run()
+                throw error
+            }
+        }
+    }
+
+    private static func load(_ connection: SQLiteConnection) throws(SQLiteFault) -> [RangeRow] {
+        var tenants: [(no: Int64, ranged: UInt64, position: UInt64)] = []
+        try connection.statement(.selectUnranged).forEachRow { row in
+            tenants.append((row.integer(0), UInt64(row.integer(1)), UInt64(row.integer(2))))
+            return true
+        }
+        var rows: [RangeRow] = []
+        for tenant in tenants { try load(tenant.no, after: tenant.ranged, to: tenant.position, connection, &rows) }
+        return rows
+    }
+
+    private static func load(
+        _ tenantNo: Int64, after ranged: UInt64, to position: UInt64, _ connection: SQLiteConnection,
+        _ rows: inout [RangeRow]
+    ) throws(SQLiteFault) {
+        var known: [Name: Int] = [:]
+        var names: [AggregateName] = []
+        var pieces: [(name: Int, row: RangeRow)] = []
+        var isBroken = false
+        let select = try connection.statement(.selectBlocks)
+        select.bind(1, EventKeys.key(tenantNo, Position(ranged + 1)))
+        select.bind(2, EventKeys.key(tenantNo, Position(position)))
+        try select.forEachRow { row in
+            let first = EventKeys.position(of: row.integer(0)).rawValue
+            let entries = unsafe row.blob(2)
+            var walk = unsafe EntryWalk(entries)
+            var last: Int?
+            for index in 0..<UInt64(row.integer(1)) {
+                guard let next = walk.next(), let head = unsafe RecordHead(entries, record: next.record) else {
+                    isBroken = true
+                    return false
+                }
+                let name = unsafe Name(type: Array(entries[head.aggregateType]), id: Array(entries[head.aggregateID]))
+                var number = known[name]
+                if number == nil {
+                    guard let type = AggregateType(String(decoding: name.type, as: UTF8.self)),
+                        let id = unsafe name.id.withUnsafeBytes({ unsafe UUID(bytes: $0) })
+                    else {
+                        isBroken = true
+                        return false
+                    }
+                    number = names.count
+                    known[name] = names.count
+                    names.append(AggregateName(type: type, id: id))
+                }
+                guard let number else { return false }
+                let recordBytes = UInt64(next.record.count)
+                if let last, last == number {
+                    pieces[pieces.count - 1].row.lastVersion = head.version.rawValue
+                    pieces[pieces.count - 1].row.count += 1
+                    pieces[pieces.count - 1].row.length += next.entry.count
+                    pieces[pieces.count - 1].row.bytes += recordBytes
+                } else {
+                    pieces.append(
+                        (
+                            number,
+                            RangeRow(
+                                tenantNo: tenantNo, aggregateNo: 0, lastVersion: head.version.rawValue, count: 1,
+                                position: first + index, before: index, start: next.entry.lowerBound,
+                                length: next.entry.count, bytes: recordBytes)
+                        ))
+                }
+                last = number
+            }
+            return true
+        }
+        guard !isBroken else { throw .corrupted("a block of tenant \(tenantNo) holds no events") }
+        // A block that is ranged in part does not exist: ranges move by whole commits.
+        var bytes: [Int: UInt64] = [:]
+        var numbers: [Int: Int64] = [:]
+        for (name, piece) in pieces where piece.position > ranged {
+            var row = piece
+            if numbers[name] == nil {
+                guard let found = try AggregateRow.find(names[name], in: tenantNo, connection) else {
+                    throw .corrupted("no row tells of aggregate \(names[name])")
+                }
+                numbers[name] = found.no
+                bytes[name] =
+                    try RangeRow.last(of: found.no, pending: [], upTo: row.firstVersion - 1, connection).bytes
+            }
+            row.aggregateNo = numbers[name] ?? 0
+            row.bytes += bytes[name] ?? 0
+            bytes[name] = row.bytes
+            rows.append(row)
+        }
+    }
+}
