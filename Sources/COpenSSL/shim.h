@@ -52,6 +52,7 @@ static inline int martlet_SSL_CTX_copy_ticket_keys(SSL_CTX *from, SSL_CTX *to) {
 
 // SSL
 
+static inline void martlet_SSL_set_mode(SSL *ssl, long mode) { SSL_set_mode(ssl, mode); }
 static inline int martlet_SSL_set_server_name(SSL *ssl, const char *name) {
     return (int)SSL_set_tlsext_host_name(ssl, name);
 }

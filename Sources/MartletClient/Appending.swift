@@ -30,7 +30,7 @@ extension MartletClient {
     /// What it returns is durable. It tries again, with the same event ids, where that is safe and may help.
     /// - Throws: `VERSION_CONFLICT`, `EVENT_ID_REUSED` and the like; `OUTCOME_UNKNOWN`, `DEADLINE_EXCEEDED` and
     ///   `CANCELLED` leave open whether the events are stored, and the same events may be appended again.
-    public func append(
+    nonisolated(nonsending) public func append(
         _ events: [NewEvent], to aggregate: AggregateName, expecting expected: ExpectedVersion, tenant: TenantID
     ) async throws(MartletError) -> AppendReceipt {
         try await append(
@@ -43,7 +43,7 @@ extension MartletClient {
     ///     (``EventModel/MartletError/decodedConflictEvents()``).
     ///   - timeout: in all; nil means ``ClientConfiguration/requestTimeout``.
     /// - Throws: as ``append(_:to:expecting:tenant:)``.
-    public func append(
+    nonisolated(nonsending) public func append(
         _ parts: [NewAggregateEvents], tenant: TenantID, includeConflictingEvents: Bool = false,
         timeout: Duration? = nil
     ) async throws(MartletError) -> AppendReceipt {
@@ -55,7 +55,7 @@ extension MartletClient {
     /// Appends what is encoded already.
     /// - Parameter timeout: in all; nil means ``ClientConfiguration/requestTimeout``.
     /// - Throws: as ``append(_:to:expecting:tenant:)``.
-    public func append(
+    nonisolated(nonsending) public func append(
         _ request: AppendRequest, timeout: Duration? = nil
     ) async throws(MartletError) -> AppendReceipt {
         guard case .append(let receipt) = try await answer(.append(request), timeout: timeout) else {

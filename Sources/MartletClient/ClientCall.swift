@@ -4,12 +4,14 @@ import NIOCore
 
 /// One attempt of a call on one connection.
 ///
-/// `@unchecked Sendable`: what varies is touched on the connection's event loop only.
+/// `@unchecked Sendable`: what varies is touched on the connection's event loop only; but for ``outcome``, which is the
+/// caller's once its continuation was resumed.
 final class ClientCall: @unchecked Sendable {
     /// Who waits for what comes of it.
-    enum Sink {
+    @safe enum Sink {
         case none
-        case unary(CheckedContinuation<Result<ServerFrame.Body, CallFailure>, Never>)
+        /// Resumed once ``ClientCall/outcome`` is there.
+        case unary(UnsafeContinuation<Void, Never>)
         case stream(StreamBuffer)
     }
 
@@ -32,6 +34,8 @@ final class ClientCall: @unchecked Sendable {
     var state = State.new
     var sink = Sink.none
     var hasStarted = false
+    /// What has come of a call that has one answer.
+    private(set) var outcome: Result<ServerFrame.Body, CallFailure>?
 
     init(
         _ request: CallRequest, deadline: NIODeadline?, isDeadlineForStart: Bool = false, creditBytes: UInt64 = 0
@@ -52,14 +56,22 @@ final class ClientCall: @unchecked Sendable {
         return UInt32(clamping: max(1, (nanoseconds + 999_999) / 1_000_000))
     }
 
-    /// Ends it.
+    /// Ends it with its one answer.
+    func end(answer: ServerFrame.Body) { end(.success(answer)) }
+
+    /// Ends it without an answer, or a stream with OK.
     func end(_ failure: CallFailure?) {
-        switch sink {
-        case .none: break
-        case .unary(let continuation): continuation.resume(returning: .failure(failure ?? .cancelled()))
-        case .stream(let buffer): buffer.finish(failure)
-        }
+        if case .stream(let buffer) = sink { buffer.finish(failure) }
+        end(.failure(failure ?? .cancelled()))
+    }
+
+    private func end(_ outcome: Result<ServerFrame.Body, CallFailure>) {
+        let sink = sink
         state = .ended
-        sink = .none
+        self.sink = .none
+        // The sink is taken: nobody is resumed twice.
+        guard case .unary(let continuation) = sink else { return }
+        self.outcome = outcome
+        unsafe continuation.resume()
     }
 }

@@ -1,4 +1,5 @@
 public import EventModel
+public import NIOCore
 public import TLSOpenSSL
 
 /// How a client reaches its server, and how patient it is.
@@ -28,6 +29,10 @@ public struct ClientConfiguration: Sendable {
     public var streamWindowBytes = 1 << 20
     /// What the client holds the server to: length and memory of a frame, idle time before a ping.
     public var limits = Limits()
+
+    /// The event loops to take one from, for the client's connections; nil means those that the process shares. A load
+    /// tester gives a loop of its own, and runs on ``MartletClient/taskExecutor``.
+    public var eventLoopGroup: (any EventLoopGroup)?
 
     /// A client of that server.
     public init(

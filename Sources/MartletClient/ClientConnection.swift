@@ -28,6 +28,12 @@ final class ClientConnection: Sendable {
         self.handler = NIOLoopBound(handler, eventLoop: channel.eventLoop)
     }
 
+    /// Starts a call: at once on the event loop, where a task that runs there changes no thread.
+    private func start(_ call: ClientCall, _ sink: ClientCall.Sink) {
+        guard channel.eventLoop.inEventLoop else { return submit(.start(call, sink)) }
+        handler.value.start(call, sink)
+    }
+
     /// Hands a command to the event loop. Those of one turn go there together, and what they write leaves in one
     /// write.
     func submit(_ command: Command) {
@@ -46,15 +52,17 @@ final class ClientConnection: Sendable {
     }
 
     /// Carries out a call that has one answer.
-    func answer(
+    nonisolated(nonsending) func answer(
         _ request: CallRequest, deadline: NIODeadline?
-    ) async -> Result<ServerFrame.Body, CallFailure> {
+    ) async throws(CallFailure) -> ServerFrame.Body {
         let call = ClientCall(request, deadline: deadline)
-        return await withTaskCancellationHandler {
-            await withCheckedContinuation { submit(.start(call, .unary($0))) }
+        await withTaskCancellationHandler {
+            await unsafe withUnsafeContinuation { unsafe start(call, .unary($0)) }
         } onCancel: {
             submit(.cancel(call))
         }
+        guard let outcome = call.outcome else { preconditionFailure("a call is resumed when its outcome is there") }
+        return try outcome.get()
     }
 
     /// Starts a call whose answer streams.
@@ -65,7 +73,7 @@ final class ClientConnection: Sendable {
         let call = ClientCall(
             request, deadline: deadline, isDeadlineForStart: isDeadlineForStart,
             creditBytes: UInt64(window.windowBytes))
-        submit(.start(call, .stream(buffer)))
+        start(call, .stream(buffer))
         return StreamHandle(call: call, buffer: buffer, connection: self)
     }
 

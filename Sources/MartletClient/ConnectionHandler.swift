@@ -29,6 +29,8 @@ final class ConnectionHandler: ChannelInboundHandler {
     private var calls: [CallID: ClientCall] = [:]
     private var waiting = CallQueue()
     private var unsent = ByteBuffer()
+    /// A flush surely comes at the end of what is going on.
+    private var isGathering = false
     private var isFlushScheduled = false
     private var timer: Scheduled<Void>?
     private var timerAt = NIODeadline.distantFuture
@@ -77,6 +79,7 @@ final class ConnectionHandler: ChannelInboundHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        isGathering = true
         decoder.feed(unwrapInboundIn(data))
         while !isDown {
             do throws(MartletError) {
@@ -129,6 +132,7 @@ final class ConnectionHandler: ChannelInboundHandler {
     // MARK: What tasks ask for
 
     func carryOut(_ commands: [ClientConnection.Command]) {
+        isGathering = true
         for command in commands {
             switch command {
             case .start(let call, let sink): start(call, sink)
@@ -142,7 +146,8 @@ final class ConnectionHandler: ChannelInboundHandler {
         flush()
     }
 
-    private func start(_ call: ClientCall, _ sink: ClientCall.Sink) {
+    /// Starts a call; what it writes leaves at the end of the turn.
+    func start(_ call: ClientCall, _ sink: ClientCall.Sink) {
         call.sink = sink
         guard case .new = call.state else { return call.end(.cancelled()) }
         guard !isDown, let context else { return call.end(CallFailure(error: Self.lost)) }
@@ -223,12 +228,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         case .ready(let welcome): open(welcome)
         case .part(let id, let body): deliver(body, to: id)
         case .answer(let id, let body):
-            guard let call = calls.removeValue(forKey: id) else { break }
-            if case .unary(let continuation) = call.sink {
-                call.sink = .none
-                continuation.resume(returning: .success(body))
-            }
-            call.end(nil)
+            calls.removeValue(forKey: id)?.end(answer: body)
         case .end(let id, let error):
             guard let call = calls.removeValue(forKey: id) else { break }
             call.end(error.map { CallFailure(error: $0, mayHaveRun: $0.mayHaveRun) })
@@ -368,18 +368,26 @@ final class ConnectionHandler: ChannelInboundHandler {
     }
 
     private func scheduleFlush() {
-        guard !isFlushScheduled, let eventLoop = context?.eventLoop else { return }
+        guard !isGathering, !isFlushScheduled, let eventLoop = context?.eventLoop else { return }
         isFlushScheduled = true
         let bound = NIOLoopBound(self, eventLoop: eventLoop)
-        eventLoop.execute { bound.value.flush() }
+        eventLoop.execute {
+            bound.value.isFlushScheduled = false
+            bound.value.flush()
+        }
     }
 
     private func flush() {
-        isFlushScheduled = false
+        isGathering = false
         guard unsent.readableBytes > 0, let context else { return }
-        let bytes = unsent
-        unsent = context.channel.allocator.buffer(capacity: 4096)
+        var bytes = unsent
+        // Writing may tell of writability, and with it write more.
+        unsent = ByteBuffer()
         context.writeAndFlush(wrapOutboundOut(bytes), promise: nil)
+        // Mostly the bytes are encrypted by now, and their memory can be used again.
+        guard unsent.capacity == 0, bytes.capacity <= 64 << 10 else { return }
+        bytes.clear()
+        unsent = bytes
     }
 }
 

@@ -35,11 +35,13 @@ final class ConnectionKeeper: Sendable {
     private let demand: AsyncStream<Void>
     private let demandContinuation: AsyncStream<Void>.Continuation
 
-    init(_ configuration: ClientConfiguration, environment: ClientEnvironment, logger: Logger) {
+    init(
+        _ configuration: ClientConfiguration, environment: ClientEnvironment, eventLoop: any EventLoop, logger: Logger
+    ) {
         self.configuration = configuration
         self.environment = environment
         self.logger = logger
-        eventLoop = environment.eventLoopGroup.next()
+        self.eventLoop = eventLoop
         (demand, demandContinuation) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
 

@@ -15,18 +15,29 @@ public final class MartletClient: Sendable, Service {
     let configuration: ClientConfiguration
     let environment: ClientEnvironment
     let connections: ConnectionKeeper
+    /// Runs tasks on the event loop of the client's connections.
+    ///
+    /// Calls from tasks that run elsewhere change threads on their way to the connection, and their answers on the way
+    /// back. Calls from tasks that prefer this executor do not, which saves half of a small call's cost:
+    ///
+    ///     await withTaskExecutorPreference(client.taskExecutor) { … }
+    ///
+    /// What runs here holds up the connection while it computes: it is for those who do little between calls.
+    public let taskExecutor: any TaskExecutor
 
     /// A client that logs to `logger`: connections made and lost, never what is sent.
     public convenience init(configuration: ClientConfiguration, logger: Logger) {
-        self.init(
-            configuration: configuration, logger: logger,
-            environment: ClientEnvironment(transport: .tls(configuration.tls)))
+        var environment = ClientEnvironment(transport: .tls(configuration.tls))
+        if let group = configuration.eventLoopGroup { environment.eventLoopGroup = group }
+        self.init(configuration: configuration, logger: logger, environment: environment)
     }
 
     init(configuration: ClientConfiguration, logger: Logger, environment: ClientEnvironment) {
         self.configuration = configuration
         self.environment = environment
-        connections = ConnectionKeeper(configuration, environment: environment, logger: logger)
+        let eventLoop = environment.eventLoopGroup.next()
+        connections = ConnectionKeeper(configuration, environment: environment, eventLoop: eventLoop, logger: logger)
+        taskExecutor = EventLoopTaskExecutor(eventLoop)
     }
 
     /// Keeps the connection, until the task is cancelled or its service group shuts down; then closes it, and ends
@@ -59,7 +70,7 @@ public final class MartletClient: Sendable, Service {
     public func welcome() async throws(MartletError) -> Welcome {
         let deadline = configuration.requestTimeout.map { environment.now() + TimeAmount(clamping: $0) }
         do throws(CallFailure) {
-            return try await connections.connection(until: deadline).get().welcome
+            return try await connection(until: deadline).welcome
         } catch { throw error.error }
     }
 
@@ -76,16 +87,26 @@ public final class MartletClient: Sendable, Service {
     }
 
     /// Carries out a call that has one answer, trying again where that may help.
-    func answer(_ request: CallRequest, timeout: Duration? = nil) async throws(MartletError) -> ServerFrame.Body {
+    nonisolated(nonsending) func answer(
+        _ request: CallRequest, timeout: Duration? = nil
+    ) async throws(MartletError) -> ServerFrame.Body {
         var attempts = attempts(request, timeout: timeout ?? configuration.requestTimeout)
         while true {
             do throws(CallFailure) {
-                let connection = try await connections.connection(until: attempts.deadline).get()
-                return try await connection.answer(request, deadline: attempts.deadline).get()
+                let connection = try await connection(until: attempts.deadline)
+                return try await connection.answer(request, deadline: attempts.deadline)
             } catch {
                 try await wait(&attempts, after: error)
             }
         }
+    }
+
+    /// A connection that takes calls.
+    nonisolated(nonsending) func connection(
+        until deadline: NIODeadline?
+    ) async throws(CallFailure) -> ClientConnection {
+        if let current = connections.current { return current }
+        return try await connections.connection(until: deadline).get()
     }
 
     /// The attempts of a call that starts now.

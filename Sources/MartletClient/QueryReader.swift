@@ -70,7 +70,7 @@ struct QueryReader<Progress: QueryProgress>: Sendable {
         if !hasOwnDeadline {
             deadline = client.configuration.requestTimeout.map { client.environment.now() + TimeAmount(clamping: $0) }
         }
-        let connection = try await client.connections.connection(until: deadline).get()
+        let connection = try await client.connection(until: deadline)
         let limits = connection.welcome.limits
         let opened = connection.stream(
             request, deadline: deadline, isDeadlineForStart: !hasOwnDeadline,

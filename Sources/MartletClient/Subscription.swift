@@ -172,7 +172,7 @@ struct SubscriptionReader: Sendable {
     private mutating func openStream() async throws(CallFailure) -> StreamHandle {
         if let stream { return stream }
         let deadline = client.configuration.requestTimeout.map { client.environment.now() + TimeAmount(clamping: $0) }
-        let connection = try await client.connections.connection(until: deadline).get()
+        let connection = try await client.connection(until: deadline)
         let opened = connection.stream(
             .subscribe(progress.request), deadline: deadline, isDeadlineForStart: true,
             window: CreditWindow(

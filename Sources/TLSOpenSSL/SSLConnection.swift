@@ -44,6 +44,7 @@ import NIOCore
         guard let ssl = unsafe SSL_new(context.pointer) else {
             throw ErrorQueue.configurationError("cannot make a connection")
         }
+        if !context.connectionOpened() { unsafe martlet_SSL_set_mode(ssl, Int(SSL_MODE_RELEASE_BUFFERS)) }
         return unsafe ssl
     }
 
@@ -55,6 +56,7 @@ import NIOCore
 
     deinit {
         unsafe SSL_free(ssl)
+        context.connectionClosed()
     }
 
     // MARK: Ciphertext
@@ -143,6 +145,8 @@ import NIOCore
             }
             if count > 0 {
                 if unsafe SSL_pending(ssl) == 0 { transport.heldBytes = 0 }
+                // Without read-ahead it takes no byte beyond the record: asking again would only tell that.
+                if transport.inbound.readableBytes == 0, unsafe SSL_has_pending(ssl) == 0 { return .wantRead }
                 continue
             }
             switch unsafe SSL_get_error(ssl, result) {

@@ -1,4 +1,5 @@
 import COpenSSL
+import NIOConcurrencyHelpers
 
 /// Owns an `SSL_CTX`: the certificates and rules that connections are made with.
 ///
@@ -9,6 +10,8 @@ import COpenSSL
     private let alpn: ALPNList
     /// The sessions that this client may resume; nil in a server.
     private let sessions: ClientSessions?
+    /// How many connections are open.
+    private let connectionCount = NIOLockedValueBox(0)
 
     private init(_ pointer: OpaquePointer?, alpn: [String], sessions: ClientSessions?) throws(TLSError) {
         guard let pointer = unsafe pointer else { throw ErrorQueue.configurationError("cannot make a context") }
@@ -25,6 +28,22 @@ import COpenSSL
     deinit {
         unsafe SSL_CTX_free(pointer)
     }
+
+    /// So many connections keep their record buffers, 34 KiB each, between records; those beyond give them back and pay
+    /// for new ones at each record, so that ten thousand idle ones hold no hundreds of megabytes.
+    static let bufferedConnectionsMax = 1_024
+
+    /// A connection is made.
+    /// - Returns: whether it may keep its record buffers.
+    func connectionOpened() -> Bool {
+        connectionCount.withLockedValue { count in
+            count += 1
+            return count <= Self.bufferedConnectionsMax
+        }
+    }
+
+    /// A connection is gone.
+    func connectionClosed() { connectionCount.withLockedValue { $0 -= 1 } }
 
     /// A server's context. It opens session tickets that `predecessor` has sealed.
     static func server(
@@ -68,8 +87,7 @@ import COpenSSL
 
     private func setRules(allowTLS12: Bool) throws(TLSError) {
         unsafe martlet_SSL_CTX_set_house_options(pointer)
-        // An idle connection gives its record buffers back: 34 KiB, times 10,000 connections.
-        unsafe martlet_SSL_CTX_set_mode(pointer, Int(SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER))
+        unsafe martlet_SSL_CTX_set_mode(pointer, Int(SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER))
         unsafe SSL_CTX_set_default_passwd_cb(pointer, refusePassphrase)
         // AES-128 first: it is the fastest and as good as the rest.
         let suites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"

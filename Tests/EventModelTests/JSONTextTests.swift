@@ -51,6 +51,30 @@ import Testing
         }
     }
 
+    /// Strings are read eight bytes at a time: every byte at every place among them must be seen.
+    @Test func everyByteOfALongStringIsSeen() {
+        for length in 1...26 {
+            for place in 0..<length {
+                for byte in UInt8.min ... .max {
+                    var text = [UInt8](repeating: UInt8(ascii: "x"), count: length + 2)
+                    (text[0], text[length + 1]) = (UInt8(ascii: "\""), UInt8(ascii: "\""))
+                    text[place + 1] = byte
+                    let offset: Int? =
+                        switch byte {
+                        case 0x00..<0x20: place + 1
+                        // The string ends before its end, or its end is escaped.
+                        case UInt8(ascii: "\""): place + 2
+                        case UInt8(ascii: "\\"): place + 1 == length ? length + 2 : place + 2
+                        case 0x20..<0x80: nil
+                        case 0xC2...0xF4: place + 2
+                        default: place + 1
+                        }
+                    #expect(JSON.fault(text)?.offset == offset, "\(byte) at \(place) of \(length)")
+                }
+            }
+        }
+    }
+
     @Test func saysWhatIsWrong() {
         let table = [
             ("[1,]", "expected a value"), ("[1 2]", "expected , or ]"), ("{\"a\":1 2}", "expected , or }"),

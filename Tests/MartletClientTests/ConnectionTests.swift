@@ -266,6 +266,29 @@ import Testing
         }
     }
 
+    @Test func callsMayComeFromTheEventLoop() async throws {
+        try await withServer { server, setup in
+            try await setup.run { client in
+                async let heads = withTaskExecutorPreference(client.taskExecutor) {
+                    async let a = client.head(of: Sample.tenant)
+                    async let b = client.head(of: Sample.tenant)
+                    return try await [a, b]
+                }
+                for _ in 0..<2 { try await server.call().send(.head(Sample.head(1))) }
+                #expect(try await heads == [Sample.head(1), Sample.head(1)])
+                await withTaskGroup(of: MartletError?.self) { group in
+                    group.addTask(executorPreference: client.taskExecutor) {
+                        await failure { try await client.head(of: Sample.tenant) }
+                    }
+                    _ = try? await server.call()
+                    group.cancelAll()
+                    for await error in group { #expect(error?.reason == .cancelled) }
+                }
+                #expect(try await server.frame().frame.body == .cancel)
+            }
+        }
+    }
+
     @Test func theEndOfTheClientEndsItsCalls() async throws {
         try await withServer { server, setup in
             let client = setup.client
