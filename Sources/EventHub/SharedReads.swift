@@ -173,8 +173,9 @@ extension EventPage {
             var walk = unsafe EntryWalk(bytes)
             return walk.skip(first) ? walk.offset : nil
         }
-        guard first < count, let offset, let rest = entries.getSlice(
-            at: entries.readerIndex + offset, length: entries.readableBytes - offset)
+        guard first < count, let offset,
+            let rest = entries.getSlice(
+                at: entries.readerIndex + offset, length: entries.readableBytes - offset)
         else { return nil }
         var page = self
         page.entries = rest

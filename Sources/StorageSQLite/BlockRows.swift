@@ -53,7 +53,9 @@ enum BlockRows {
         for part in ranges {
             let key = EventKeys.key(tenantNo, Position(part.blockPosition))
             let open: SQLiteBlob
-            if let blob { open = blob } else {
+            if let blob {
+                open = blob
+            } else {
                 open = try connection.blob(block: key)
                 blob = open
             }

@@ -14,6 +14,7 @@ import Foundation
     private static let cacheKibibytes = 64 << 10
 
     @unsafe private let database: OpaquePointer
+    @unsafe private var logPagesCount: UnsafeMutablePointer<Int32>?
     private var statements: [SQLiteStatement?] = Array(repeating: nil, count: Query.allCases.count)
 
     /// Opens the database.
@@ -46,6 +47,7 @@ import Foundation
     deinit {
         statements.removeAll()
         unsafe sqlite3_close_v2(database)
+        unsafe logPagesCount?.deallocate()
     }
 
     /// Whether the file is one of ours, or empty. To look changes nothing, whatever it is.
@@ -90,11 +92,44 @@ import Foundation
         return statement
     }
 
+    /// Takes the log's care over from SQLite, which would move it within a commit.
+    func countLogPages() {
+        guard unsafe logPagesCount == nil else { return }
+        let count = UnsafeMutablePointer<Int32>.allocate(capacity: 1)
+        unsafe count.initialize(to: 0)
+        unsafe logPagesCount = unsafe count
+        _ = unsafe sqlite3_wal_hook(
+            database,
+            { context, _, _, pages in
+                unsafe context?.assumingMemoryBound(to: Int32.self).pointee = pages
+                return SQLITE_OK
+            }, count)
+    }
+
+    /// Pages in the log after the last commit of this connection.
+    var logPages: Int { unsafe Int(logPagesCount?.pointee ?? 0) }
+
+    /// Moves what is in the log into the database, as far as no reader needs what it replaces, waiting for nobody.
+    /// - Returns: how many pages of the log have been moved.
+    @discardableResult
+    func checkpoint() throws(SQLiteFault) -> Int {
+        var moved: Int32 = 0
+        let code = unsafe sqlite3_wal_checkpoint_v2(database, nil, SQLITE_CHECKPOINT_PASSIVE, nil, &moved)
+        guard code == SQLITE_OK || code & 0xFF == SQLITE_BUSY else {
+            throw unsafe SQLiteFault(code: code, database: database)
+        }
+        return Int(max(0, moved))
+    }
+
     /// Opens the entries of a block, to read parts of them.
-    func blob(block key: Int64) throws(SQLiteFault) -> SQLiteBlob { try unsafe SQLiteBlob(database: database, block: key) }
+    func blob(block key: Int64) throws(SQLiteFault) -> SQLiteBlob {
+        try unsafe SQLiteBlob(database: database, block: key)
+    }
 
     /// A statement that is not worth keeping.
-    func prepare(_ sql: String) throws(SQLiteFault) -> SQLiteStatement { try unsafe SQLiteStatement(sql, database: database) }
+    func prepare(_ sql: String) throws(SQLiteFault) -> SQLiteStatement {
+        try unsafe SQLiteStatement(sql, database: database)
+    }
 
     /// Runs SQL that is not worth keeping prepared.
     func run(_ sql: String) throws(SQLiteFault) {

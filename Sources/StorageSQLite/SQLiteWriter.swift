@@ -29,6 +29,7 @@ final class SQLiteWriter: StorageWriter {
     private var connection: SQLiteConnection?
     var tenants: [TenantID: Tenant] = [:]
     var aggregates: [AggregateKey: Aggregate] = [:]
+    private var checkpointer: Checkpointer?
     /// Ranges on their way into the table.
     private var moving: MovingRanges?
     /// A sync failed: the system may have dropped what it could not write, so that no later sync can be believed.
@@ -53,7 +54,10 @@ final class SQLiteWriter: StorageWriter {
         }
         do throws(StorageError) {
             try file.check()
-            return try body(try open())
+            let connection = try open()
+            let value = try body(connection)
+            tidy(connection)
+            return value
         } catch {
             tenants = [:]
             aggregates = [:]
@@ -67,6 +71,8 @@ final class SQLiteWriter: StorageWriter {
     private func open() throws(StorageError) -> SQLiteConnection {
         if let connection { return connection }
         let opened = try SQLiteConnection(path: file.path, creates: false)
+        opened.countLogPages()
+        if checkpointer == nil { checkpointer = Checkpointer(path: file.path, logger: logger) }
         connection = opened
         return opened
     }
@@ -136,6 +142,15 @@ final class SQLiteWriter: StorageWriter {
 
     func commit(_ connection: SQLiteConnection) throws(StorageError) {
         do throws(SQLiteFault) { try connection.statement(.commit).run() } catch { throw failedCommit(error) }
+    }
+
+    /// Looks after the log, after a commit was answered for.
+    private func tidy(_ connection: SQLiteConnection) {
+        guard checkpointer?.committed(logPages: connection.logPages) == true else { return }
+        // A failure changes nothing: all is in the log still.
+        do throws(SQLiteFault) { try connection.checkpoint() } catch {
+            logger.warning("a checkpoint failed", metadata: ["error": "\(error.message)"])
+        }
     }
 
     /// What a commit that failed means. A full disk or a lock is found before the commit record is written.

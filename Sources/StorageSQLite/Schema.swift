@@ -23,7 +23,9 @@ enum Schema {
     /// The steps from each version to the next.
     static let migrations: [Migration] = [
         Migration(sql: first), Migration(sql: second),
-        Migration(sql: third, move: { connection throws(SQLiteFault) in try BlockMigration.run(connection) }, cleanUp: thirdCleanUp),
+        Migration(
+            sql: third, move: { connection throws(SQLiteFault) in try BlockMigration.run(connection) },
+            cleanUp: thirdCleanUp),
     ]
 
     private static let first = """
