@@ -79,7 +79,7 @@ public struct HTMLReport: Sendable {
         if report.calls > 0 {
             tiles += [
                 (Figures.count(report.eventsPerSecond), "events a second"),
-                (Figures.count(report.callsPerSecond), "calls a second"),
+                (Figures.rate(report.callsPerSecond), "calls a second"),
                 (Figures.time(report.latency.p50), "half of the calls"),
                 (Figures.time(report.latency.p99), "99 % of the calls"),
             ]
@@ -145,6 +145,7 @@ public struct HTMLReport: Sendable {
         var rows: [(String, LatencySummary)] = [("call", report.latency)]
         rows += (report.shares ?? [:]).sorted { $0.key < $1.key }.map { ("call: \($0.key)", $0.value.latency) }
         if let delivery = report.deliveryLatency { rows.append(("delivery", delivery)) }
+        if let times = report.commitToDeliveryLatency { rows.append(("commit to delivery", times)) }
         let head = ["", "count", "p50", "p75", "p90", "p95", "p99", "p99.9", "p99.99", "max", "mean"]
         let body = rows.filter { $0.1.count > 0 }.map { name, times in
             let values = [
