@@ -123,9 +123,11 @@ public struct HTMLReport: Sendable {
         ]
         let series = all.map { SVGPlot.Series(name: $0.0, points: points($0.1), notes: notes($0.1)) }
         let most = series.flatMap(\.points).map(\.x).max() ?? 1
-        let ticks = [0, 50, 90, 99, 99.9, 99.99, 99.999, 99.9999].filter { Self.nines($0) <= most + 0.001 }
+        let ticks = ["0", "50", "90", "99", "99.9", "99.99", "99.999", "99.9999"].compactMap { text in
+            Double(text).map { (x: Self.nines($0), label: "\(text) %") }
+        }.filter { $0.x <= most + 0.001 }
         return SVGPlot(
-            series: series, xTicks: ticks.map { (Self.nines($0), "\(Figures.plain($0)) %") },
+            series: series, xTicks: ticks,
             xLabel: "share of the calls or deliveries that took at most so long", yLabel: { Figures.time($0) },
             scale: .logarithmic)
     }
