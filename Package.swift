@@ -93,7 +93,7 @@ let package = Package(
         layer(
             "LoadTesting",
             [
-                "EventModel", "EventProtocol", "MartletClient", .histogram, .logging, .nioCore,
+                "EventModel", "EventProtocol", "MartletClient", .collections, .histogram, .logging, .nioCore,
             ]),
         layer("EventSourcing", ["EventModel", "MartletClient", .instrumentation, .logging, .nioCore]),
         layer(

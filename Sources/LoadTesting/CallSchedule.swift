@@ -1,3 +1,4 @@
+import DequeModule
 import Dispatch
 import Foundation
 import NIOConcurrencyHelpers
@@ -12,7 +13,8 @@ import NIOConcurrencyHelpers
 final class CallSchedule: Sendable {
     private struct State {
         var handedOut: UInt64 = 0
-        var waiting: [CheckedContinuation<Moment?, Never>] = []
+        /// In turn, so that every caller and every connection gets its share of the calls.
+        var waiting: Deque<CheckedContinuation<Moment?, Never>> = []
         var isOver = false
         /// The thread waits until somebody waits for a call.
         var threadWaits = false
@@ -91,8 +93,8 @@ final class CallSchedule: Sendable {
             let now = Moment.now()
             var woken: [(CheckedContinuation<Moment?, Never>, Moment?)] = []
             let step = state.withLockedValue { state -> Step in
-                while let caller = state.waiting.last, let due = take(&state, now) {
-                    state.waiting.removeLast()
+                while let caller = state.waiting.first, let due = take(&state, now) {
+                    state.waiting.removeFirst()
                     woken.append((caller, due))
                 }
                 guard !state.isOver, state.handedOut < count else {

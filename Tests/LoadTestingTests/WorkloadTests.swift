@@ -44,6 +44,7 @@ import Testing
         #expect(report.serverMemoryBytes.before > 0)
         #expect(report.serverMemoryBytes.peak >= report.serverMemoryBytes.before)
         #expect(report.clientCPUSeconds > 0)
+        #expect(report.serverCPUSeconds > 0)
     }
 
     @Test func appendsToSharedAggregates() async throws {
@@ -103,7 +104,7 @@ import Testing
         let stored = try #require(report.verified["stored"])
         let delivered = try #require(report.verified["toEachSubscriber"])
         // Two of four writers write such aggregates, and a tenth of their events is of that type.
-        #expect(delivered > 0 && delivered < stored / 10, "\(delivered) of \(stored)")
+        #expect(delivered > 0 && delivered <= stored * 7 / 100, "\(delivered) of \(stored)")
     }
 
     @Test func catchesUp() async throws {
