@@ -93,7 +93,7 @@ let package = Package(
         layer(
             "LoadTesting",
             [
-                "EventModel", "EventProtocol", "MartletClient", .histogram, .logging, .nioCore,
+                "EventModel", "EventProtocol", "MartletClient", .collections, .histogram, .logging, .nioCore,
             ]),
         layer("EventSourcing", ["EventModel", "MartletClient", .instrumentation, .logging, .nioCore]),
         layer(
@@ -166,7 +166,7 @@ let package = Package(
         tests(
             "LoadTestingTests",
             [
-                "EventModel", "EventStorage", "EventTesting", "LoadTesting", "MartletClient", .histogram, .logging,
+                "EventEncoding", "EventModel", "EventStorage", "EventTesting", "LoadTesting", "MartletClient", .logging,
                 .nioCore,
             ]),
         tests("ArchitectureTests", []),

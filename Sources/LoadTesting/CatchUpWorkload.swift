@@ -40,7 +40,8 @@ public struct CatchUpWorkload: Sendable {
         _ settings: RunSettings, _ parameters: [String: ParameterValue]
     ) async throws -> RunReport {
         let start = try await control.head(of: tenant).position
-        try await HistoryMaker(tenant: tenant, templates: [template]).fill(history: history, client: control)
+        try await HistoryMaker(tenant: tenant, templates: [template], onProgress: settings.onWritten).fill(
+            history: history, client: control)
         let end = start.rawValue + UInt64(history)
         let window = RunWindow(from: .now(), warmup: 0, seconds: 1e6)
         let board = DeliveryBoard(

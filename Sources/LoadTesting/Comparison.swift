@@ -72,15 +72,16 @@ public struct Comparison: Sendable {
             return events > 0 ? seconds * 1e6 / Double(events) : 0
         }
         return [
-            figure("calls / s") { $0.callsPerSecond }, figure("events / s") { $0.eventsPerSecond },
+            figure("calls / s", { $0.callsPerSecond }, Figures.rate), figure("events / s") { $0.eventsPerSecond },
             figure("deliveries / s") { $0.deliveriesPerSecond },
-        ] + times("call", { $0.latency }) + times("delivery", { $0.deliveryLatency }) + [
-            figure("errors") { $0.errors.values.reduce(0) { $0 + Double($1) } },
-            figure("server CPU", { $0.serverCPUSeconds }, { "\(Figures.plain(rounded($0, digits: 2))) s" }),
-            figure("server CPU an event", { perEvent($0.serverCPUSeconds, $0) }, Figures.fineTime),
-            figure("tester CPU an event", { perEvent($0.clientCPUSeconds, $0) }, Figures.fineTime),
-            figure("server memory, peak", { Double($0.serverMemoryBytes.peak) }, { Figures.bytes(UInt64($0)) }),
-        ]
+        ] + times("call", { $0.latency }) + times("delivery", { $0.deliveryLatency })
+            + times("from commit", { $0.commitToDeliveryLatency }) + [
+                figure("errors") { $0.errors.values.reduce(0) { $0 + Double($1) } },
+                figure("server CPU", { $0.serverCPUSeconds }, { "\(Figures.plain(rounded($0, digits: 2))) s" }),
+                figure("server CPU an event", { perEvent($0.serverCPUSeconds, $0) }, Figures.fineTime),
+                figure("tester CPU an event", { perEvent($0.clientCPUSeconds, $0) }, Figures.fineTime),
+                figure("server memory, peak", { Double($0.serverMemoryBytes.peak) }, { Figures.bytes(UInt64($0)) }),
+            ]
     }
 
     private static func row(_ name: String, _ a: String, _ b: String, _ ratio: String) -> String {

@@ -27,7 +27,8 @@ extension HTMLReport {
         }
         parts.append(
             section(
-                "Memory of the server", [("resident", \.serverMemoryBytes)], { Figures.bytes(UInt64($0)) }))
+                "Memory of the server, MiB", [("resident", { ($0.serverMemoryBytes + 1 << 19) >> 20 })],
+                { Figures.count($0) }))
         return parts.joined(separator: "\n")
     }
 
@@ -89,7 +90,7 @@ extension HTMLReport {
         .quiet { color: var(--soft); margin: 2px 0 8px; }
         .good { color: var(--good); }
         .bad { color: var(--bad); background: var(--badground); padding: 10px 16px; border-radius: 6px; }
-        .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(128px, 1fr)); gap: 10px; margin: 16px 0; }
+        .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(104px, 1fr)); gap: 10px; margin: 16px 0; }
         .tiles div { background: var(--panel); border-radius: 6px; padding: 10px 12px; }
         .tiles b { display: block; font-size: 20px; font-variant-numeric: tabular-nums; }
         .tiles span { color: var(--soft); font-size: 13px; }

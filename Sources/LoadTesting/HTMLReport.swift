@@ -79,7 +79,7 @@ public struct HTMLReport: Sendable {
         if report.calls > 0 {
             tiles += [
                 (Figures.count(report.eventsPerSecond), "events a second"),
-                (Figures.count(report.callsPerSecond), "calls a second"),
+                (Figures.rate(report.callsPerSecond), "calls a second"),
                 (Figures.time(report.latency.p50), "half of the calls"),
                 (Figures.time(report.latency.p99), "99 % of the calls"),
             ]
@@ -123,9 +123,11 @@ public struct HTMLReport: Sendable {
         ]
         let series = all.map { SVGPlot.Series(name: $0.0, points: points($0.1), notes: notes($0.1)) }
         let most = series.flatMap(\.points).map(\.x).max() ?? 1
-        let ticks = [0, 50, 90, 99, 99.9, 99.99, 99.999, 99.9999].filter { Self.nines($0) <= most + 0.001 }
+        let ticks = ["0", "50", "90", "99", "99.9", "99.99", "99.999", "99.9999"].compactMap { text in
+            Double(text).map { (x: Self.nines($0), label: "\(text) %") }
+        }.filter { $0.x <= most + 0.001 }
         return SVGPlot(
-            series: series, xTicks: ticks.map { (Self.nines($0), "\(Figures.plain($0)) %") },
+            series: series, xTicks: ticks,
             xLabel: "share of the calls or deliveries that took at most so long", yLabel: { Figures.time($0) },
             scale: .logarithmic)
     }
@@ -145,6 +147,7 @@ public struct HTMLReport: Sendable {
         var rows: [(String, LatencySummary)] = [("call", report.latency)]
         rows += (report.shares ?? [:]).sorted { $0.key < $1.key }.map { ("call: \($0.key)", $0.value.latency) }
         if let delivery = report.deliveryLatency { rows.append(("delivery", delivery)) }
+        if let times = report.commitToDeliveryLatency { rows.append(("commit to delivery", times)) }
         let head = ["", "count", "p50", "p75", "p90", "p95", "p99", "p99.9", "p99.99", "max", "mean"]
         let body = rows.filter { $0.1.count > 0 }.map { name, times in
             let values = [

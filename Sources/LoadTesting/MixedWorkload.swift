@@ -36,7 +36,7 @@ public struct MixedWorkload: Sendable {
             try await control.checkFits(batch: batch, template: template)
             var maker = EventMaker([template])
             let names = (0..<aggregates).map { _ in AggregateName(type: BenchNames.aggregateType, id: maker.id()) }
-            try await HistoryMaker(tenant: tenant, templates: [template])
+            try await HistoryMaker(tenant: tenant, templates: [template], onProgress: settings.onWritten)
                 .fill(names, events: events, client: control)
             return try await run(Array(clients.dropLast()), control: control, tenant, template, names)
         }

@@ -25,7 +25,7 @@ public struct LoadWorkload: Sendable {
             let control = clients[clients.count - 1]
             var maker = EventMaker([template])
             let names = (0..<aggregates).map { _ in AggregateName(type: BenchNames.aggregateType, id: maker.id()) }
-            try await HistoryMaker(tenant: tenant, templates: [template])
+            try await HistoryMaker(tenant: tenant, templates: [template], onProgress: settings.onWritten)
                 .fill(names, events: events, client: control)
             let callers = (0..<settings.clients).map { index in
                 LoadCaller(
@@ -62,7 +62,7 @@ public struct ReadWorkload: Sendable {
         return try await target.withClients(settings.connectionCount + 1) { clients in
             let control = clients[clients.count - 1]
             let before = try await control.head(of: tenant).position
-            try await HistoryMaker(tenant: tenant, templates: [template])
+            try await HistoryMaker(tenant: tenant, templates: [template], onProgress: settings.onWritten)
                 .fill(history: history, client: control)
             let callers = (0..<settings.clients).map { index in
                 ReadCaller(

@@ -63,7 +63,9 @@ struct SVGPlot {
             parts.append(
                 "<line class=\"tick\" x1=\"\(place)\" x2=\"\(place)\" y1=\"\(number(bottom))\" y2=\"\(number(bottom + 4))\"/>"
             )
-            parts.append(text(left(tick.x), bottom + 17, "middle", tick.label))
+            // The last label ends where the plot does.
+            let anchor = left(tick.x) > right - 24 ? "end" : "middle"
+            parts.append(text(min(left(tick.x), right), bottom + 17, anchor, tick.label))
         }
         parts.append(text((Self.margin.left + right) / 2, Self.size.height - 6, "middle", xLabel))
         for (index, line) in drawn.enumerated() {

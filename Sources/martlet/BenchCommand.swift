@@ -108,15 +108,22 @@ struct BenchLoopOptions: ParsableArguments {
         settings.seconds = seconds
         settings.callsPerSecond = rate
         settings.tenant = try output.tenantID()
-        if Terminal.showsProgress { settings.onProgress = { BenchProgressLine.show($0) } }
+        BenchProgressLine.report(&settings)
         return settings
     }
 }
 
 /// The line on a terminal that says how a run does.
 enum BenchProgressLine {
-    static func show(_ progress: RunProgress) {
-        FileHandle.standardError.write(Data("\r\u{1B}[K\(progress.line)".utf8))
+    /// Shows how a run does, where somebody looks.
+    static func report(_ settings: inout RunSettings) {
+        guard Terminal.showsProgress else { return }
+        settings.onProgress = { show($0.line) }
+        settings.onWritten = { show("writing what is going to be read: \($0) events") }
+    }
+
+    private static func show(_ line: String) {
+        FileHandle.standardError.write(Data("\r\u{1B}[K\(line)".utf8))
     }
 
     static func end() {

@@ -57,7 +57,7 @@ struct BenchSubscribe: AsyncParsableCommand {
         settings.warmupSeconds = warmup
         settings.seconds = seconds
         settings.tenant = try output.tenantID()
-        if Terminal.showsProgress { settings.onProgress = { BenchProgressLine.show($0) } }
+        BenchProgressLine.report(&settings)
         let filter = EventFilter(
             aggregateTypes: Set(try aggregateType.map { try martlet.aggregateType($0) }),
             eventTypes: Set(try eventType.map { try martlet.eventType($0) }))
