@@ -25,16 +25,11 @@ extension PostgreSQLWriter {
         _ batch: [AppendRequest], now: Timestamp, _ borrowed: BorrowedTenants
     ) throws(StorageError) -> BatchPlan? {
         guard let connection, generation == memory.generation,
-            ContinuousClock.now - answeredAt < .seconds(Self.provenSeconds),
+            ContinuousClock.now - answeredAt < .seconds(Self.provenSeconds), connection.isQuiet,
             let facts = Self.facts(for: batch, borrowed)
         else { return nil }
         let plan = AppendDecision.decide(batch, facts: facts, now: now)
         guard !plan.tenants.isEmpty, plan.outcomes.allSatisfy(\.isStoredNow) else { return nil }
-        guard connection.isAlive else {
-            rollBack(after: PostgresFault(sqlState: "08006", message: "it ended while idle", isConnectionLost: true))
-            borrowed.forget()
-            return nil
-        }
         let tenants = plan.tenants.compactMap { borrowed.known[$0.run.tenant] }
         let stored = PlanCalls(
             plan,

@@ -110,7 +110,9 @@ import NIOCore
         guard let sync = unsafe PQgetResult(connection) else { throw lost() }
         let isSynced = unsafe PQresultStatus(sync) == PGRES_PIPELINE_SYNC
         unsafe PQclear(sync)
-        guard isSynced, unsafe PQexitPipelineMode(connection) == 1 else { throw lost() }
+        guard isSynced, unsafe PQexitPipelineMode(connection) == 1 else {
+            throw Self.lastWords(fault, before: lost(), at: calls.count)
+        }
         if let fault { throw fault }
         guard results.count == calls.count else { throw lost() }
         return results
@@ -127,9 +129,9 @@ import NIOCore
         return last
     }
 
-    /// Whether the connection, which is idle, is in order as far as this end can tell: what the server said on ending
-    /// it is noticed, a break of the network is not.
-    var isAlive: Bool { unsafe PQconsumeInput(connection) == 1 && PQstatus(connection) == CONNECTION_OK }
+    /// Whether nothing has come on the connection, which is idle: neither what the server said on ending it, nor its
+    /// end. A break of the network is not noticed.
+    var isQuiet: Bool { martlet_is_readable(socket) == 0 }
 
     /// Reads what the server has sent, and takes the notifications that came.
     func notifications() throws(PostgresFault) -> [(channel: String, payload: String, backendID: Int32)] {
