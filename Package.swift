@@ -128,7 +128,9 @@ let package = Package(
                 "CSQLite", "EventEncoding", "EventModel", "EventStorage", "EventTesting", "StorageSQLite", .logging,
                 .nioCore,
             ]),
-        tests("StoragePostgreSQLTests", ["EventModel", "EventStorage", "EventTesting", "StoragePostgreSQL", .nioCore]),
+        tests(
+            "StoragePostgreSQLTests",
+            ["EventEncoding", "EventModel", "EventStorage", "EventTesting", "StoragePostgreSQL", .nioCore]),
         tests(
             "EventHubTests",
             [

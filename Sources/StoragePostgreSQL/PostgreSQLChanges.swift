@@ -7,36 +7,42 @@ import NIOCore
 /// is decided by cannot change.
 extension PostgreSQLWriter {
     func apply(_ change: TenantChange, now: Timestamp) throws(StorageError) -> TenantChangeOutcome {
-        try transact { connection throws(PostgresFault) -> (TenantChangeOutcome, [Call]) in
-            switch change {
-            case .saveSnapshot(let request, let kept):
-                let found = try lookUp(request.aggregate, in: request.tenant, on: connection)
-                return save(request, kept: kept, now: now, found)
-            case .deleteSnapshots(let request):
-                return delete(request, try lookUp(request.aggregate, in: request.tenant, on: connection))
-            case .putSettings(let request):
-                var questions = BatchQuestions()
-                questions.tenants = [request.tenant]
-                return put(request, try lookUp(questions, on: connection))
-            }
-        }
-    }
-
-    private func lookUp(
-        _ aggregate: AggregateName, in tenant: TenantID, on connection: PostgresConnection
-    ) throws(PostgresFault) -> FoundAggregate? {
-        let key = AggregateKey(tenant: tenant, name: aggregate)
+        let (tenant, aggregate) = (change.tenant, change.aggregate)
+        let borrowed = BorrowedTenants([tenant], of: memory)
         var questions = BatchQuestions()
         questions.tenants = [tenant]
-        questions.aggregates = [key]
-        questions.snapshots = [key]
-        let found = try lookUp(questions, on: connection)
-        guard let tenantNo = found.tenants[tenant]?.no, let no = found.aggregates[key],
-            let version = found.facts.versions[key]
-        else { return nil }
-        return FoundAggregate(
-            tenantNo: tenantNo, no: no, version: version, size: found.facts.sizes[key] ?? AggregateSize(),
-            snapshots: found.facts.snapshots[key] ?? [])
+        if let aggregate {
+            questions.aggregates = [AggregateKey(tenant: tenant, name: aggregate)]
+            questions.snapshots = questions.aggregates
+        }
+        let (outcome, found, isCommitted): (TenantChangeOutcome, Found, Bool)
+        do throws(StorageError) {
+            (outcome, found, isCommitted) = try transact { connection throws(PostgresFault) in
+                let found = try lookUp(questions, borrowed: borrowed, on: connection)
+                let (outcome, calls) = decide(change, found, now: now)
+                return ((outcome, found, !calls.isEmpty), calls)
+            }
+        } catch {
+            borrowed.forget()
+            borrowed.giveBack()
+            throw error
+        }
+        borrowed.renew(by: found, isCommitted: isCommitted)
+        if let aggregate, isCommitted { borrowed.known[tenant]?.change(aggregate) }
+        borrowed.giveBack()
+        return outcome
+    }
+
+    private func decide(
+        _ change: TenantChange, _ found: Found, now: Timestamp
+    ) -> (TenantChangeOutcome, [PostgresCall]) {
+        switch change {
+        case .saveSnapshot(let request, let kept):
+            save(request, kept: kept, now: now, FoundAggregate(request.aggregate, in: request.tenant, found))
+        case .deleteSnapshots(let request):
+            delete(request, FoundAggregate(request.aggregate, in: request.tenant, found))
+        case .putSettings(let request): put(request, found)
+        }
     }
 
     private struct FoundAggregate {
@@ -47,20 +53,30 @@ extension PostgreSQLWriter {
         /// Newest first.
         var snapshots: [SnapshotKey]
 
-        func noting(newest: Version, bytes: UInt64) -> Call {
-            (
-                "note_snapshot",
-                [
-                    PostgresValue(tenantNo), PostgresValue(no), PostgresValue(Int64(newest.rawValue)),
-                    PostgresValue(Int64(bytes)),
-                ]
-            )
+        /// Nil where there is no such aggregate.
+        init?(_ name: AggregateName, in tenant: TenantID, _ found: Found) {
+            let key = AggregateKey(tenant: tenant, name: name)
+            guard let tenantNo = found.tenants[tenant]?.no, let no = found.aggregates[key],
+                let version = found.facts.versions[key]
+            else { return nil }
+            self.tenantNo = tenantNo
+            self.no = no
+            self.version = version
+            size = found.facts.sizes[key] ?? AggregateSize()
+            snapshots = found.facts.snapshots[key] ?? []
+        }
+
+        func noting(newest: Version, bytes: UInt64) -> [PostgresCall] {
+            [
+                SnapshotCalls.note(newest: newest, bytes: bytes, tenantNo: tenantNo, no),
+                PostgresCall("count_change", [PostgresValue(tenantNo)]),
+            ]
         }
     }
 
     private func save(
         _ request: SaveSnapshotRequest, kept: Int, now: Timestamp, _ found: FoundAggregate?
-    ) -> (TenantChangeOutcome, [Call]) {
+    ) -> (TenantChangeOutcome, [PostgresCall]) {
         guard let found, request.version <= found.version else {
             return (.snapshotBeyondAggregate(found?.version ?? .none), [])
         }
@@ -71,13 +87,13 @@ extension PostgreSQLWriter {
         return (
             .snapshotSaved(SaveSnapshotReceipt(isKept: plan.isKept, newestVersion: plan.newestVersion)),
             SnapshotCalls.calls(put, dropped: plan.dropped, tenantNo: found.tenantNo, found.no)
-                + [found.noting(newest: plan.newestVersion, bytes: found.size.bytes)]
+                + found.noting(newest: plan.newestVersion, bytes: found.size.bytes)
         )
     }
 
     private func delete(
         _ request: DeleteSnapshotsRequest, _ found: FoundAggregate?
-    ) -> (TenantChangeOutcome, [Call]) {
+    ) -> (TenantChangeOutcome, [PostgresCall]) {
         guard let found else { return (.snapshotsDeleted(0), []) }
         let versions = found.snapshots.map(\.version)
         let deleted = versions.filter { request.version == nil || request.version == $0 }
@@ -86,25 +102,26 @@ extension PostgreSQLWriter {
         return (
             .snapshotsDeleted(deleted.count),
             SnapshotCalls.calls(nil, dropped: deleted, tenantNo: found.tenantNo, found.no)
-                + [found.noting(newest: newest ?? .none, bytes: newest == nil ? 0 : found.size.snapshotBytes)]
+                + found.noting(newest: newest ?? .none, bytes: newest == nil ? 0 : found.size.snapshotBytes)
         )
     }
 
-    private func put(_ request: PutSettingsRequest, _ found: Found) -> (TenantChangeOutcome, [Call]) {
+    private func put(_ request: PutSettingsRequest, _ found: Found) -> (TenantChangeOutcome, [PostgresCall]) {
         guard let tenant = found.tenants[request.tenant] else { preconditionFailure("the tenant's row was locked") }
         guard request.expectedRevision == nil || request.expectedRevision == tenant.settingsRevision else {
             return (.settingsConflict(revision: tenant.settingsRevision), [])
         }
         let revision = tenant.settingsRevision + 1
         let kind = [PostgresValue(tenant.no), PostgresValue(request.kind.rawValue)]
-        let change: Call =
+        let change =
             request.document.readableBytes == 0
-            ? ("delete_settings", kind) : ("put_settings", kind + [PostgresValue(request.document)])
+            ? PostgresCall("delete_settings", kind)
+            : PostgresCall("put_settings", kind + [PostgresValue(request.document)])
         return (
             .settingsPut(revision: revision),
             [
-                change, ("move_revision", [PostgresValue(tenant.no), PostgresValue(Int64(revision))]),
-                ("tell", [PostgresValue(CommitNotice.unknown)]),
+                change, PostgresCall("move_revision", [PostgresValue(tenant.no), PostgresValue(Int64(revision))]),
+                PostgresCall("tell", [PostgresValue(CommitNotice.unknown)]),
             ]
         )
     }
@@ -114,24 +131,45 @@ extension PostgreSQLWriter {
 enum SnapshotCalls {
     static func calls(
         _ put: StoredSnapshot?, dropped: [Version], tenantNo: Int64, _ aggregateNo: Int64
-    ) -> [PostgreSQLWriter.Call] {
+    ) -> [PostgresCall] {
         let aggregate = [PostgresValue(tenantNo), PostgresValue(aggregateNo)]
-        var calls: [PostgreSQLWriter.Call] = []
+        var calls: [PostgresCall] = []
         if !dropped.isEmpty {
-            calls.append(("drop_snapshots", aggregate + [PostgresValue(dropped.map { Int64($0.rawValue) })]))
+            calls.append(
+                PostgresCall("drop_snapshots", aggregate + [PostgresValue(dropped.map { Int64($0.rawValue) })]))
         }
         if let put {
             calls.append(
-                (
+                PostgresCall(
                     "put_snapshot",
                     aggregate + [
                         PostgresValue(Int64(put.snapshot.version.rawValue)),
                         PostgresValue(put.snapshot.createdAt.microseconds),
                         PostgresValue(Int64(put.snapshot.schemaVersion)), PostgresValue(put.snapshot.contentType),
                         PostgresValue(Int64(put.checksum)), PostgresValue(put.snapshot.payload),
-                    ]
-                ))
+                    ]))
         }
         return calls
+    }
+
+    /// Which snapshot of an aggregate is the newest, and how many bytes the aggregate had when it was saved.
+    static func note(newest: Version, bytes: UInt64, tenantNo: Int64, _ aggregateNo: Int64) -> PostgresCall {
+        PostgresCall(
+            "note_snapshot",
+            [
+                PostgresValue(tenantNo), PostgresValue(aggregateNo), PostgresValue(Int64(newest.rawValue)),
+                PostgresValue(Int64(bytes)),
+            ])
+    }
+}
+
+extension TenantChange {
+    /// The aggregate that it is about; nil where it is about none.
+    fileprivate var aggregate: AggregateName? {
+        switch self {
+        case .saveSnapshot(let request, _): request.aggregate
+        case .deleteSnapshots(let request): request.aggregate
+        case .putSettings: nil
+        }
     }
 }

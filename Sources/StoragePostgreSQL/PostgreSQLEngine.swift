@@ -24,14 +24,25 @@ public final class PostgreSQLEngine: StorageEngine {
     private let schema: Schema
     private let logger: Logger
     private let ownBackends = OwnBackends()
+    private let memory: RememberedTenants
 
     /// An engine on that database.
     ///
     /// - Parameters:
     ///   - connectionString: a `postgres://` URL, or `key=value` pairs, as libpq takes them.
     ///   - schema: the schema that holds the tables: lower-case letters, digits and `_`.
-    public init(
+    public convenience init(
         connectionString: String, schema: String = "martlet", writers: Int = 4, readers: Int = 4, logger: Logger
+    ) {
+        self.init(
+            connectionString: connectionString, schema: schema, writers: writers, readers: readers, logger: logger,
+            memory: RememberedTenants())
+    }
+
+    /// The same, with a memory of other bounds.
+    init(
+        connectionString: String, schema: String, writers: Int = 4, readers: Int = 4, logger: Logger,
+        memory: RememberedTenants
     ) {
         precondition(
             !schema.isEmpty && schema.utf8.count <= 40
@@ -40,6 +51,7 @@ public final class PostgreSQLEngine: StorageEngine {
         self.connectionString = connectionString
         self.schema = Schema(name: schema)
         self.logger = logger
+        self.memory = memory
         writersMax = writers
         readersMax = readers
     }
@@ -106,7 +118,8 @@ public final class PostgreSQLEngine: StorageEngine {
 
     /// A writer on a connection of its own.
     public func makeWriter() -> any StorageWriter {
-        PostgreSQLWriter(connectionString: connectionString, schema: schema, ownBackends: ownBackends)
+        PostgreSQLWriter(
+            connectionString: connectionString, schema: schema, ownBackends: ownBackends, memory: memory)
     }
 
     /// A reader on a connection of its own.

@@ -6,15 +6,10 @@ import NIOCore
 
 /// Reads; used by one thread. Every call is one statement, and so one snapshot.
 final class PostgreSQLReader: StorageReader {
-    /// Rows of one page: few enough for memory, as the byte bound is kept by the database.
-    private static let rowsMin = 16
-    private static let rowsMax = 4_096
-    /// An event is rarely smaller.
-    private static let eventBytesGuess = 128
-
     private let connectionString: String
     private let schema: Schema
     private var connection: PostgresConnection?
+    private var sizes = PageSizes()
 
     init(connectionString: String, schema: Schema) {
         self.connectionString = connectionString
@@ -93,14 +88,11 @@ final class PostgreSQLReader: StorageReader {
     func page(
         of aggregate: AggregateName, in tenant: TenantID, versions range: PageRange<Version>, bounds: PageBounds
     ) throws(StorageError) -> EventPage {
-        let limit = Self.rows(bounds)
-        let rows = try run(
+        try read(
             bounds.direction == .forward ? "aggregate_page" : "aggregate_page_backward",
             Self.name(aggregate, tenant) + [
                 PostgresValue(Int64(clamping: range.after.rawValue)), PostgresValue(Int64(clamping: range.to.rawValue)),
-                PostgresValue(Int64(bounds.bytesMax)), PostgresValue(Int64(limit)),
-            ])
-        return Self.page(rows, limit, bounds)
+            ], tenant, bounds)
     }
 
     func page(
@@ -110,11 +102,9 @@ final class PostgreSQLReader: StorageReader {
             return EventPage(scannedTo: bounds.direction == .forward ? range.to : range.after.next)
         }
         let scanned = range.scanned(filter: filter, bounds: bounds)
-        let limit = Self.rows(bounds)
         var parameters = [
             PostgresValue(tenant.uuid), PostgresValue(Int64(clamping: scanned.after.rawValue)),
-            PostgresValue(Int64(clamping: scanned.to.rawValue)), PostgresValue(Int64(bounds.bytesMax)),
-            PostgresValue(Int64(limit)),
+            PostgresValue(Int64(clamping: scanned.to.rawValue)),
         ]
         var statement = "page"
         if !filter.isEmpty {
@@ -126,7 +116,7 @@ final class PostgreSQLReader: StorageReader {
             ]
         }
         if bounds.direction == .backward { statement += "_backward" }
-        var page = Self.page(try run(statement, parameters), limit, bounds)
+        var page = try read(statement, parameters, tenant, bounds)
         page.complete(scanned: scanned, of: range, bounds.direction)
         return page
     }
@@ -137,7 +127,7 @@ final class PostgreSQLReader: StorageReader {
         // A connection that broke while it was idle says so only now: a read can simply be done again.
         for isLastAttempt in [false, true] {
             do throws(PostgresFault) {
-                return try open().run(statement, parameters)
+                return try open().run(PostgresCall(statement, parameters))
             } catch {
                 if error.isConnectionLost { connection = nil }
                 guard error.isConnectionLost, !isLastAttempt else { throw error.storageError }
@@ -149,8 +139,19 @@ final class PostgreSQLReader: StorageReader {
     private func open() throws(PostgresFault) -> PostgresConnection {
         if let connection { return connection }
         let opened = try PostgresConnection(connectionString, statements: schema.readerStatements)
-        // A filter's arrays of any length get the same plan, by the primary key.
-        try opened.run("SET statement_timeout = '60s'; SET default_transaction_read_only = on; SET jit = off;")
+        // The plans are those of look-ups by key, whatever the parameters and however young the statistics.
+        try opened.run(
+            """
+            SET statement_timeout = '60s';
+            SET default_transaction_read_only = on;
+            SET plan_cache_mode = force_generic_plan;
+            SET enable_seqscan = off;
+            SET enable_bitmapscan = off;
+            SET enable_hashjoin = off;
+            SET enable_mergejoin = off;
+            SET enable_sort = off;
+            SET jit = off;
+            """)
         connection = opened
         return opened
     }
@@ -159,24 +160,58 @@ final class PostgreSQLReader: StorageReader {
         [PostgresValue(tenant.uuid), PostgresValue(aggregate.id), PostgresValue(aggregate.type.text)]
     }
 
-    private static func rows(_ bounds: PageBounds) -> Int {
-        min(bounds.eventsMax, max(rowsMin, min(rowsMax, bounds.bytesMax / eventBytesGuess)))
+    /// Reads a page whose rows have the columns that a page has.
+    private func read(
+        _ statement: String, _ parameters: [PostgresValue], _ tenant: TenantID, _ bounds: PageBounds
+    ) throws(StorageError) -> EventPage {
+        let limit = sizes.rows(bounds)
+        let inlineMax = sizes.inlineMax(bounds)
+        let rows = try run(
+            statement, [PostgresValue(Int64(inlineMax)), PostgresValue(Int64(limit))] + parameters)
+        let (count, bytes, missing) = Self.measure(rows, bounds)
+        let records = missing.isEmpty ? [:] : try self.records(at: missing, tenant)
+        var page = EventPage()
+        page.entries.reserveCapacity(bytes)
+        for row in 0..<count {
+            let position = rows.integer(row, 0)
+            if rows.isNull(row, 3) {
+                guard let record = records[position] else {
+                    throw StorageError(.corrupted, "PostgreSQL: the event at position \(position) is gone")
+                }
+                RecordedEntries.write(record: record, to: &page.entries)
+            } else {
+                unsafe RecordedEntries.write(record: rows.bytes(row, 3), to: &page.entries)
+            }
+        }
+        page.count = Int(count)
+        if count > 0 {
+            page.lastPosition = Position(UInt64(rows.integer(count - 1, 0)))
+            page.lastVersion = Version(UInt64(rows.integer(count - 1, 1)))
+        }
+        page.isLast = rows.rowCount < limit && count == rows.rowCount
+        sizes.note(bytes: bytes, of: Int(count))
+        return page
     }
 
-    /// Rows of (position, version, record, how many were found within the limit).
-    private static func page(_ rows: PostgresResult, _ limit: Int, _ bounds: PageBounds) -> EventPage {
-        var page = EventPage()
+    /// How many rows fit the page, how many bytes their entries take, and where the records are that did not come.
+    private static func measure(_ rows: PostgresResult, _ bounds: PageBounds) -> (Int32, Int, missing: [Int64]) {
+        var bytes = 0
+        var missing: [Int64] = []
         for row in 0..<rows.rowCount {
-            let record = unsafe rows.bytes(row, 2)
-            let entryBytes = RecordedEntries.entryBytes(recordBytes: record.count)
-            guard page.count == 0 || page.entries.readableBytes + entryBytes <= bounds.bytesMax else { break }
-            unsafe RecordedEntries.write(record: record, to: &page.entries)
-            page.count += 1
-            page.lastPosition = Position(UInt64(rows.integer(row, 0)))
-            page.lastVersion = Version(UInt64(rows.integer(row, 1)))
+            let entryBytes = RecordedEntries.entryBytes(recordBytes: Int(rows.int32(row, 2)))
+            guard row == 0 || bytes + entryBytes <= bounds.bytesMax else { return (row, bytes, missing) }
+            bytes += entryBytes
+            if rows.isNull(row, 3) { missing.append(rows.integer(row, 0)) }
         }
-        let found = rows.rowCount == 0 ? 0 : Int(rows.integer(0, 3))
-        page.isLast = found < limit && page.count == found
-        return page
+        return (rows.rowCount, bytes, missing)
+    }
+
+    private func records(at positions: [Int64], _ tenant: TenantID) throws(StorageError) -> [Int64: ByteBuffer] {
+        let rows = try run("records", [PostgresValue(tenant.uuid), PostgresValue(positions)])
+        var records: [Int64: ByteBuffer] = [:]
+        for row in 0..<rows.rowCount {
+            records[rows.integer(row, 0)] = unsafe ByteBuffer(bytes: rows.bytes(row, 1))
+        }
+        return records
     }
 }

@@ -1,52 +1,83 @@
 import EventModel
 import EventStorage
-import FoundationEssentials
-import NIOCore
 
-/// Commits batches in two round trips; used by one thread.
+/// Commits batches: in one round trip what can be decided by what is remembered (``commitFromMemory(_:now:_:)``), in
+/// two everything else. Used by one thread.
 final class PostgreSQLWriter: StorageWriter {
-    struct Tenant {
-        var no: Int64
-        var aggregates: Int64
-        var settingsRevision: UInt64
-    }
-
-    /// What the first round trip found.
-    struct Found {
-        var facts = BatchFacts()
-        var tenants: [TenantID: Tenant] = [:]
-        var aggregates: [AggregateKey: Int64] = [:]
-    }
-
     private static let attemptsMax = 3
-    private static let rememberedMax = 100_000
 
     private let connectionString: String
     private let schema: Schema
     private let ownBackends: OwnBackends
-    private var connection: PostgresConnection?
-    /// Tenants whose row is known to be there.
-    private var madeTenants: Set<TenantID> = []
+    let memory: RememberedTenants
+    private(set) var connection: PostgresConnection?
+    /// ``RememberedTenants/generation`` when the connection was made.
+    private(set) var generation = 0
+    /// When the connection last answered.
+    private(set) var answeredAt = ContinuousClock.now
+    /// How many batches took one round trip.
+    private(set) var commitsFromMemory = 0
 
-    init(connectionString: String, schema: Schema, ownBackends: OwnBackends) {
+    init(connectionString: String, schema: Schema, ownBackends: OwnBackends, memory: RememberedTenants) {
         self.connectionString = connectionString
         self.schema = schema
         self.ownBackends = ownBackends
+        self.memory = memory
     }
 
-    /// A prepared statement with its parameters.
-    typealias Call = (statement: String, parameters: [PostgresValue])
+    deinit { disconnect() }
 
     func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult {
-        let plan = try transact { connection throws(PostgresFault) -> (BatchPlan, [Call]) in
-            let found = try lookUp(AppendDecision.questions(of: batch), on: connection)
-            let plan = AppendDecision.decide(batch, facts: found.facts, now: now)
-            return (plan, plan.tenants.isEmpty ? [] : storing(plan, found))
+        let borrowed = BorrowedTenants(Set(batch.map(\.tenant)), of: memory)
+        let plan: BatchPlan
+        do throws(StorageError) {
+            if let done = try commitFromMemory(batch, now: now, borrowed) {
+                plan = done
+                commitsFromMemory += 1
+            } else {
+                plan = try commitByLookingUp(batch, now: now, borrowed)
+            }
+        } catch {
+            borrowed.forget()
+            borrowed.giveBack()
+            throw error
         }
-        if madeTenants.count > Self.rememberedMax { madeTenants = [] }
-        for tenant in plan.tenants { madeTenants.insert(tenant.run.tenant) }
+        borrowed.giveBack()
         return CommitResult(outcomes: plan.outcomes, runs: plan.tenants.map(\.run))
     }
+
+    private func commitByLookingUp(
+        _ batch: [AppendRequest], now: Timestamp, _ borrowed: BorrowedTenants
+    ) throws(StorageError) -> BatchPlan {
+        let questions = AppendDecision.questions(of: batch)
+        let (plan, found, stored) = try transact { connection throws(PostgresFault) in
+            let found = try lookUp(questions, borrowed: borrowed, on: connection)
+            let plan = AppendDecision.decide(batch, facts: found.facts, now: now)
+            let stored = PlanCalls(plan, before: plan.tenants.map { Self.before($0, found) })
+            return (
+                (plan, found, stored),
+                plan.tenants.isEmpty ? [] : stored.rows + [stored.moveHeads, stored.tell]
+            )
+        }
+        borrowed.renew(by: found, isCommitted: !plan.tenants.isEmpty)
+        borrowed.move(by: plan, stored)
+        return plan
+    }
+
+    private static func before(_ plan: TenantPlan, _ found: Found) -> PlanCalls.Before {
+        let id = plan.run.tenant
+        guard let tenant = found.tenants[id] else { preconditionFailure("a planned tenant was locked") }
+        return PlanCalls.Before(no: tenant.no, aggregateCount: tenant.aggregateCount) { name in
+            let key = AggregateKey(tenant: id, name: name)
+            return found.aggregates[key].map { no in
+                RememberedTenant.Aggregate(
+                    no: no, version: found.facts.versions[key] ?? .none,
+                    size: found.facts.sizes[key] ?? AggregateSize())
+            }
+        }
+    }
+
+    // MARK: Transactions
 
     private enum CommitFault: Error {
         /// The transaction surely did not commit.
@@ -58,7 +89,7 @@ final class PostgreSQLWriter: StorageWriter {
     /// Runs a transaction that `decide` begins, and that what it returns completes; with no statements to do that, the
     /// transaction is rolled back. Runs again what surely was not committed and may go through then.
     func transact<Value>(
-        _ decide: (PostgresConnection) throws(PostgresFault) -> (Value, [Call])
+        _ decide: (PostgresConnection) throws(PostgresFault) -> (Value, [PostgresCall])
     ) throws(StorageError) -> Value {
         var attempt = 1
         while true {
@@ -66,11 +97,7 @@ final class PostgreSQLWriter: StorageWriter {
                 return try transactOnce(decide)
             } catch {
                 switch error {
-                case .unknown(let fault):
-                    disconnect()
-                    // What it made known was taken for known here already.
-                    ownBackends.loseAnswer()
-                    throw StorageError(.outcomeUnknown, "PostgreSQL: \(fault.message) while committing")
+                case .unknown(let fault): throw outcomeUnknown(fault)
                 case .nothingWritten(let fault):
                     // A connection that broke while it was idle says so only now; the call may well go
                     // through on a new one.
@@ -79,7 +106,6 @@ final class PostgreSQLWriter: StorageWriter {
                         disconnect()
                         throw fault.storageError
                     }
-                    if fault.isConnectionLost { disconnect() }
                     attempt += 1
                 }
             }
@@ -87,16 +113,16 @@ final class PostgreSQLWriter: StorageWriter {
     }
 
     private func transactOnce<Value>(
-        _ decide: (PostgresConnection) throws(PostgresFault) -> (Value, [Call])
+        _ decide: (PostgresConnection) throws(PostgresFault) -> (Value, [PostgresCall])
     ) throws(CommitFault) -> Value {
         let connection: PostgresConnection
         let value: Value
-        let storing: [Call]
+        let storing: [PostgresCall]
         do throws(PostgresFault) {
             connection = try open()
             (value, storing) = try decide(connection)
             guard !storing.isEmpty else {
-                _ = try connection.pipeline([("rollback", [])])
+                _ = try connection.pipeline([PostgresCall("rollback")])
                 return value
             }
         } catch {
@@ -104,250 +130,81 @@ final class PostgreSQLWriter: StorageWriter {
             throw .nothingWritten(error)
         }
         do throws(PostgresFault) {
-            let results = try connection.pipeline(storing + [("commit", [])])
-            guard results.last?.command == "COMMIT" else {
-                throw PostgresFault(
-                    sqlState: "25P02", message: "the transaction was rolled back", isConnectionLost: false)
-            }
+            try commit(storing, on: connection)
         } catch {
             rollBack(after: error)
-            // An error that the server reported came instead of the commit.
-            throw error.isConnectionLost ? .unknown(error) : .nothingWritten(error)
+            throw error.isSurelyBefore(call: storing.count) ? .nothingWritten(error) : .unknown(error)
         }
         return value
     }
 
+    /// Sends the rest of a transaction, and COMMIT, which is the call after those.
+    func commit(_ calls: [PostgresCall], on connection: PostgresConnection) throws(PostgresFault) {
+        let results = try connection.pipeline(calls + [PostgresCall("commit")])
+        answeredAt = .now
+        guard results.last?.command == "COMMIT" else {
+            throw PostgresFault(
+                sqlState: "25P02", message: "the transaction was rolled back", isConnectionLost: false)
+        }
+    }
+
+    /// What is to be said of a commit to which no answer came.
+    func outcomeUnknown(_ fault: PostgresFault) -> StorageError {
+        disconnect()
+        // What it made known was taken for known here already.
+        ownBackends.loseAnswer()
+        return StorageError(.outcomeUnknown, "PostgreSQL: \(fault.message) while committing")
+    }
+
+    // MARK: The connection
+
     private func open() throws(PostgresFault) -> PostgresConnection {
-        if let connection { return connection }
+        let current = memory.generation
+        if let connection, generation == current { return connection }
+        disconnect()
         let opened = try PostgresConnection(connectionString, statements: schema.writerStatements)
         // A server that died must not hold its locks for long. Weaker durability than a local flush is not accepted,
-        // a stronger one is kept.
+        // a stronger one is kept. The plans are those of look-ups by key, whatever the parameters and however young
+        // the statistics.
         try opened.run(
             """
             SET idle_in_transaction_session_timeout = '30s';
             SET lock_timeout = '20s';
             SET statement_timeout = '60s';
+            SET plan_cache_mode = force_generic_plan;
+            SET enable_seqscan = off;
+            SET enable_bitmapscan = off;
+            SET enable_hashjoin = off;
+            SET enable_mergejoin = off;
+            SET jit = off;
             SELECT set_config('synchronous_commit', 'on', false)
             WHERE current_setting('synchronous_commit') IN ('off', 'local');
             """)
         ownBackends.insert(opened.backendID)
         connection = opened
+        generation = current
+        answeredAt = .now
         return opened
     }
 
-    private func disconnect() {
+    func disconnect() {
         if let connection { ownBackends.remove(connection.backendID) }
         connection = nil
-        madeTenants = []
     }
 
-    private func rollBack(after fault: PostgresFault) {
-        madeTenants = []
+    /// Brings the connection in order after a transaction that failed, or gives it up.
+    func rollBack(after fault: PostgresFault) {
+        if fault.isConnectionLost { memory.forgetAll() }
         guard !fault.isConnectionLost, let connection else { return disconnect() }
-        do throws(PostgresFault) { _ = try connection.pipeline([("rollback", [])]) } catch { disconnect() }
-    }
-
-    // MARK: The first round trip
-
-    func lookUp(
-        _ questions: BatchQuestions, on connection: PostgresConnection
-    ) throws(PostgresFault) -> Found {
-        let tenants = questions.tenants.sorted()
-        let aggregates = Array(questions.aggregates)
-        let events = Array(questions.events)
-        let ids = PostgresValue(tenants.map(\.uuid))
-        var calls: [Call] = [("begin", [])]
-        let new = tenants.filter { !madeTenants.contains($0) }
-        if !new.isEmpty { calls.append(("make_tenants", [PostgresValue(new.map(\.uuid))])) }
-        calls.append(("lock_tenants", [ids]))
-        calls.append(("versions", Self.names(aggregates)))
-        calls.append(("stored", [PostgresValue(events.map(\.tenant.uuid)), PostgresValue(events.map(\.id))]))
-        let withSnapshots = Array(questions.snapshots)
-        if !withSnapshots.isEmpty { calls.append(("snapshots", Self.names(withSnapshots))) }
-        let results = Array(try connection.pipeline(calls).suffix(withSnapshots.isEmpty ? 3 : 4))
-        var found = Found()
-        readTenants(results[0], &found)
-        guard found.tenants.count == tenants.count else {
-            madeTenants = []
-            throw PostgresFault(sqlState: "40001", message: "a tenant's row is gone", isConnectionLost: false)
-        }
-        readVersions(results[1], aggregates, &found)
-        readStored(results[2], events, &found)
-        if !withSnapshots.isEmpty { readSnapshots(results[3], withSnapshots, &found) }
-        return found
-    }
-
-    private static func names(_ aggregates: [AggregateKey]) -> [PostgresValue] {
-        [
-            PostgresValue(aggregates.map(\.tenant.uuid)), PostgresValue(aggregates.map(\.name.type.text)),
-            PostgresValue(aggregates.map(\.name.id)),
-        ]
-    }
-
-    private func readTenants(_ rows: PostgresResult, _ found: inout Found) {
-        for row in 0..<rows.rowCount {
-            guard let uuid = unsafe UUID(bytes: rows.bytes(row, 0)) else { continue }
-            let id = TenantID(uuid)
-            found.tenants[id] = Tenant(
-                no: rows.integer(row, 1), aggregates: rows.integer(row, 4),
-                settingsRevision: UInt64(rows.integer(row, 5)))
-            found.facts.heads[id] = TenantHead(
-                position: Position(UInt64(rows.integer(row, 2))),
-                recordedAt: Timestamp(microseconds: rows.integer(row, 3)))
-        }
-    }
-
-    private func readVersions(_ rows: PostgresResult, _ aggregates: [AggregateKey], _ found: inout Found) {
-        for row in 0..<rows.rowCount {
-            let key = aggregates[Int(rows.integer(row, 0)) - 1]
-            found.aggregates[key] = rows.integer(row, 1)
-            found.facts.versions[key] = Version(UInt64(rows.integer(row, 2)))
-            found.facts.sizes[key] = AggregateSize(
-                bytes: UInt64(rows.integer(row, 3)), snapshotVersion: Version(UInt64(rows.integer(row, 4))),
-                snapshotBytes: UInt64(rows.integer(row, 5)))
-        }
-    }
-
-    private func readSnapshots(_ rows: PostgresResult, _ aggregates: [AggregateKey], _ found: inout Found) {
-        for row in 0..<rows.rowCount {
-            found.facts.snapshots[aggregates[Int(rows.integer(row, 0)) - 1], default: []].append(
-                SnapshotKey(
-                    version: Version(UInt64(rows.integer(row, 1))),
-                    schemaVersion: UInt32(truncatingIfNeeded: rows.integer(row, 2))))
-        }
-    }
-
-    private func readStored(_ rows: PostgresResult, _ events: [EventKey], _ found: inout Found) {
-        for row in 0..<rows.rowCount {
-            guard let type = AggregateType(rows.text(row, 1)), let id = unsafe UUID(bytes: rows.bytes(row, 2)) else {
-                continue
-            }
-            found.facts.stored[events[Int(rows.integer(row, 0)) - 1]] = StoredEvent(
-                aggregate: AggregateName(type: type, id: id), version: Version(UInt64(rows.integer(row, 3))),
-                position: Position(UInt64(rows.integer(row, 4))),
-                recordedAt: Timestamp(microseconds: rows.integer(row, 5)),
-                record: unsafe ByteBuffer(bytes: rows.bytes(row, 6)))
-        }
-    }
-
-    // MARK: The second round trip
-
-    private func storing(_ plan: BatchPlan, _ found: Found) -> [Call] {
-        var tenants = found.tenants
-        var numbers = found.aggregates
-        var aggregates = AggregateRows()
-        var events = EventRows()
-        var snapshots: [Call] = []
-        for tenantPlan in plan.tenants {
-            let run = tenantPlan.run
-            guard var tenant = tenants[run.tenant] else { preconditionFailure("a planned tenant was locked") }
-            for (name, move) in tenantPlan.aggregates {
-                let key = AggregateKey(tenant: run.tenant, name: name)
-                let no =
-                    numbers[key]
-                    ?? {
-                        tenant.aggregates += 1
-                        return tenant.aggregates
-                    }()
-                numbers[key] = no
-                aggregates.add(tenant.no, no, name, move)
-            }
-            for (index, event) in run.events.enumerated() {
-                guard let no = numbers[AggregateKey(tenant: run.tenant, name: event.aggregate)] else {
-                    preconditionFailure("an event's aggregate is planned")
-                }
-                events.add(run, index, event, tenantNo: tenant.no, aggregateNo: no)
-            }
-            for change in tenantPlan.snapshots {
-                let no = numbers[AggregateKey(tenant: run.tenant, name: change.aggregate)] ?? 0
-                snapshots += SnapshotCalls.calls(change.put, dropped: change.dropped, tenantNo: tenant.no, no)
-            }
-            tenants[run.tenant] = tenant
-        }
-        let moved = plan.tenants.compactMap { plan in tenants[plan.run.tenant].map { ($0, plan.run.head) } }
-        return [
-            ("put_aggregates", aggregates.parameters),
-            ("put_events", events.parameters),
-            (
-                "move_heads",
-                [
-                    PostgresValue(moved.map(\.0.no)), PostgresValue(moved.map { Int64($0.1.position.rawValue) }),
-                    PostgresValue(moved.map(\.1.recordedAt.microseconds)), PostgresValue(moved.map(\.0.aggregates)),
-                ]
-            ),
-            ("tell", [PostgresValue(CommitNotice.encode(plan.tenants.map { ($0.run.tenant, $0.run.head) }))]),
-        ] + snapshots
+        do throws(PostgresFault) { _ = try connection.pipeline([PostgresCall("rollback")]) } catch { disconnect() }
     }
 }
 
-/// Rows of `aggregates`, column by column.
-private struct AggregateRows {
-    private var tenants: [Int64] = []
-    private var numbers: [Int64] = []
-    private var types: [String] = []
-    private var ids: [UUID] = []
-    private var versions: [Int64] = []
-    private var bytes: [Int64] = []
-    private var snapshotVersions: [Int64] = []
-    private var snapshotBytes: [Int64] = []
-
-    mutating func add(_ tenantNo: Int64, _ no: Int64, _ name: AggregateName, _ move: TenantPlan.Move) {
-        tenants.append(tenantNo)
-        numbers.append(no)
-        types.append(name.type.text)
-        ids.append(name.id)
-        versions.append(Int64(move.to.rawValue))
-        bytes.append(Int64(move.size.bytes))
-        snapshotVersions.append(Int64(move.size.snapshotVersion.rawValue))
-        snapshotBytes.append(Int64(move.size.snapshotBytes))
-    }
-
-    var parameters: [PostgresValue] {
-        [
-            PostgresValue(tenants), PostgresValue(numbers), PostgresValue(types), PostgresValue(ids),
-            PostgresValue(versions), PostgresValue(bytes), PostgresValue(snapshotVersions),
-            PostgresValue(snapshotBytes),
-        ]
-    }
-}
-
-/// Rows of `events`, column by column.
-private struct EventRows {
-    private var tenants: [Int64] = []
-    private var positions: [Int64] = []
-    private var aggregates: [Int64] = []
-    private var versions: [Int64] = []
-    private var times: [Int64] = []
-    private var ids: [UUID] = []
-    private var types: [String] = []
-    private var contentTypes: [String] = []
-    private var schemaVersions: [Int32] = []
-    private var payloadBytes: [Int32] = []
-    private var slices: [(start: Int, end: Int)] = []
-    private var sources: [ByteBuffer] = []
-
-    mutating func add(
-        _ run: RecordedRun, _ index: Int, _ event: RecordedRun.Event, tenantNo: Int64, aggregateNo: Int64
-    ) {
-        tenants.append(tenantNo)
-        positions.append(Int64(run.firstPosition.rawValue) + Int64(index))
-        aggregates.append(aggregateNo)
-        versions.append(Int64(event.version.rawValue))
-        times.append(run.recordedAt.microseconds)
-        ids.append(event.id)
-        types.append(event.type.text)
-        contentTypes.append(event.contentType)
-        schemaVersions.append(Int32(event.schemaVersion))
-        payloadBytes.append(Int32(event.payloadBytes))
-        slices.append((event.recordStart, event.end))
-        sources.append(run.entries)
-    }
-
-    var parameters: [PostgresValue] {
-        [
-            PostgresValue(tenants), PostgresValue(positions), PostgresValue(aggregates), PostgresValue(versions),
-            PostgresValue(times), PostgresValue(ids), PostgresValue(types), PostgresValue(contentTypes),
-            PostgresValue(schemaVersions), PostgresValue(payloadBytes), PostgresValue(slices: slices, of: sources),
-        ]
+extension PostgresFault {
+    /// Whether a transaction in which this came up surely did not commit, where COMMIT was that call of the pipeline.
+    func isSurelyBefore(call commit: Int) -> Bool {
+        // An error that the server reported came instead of the commit.
+        guard isConnectionLost else { return true }
+        return isFarewell && failedCall.map { $0 < commit } == true
     }
 }

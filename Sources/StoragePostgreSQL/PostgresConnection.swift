@@ -69,10 +69,11 @@ import NIOCore
     }
 
     /// Runs a prepared statement.
-    func run(_ statement: String, _ parameters: [PostgresValue]) throws(PostgresFault) -> PostgresResult {
-        let result = unsafe PostgresValue.withPointers(parameters) { values, lengths, formats in
+    func run(_ call: PostgresCall) throws(PostgresFault) -> PostgresResult {
+        let result = unsafe call.parameters.withPointers { values, lengths, formats in
             unsafe PostgresResult(
-                PQexecPrepared(connection, statement, Int32(parameters.count), values, lengths, formats, 1))
+                PQexecPrepared(
+                    connection, call.statement, Int32(call.parameters.count), values, lengths, formats, 1))
         }
         try check(result)
         return result
@@ -80,25 +81,28 @@ import NIOCore
 
     /// Runs prepared statements in one round trip. The first that fails fails all that follow.
     /// - Throws: what the first failed with, once the connection is in order again.
-    func pipeline(_ calls: [(statement: String, parameters: [PostgresValue])]) throws(PostgresFault) -> [PostgresResult]
-    {
+    func pipeline(_ calls: [PostgresCall]) throws(PostgresFault) -> [PostgresResult] {
         guard unsafe PQenterPipelineMode(connection) == 1 else { throw lost() }
-        for (statement, parameters) in calls {
-            let isSent = unsafe PostgresValue.withPointers(parameters) { values, lengths, formats in
+        for call in calls {
+            let isSent = unsafe call.parameters.withPointers { values, lengths, formats in
                 unsafe PQsendQueryPrepared(
-                    connection, statement, Int32(parameters.count), values, lengths, formats, 1)
+                    connection, call.statement, Int32(call.parameters.count), values, lengths, formats, 1)
             }
             guard isSent == 1 else { throw lost() }
         }
         guard unsafe PQpipelineSync(connection) == 1 else { throw lost() }
         var results: [PostgresResult] = []
+        results.reserveCapacity(calls.count)
         var fault: PostgresFault?
-        for _ in calls {
+        for index in calls.indices {
             while let pointer = unsafe PQgetResult(connection) {
                 let result = unsafe PostgresResult(pointer)
                 do throws(PostgresFault) { try check(result) } catch {
-                    if error.isConnectionLost { throw error }
-                    fault = fault ?? error
+                    if error.isConnectionLost { throw Self.lastWords(fault, before: error, at: index) }
+                    if fault == nil {
+                        fault = error
+                        fault?.failedCall = index
+                    }
                 }
                 results.append(result)
             }
@@ -106,11 +110,28 @@ import NIOCore
         guard let sync = unsafe PQgetResult(connection) else { throw lost() }
         let isSynced = unsafe PQresultStatus(sync) == PGRES_PIPELINE_SYNC
         unsafe PQclear(sync)
-        guard isSynced, unsafe PQexitPipelineMode(connection) == 1 else { throw lost() }
+        guard isSynced, unsafe PQexitPipelineMode(connection) == 1 else {
+            throw Self.lastWords(fault, before: lost(), at: calls.count)
+        }
         if let fault { throw fault }
         guard results.count == calls.count else { throw lost() }
         return results
     }
+
+    /// Of a connection that ended: what the server said as it ended it, where it did.
+    private static func lastWords(
+        _ fault: PostgresFault?, before end: PostgresFault, at index: Int
+    ) -> PostgresFault {
+        var last = fault ?? end
+        if fault == nil { last.failedCall = index }
+        guard last.isFarewell else { return end }
+        last.isConnectionLost = true
+        return last
+    }
+
+    /// Whether nothing has come on the connection, which is idle: neither what the server said on ending it, nor its
+    /// end. A break of the network is not noticed.
+    var isQuiet: Bool { martlet_is_readable(socket) == 0 }
 
     /// Reads what the server has sent, and takes the notifications that came.
     func notifications() throws(PostgresFault) -> [(channel: String, payload: String, backendID: Int32)] {
@@ -174,6 +195,12 @@ struct PostgresFault: Error {
     var sqlState: String
     var message: String
     var isConnectionLost: Bool
+    /// Which call of a pipeline it was.
+    var failedCall: Int?
+
+    /// Whether the server itself ended the session, in good order: what it had not done by then, it did not do.
+    /// Nothing that stands between may answer so in its place.
+    var isFarewell: Bool { ["57P01", "57P05", "25P03"].contains(sqlState) }
 
     /// How the port tells it, where nothing was committed.
     var storageError: StorageError {
@@ -228,6 +255,13 @@ struct PostgresFault: Error {
         let bytes = unsafe bytes(row, column)
         guard bytes.count == 8 else { return 0 }
         return Int64(bigEndian: unsafe bytes.loadUnaligned(as: Int64.self))
+    }
+
+    /// An integer.
+    func int32(_ row: Int32, _ column: Int32) -> Int32 {
+        let bytes = unsafe bytes(row, column)
+        guard bytes.count == 4 else { return 0 }
+        return Int32(bigEndian: unsafe bytes.loadUnaligned(as: Int32.self))
     }
 
     func text(_ row: Int32, _ column: Int32) -> String {

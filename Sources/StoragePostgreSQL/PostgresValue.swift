@@ -1,120 +1,150 @@
-import CPostgreSQL
-import EventModel
 import FoundationEssentials
 import NIOCore
 
-/// A parameter in PostgreSQL's binary format.
-struct PostgresValue {
+/// A parameter of a prepared statement.
+enum PostgresValue {
+    case null
+    case int64(Int64)
+    case text(String)
+    case bytes(ByteBuffer)
+    case uuid(UUID)
+    case int64s([Int64])
+    case texts([String])
+    case uuids([UUID])
+
+    init(_ value: Int64) { self = .int64(value) }
+
+    init(_ text: String) { self = .text(text) }
+
+    init(_ buffer: ByteBuffer) { self = .bytes(buffer) }
+
+    init(_ uuid: UUID) { self = .uuid(uuid) }
+
+    init(_ values: [Int64]) { self = .int64s(values) }
+
+    init(_ values: [String]) { self = .texts(values) }
+
+    init(_ values: [UUID]) { self = .uuids(values) }
+}
+
+/// The parameters of one call in PostgreSQL's binary format, one after the other in one buffer: a row of an insert
+/// costs no allocation of its own.
+struct PostgresParameters {
     /// Type numbers of `pg_type`, which are the same everywhere.
     private enum TypeID {
-        static let bytea: UInt32 = 17
         static let bigint: UInt32 = 20
-        static let integer: UInt32 = 23
         static let text: UInt32 = 25
         static let uuid: UInt32 = 2950
     }
 
-    /// Nil for NULL.
-    private let bytes: ByteBuffer?
+    private var bytes = ByteBuffer()
+    private var starts: [Int32] = []
+    private var lengths: [Int32] = []
 
-    private init(bytes: ByteBuffer?) { self.bytes = bytes }
+    /// None yet.
+    init() {}
 
-    static let null = PostgresValue(bytes: nil)
+    /// Those values.
+    init(_ values: [PostgresValue]) { for value in values { add(value) } }
 
-    init(_ value: Int64) { bytes = ByteBuffer(integer: value) }
-
-    init(_ text: String) { bytes = ByteBuffer(string: text) }
-
-    init(_ buffer: ByteBuffer) { bytes = buffer }
-
-    init(_ uuid: UUID) { bytes = ByteBuffer(bytes: uuid.bytes) }
-
-    init(_ values: [Int64]) {
-        self.init(array: TypeID.bigint, count: values.count) { buffer in
-            for value in values { buffer.writeMultipleIntegers(Int32(8), value) }
-        }
+    /// None yet, with room for so many of so many bytes in all.
+    init(count: Int, bytes capacity: Int) {
+        bytes.reserveCapacity(capacity)
+        starts.reserveCapacity(count)
+        lengths.reserveCapacity(count)
     }
 
-    init(_ values: [Int32]) {
-        self.init(array: TypeID.integer, count: values.count) { buffer in
-            for value in values { buffer.writeMultipleIntegers(Int32(4), value) }
-        }
-    }
+    var count: Int { lengths.count }
 
-    init(_ values: [String]) {
-        self.init(array: TypeID.text, count: values.count) { buffer in
-            for value in values {
-                buffer.writeInteger(Int32(value.utf8.count))
-                buffer.writeString(value)
+    mutating func add(_ value: Int64) { add(length: 8) { $0.writeInteger(value) } }
+
+    mutating func add(_ value: Int32) { add(length: 4) { $0.writeInteger(value) } }
+
+    mutating func add(_ text: String) { add(length: text.utf8.count) { $0.writeString(text) } }
+
+    mutating func add(_ uuid: UUID) { add(length: 16) { Self.write(uuid, to: &$0) } }
+
+    /// The bytes of `source` between those indexes.
+    mutating func add(_ range: Range<Int>, of source: ByteBuffer) {
+        add(length: range.count) { bytes in
+            unsafe source.withVeryUnsafeBytes { all in
+                unsafe _ = bytes.writeBytes(UnsafeRawBufferPointer(rebasing: all[range]))
             }
         }
     }
 
-    init(_ values: [UUID]) {
-        self.init(array: TypeID.uuid, count: values.count) { buffer in
-            for value in values {
-                buffer.writeInteger(Int32(16))
-                unsafe withUnsafeBytes(of: value.uuid) { unsafe _ = buffer.writeBytes($0) }
+    mutating func add(_ value: PostgresValue) {
+        switch value {
+        case .null:
+            starts.append(0)
+            lengths.append(-1)
+        case .int64(let value): add(value)
+        case .text(let text): add(text)
+        case .bytes(let buffer): add(length: buffer.readableBytes) { $0.writeImmutableBuffer(buffer) }
+        case .uuid(let uuid): add(uuid)
+        case .int64s(let values):
+            add(array: TypeID.bigint, count: values.count) { bytes in
+                for value in values { bytes.writeMultipleIntegers(Int32(8), value) }
             }
-        }
-    }
-
-    /// An array of bytea: slices of `bytes`.
-    init(slices: [(start: Int, end: Int)], of bytes: [ByteBuffer]) {
-        self.init(array: TypeID.bytea, count: slices.count) { buffer in
-            buffer.reserveCapacity(minimumWritableBytes: slices.reduce(0) { $0 + 4 + $1.end - $1.start })
-            for (slice, source) in zip(slices, bytes) {
-                buffer.writeInteger(Int32(slice.end - slice.start))
-                unsafe source.withUnsafeReadableBytes { all in
-                    unsafe _ = buffer.writeBytes(UnsafeRawBufferPointer(rebasing: all[slice.start..<slice.end]))
+        case .texts(let values):
+            add(array: TypeID.text, count: values.count) { bytes in
+                for value in values {
+                    bytes.writeInteger(Int32(value.utf8.count))
+                    bytes.writeString(value)
+                }
+            }
+        case .uuids(let values):
+            add(array: TypeID.uuid, count: values.count) { bytes in
+                for value in values {
+                    bytes.writeInteger(Int32(16))
+                    Self.write(value, to: &bytes)
                 }
             }
         }
     }
 
-    private init(array type: UInt32, count: Int, _ elements: (inout ByteBuffer) -> Void) {
-        var buffer = ByteBuffer()
+    private static func write(_ uuid: UUID, to bytes: inout ByteBuffer) {
+        unsafe withUnsafeBytes(of: uuid.uuid) { unsafe _ = bytes.writeBytes($0) }
+    }
+
+    @inline(__always)
+    private mutating func add(length: Int, _ write: (inout ByteBuffer) -> Void) {
+        starts.append(Int32(bytes.writerIndex))
+        lengths.append(Int32(length))
+        write(&bytes)
+    }
+
+    private mutating func add(array type: UInt32, count: Int, _ elements: (inout ByteBuffer) -> Void) {
+        let start = bytes.writerIndex
         // Dimensions, whether NULLs occur, the elements' type; the size of the one dimension, its lowest index.
-        buffer.writeMultipleIntegers(Int32(count == 0 ? 0 : 1), Int32(0), type)
+        bytes.writeMultipleIntegers(Int32(count == 0 ? 0 : 1), Int32(0), type)
         if count > 0 {
-            buffer.writeMultipleIntegers(Int32(count), Int32(1))
-            elements(&buffer)
+            bytes.writeMultipleIntegers(Int32(count), Int32(1))
+            elements(&bytes)
         }
-        bytes = buffer
+        starts.append(Int32(start))
+        lengths.append(Int32(bytes.writerIndex - start))
     }
 
     /// Calls `body` with the parameters as libpq wants them.
-    @unsafe static func withPointers<Result>(
-        _ values: [PostgresValue],
+    @unsafe func withPointers<Result>(
         _ body: (UnsafePointer<UnsafePointer<CChar>?>?, UnsafePointer<Int32>?, UnsafePointer<Int32>?) -> Result
     ) -> Result {
-        // The buffers are copies that share the bytes; they keep them alive and in place while the pointers are used.
-        let buffers = values.map(\.bytes)
-        let lengths = buffers.map { Int32($0?.readableBytes ?? 0) }
-        let formats = [Int32](repeating: 1, count: values.count)
-        var pointers: [UnsafePointer<CChar>?] = unsafe []
-        return unsafe collect(buffers[...], &pointers) { pointers in
-            unsafe pointers.withUnsafeBufferPointer { pointers in
-                unsafe body(pointers.baseAddress, lengths, formats)
-            }
-        }
-    }
-
-    @unsafe private static func collect<Result>(
-        _ buffers: ArraySlice<ByteBuffer?>, _ pointers: inout [UnsafePointer<CChar>?],
-        _ body: ([UnsafePointer<CChar>?]) -> Result
-    ) -> Result {
-        guard let first = buffers.first else { return unsafe body(pointers) }
-        guard let buffer = first else {
-            unsafe pointers.append(nil)
-            return unsafe collect(buffers.dropFirst(), &pointers, body)
-        }
-        return unsafe buffer.withUnsafeReadableBytes { bytes in
-            let start = unsafe bytes.baseAddress?.assumingMemoryBound(to: CChar.self)
-            // An empty value is not NULL: libpq tells them apart by the pointer.
-            return unsafe withUnsafePointer(to: CChar(0)) { empty in
-                unsafe pointers.append(start ?? empty)
-                return unsafe collect(buffers.dropFirst(), &pointers, body)
+        let formats = [Int32](repeating: 1, count: lengths.count)
+        let lengthsOrZero = lengths.contains(-1) ? lengths.map { max(0, $0) } : lengths
+        return unsafe bytes.withUnsafeReadableBytes { all in
+            unsafe withUnsafePointer(to: CChar(0)) { empty in
+                // An empty value is not NULL: libpq tells them apart by the pointer.
+                let base = unsafe all.baseAddress?.assumingMemoryBound(to: CChar.self) ?? empty
+                let pointers = unsafe [UnsafePointer<CChar>?](unsafeUninitializedCapacity: lengths.count) {
+                    slots, count in
+                    for index in lengths.indices {
+                        unsafe (slots.baseAddress.unsafelyUnwrapped + index).initialize(
+                            to: lengths[index] < 0 ? nil : base + Int(starts[index]))
+                    }
+                    count = lengths.count
+                }
+                return unsafe pointers.withUnsafeBufferPointer { unsafe body($0.baseAddress, lengthsOrZero, formats) }
             }
         }
     }

@@ -1,9 +1,9 @@
 import EventModel
 
-/// The schema, its migrations and every statement of the engine.
+/// The schema and its migrations.
 struct Schema {
     /// The newest version that this code knows: the number of migrations.
-    static let version = 3
+    static let version = 4
 
     /// The PostgreSQL schema that holds the tables.
     let name: String
@@ -115,268 +115,22 @@ struct Schema {
             );
             ALTER TABLE \(name).snapshots ALTER COLUMN payload SET STORAGE EXTERNAL;
             """,
-        ]
-    }
-
-    /// What a writer prepares. `begin` and those after it up to `stored` are the first round trip of a commit,
-    /// the others the second.
-    var writerStatements: [(name: String, sql: String)] {
-        [
-            // Whatever the database's default is: at other levels, who waited for a lock is refused.
-            ("begin", "BEGIN ISOLATION LEVEL READ COMMITTED"),
-            (
-                "make_tenants",
-                """
-                INSERT INTO \(name).tenants (id, position, recorded_at, aggregates)
-                SELECT id, 0, 0, 0 FROM unnest($1::uuid[]) AS id
-                ON CONFLICT (id) DO NOTHING
-                """
-            ),
-            (
-                // In the order of ids, so that two servers cannot wait for each other. What follows sees what the
-                // last holder of the locks has committed: each statement has a snapshot of its own.
-                "lock_tenants",
-                """
-                SELECT id, no, position, recorded_at, aggregates, settings_revision FROM \(name).tenants
-                WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE
-                """
-            ),
-            (
-                "versions",
-                """
-                SELECT q.index, a.no, a.version, a.bytes, a.snapshot_version, a.snapshot_bytes
-                FROM unnest($1::uuid[], $2::text[], $3::uuid[]) WITH ORDINALITY AS q (tenant, type, id, index)
-                JOIN \(name).tenants t ON t.id = q.tenant
-                JOIN \(name).aggregates a ON a.tenant_no = t.no AND a.id = q.id AND a.type = q.type
-                """
-            ),
-            (
-                "stored",
-                """
-                SELECT q.index, a.type, a.id, e.version, e.position, e.recorded_at, e.record
-                FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS q (tenant, id, index)
-                JOIN \(name).tenants t ON t.id = q.tenant
-                JOIN \(name).events e ON e.tenant_no = t.no AND e.event_id = q.id
-                JOIN \(name).aggregates a ON a.tenant_no = e.tenant_no AND a.no = e.aggregate_no
-                """
-            ),
-            (
-                "snapshots",
-                """
-                SELECT q.index, s.version, s.schema_version
-                FROM unnest($1::uuid[], $2::text[], $3::uuid[]) WITH ORDINALITY AS q (tenant, type, id, index)
-                JOIN \(name).tenants t ON t.id = q.tenant
-                JOIN \(name).aggregates a ON a.tenant_no = t.no AND a.id = q.id AND a.type = q.type
-                JOIN \(name).snapshots s ON s.tenant_no = a.tenant_no AND s.aggregate_no = a.no
-                ORDER BY s.version DESC
-                """
-            ),
-            (
-                "put_aggregates",
-                """
-                INSERT INTO \(name).aggregates (tenant_no, no, type, id, version, bytes, snapshot_version,
-                                                snapshot_bytes)
-                SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[],
-                                     $7::bigint[], $8::bigint[])
-                ON CONFLICT (tenant_no, no) DO UPDATE
-                SET version = excluded.version, bytes = excluded.bytes,
-                    snapshot_version = excluded.snapshot_version, snapshot_bytes = excluded.snapshot_bytes
-                """
-            ),
-            (
-                "put_events",
-                """
-                INSERT INTO \(name).events (tenant_no, position, aggregate_no, version, recorded_at, event_id, type,
-                                            content_type, schema_version, payload_bytes, record)
-                SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::uuid[],
-                                     $7::text[], $8::text[], $9::integer[], $10::integer[], $11::bytea[])
-                """
-            ),
-            (
-                "move_heads",
-                """
-                UPDATE \(name).tenants t
-                SET position = q.position, recorded_at = q.recorded_at, aggregates = q.aggregates
-                FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
-                    AS q (no, position, recorded_at, aggregates)
-                WHERE t.no = q.no
-                """
-            ),
-            (
-                "drop_snapshots",
-                """
-                DELETE FROM \(name).snapshots
-                WHERE tenant_no = $1 AND aggregate_no = $2 AND version = ANY ($3::bigint[])
-                """
-            ),
-            (
-                "put_snapshot",
-                """
-                INSERT INTO \(name).snapshots (tenant_no, aggregate_no, version, created_at, schema_version,
-                                               content_type, checksum, payload)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-                ON CONFLICT (tenant_no, aggregate_no, version) DO UPDATE
-                SET created_at = excluded.created_at, schema_version = excluded.schema_version,
-                    content_type = excluded.content_type, checksum = excluded.checksum, payload = excluded.payload
-                """
-            ),
-            (
-                "note_snapshot",
-                """
-                UPDATE \(name).aggregates SET snapshot_version = $3, snapshot_bytes = $4
-                WHERE tenant_no = $1 AND no = $2
-                """
-            ),
-            (
-                "put_settings",
-                """
-                INSERT INTO \(name).settings (tenant_no, kind, document) VALUES ($1, $2, $3)
-                ON CONFLICT (tenant_no, kind) DO UPDATE SET document = excluded.document
-                """
-            ),
-            ("delete_settings", "DELETE FROM \(name).settings WHERE tenant_no = $1 AND kind = $2"),
-            ("move_revision", "UPDATE \(name).tenants SET settings_revision = $2 WHERE no = $1"),
-            ("tell", "SELECT pg_notify('\(channel)', $1::text)"),
-            ("commit", "COMMIT"),
-            ("rollback", "ROLLBACK"),
-        ]
-    }
-
-    /// What a reader prepares.
-    var readerStatements: [(name: String, sql: String)] {
-        [
-            (
-                "standings",
-                """
-                SELECT q.index, t.position, t.recorded_at, t.settings_revision
-                FROM unnest($1::uuid[]) WITH ORDINALITY AS q (id, index)
-                JOIN \(name).tenants t ON t.id = q.id
-                """
-            ),
-            (
-                // Commit times never decrease along positions: a binary search over the primary key.
-                "position_as_of",
-                """
-                WITH RECURSIVE search (tenant_no, low, high) AS (
-                    SELECT no, 0::bigint, position FROM \(name).tenants WHERE id = $1
-                    UNION ALL
-                    SELECT s.tenant_no,
-                           CASE WHEN e.recorded_at <= $2 THEN e.position ELSE s.low END,
-                           CASE WHEN e.recorded_at <= $2 THEN s.high ELSE e.position - 1 END
-                    FROM search s
-                    JOIN \(name).events e ON e.tenant_no = s.tenant_no AND e.position = (s.low + s.high + 1) / 2
-                    WHERE s.low < s.high)
-                SELECT low FROM search WHERE low = high
-                """
-            ),
-            (
-                // Positions grow along versions: a binary search over the index of versions.
-                "version_as_of",
-                """
-                WITH RECURSIVE search (tenant_no, aggregate_no, low, high) AS (
-                    SELECT a.tenant_no, a.no, 0::bigint, a.version
-                    FROM \(name).tenants t JOIN \(name).aggregates a ON a.tenant_no = t.no
-                    WHERE t.id = $1 AND a.id = $2 AND a.type = $3
-                    UNION ALL
-                    SELECT s.tenant_no, s.aggregate_no,
-                           CASE WHEN e.position <= $4 THEN e.version ELSE s.low END,
-                           CASE WHEN e.position <= $4 THEN s.high ELSE e.version - 1 END
-                    FROM search s
-                    JOIN \(name).events e ON e.tenant_no = s.tenant_no AND e.aggregate_no = s.aggregate_no
-                                         AND e.version = (s.low + s.high + 1) / 2
-                    WHERE s.low < s.high)
-                SELECT low FROM search WHERE low = high
-                """
-            ),
-            (
-                "position_of",
-                """
-                SELECT e.position
-                FROM \(name).tenants t
-                JOIN \(name).aggregates a ON a.tenant_no = t.no
-                JOIN \(name).events e ON e.tenant_no = a.tenant_no AND e.aggregate_no = a.no
-                WHERE t.id = $1 AND a.id = $2 AND a.type = $3 AND e.version = $4
-                """
-            ),
-            (
-                "settings",
-                """
-                SELECT t.settings_revision, s.kind, s.document
-                FROM \(name).tenants t LEFT JOIN \(name).settings s ON s.tenant_no = t.no
-                WHERE t.id = $1
-                """
-            ),
-            (
-                "snapshots",
-                """
-                SELECT s.version, s.schema_version
-                FROM \(name).tenants t
-                JOIN \(name).aggregates a ON a.tenant_no = t.no
-                JOIN \(name).snapshots s ON s.tenant_no = a.tenant_no AND s.aggregate_no = a.no
-                WHERE t.id = $1 AND a.id = $2 AND a.type = $3
-                ORDER BY s.version DESC
-                """
-            ),
-            (
-                "snapshot",
-                """
-                SELECT s.version, s.created_at, s.schema_version, s.content_type, s.checksum, s.payload
-                FROM \(name).tenants t
-                JOIN \(name).aggregates a ON a.tenant_no = t.no
-                JOIN \(name).snapshots s ON s.tenant_no = a.tenant_no AND s.aggregate_no = a.no
-                WHERE t.id = $1 AND a.id = $2 AND a.type = $3 AND s.version = $4
-                """
-            ),
-            ("aggregate_page", aggregatePage("ASC")), ("aggregate_page_backward", aggregatePage("DESC")),
-            ("page", page("ASC")), ("page_backward", page("DESC")),
-            ("filtered_page", filteredPage("ASC")), ("filtered_page_backward", filteredPage("DESC")),
-        ]
-    }
-
-    /// Keeps the rows of `q` up to a number of bytes, the first one in any case; `found` tells how many there were.
-    private func bounded(_ rows: String, by column: String, _ order: String, bytes: String, limit: String) -> String {
-        """
-        WITH q AS (
-            SELECT position, version, record, octet_length(record) + 6 AS size,
-                   sum(octet_length(record) + 6) OVER (ORDER BY \(column) \(order) ROWS UNBOUNDED PRECEDING) AS total
-            FROM (\(rows) ORDER BY \(column) \(order) LIMIT \(limit)) AS r)
-        SELECT position, version, record, (SELECT count(*) FROM q) AS found FROM q
-        WHERE total <= \(bytes) OR total = size
-        ORDER BY \(column) \(order)
-        """
-    }
-
-    private func aggregatePage(_ order: String) -> String {
-        bounded(
+            // An aggregate's version and bytes are those of its last event: of an aggregate that is there, nothing but
+            // events is written. Where the last event is one of before, its bytes stay in `bytes_v3`. No row is
+            // rewritten. A server of before that still runs can no longer append.
             """
-            SELECT e.position, e.version, e.record FROM \(name).events e
-            WHERE e.tenant_no = (SELECT no FROM \(name).tenants WHERE id = $1)
-              AND e.aggregate_no = (
-                  SELECT a.no FROM \(name).aggregates a JOIN \(name).tenants t ON t.no = a.tenant_no
-                  WHERE t.id = $1 AND a.id = $2 AND a.type = $3)
-              AND e.version > $4 AND e.version <= $5
-            """, by: "version", order, bytes: "$6::bigint", limit: "$7")
-    }
+            ALTER TABLE \(name).events ADD COLUMN aggregate_bytes bigint;  -- of the aggregate's records up to here
+            ALTER TABLE \(name).aggregates DROP COLUMN version;
+            ALTER TABLE \(name).aggregates RENAME COLUMN bytes TO bytes_v3;
+            ALTER TABLE \(name).tenants ADD COLUMN changes bigint NOT NULL DEFAULT 0; -- how often snapshots changed
+            ALTER TABLE \(name).tenants SET (fillfactor = 50);
 
-    private func page(_ order: String) -> String {
-        bounded(
-            """
-            SELECT e.position, e.version, e.record FROM \(name).events e
-            WHERE e.tenant_no = (SELECT no FROM \(name).tenants WHERE id = $1)
-              AND e.position > $2 AND e.position <= $3
-            """, by: "position", order, bytes: "$4::bigint", limit: "$5")
-    }
-
-    private func filteredPage(_ order: String) -> String {
-        bounded(
-            """
-            SELECT e.position, e.version, e.record FROM \(name).events e
-            JOIN \(name).aggregates a ON a.tenant_no = e.tenant_no AND a.no = e.aggregate_no
-            WHERE e.tenant_no = (SELECT no FROM \(name).tenants WHERE id = $1)
-              AND e.position > $2 AND e.position <= $3
-              AND ($6::text[] IS NULL OR e.type = ANY ($6))
-              AND ($7::text[] IS NULL OR a.type = ANY ($7))
-              AND ($8::uuid[] IS NULL OR a.id = ANY ($8))
-            """, by: "position", order, bytes: "$4::bigint", limit: "$5")
+            CREATE FUNCTION \(name).stale() RETURNS bigint LANGUAGE plpgsql AS $$
+            BEGIN
+                RAISE EXCEPTION 'a tenant is not where it was remembered to be' USING ERRCODE = '\(Self.staleState)';
+            END
+            $$;
+            """,
+        ]
     }
 }

@@ -23,10 +23,15 @@ struct Bench: Sendable {
     /// An engine, as of one server more.
     ///
     /// - Parameter options: settings of its connections, as in `-c synchronous_commit=off`.
-    func engine(options: String = "") -> PostgreSQLEngine {
+    func engine(options: String = "", memory: RememberedTenants = RememberedTenants()) -> PostgreSQLEngine {
         // The name tells its sessions from those of other tests.
         let query = "?application_name=" + schema + (options.isEmpty ? "" : "&options=" + options.percentEncoded)
-        return PostgreSQLEngine(connectionString: url + query, schema: schema, logger: .silent)
+        return PostgreSQLEngine(connectionString: url + query, schema: schema, logger: .silent, memory: memory)
+    }
+
+    /// A writer, as of one server more.
+    func writer(memory: RememberedTenants = RememberedTenants()) throws -> PostgreSQLWriter {
+        try #require(engine(memory: memory).makeWriter() as? PostgreSQLWriter)
     }
 
     /// The URL of another database of the same server.

@@ -66,6 +66,101 @@ import Testing
         #expect(try bench.holds(request.ids))
     }
 
+    @Test func aSessionThatIsEndedBeforeItsCommitIsReplacedAlthoughCommitWasSentAlong() throws {
+        let bench = try Bench()
+        let writer = try bench.writer()
+        try writer.append(.sample(tenant: bench.tenant))
+        let other = try bench.connect()
+        for round in 1...3 {
+            try writer.append(.sample(to: .new(), .none, tenant: bench.tenant))
+            try other.run("BEGIN; SELECT 1 FROM \(bench.schema).tenants FOR UPDATE")
+            let request = try AppendRequest.sample(2, to: .new(), .none, tenant: bench.tenant)
+            let answer = Threads.start { [writer = Unchecked(writer)] in try writer.value.append(request) }
+            try bench.waitForSession("wait_event_type = 'Lock' AND query LIKE 'WITH moved%'")
+            #expect(try bench.endSessions("WITH moved") == 1)
+            // On its new connection it looks everything up.
+            try bench.waitForSession("wait_event_type = 'Lock' AND query LIKE 'SELECT id, no, position%'")
+            try other.run("ROLLBACK")
+            #expect(try answer.value()?.replayed == false, "round \(round)")
+        }
+        #expect(writer.commitsFromMemory == 1)
+        #expect(try bench.engine().makeReader().head(of: bench.tenant).position == Position(10))
+    }
+
+    @Test func aConnectionThatBreaksAfterCommitWasSentAlongLeavesTheOutcomeOpen() throws {
+        let bench = try Bench()
+        let writer = try bench.writer()
+        try writer.append(.sample(tenant: bench.tenant))
+        let other = try bench.connect()
+        for round in 1...3 {
+            try writer.append(.sample(to: .new(), .none, tenant: bench.tenant))
+            try other.run("BEGIN; SELECT 1 FROM \(bench.schema).tenants FOR UPDATE")
+            let request = try AppendRequest.sample(2, to: .new(), .none, tenant: bench.tenant)
+            let socket = try #require(writer.connection?.socket)
+            let answer = Threads.start { [writer = Unchecked(writer)] in
+                refusal { () throws(StorageError) in try writer.value.append(request) }
+            }
+            try bench.waitForSession("wait_event_type = 'Lock' AND query LIKE 'WITH moved%'")
+            // The session knows nothing of that: it has everything, and goes on.
+            shutdown(socket, Int32(SHUT_RD))
+            #expect(try answer.value()?.kind == .outcomeUnknown, "round \(round)")
+            try other.run("ROLLBACK")
+            #expect(try writer.append(request)?.replayed == true, "round \(round)")
+        }
+        #expect(writer.commitsFromMemory == 1)
+        #expect(try bench.engine().makeReader().head(of: bench.tenant).position == Position(10))
+    }
+
+    @Test func aConnectionThatBreaksWhileIdleIsReplaced() throws {
+        let bench = try Bench()
+        let writer = try bench.writer()
+        var stored: [UUID] = []
+        for round in 0..<5 {
+            for _ in 0..<3 {
+                let request = try AppendRequest.sample(to: .new(), .none, tenant: bench.tenant)
+                #expect(try writer.append(request)?.replayed == false, "round \(round)")
+                stored += request.ids
+            }
+            shutdown(try #require(writer.connection?.socket), Int32(SHUT_RDWR))
+        }
+        #expect(writer.commitsFromMemory > 5)
+        #expect(try bench.holds(stored))
+    }
+
+    @Test func nothingIsRememberedAcrossALostConnection() throws {
+        let bench = try Bench()
+        let engine = bench.engine()
+        let writers = try (0..<2).map { _ in try #require(engine.makeWriter() as? PostgreSQLWriter) }
+        let name = AggregateName.new()
+        for writer in writers { try writer.append(.sample(to: name, .any, tenant: bench.tenant)) }
+        #expect(try bench.endSessions() == 2)
+        // As if another server took over, which has not got all, and came to the same position by another event.
+        try bench.run("DELETE FROM events WHERE position = 2")
+        try bench.run("UPDATE tenants SET position = 1")
+        try writers[0].append(.sample(to: .new(), .none, tenant: bench.tenant))
+        let receipt = try writers[1].append(.sample(to: name, .any, tenant: bench.tenant))
+        #expect(receipt?.firstPosition == Position(3) && receipt?.aggregates[0].lastVersion == Version(2))
+    }
+
+    @Test func aFailedCommitIsForgotten() throws {
+        let bench = try Bench()
+        let writer = try bench.writer()
+        let name = AggregateName.new()
+        let first = try AppendRequest.sample(to: name, .none, tenant: bench.tenant)
+        try writer.append(first)
+        for state in ["53100", "57014", "P0001"] {
+            try bench.beforeEachCommit("RAISE EXCEPTION USING ERRCODE = '\(state)', MESSAGE = 'no'")
+            for _ in 0..<2 {
+                let refused = try AppendRequest.sample(2, to: name, .exact(Version(1)), tenant: bench.tenant)
+                #expect(refusal { () throws(StorageError) in try writer.append(refused) } != nil)
+            }
+            try bench.beforeEachCommit("NULL")
+            let conflicting = try AppendRequest.sample(to: name, .exact(Version(3)), tenant: bench.tenant)
+            #expect(try writer.append(conflicting) == nil, "what \(state) ended counts")
+        }
+        #expect(try writer.append(.sample(to: name, .exact(Version(1)), tenant: bench.tenant)) != nil)
+    }
+
     @Test func whateverIsEndedWhenTheAnswerIsTrueAndARetryStoresOneCopy() async throws {
         let bench = try Bench()
         let random = SeededGenerator.fromEnvironment()
@@ -147,4 +242,12 @@ import Testing
         #expect(try bench.rows("SELECT last_value FROM attempts") == [["15"]])
         #expect(try bench.holds(requests.flatMap(\.ids)))
     }
+}
+
+/// A writer in the hands of another thread.
+///
+/// `@unchecked Sendable`: the test touches it again only when that thread has answered.
+private struct Unchecked<Value>: @unchecked Sendable {
+    let value: Value
+    init(_ value: Value) { self.value = value }
 }

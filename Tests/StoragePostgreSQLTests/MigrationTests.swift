@@ -59,6 +59,68 @@ import Testing
         #expect(try bench.holds(request.ids))
     }
 
+    @Test func aggregatesOfVersion3GoOnWhereTheyAre() throws {
+        let (bench, old) = (try Bench(), try Bench(prepares: false))
+        let names = (0..<2).map { _ in AggregateName.new() }
+        let appends = try [3, 1].enumerated().map { index, count in
+            try AppendRequest.sample(count, to: names[index], tenant: bench.tenant)
+        }
+        let writer = bench.engine().makeWriter()
+        for request in appends { try writer.append(request) }
+        // The same, as version 3 has it.
+        try old.run("CREATE SCHEMA \(old.schema); CREATE TABLE \(old.schema).schema_version (version integer NOT NULL)")
+        try old.run("INSERT INTO schema_version VALUES (3)")
+        for step in Schema(name: old.schema).migrations.prefix(3) { try old.run(step) }
+        try old.run(
+            """
+            INSERT INTO tenants (id, position, recorded_at, aggregates)
+            SELECT id, position, recorded_at, aggregates FROM \(bench.schema).tenants;
+            INSERT INTO events
+            SELECT tenant_no, position, aggregate_no, version, recorded_at, event_id, type, content_type,
+                   schema_version, payload_bytes, record
+            FROM \(bench.schema).events;
+            INSERT INTO aggregates (tenant_no, no, type, id, version, bytes)
+            SELECT a.tenant_no, a.no, a.type, a.id, max(e.version), sum(octet_length(e.record))
+            FROM \(bench.schema).aggregates a JOIN events e ON e.tenant_no = a.tenant_no AND e.aggregate_no = a.no
+            GROUP BY a.tenant_no, a.no, a.type, a.id;
+            """)
+        let log = "SELECT position, version, event_id, payload FROM event_log ORDER BY position"
+        let before = try old.rows(log, columns: 4)
+        try old.engine().prepare()
+        #expect(try old.rows(log, columns: 4) == before && before.count == 4)
+        let reader = old.engine().makeReader()
+        #expect(try reader.events(of: bench.tenant) == bench.engine().makeReader().events(of: bench.tenant))
+        #expect(try reader.version(of: names[0], in: bench.tenant, asOf: .max) == Version(3))
+
+        let migrated = old.engine().makeWriter()
+        #expect(try migrated.append(appends[0])?.replayed == true)
+        for (index, name) in names.enumerated() {
+            for version in [3, 1][index]...5 {
+                let request = try AppendRequest.sample(
+                    to: name, .exact(Version(UInt64(version))), tenant: bench.tenant)
+                #expect(try migrated.append(request) != nil, "aggregate \(index), version \(version)")
+            }
+        }
+        // The bytes go on from those of before.
+        #expect(
+            try old.rows(
+                """
+                SELECT count(*) FROM events e
+                WHERE aggregate_bytes <> (
+                    SELECT sum(octet_length(record)) FROM events
+                    WHERE tenant_no = e.tenant_no AND aggregate_no = e.aggregate_no AND version <= e.version)
+                """) == [["0"]])
+        #expect(try old.rows("SELECT count(aggregate_bytes) FROM events") == [["8"]])
+    }
+
+    @Test func aServerOfVersion3CanNoLongerAppend() throws {
+        let bench = try Bench()
+        let error = #expect(throws: PostgresFault.self) {
+            try bench.connect().run("SELECT version FROM \(bench.schema).aggregates")
+        }
+        #expect(error?.sqlState == "42703")
+    }
+
     @Test func aMigrationThatFailsLeavesNothing() throws {
         let bench = try Bench(prepares: false)
         // In the way of the first migration's last step.

@@ -1,6 +1,9 @@
+import EventEncoding
 import EventModel
 import EventStorage
 import EventTesting
+import FoundationEssentials
+import NIOCore
 import Testing
 @testable import StoragePostgreSQL
 
@@ -14,6 +17,54 @@ import Testing
     @Test func pagesKeepTheirBoundsAndLoseNothing() throws {
         var comparison = try ReaderComparison(try Bench().engine())
         try comparison.pages(areFull: false)
+    }
+
+    @Test func recordsOfAnyLengthMakePagesWithinTheirBounds() throws {
+        let bench = try Bench()
+        let (writer, reader) = (bench.engine().makeWriter(), bench.engine().makeReader())
+        let name = AggregateName.new()
+        let random = SeededGenerator.fromEnvironment()
+        var numbers = random
+        let sizes = (0..<120).map { index in
+            // Stretches of short ones, of long ones, and of both.
+            let isLong = index / 30 == 1 || (index / 30 == 2 && Bool.random(using: &numbers))
+            return isLong ? Int.random(in: 3_000...60_000, using: &numbers) : Int.random(in: 1...500, using: &numbers)
+        }
+        let events = try sizes.map { try EncodedEvent.sample("\"" + String(repeating: "x", count: $0) + "\"") }
+        for start in stride(from: 0, to: events.count, by: 20) {
+            try writer.append(.of(Array(events[start..<start + 20]), to: name, tenant: bench.tenant))
+        }
+        for bytesMax in [1, 5_000, 20_000, 100_000, 1_000_000] {
+            for direction in [Direction.forward, .backward] {
+                let bounds = PageBounds(direction: direction, bytesMax: bytesMax)
+                var (positions, versions) = (PageRange(after: Position.start, to: Position(120)), [UInt64]())
+                var found: [UUID] = []
+                var isLast = false
+                while !isLast {
+                    let page = try reader.page(of: bench.tenant, positions: positions, filter: .all, bounds: bounds)
+                    let byVersion = try reader.page(
+                        of: name, in: bench.tenant,
+                        versions: PageRange(
+                            after: Version(positions.after.rawValue), to: Version(positions.to.rawValue)),
+                        bounds: bounds)
+                    let events = try RecordedEntries.decode(page.entries)
+                    #expect(page.count == 1 || page.entries.readableBytes <= bytesMax, "seed \(random.seed)")
+                    #expect(page.count == events.count && page.count > 0, "seed \(random.seed)")
+                    #expect(byVersion.count == 1 || byVersion.entries.readableBytes <= bytesMax, "seed \(random.seed)")
+                    versions += try RecordedEntries.decode(byVersion.entries).map(\.version.rawValue)
+                    found += events.map(\.event.id)
+                    isLast = page.isLast
+                    guard let last = page.lastPosition else { throw BenchFailure("an empty page") }
+                    switch direction {
+                    case .forward: positions.after = last
+                    case .backward: positions.to = Position(last.rawValue - 1)
+                    }
+                }
+                let ids = events.map(\.id)
+                #expect(found == (direction == .forward ? ids : ids.reversed()), "seed \(random.seed), \(bytesMax)")
+                #expect(Set(versions).count == 120, "seed \(random.seed), \(bytesMax)")
+            }
+        }
     }
 
     @Test func readersSeeWholeCommits() async throws {

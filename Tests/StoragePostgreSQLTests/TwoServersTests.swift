@@ -7,16 +7,17 @@ import Testing
 
 /// Several servers on one database.
 @Suite(.blocking, .needsPostgres) struct TwoServersTests {
-    @Test(arguments: [
-        "", "-c default_transaction_isolation=repeatable\\ read", "-c default_transaction_isolation=serializable",
-    ])
-    func writersOfOneTenantLeaveNoGapAndNoDuplicate(_ options: String) async throws {
+    @Test(
+        arguments: [
+            "", "-c default_transaction_isolation=repeatable\\ read", "-c default_transaction_isolation=serializable",
+        ], [0, 32])
+    func writersOfOneTenantLeaveNoGapAndNoDuplicate(_ options: String, _ distrust: Int) async throws {
         let bench = try Bench()
         let names = (0..<3).map { _ in AggregateName.new() }
         let random = SeededGenerator.fromEnvironment()
         let written = try await Threads.race(4) { server in
             var numbers = SeededGenerator(seed: random.seed &+ UInt64(server))
-            let writer = bench.engine(options: options).makeWriter()
+            let writer = bench.engine(options: options, memory: RememberedTenants(distrustMax: distrust)).makeWriter()
             var receipts: [(AppendReceipt, [UUID])] = []
             for _ in 0..<40 {
                 let batch = try (0..<Int.random(in: 1...3, using: &numbers)).map { _ in
@@ -46,14 +47,14 @@ import Testing
         }
     }
 
-    @Test func ofWritersWithOneExpectedVersionOneWins() async throws {
+    @Test(arguments: [0, 32]) func ofWritersWithOneExpectedVersionOneWins(_ distrust: Int) async throws {
         let bench = try Bench()
         let name = AggregateName.new()
         let writers = 4
         let rounds = 40
         let gate = Gate(writers)
         let wins = try await Threads.race(writers) { _ in
-            let writer = bench.engine().makeWriter()
+            let writer = bench.engine(memory: RememberedTenants(distrustMax: distrust)).makeWriter()
             var wins: [Bool] = []
             for round in 0..<rounds {
                 let request = try AppendRequest.sample(
@@ -71,7 +72,7 @@ import Testing
         #expect(try bench.engine().makeReader().head(of: bench.tenant).position == Position(UInt64(rounds)))
     }
 
-    @Test func ofWritersOfOneCallOneStoresIt() async throws {
+    @Test(arguments: [0, 32]) func ofWritersOfOneCallOneStoresIt(_ distrust: Int) async throws {
         let bench = try Bench()
         let writers = 3
         let rounds = 30
@@ -81,7 +82,7 @@ import Testing
             try AppendRequest.sample(2, to: .new(), .none, tenant: round % 2 == 0 ? TenantID(UUID()) : bench.tenant)
         }
         let receipts = try await Threads.race(writers) { _ in
-            let writer = bench.engine().makeWriter()
+            let writer = bench.engine(memory: RememberedTenants(distrustMax: distrust)).makeWriter()
             return try (0..<rounds).map { round in
                 gate.wait(round)
                 return try writer.append(requests[round])
@@ -94,7 +95,8 @@ import Testing
         }
     }
 
-    @Test func batchesOverManyTenantsInOppositeOrderDoNotWaitForEachOther() async throws {
+    @Test(arguments: [0, 32])
+    func batchesOverManyTenantsInOppositeOrderDoNotWaitForEachOther(_ distrust: Int) async throws {
         let bench = try Bench()
         let random = SeededGenerator.fromEnvironment()
         let (servers, rounds) = (4, 25)
@@ -105,7 +107,7 @@ import Testing
         let before = try bench.rows(Self.deadlocks)
         _ = try await Threads.race(servers) { server in
             var numbers = SeededGenerator(seed: random.seed &+ UInt64(server))
-            let writer = bench.engine().makeWriter()
+            let writer = bench.engine(memory: RememberedTenants(distrustMax: distrust)).makeWriter()
             for round in 0..<rounds {
                 let order: [TenantID] =
                     switch server {
@@ -114,7 +116,7 @@ import Testing
                     default: all[round].shuffled(using: &numbers)
                     }
                 let own = (0..<(round % 3 == 1 ? 3 : 0)).map { _ in TenantID(UUID()) }
-                let batch = try (order + own).map { try AppendRequest.sample(tenant: $0) }
+                let batch = try (order + own).map { try AppendRequest.sample(to: .new(), .none, tenant: $0) }
                 gate.wait(round)
                 let outcomes = try writer.commit(batch, now: .now()).outcomes
                 #expect(outcomes.allSatisfy { $0.receipt != nil }, "seed \(random.seed), round \(round)")

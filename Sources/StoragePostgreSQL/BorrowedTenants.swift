@@ -1,0 +1,54 @@
+import EventModel
+import EventStorage
+
+/// The memory of the tenants of one transaction, while it runs; used by one thread.
+final class BorrowedTenants {
+    private let memory: RememberedTenants
+    private let loans: [(id: TenantID, loan: RememberedTenants.Loan)]
+    /// What is known of those tenants of which anything is.
+    private(set) var known: [TenantID: RememberedTenant] = [:]
+
+    init(_ ids: some Sequence<TenantID>, of memory: RememberedTenants) {
+        self.memory = memory
+        loans = ids.map { ($0, memory.take($0)) }
+        for (id, loan) in loans { known[id] = loan.tenant }
+    }
+
+    /// Ends the loan: what is known now is remembered.
+    func giveBack() { for (id, loan) in loans { memory.giveBack(loan, of: id, known[id]) } }
+
+    /// Nothing is known any more.
+    func forget() { known = [:] }
+
+    /// What was known is not to be trusted for a while.
+    func lose() { for tenant in known.values { tenant.lose() } }
+
+    /// Takes up what a transaction found under the locks before it committed, or rolled back without having written.
+    ///
+    /// - Parameter isCommitted: whether rows of tenants that it made are there now.
+    func renew(by found: PostgreSQLWriter.Found, isCommitted: Bool) {
+        for (id, row) in found.tenants {
+            guard let head = found.facts.heads[id] else { continue }
+            if let tenant = known[id], tenant.no == row.no {
+                tenant.renew(head: head, changes: row.changes, aggregateCount: row.aggregateCount)
+            } else if isCommitted {
+                known[id] = RememberedTenant(
+                    no: row.no, head: head, changes: row.changes, aggregateCount: row.aggregateCount,
+                    distrustMax: memory.distrustMax)
+            }
+        }
+        for (key, no) in found.aggregates {
+            guard let version = found.facts.versions[key] else { continue }
+            known[key.tenant]?.note(
+                key.name,
+                RememberedTenant.Aggregate(no: no, version: version, size: found.facts.sizes[key] ?? AggregateSize()))
+        }
+    }
+
+    /// Takes up what a transaction committed.
+    func move(by plan: BatchPlan, _ calls: PlanCalls) {
+        for (tenant, after) in zip(plan.tenants, calls.after) {
+            known[tenant.run.tenant]?.move(by: tenant, numbers: after.numbers, aggregateCount: after.aggregateCount)
+        }
+    }
+}

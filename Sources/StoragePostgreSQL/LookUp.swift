@@ -1,0 +1,105 @@
+import EventModel
+import EventStorage
+import FoundationEssentials
+import NIOCore
+
+/// The first round trip of a commit that is not decided by what is remembered: it locks the tenants' rows and looks up
+/// what must be known.
+extension PostgreSQLWriter {
+    /// What a tenant's row holds.
+    struct FoundTenant {
+        var no: Int64
+        var aggregateCount: Int64
+        var settingsRevision: UInt64
+        var changes: Int64
+    }
+
+    /// What the first round trip found.
+    struct Found {
+        var facts = BatchFacts()
+        var tenants: [TenantID: FoundTenant] = [:]
+        var aggregates: [AggregateKey: Int64] = [:]
+    }
+
+    func lookUp(
+        _ questions: BatchQuestions, borrowed: BorrowedTenants, on connection: PostgresConnection
+    ) throws(PostgresFault) -> Found {
+        let tenants = questions.tenants.sorted()
+        let aggregates = Array(questions.aggregates)
+        let events = Array(questions.events)
+        var calls = [PostgresCall("begin")]
+        let new = tenants.filter { borrowed.known[$0] == nil }
+        if !new.isEmpty { calls.append(PostgresCall("make_tenants", [PostgresValue(new.map(\.uuid))])) }
+        calls.append(PostgresCall("lock_tenants", [PostgresValue(tenants.map(\.uuid))]))
+        calls.append(PostgresCall("versions", Self.names(aggregates)))
+        calls.append(
+            PostgresCall("stored", [PostgresValue(events.map(\.tenant.uuid)), PostgresValue(events.map(\.id))]))
+        let withSnapshots = Array(questions.snapshots)
+        if !withSnapshots.isEmpty { calls.append(PostgresCall("snapshots", Self.names(withSnapshots))) }
+        let results = Array(try connection.pipeline(calls).suffix(withSnapshots.isEmpty ? 3 : 4))
+        var found = Found()
+        readTenants(results[0], &found)
+        guard found.tenants.count == tenants.count else {
+            // Made again by the next attempt.
+            borrowed.forget()
+            throw PostgresFault(sqlState: "40001", message: "a tenant's row is gone", isConnectionLost: false)
+        }
+        readVersions(results[1], aggregates, &found)
+        readStored(results[2], events, &found)
+        if !withSnapshots.isEmpty { readSnapshots(results[3], withSnapshots, &found) }
+        return found
+    }
+
+    private static func names(_ aggregates: [AggregateKey]) -> [PostgresValue] {
+        [
+            PostgresValue(aggregates.map(\.tenant.uuid)), PostgresValue(aggregates.map(\.name.type.text)),
+            PostgresValue(aggregates.map(\.name.id)),
+        ]
+    }
+
+    private func readTenants(_ rows: PostgresResult, _ found: inout Found) {
+        for row in 0..<rows.rowCount {
+            guard let uuid = unsafe UUID(bytes: rows.bytes(row, 0)) else { continue }
+            let id = TenantID(uuid)
+            found.tenants[id] = FoundTenant(
+                no: rows.integer(row, 1), aggregateCount: rows.integer(row, 4),
+                settingsRevision: UInt64(rows.integer(row, 5)), changes: rows.integer(row, 6))
+            found.facts.heads[id] = TenantHead(
+                position: Position(UInt64(rows.integer(row, 2))),
+                recordedAt: Timestamp(microseconds: rows.integer(row, 3)))
+        }
+    }
+
+    private func readVersions(_ rows: PostgresResult, _ aggregates: [AggregateKey], _ found: inout Found) {
+        for row in 0..<rows.rowCount {
+            let key = aggregates[Int(rows.integer(row, 0)) - 1]
+            found.aggregates[key] = rows.integer(row, 1)
+            found.facts.versions[key] = Version(UInt64(rows.integer(row, 2)))
+            found.facts.sizes[key] = AggregateSize(
+                bytes: UInt64(rows.integer(row, 3)), snapshotVersion: Version(UInt64(rows.integer(row, 4))),
+                snapshotBytes: UInt64(rows.integer(row, 5)))
+        }
+    }
+
+    private func readSnapshots(_ rows: PostgresResult, _ aggregates: [AggregateKey], _ found: inout Found) {
+        for row in 0..<rows.rowCount {
+            found.facts.snapshots[aggregates[Int(rows.integer(row, 0)) - 1], default: []].append(
+                SnapshotKey(
+                    version: Version(UInt64(rows.integer(row, 1))),
+                    schemaVersion: UInt32(truncatingIfNeeded: rows.integer(row, 2))))
+        }
+    }
+
+    private func readStored(_ rows: PostgresResult, _ events: [EventKey], _ found: inout Found) {
+        for row in 0..<rows.rowCount {
+            guard let type = AggregateType(rows.text(row, 1)), let id = unsafe UUID(bytes: rows.bytes(row, 2)) else {
+                continue
+            }
+            found.facts.stored[events[Int(rows.integer(row, 0)) - 1]] = StoredEvent(
+                aggregate: AggregateName(type: type, id: id), version: Version(UInt64(rows.integer(row, 3))),
+                position: Position(UInt64(rows.integer(row, 4))),
+                recordedAt: Timestamp(microseconds: rows.integer(row, 5)),
+                record: unsafe ByteBuffer(bytes: rows.bytes(row, 6)))
+        }
+    }
+}

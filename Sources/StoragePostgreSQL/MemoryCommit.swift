@@ -1,0 +1,114 @@
+import EventModel
+import EventStorage
+
+/// Commits that are decided by what is remembered, in one round trip.
+///
+/// The contract is that what a decision is based on cannot change before the commit. Here the decision comes first, and
+/// the transaction proves what it was based on, or fails:
+///
+/// - *Heads, versions, sizes, numbers.* The tenants' rows are locked, and must have the position and the changes that
+///   are remembered: then all of it is true (``RememberedTenant``), and the locks keep it so.
+/// - *An aggregate that is not there.* An append that expects it not to be there is decided as if that were so; the
+///   index of names refuses the second aggregate of a name.
+/// - *Event ids that are not stored.* The index of ids refuses the second event of an id in its tenant.
+///
+/// The two indexes only speak for calls that are stored. A call that would be refused, or is a replay, may be so by what
+/// is not known: only batches of which every call is stored anew are committed here. All others, and those whose proof
+/// failed, are decided by looking everything up under the locks.
+extension PostgreSQLWriter {
+    /// For so long a connection that answered counts as one that works. COMMIT is not sent along on one that may be
+    /// broken: if it were, what became of it would be unknown.
+    private static let provenSeconds = 1.0
+
+    /// Nil where that is not possible, and nothing was written.
+    func commitFromMemory(
+        _ batch: [AppendRequest], now: Timestamp, _ borrowed: BorrowedTenants
+    ) throws(StorageError) -> BatchPlan? {
+        guard let connection, generation == memory.generation,
+            ContinuousClock.now - answeredAt < .seconds(Self.provenSeconds), connection.isQuiet,
+            let facts = Self.facts(for: batch, borrowed)
+        else { return nil }
+        let plan = AppendDecision.decide(batch, facts: facts, now: now)
+        guard !plan.tenants.isEmpty, plan.outcomes.allSatisfy(\.isStoredNow) else { return nil }
+        let tenants = plan.tenants.compactMap { borrowed.known[$0.run.tenant] }
+        let stored = PlanCalls(
+            plan,
+            before: zip(plan.tenants, tenants).map { plan, tenant in
+                PlanCalls.Before(no: tenant.no, aggregateCount: tenant.aggregateCount) { tenant.aggregates[$0] }
+            })
+        let calls = [PostgresCall("begin")] + Self.proof(plan, tenants, stored) + stored.rows + [stored.tell]
+        do throws(PostgresFault) {
+            try commit(calls, on: connection)
+        } catch {
+            rollBack(after: error)
+            guard error.isSurelyBefore(call: calls.count) else { throw outcomeUnknown(error) }
+            guard error.isRefutation || error.isTransient || error.isConnectionLost else {
+                disconnect()
+                throw error.storageError
+            }
+            if error.isRefutation { borrowed.lose() } else { borrowed.forget() }
+            return nil
+        }
+        borrowed.move(by: plan, stored)
+        return plan
+    }
+
+    /// What is known; nil where it is not enough.
+    private static func facts(for batch: [AppendRequest], _ borrowed: BorrowedTenants) -> BatchFacts? {
+        var facts = BatchFacts()
+        for request in batch {
+            guard let tenant = borrowed.known[request.tenant], tenant.isTrusted else { return nil }
+            facts.heads[request.tenant] = tenant.head
+            for part in request.aggregates {
+                guard part.snapshot == nil else { return nil }
+                if let aggregate = tenant.aggregates[part.aggregate] {
+                    let key = AggregateKey(tenant: request.tenant, name: part.aggregate)
+                    facts.versions[key] = aggregate.version
+                    facts.sizes[key] = aggregate.size
+                } else if !part.expected.isOfNew {
+                    return nil
+                }
+            }
+        }
+        return facts
+    }
+
+    /// Statements that lock the tenants' rows, move their heads, and fail unless they are where they are remembered.
+    private static func proof(_ plan: BatchPlan, _ tenants: [RememberedTenant], _ stored: PlanCalls) -> [PostgresCall] {
+        if tenants.count == 1, let tenant = tenants.first, let after = stored.after.first {
+            let head = plan.tenants[0].run.head
+            return [
+                PostgresCall(
+                    "move_head",
+                    [
+                        PostgresValue(tenant.no), PostgresValue(Int64(tenant.head.position.rawValue)),
+                        PostgresValue(tenant.changes), PostgresValue(Int64(head.position.rawValue)),
+                        PostgresValue(head.recordedAt.microseconds), PostgresValue(after.aggregateCount),
+                    ])
+            ]
+        }
+        return [
+            PostgresCall(
+                "prove_heads",
+                [
+                    PostgresValue(tenants.map(\.no)),
+                    PostgresValue(tenants.map { Int64($0.head.position.rawValue) }),
+                    PostgresValue(tenants.map(\.changes)),
+                ]), stored.moveHeads,
+        ]
+    }
+}
+
+extension ExpectedVersion {
+    /// Whether it holds for an aggregate without events, and for no other.
+    fileprivate var isOfNew: Bool { self == .none || self == .exact(.none) }
+}
+
+extension AppendOutcome {
+    fileprivate var isStoredNow: Bool { if case .appended(let receipt) = self { !receipt.replayed } else { false } }
+}
+
+extension PostgresFault {
+    /// Whether it says that what was remembered, or taken for granted, is not so.
+    fileprivate var isRefutation: Bool { sqlState == Schema.staleState || sqlState == "23505" }
+}

@@ -1,0 +1,14 @@
+/// A prepared statement with its parameters.
+struct PostgresCall {
+    var statement: String
+    var parameters: PostgresParameters
+
+    init(_ statement: String, _ values: [PostgresValue] = []) {
+        self.init(statement, PostgresParameters(values))
+    }
+
+    init(_ statement: String, _ parameters: PostgresParameters) {
+        self.statement = statement
+        self.parameters = parameters
+    }
+}

@@ -1,0 +1,148 @@
+/// The statements of a reader.
+extension Schema {
+    /// What a reader prepares.
+    var readerStatements: [(name: String, sql: String)] {
+        [
+            (
+                "standings",
+                """
+                SELECT q.index, t.position, t.recorded_at, t.settings_revision
+                FROM unnest($1::uuid[]) WITH ORDINALITY AS q (id, index)
+                JOIN \(name).tenants t ON t.id = q.id
+                """
+            ),
+            (
+                // Commit times never decrease along positions: a binary search over the primary key.
+                "position_as_of",
+                """
+                WITH RECURSIVE search (tenant_no, low, high) AS (
+                    SELECT no, 0::bigint, position FROM \(name).tenants WHERE id = $1
+                    UNION ALL
+                    SELECT s.tenant_no,
+                           CASE WHEN e.recorded_at <= $2 THEN e.position ELSE s.low END,
+                           CASE WHEN e.recorded_at <= $2 THEN s.high ELSE e.position - 1 END
+                    FROM search s
+                    JOIN \(name).events e ON e.tenant_no = s.tenant_no AND e.position = (s.low + s.high + 1) / 2
+                    WHERE s.low < s.high)
+                SELECT low FROM search WHERE low = high
+                """
+            ),
+            (
+                // Positions grow along versions: a binary search over the index of versions.
+                "version_as_of",
+                """
+                WITH RECURSIVE search (tenant_no, aggregate_no, low, high) AS (
+                    SELECT a.tenant_no, a.no, 0::bigint,
+                           (SELECT version FROM \(name).events
+                            WHERE tenant_no = a.tenant_no AND aggregate_no = a.no
+                            ORDER BY version DESC LIMIT 1)
+                    FROM \(name).tenants t JOIN \(name).aggregates a ON a.tenant_no = t.no
+                    WHERE t.id = $1 AND a.id = $2 AND a.type = $3
+                    UNION ALL
+                    SELECT s.tenant_no, s.aggregate_no,
+                           CASE WHEN e.position <= $4 THEN e.version ELSE s.low END,
+                           CASE WHEN e.position <= $4 THEN s.high ELSE e.version - 1 END
+                    FROM search s
+                    JOIN \(name).events e ON e.tenant_no = s.tenant_no AND e.aggregate_no = s.aggregate_no
+                                         AND e.version = (s.low + s.high + 1) / 2
+                    WHERE s.low < s.high)
+                SELECT low FROM search WHERE low = high
+                """
+            ),
+            (
+                "position_of",
+                """
+                SELECT e.position
+                FROM \(name).tenants t
+                JOIN \(name).aggregates a ON a.tenant_no = t.no
+                JOIN \(name).events e ON e.tenant_no = a.tenant_no AND e.aggregate_no = a.no
+                WHERE t.id = $1 AND a.id = $2 AND a.type = $3 AND e.version = $4
+                """
+            ),
+            (
+                "settings",
+                """
+                SELECT t.settings_revision, s.kind, s.document
+                FROM \(name).tenants t LEFT JOIN \(name).settings s ON s.tenant_no = t.no
+                WHERE t.id = $1
+                """
+            ),
+            (
+                "snapshots",
+                """
+                SELECT s.version, s.schema_version
+                FROM \(name).tenants t
+                JOIN \(name).aggregates a ON a.tenant_no = t.no
+                JOIN \(name).snapshots s ON s.tenant_no = a.tenant_no AND s.aggregate_no = a.no
+                WHERE t.id = $1 AND a.id = $2 AND a.type = $3
+                ORDER BY s.version DESC
+                """
+            ),
+            (
+                "snapshot",
+                """
+                SELECT s.version, s.created_at, s.schema_version, s.content_type, s.checksum, s.payload
+                FROM \(name).tenants t
+                JOIN \(name).aggregates a ON a.tenant_no = t.no
+                JOIN \(name).snapshots s ON s.tenant_no = a.tenant_no AND s.aggregate_no = a.no
+                WHERE t.id = $1 AND a.id = $2 AND a.type = $3 AND s.version = $4
+                """
+            ),
+            ("aggregate_page", aggregatePage("ASC")), ("aggregate_page_backward", aggregatePage("DESC")),
+            ("page", page("ASC")), ("page_backward", page("DESC")),
+            ("filtered_page", filteredPage("ASC")), ("filtered_page_backward", filteredPage("DESC")),
+            (
+                "records",
+                """
+                SELECT e.position, e.record
+                FROM unnest($2::bigint[]) AS q (position)
+                JOIN \(name).events e ON e.tenant_no = (SELECT no FROM \(name).tenants WHERE id = $1)
+                                     AND e.position = q.position
+                """
+            ),
+        ]
+    }
+
+    /// Columns of a page: position, version, length of the record, and the record where it is no longer than `$1`.
+    private static let pageColumns = """
+        e.position, e.version, octet_length(e.record),
+        CASE WHEN octet_length(e.record) <= $1::bigint THEN e.record END
+        """
+
+    private func aggregatePage(_ order: String) -> String {
+        """
+        SELECT \(Self.pageColumns)
+        FROM \(name).events e
+        WHERE e.tenant_no = (SELECT no FROM \(name).tenants WHERE id = $3)
+          AND e.aggregate_no = (
+              SELECT a.no FROM \(name).aggregates a JOIN \(name).tenants t ON t.no = a.tenant_no
+              WHERE t.id = $3 AND a.id = $4 AND a.type = $5)
+          AND e.version > $6 AND e.version <= $7
+        ORDER BY e.version \(order) LIMIT $2
+        """
+    }
+
+    private func page(_ order: String) -> String {
+        """
+        SELECT \(Self.pageColumns)
+        FROM \(name).events e
+        WHERE e.tenant_no = (SELECT no FROM \(name).tenants WHERE id = $3)
+          AND e.position > $4 AND e.position <= $5
+        ORDER BY e.position \(order) LIMIT $2
+        """
+    }
+
+    private func filteredPage(_ order: String) -> String {
+        """
+        SELECT \(Self.pageColumns)
+        FROM \(name).events e
+        JOIN \(name).aggregates a ON a.tenant_no = e.tenant_no AND a.no = e.aggregate_no
+        WHERE e.tenant_no = (SELECT no FROM \(name).tenants WHERE id = $3)
+          AND e.position > $4 AND e.position <= $5
+          AND ($6::text[] IS NULL OR e.type = ANY ($6))
+          AND ($7::text[] IS NULL OR a.type = ANY ($7))
+          AND ($8::uuid[] IS NULL OR a.id = ANY ($8))
+        ORDER BY e.position \(order) LIMIT $2
+        """
+    }
+}

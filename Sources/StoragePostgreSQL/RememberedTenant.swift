@@ -1,0 +1,78 @@
+import EventModel
+import EventStorage
+
+/// What is known of a tenant without asking.
+///
+/// The invariant that lets a commit be decided by it: whoever changes anything of this, on whichever server, holds the
+/// lock of the tenant's row and changes the row's `position` or `changes` in the same transaction; neither ever goes
+/// back. So where the row, once it is locked, has the position and the changes that are remembered, all of it is still
+/// true, and stays so until the lock goes.
+///
+/// `@unchecked Sendable`: it is in the hands of one transaction at a time, by ``RememberedTenants``.
+final class RememberedTenant: @unchecked Sendable {
+    /// An aggregate that is there.
+    struct Aggregate {
+        var no: Int64
+        var version: Version
+        var size: AggregateSize
+    }
+
+    let no: Int64
+    private(set) var head: TenantHead
+    /// How often snapshots of the tenant have changed.
+    private(set) var changes: Int64
+    /// How many aggregates there are; numbers the next one.
+    private(set) var aggregateCount: Int64
+    /// Some of those that are there.
+    private(set) var aggregates: [AggregateName: Aggregate] = [:]
+    private let distrustMax: Int
+    /// So many commits more look everything up.
+    private var distrust = 0
+
+    init(no: Int64, head: TenantHead, changes: Int64, aggregateCount: Int64, distrustMax: Int) {
+        self.no = no
+        self.head = head
+        self.changes = changes
+        self.aggregateCount = aggregateCount
+        self.distrustMax = distrustMax
+    }
+
+    /// Whether a commit may be decided by it.
+    var isTrusted: Bool { distrust == 0 }
+
+    /// A decision by it was wrong, or its transaction failed.
+    func lose() {
+        aggregates = [:]
+        distrust = distrustMax
+    }
+
+    /// Takes up what a transaction found under the lock.
+    func renew(head: TenantHead, changes: Int64, aggregateCount: Int64) {
+        if head == self.head, changes == self.changes {
+            distrust = max(0, distrust - 1)
+        } else {
+            lose()
+        }
+        self.head = head
+        self.changes = changes
+        self.aggregateCount = aggregateCount
+    }
+
+    /// What was found of an aggregate under the same lock.
+    func note(_ name: AggregateName, _ aggregate: Aggregate) { aggregates[name] = aggregate }
+
+    /// A transaction that held the lock has committed a plan.
+    func move(by plan: TenantPlan, numbers: [AggregateName: Int64], aggregateCount: Int64) {
+        head = plan.run.head
+        self.aggregateCount = aggregateCount
+        for (name, move) in plan.aggregates {
+            aggregates[name] = numbers[name].map { Aggregate(no: $0, version: move.to, size: move.size) }
+        }
+    }
+
+    /// A transaction that held the lock has changed an aggregate's snapshots.
+    func change(_ name: AggregateName) {
+        changes += 1
+        aggregates[name] = nil
+    }
+}

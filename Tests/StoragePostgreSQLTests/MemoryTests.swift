@@ -1,0 +1,201 @@
+import EventModel
+import EventStorage
+import EventTesting
+import Foundation
+import NIOCore
+import Testing
+@testable import StoragePostgreSQL
+
+/// What writers remember, they may forget at any time, and are never wrong by.
+@Suite(.blocking, .needsPostgres) struct MemoryTests {
+    /// Writers of two servers take turns: what one of them remembers, the others make wrong.
+    @Test(arguments: [(3, 0), (100_000, 0), (100_000, 2)])
+    func noAnswerIsAnotherThanTheOracles(_ countMax: Int, _ distrust: Int) throws {
+        let random = SeededGenerator.fromEnvironment()
+        var numbers = random
+        let bench = try Bench()
+        let memories = (0..<2).map { _ in RememberedTenants(countMax: countMax, distrustMax: distrust) }
+        let engines = memories.map { bench.engine(memory: $0) }
+        let writers = try [0, 0, 1].map { try #require(engines[$0].makeWriter() as? PostgreSQLWriter) }
+        let oracle = MemoryEngine()
+        let oracleWriter = oracle.makeWriter()
+        let tenants = (0..<3).map { _ in TenantID(UUID()) }
+        let names = (0..<6).map { _ in AggregateName.new() }
+        var sent: [AppendRequest] = []
+        var writer = writers[0]
+        for round in 0..<400 {
+            if Int.random(in: 0..<4, using: &numbers) == 0 { writer = writers[Int.random(in: 0..<3, using: &numbers)] }
+            let now = Timestamp(microseconds: Int64(round))
+            let tenant = tenants[Int.random(in: 0..<3, using: &numbers)]
+            let name = names[Int.random(in: 0..<6, using: &numbers)]
+            if Int.random(in: 0..<10, using: &numbers) == 0 {
+                let change = Self.change(tenant, name, &numbers)
+                #expect(
+                    try writer.apply(change, now: now) == oracleWriter.apply(change, now: now),
+                    "seed \(random.seed), round \(round)")
+                continue
+            }
+            var batch: [AppendRequest] = []
+            for _ in 0..<Int.random(in: 1...3, using: &numbers) {
+                if let old = sent.randomElement(using: &numbers), Int.random(in: 0..<12, using: &numbers) == 0 {
+                    batch.append(old)
+                } else {
+                    batch.append(try Self.append(tenants, names, oracle.makeReader(), &numbers))
+                }
+            }
+            sent += batch
+            #expect(
+                try writer.commit(batch, now: now).outcomes == oracleWriter.commit(batch, now: now).outcomes,
+                "seed \(random.seed), round \(round)")
+        }
+        for tenant in tenants {
+            #expect(
+                try engines[0].makeReader().events(of: tenant) == oracle.makeReader().events(of: tenant),
+                "seed \(random.seed)")
+        }
+        let fast = writers.reduce(0) { $0 + $1.commitsFromMemory }
+        #expect(fast > 10, "\(fast) batches were committed by what was remembered, seed \(random.seed)")
+    }
+
+    private static func append(
+        _ tenants: [TenantID], _ names: [AggregateName], _ reader: any StorageReader, _ numbers: inout SeededGenerator
+    ) throws -> AppendRequest {
+        let tenant = tenants[Int.random(in: 0..<tenants.count, using: &numbers)]
+        let name =
+            Int.random(in: 0..<5, using: &numbers) == 0
+            ? .new() : names[Int.random(in: 0..<names.count, using: &numbers)]
+        let actual = try reader.version(of: name, in: tenant, asOf: .max)
+        let expected: ExpectedVersion =
+            [.any, .exists, .none, .exact(Version(.random(in: 0...20, using: &numbers))), .exact(actual)][
+                min(4, Int.random(in: 0..<12, using: &numbers))]
+        let count = Int.random(in: 1...2, using: &numbers)
+        var request = try AppendRequest.sample(count, to: name, expected, tenant: tenant)
+        request.aggregates[0].snapshotPolicy = SnapshotPolicy(everyEvents: 5, everyBytes: 700)
+        if Int.random(in: 0..<10, using: &numbers) == 0 {
+            request.aggregates[0].snapshot = NewSnapshot(payload: ByteBuffer(string: "{}"))
+        }
+        return request
+    }
+
+    private static func change(
+        _ tenant: TenantID, _ name: AggregateName, _ numbers: inout SeededGenerator
+    ) -> TenantChange {
+        if Int.random(in: 0..<4, using: &numbers) == 0 {
+            return .deleteSnapshots(DeleteSnapshotsRequest(tenant: tenant, aggregate: name))
+        }
+        return .saveSnapshot(
+            SaveSnapshotRequest(
+                tenant: tenant, aggregate: name, version: Version(.random(in: 1...6, using: &numbers)),
+                snapshot: NewSnapshot(payload: ByteBuffer(string: "{}"))), kept: 2)
+    }
+
+    @Test func anAppendOfWhatIsRememberedTakesOneRoundTrip() throws {
+        let bench = try Bench()
+        let writer = try bench.writer()
+        let name = AggregateName.new()
+        try writer.append(.sample(to: name, .none, tenant: bench.tenant))
+        #expect(writer.commitsFromMemory == 0)
+        let expectations: [(AggregateName, ExpectedVersion)] = [
+            (name, .exact(Version(1))), (name, .any), (name, .exists), (.new(), .none), (.new(), .exact(.none)),
+        ]
+        for (count, (name, expected)) in expectations.enumerated() {
+            #expect(try writer.append(.sample(to: name, expected, tenant: bench.tenant)) != nil)
+            #expect(writer.commitsFromMemory == count + 1, "\(expected)")
+        }
+        // Whether it is there has to be looked up, once.
+        let unknown = AggregateName.new()
+        for count in 5...6 {
+            #expect(try writer.append(.sample(to: unknown, .any, tenant: bench.tenant)) != nil)
+            #expect(writer.commitsFromMemory == count)
+        }
+        // What is refused is refused by what stands there.
+        #expect(try writer.append(.sample(to: name, .none, tenant: bench.tenant)) == nil)
+        #expect(writer.commitsFromMemory == 6)
+        let head = try bench.engine().makeReader().head(of: bench.tenant)
+        #expect(head.position == Position(8))
+    }
+
+    @Test func anotherServersCommitIsNoticed() throws {
+        let bench = try Bench()
+        let (own, other) = (try bench.writer(memory: RememberedTenants(distrustMax: 0)), try bench.writer())
+        let name = AggregateName.new()
+        try own.append(.sample(to: name, .none, tenant: bench.tenant))
+        for round in 1...5 {
+            let version = Version(UInt64(round) * 3)
+            try own.append(.sample(to: name, .any, tenant: bench.tenant))
+            try other.append(.sample(to: name, .any, tenant: bench.tenant))
+            // By what it remembers, this would be stored.
+            let old = try AppendRequest.sample(to: name, .exact(Version(version.rawValue - 1)), tenant: bench.tenant)
+            let refused = try own.commit([old], now: .now()).outcomes[0]
+            #expect(
+                refused
+                    == .versionConflict([
+                        VersionConflict(aggregate: name, expected: old.aggregates[0].expected, actual: version)
+                    ]), "round \(round)")
+            let receipt = try own.append(.sample(to: name, .exact(version), tenant: bench.tenant))
+            #expect(receipt?.firstPosition.rawValue == version.rawValue + 1, "round \(round)")
+        }
+        #expect(own.commitsFromMemory > 5)
+    }
+
+    @Test func whatIsStoredIsFoundAlthoughItIsNotRemembered() throws {
+        let bench = try Bench()
+        let first = try AppendRequest.sample(2, to: .new(), .none, tenant: bench.tenant)
+        let receipt = try bench.writer().append(first)
+        let memory = RememberedTenants(distrustMax: 0)
+        let writer = try bench.writer(memory: memory)
+        for round in 0..<3 {
+            try writer.append(.sample(tenant: bench.tenant))
+            // The aggregate is taken for new, and is not.
+            let again = try writer.append(first)
+            #expect(again?.replayed == true && again?.firstPosition == receipt?.firstPosition, "round \(round)")
+            // The aggregate is new, the event is not.
+            let elsewhere = AppendRequest.of(
+                first.aggregates[0].events, to: .new(), .none, tenant: bench.tenant)
+            let outcome = try writer.commit([elsewhere], now: .now()).outcomes[0]
+            guard case .eventIDsReused(let ids) = outcome else { throw BenchFailure("\(outcome)") }
+            #expect(ids.map(\.id) == first.ids, "round \(round)")
+            // In another tenant it is another event.
+            let tenant = TenantID(UUID())
+            try writer.append(.sample(tenant: tenant))
+            let other = AppendRequest.of(first.aggregates[0].events, to: .new(), .none, tenant: tenant)
+            #expect(try writer.append(other)?.replayed == false, "round \(round)")
+        }
+        #expect(writer.commitsFromMemory == 3)
+    }
+
+    @Test func snapshotsSavedOnAnotherServerCount() throws {
+        let bench = try Bench()
+        let (own, other) = (try bench.writer(memory: RememberedTenants(distrustMax: 0)), try bench.writer())
+        let name = AggregateName.new()
+        func isDue() throws -> Bool? {
+            var request = try AppendRequest.sample(to: name, .any, tenant: bench.tenant)
+            request.aggregates[0].snapshotPolicy = SnapshotPolicy(everyEvents: 3)
+            return try own.append(request)?.aggregates[0].snapshotDue
+        }
+        #expect(try (1...3).map { _ in try isDue() } == [false, false, true])
+        let save = SaveSnapshotRequest(
+            tenant: bench.tenant, aggregate: name, version: Version(3),
+            snapshot: NewSnapshot(payload: ByteBuffer(string: "{}")))
+        _ = try other.apply(.saveSnapshot(save, kept: 3), now: .now())
+        #expect(try (4...6).map { _ in try isDue() } == [false, false, true])
+        // Its own, too.
+        let second = SaveSnapshotRequest(
+            tenant: bench.tenant, aggregate: name, version: Version(6), snapshot: save.snapshot)
+        _ = try own.apply(.saveSnapshot(second, kept: 3), now: .now())
+        #expect(try (7...9).map { _ in try isDue() } == [false, false, true])
+    }
+
+    @Test func whatWasFoundWrongIsNotTrustedForAWhile() throws {
+        let bench = try Bench()
+        let (own, other) = (try bench.writer(memory: RememberedTenants(distrustMax: 4)), try bench.writer())
+        func append() throws -> Bool {
+            let before = own.commitsFromMemory
+            try own.append(.sample(to: .new(), .none, tenant: bench.tenant))
+            return own.commitsFromMemory > before
+        }
+        #expect(try [append(), append()] == [false, true])
+        try other.append(.sample(tenant: bench.tenant))
+        #expect(try (0..<6).map { _ in try append() } == [false, false, false, false, false, true])
+    }
+}
