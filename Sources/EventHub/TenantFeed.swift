@@ -12,12 +12,6 @@ public protocol FeedWaiter: AnyObject, Sendable {
     func wake()
 }
 
-/// Those of one event loop who wait.
-struct LoopWaiters {
-    let eventLoop: any EventLoop
-    var waiters: [any FeedWaiter]
-}
-
 /// What a feed has for a reader.
 public enum FeedPull: Hashable, Sendable {
     /// The events that follow, from memory; ``EventPage/isLast`` tells whether they reach the head.
@@ -34,25 +28,15 @@ public final class TenantFeed: Sendable {
     private struct State {
         var tail = FeedTail()
         var settings = TenantSettings.none
-        var waiters: [LoopWaiters] = []
+        /// One for each event loop that somebody waited on.
+        var waves: [LoopWave] = []
         var lastPage: SharedPage?
 
-        mutating func takeWaiters() -> [LoopWaiters] {
-            defer { waiters = [] }
-            return waiters
-        }
-
-        mutating func arm(_ waiter: any FeedWaiter) {
-            for index in waiters.indices where waiters[index].eventLoop === waiter.eventLoop {
-                return waiters[index].waiters.append(waiter)
-            }
-            waiters.append(LoopWaiters(eventLoop: waiter.eventLoop, waiters: [waiter]))
-        }
-
-        mutating func disarm(_ waiter: any FeedWaiter) {
-            for index in waiters.indices where waiters[index].eventLoop === waiter.eventLoop {
-                waiters[index].waiters.removeAll { $0 === waiter }
-            }
+        mutating func wave(of eventLoop: any EventLoop) -> LoopWave {
+            for wave in waves where wave.eventLoop === eventLoop { return wave }
+            let wave = LoopWave(eventLoop: eventLoop)
+            waves.append(wave)
+            return wave
         }
     }
 
@@ -115,30 +99,29 @@ public final class TenantFeed: Sendable {
     }
 
     /// Waits for the head to move beyond a position.
-    /// - Returns: false when it is beyond already: the waiter is not armed and pulls again.
+    /// - Returns: false when it is beyond already: the waiter is not armed and pulls again. Where many wait, it may be
+    ///   armed all the same, and is woken with them.
     public func arm(_ waiter: any FeedWaiter, after position: Position) -> Bool {
         state.withLockedValue { state in
-            guard state.tail.head.position <= position else { return false }
-            state.arm(waiter)
-            return true
+            state.wave(of: waiter.eventLoop).add(waiter, isDue: state.tail.head.position > position)
         }
     }
 
     /// Ends the waiting; a wake-up that is under way may still come.
     public func disarm(_ waiter: any FeedWaiter) {
-        state.withLockedValue { $0.disarm(waiter) }
+        state.withLockedValue { $0.wave(of: waiter.eventLoop) }.remove(waiter)
     }
 }
 
 extension TenantFeed {
     /// Takes in a run.
     /// - Returns: by how much the memory held changed, and who is to be woken, outside all locks.
-    func publish(_ run: RecordedRun, sequence: UInt64) -> (heldBytes: Int, woken: [LoopWaiters]) {
+    func publish(_ run: RecordedRun, sequence: UInt64) -> (heldBytes: Int, woken: [LoopWave]) {
         // What leaves the tail is freed after the lock is given back.
         let (change, woken, _) = state.withLockedValue { state in
             let before = state.tail.bytes
             let dropped = state.tail.keep(run, sequence: sequence, bytesMax: limits.tailBytesPerTenantMax)
-            let woken = state.tail.moveHead(to: run.head) ? state.takeWaiters() : []
+            let woken = state.tail.moveHead(to: run.head) ? state.waves : []
             return (state.tail.bytes - before, woken, dropped)
         }
         return (change, woken)
@@ -146,17 +129,17 @@ extension TenantFeed {
 
     /// Takes in a head.
     /// - Returns: who is to be woken, outside all locks.
-    func headMoved(to head: TenantHead) -> [LoopWaiters] {
-        state.withLockedValue { $0.tail.moveHead(to: head) ? $0.takeWaiters() : [] }
+    func headMoved(to head: TenantHead) -> [LoopWave] {
+        state.withLockedValue { $0.tail.moveHead(to: head) ? $0.waves : [] }
     }
 
     /// Takes in settings; older ones than those known change nothing.
     /// - Returns: who is to be woken, outside all locks.
-    func adopt(_ settings: TenantSettings) -> [LoopWaiters] {
+    func adopt(_ settings: TenantSettings) -> [LoopWave] {
         state.withLockedValue { state in
             guard settings.revision > state.settings.revision else { return [] }
             state.settings = settings
-            return state.takeWaiters()
+            return state.waves
         }
     }
 

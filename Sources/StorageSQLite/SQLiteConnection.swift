@@ -11,7 +11,7 @@ import Foundation
     /// Pages in the write-ahead log after which it is moved into the database.
     private static let checkpointPages = 4_000
     private static let walBytesKept = 64 << 20
-    private static let cacheKibibytes = 64 << 10
+    private static let cacheKibibytes = 16 << 10
 
     @unsafe private let database: OpaquePointer
     @unsafe private var logPagesCount: UnsafeMutablePointer<Int32>?
