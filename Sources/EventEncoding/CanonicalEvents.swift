@@ -99,7 +99,10 @@ extension UnsafeRawBufferPointer {
 extension String {
     /// Whether these are the bytes of the text.
     @unsafe func hasBytes(_ bytes: UnsafeRawBufferPointer) -> Bool {
-        var text = self
-        return text.withUTF8 { unsafe $0.count == bytes.count && $0.elementsEqual(bytes) }
+        guard utf8.count == bytes.count else { return false }
+        let isSame = unsafe utf8.withContiguousStorageIfAvailable { utf8 in
+            unsafe UnsafeRawBufferPointer(utf8).elementsEqual(bytes)
+        }
+        return unsafe isSame ?? utf8.elementsEqual(bytes)
     }
 }

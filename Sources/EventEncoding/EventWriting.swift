@@ -15,7 +15,7 @@ extension EventEncoder {
         let payloadBytes = event.payload.readableBytes
         try checkPayload(bytes: payloadBytes, name: name)
         try PayloadChecks.json(event.payload, contentType: contentType, name: name)
-        let metadata = MetadataWriting(event.metadata)
+        let metadata = MetadataSize(event.metadata)
         try checkMetadata(bytes: metadata.bytes, name: name)
         let size =
             FieldWriter.size(ofContent: 16) + FieldWriter.size(of: event.type.text) + FieldWriter.size(of: contentType)
@@ -32,7 +32,7 @@ extension EventEncoder {
             if metadata.bytes > 0 {
                 writer.byte(5 << 3 | 2)
                 writer.varint(UInt64(metadata.bytes))
-                metadata.write(to: &writer)
+                metadata.write(event.metadata, to: &writer)
             }
             if payloadBytes > 0 {
                 writer.byte(15 << 3 | 2)
@@ -47,9 +47,8 @@ extension EventEncoder {
     }
 }
 
-/// Metadata with the size of its encoding.
-private struct MetadataWriting {
-    private let metadata: EventMetadata
+/// The size of metadata's encoding, and what was worked out for it.
+private struct MetadataSize {
     private let occurredAt: UInt64
     /// Sorted by the bytes of their key; `String` would sort them by what they mean.
     private let tags: [(key: String, value: String)]
@@ -57,7 +56,6 @@ private struct MetadataWriting {
     let bytes: Int
 
     init(_ metadata: EventMetadata) {
-        self.metadata = metadata
         occurredAt = UInt64(bitPattern: metadata.occurredAt?.microseconds ?? 0)
         tags =
             metadata.tags.isEmpty
@@ -75,7 +73,8 @@ private struct MetadataWriting {
         FieldWriter.size(of: tag.key) + FieldWriter.size(of: tag.value)
     }
 
-    func write(to writer: inout FieldWriter) {
+    /// Writes the metadata, which must be that of the size.
+    func write(_ metadata: EventMetadata, to writer: inout FieldWriter) {
         writer.field(1 << 3 | 2, metadata.userID)
         writer.field(2 << 3 | 2, metadata.role)
         writer.field(3 << 3, occurredAt)

@@ -45,8 +45,11 @@ public import NIOCore
 
     /// Writes the bytes of a text.
     @inlinable public mutating func text(_ text: String) {
-        var text = text
-        text.withUTF8 { unsafe bytes(UnsafeRawBufferPointer($0)) }
+        let isWritten: Void? = unsafe text.utf8.withContiguousStorageIfAvailable { utf8 in
+            unsafe bytes(UnsafeRawBufferPointer(utf8))
+        }
+        guard isWritten == nil else { return }
+        for unit in text.utf8 { byte(unit) }
     }
 
     /// Writes the 16 bytes of a UUID.

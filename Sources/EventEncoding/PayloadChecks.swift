@@ -18,7 +18,7 @@ public enum PayloadChecks {
 
     /// The media type; JSON where none is given.
     static func contentType(_ text: String, name: () -> String) throws(MartletError) -> String {
-        guard !text.isEmpty else { return NewEvent.json }
+        guard !text.isEmpty, text != NewEvent.json else { return NewEvent.json }
         // A control character in UTF-8 is a byte of its own, the ones from U+0080 on aside, which pass.
         guard text.utf8.count <= 128, text.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7F }) else {
             throw invalidContentType(name)

@@ -24,10 +24,10 @@ public struct CallID: RawRepresentable, Hashable, Comparable, Sendable, CustomSt
 
 /// A frame from client to server.
 public struct ClientFrame: Hashable, Sendable {
-    /// What the frame says.
+    /// What the frame says. Large and rare cases are boxed: a frame is passed on many times.
     public enum Body: Hashable, Sendable {
         /// Opens the connection.
-        case hello(Hello)
+        indirect case hello(Hello)
         /// Adds so many bytes of credit to a call.
         case credit(UInt64)
         /// Ends a call.
@@ -40,7 +40,7 @@ public struct ClientFrame: Hashable, Sendable {
         case request(CallRequest)
         /// Opens a call that cannot be carried out: the request is malformed or unknown. The call
         /// ends with the error, the connection goes on.
-        case malformed(MartletError)
+        indirect case malformed(MartletError)
     }
 
     /// The call that the frame belongs to.
@@ -61,30 +61,30 @@ public struct ClientFrame: Hashable, Sendable {
     }
 }
 
-/// What a call asks for.
+/// What a call asks for. Of the cases only an append is not boxed: it is the one that comes by the thousand.
 public enum CallRequest: Hashable, Sendable {
     /// Appends events.
     case append(AppendRequest)
     /// Reads one aggregate.
-    case load(LoadRequest)
+    indirect case load(LoadRequest)
     /// Reads a tenant by position.
-    case read(ReadRequest)
+    indirect case read(ReadRequest)
     /// Follows a tenant.
-    case subscribe(SubscribeRequest)
+    indirect case subscribe(SubscribeRequest)
     /// Asks for a tenant's head.
     case getHead(TenantID)
     /// Asks how the server does.
     case getStatus
     /// Saves a snapshot.
-    case saveSnapshot(SaveSnapshotRequest)
+    indirect case saveSnapshot(SaveSnapshotRequest)
     /// Asks for a snapshot.
-    case loadSnapshot(LoadSnapshotRequest)
+    indirect case loadSnapshot(LoadSnapshotRequest)
     /// Asks which snapshots an aggregate has.
-    case listSnapshots(TenantID, AggregateName)
+    indirect case listSnapshots(TenantID, AggregateName)
     /// Deletes snapshots.
-    case deleteSnapshots(DeleteSnapshotsRequest)
+    indirect case deleteSnapshots(DeleteSnapshotsRequest)
     /// Replaces settings.
-    case putSettings(PutSettingsRequest)
+    indirect case putSettings(PutSettingsRequest)
     /// Asks for settings.
     case getSettings(TenantID, SettingsKind)
 
@@ -171,13 +171,13 @@ public struct Welcome: Hashable, Sendable {
 
 /// A frame from server to client.
 public struct ServerFrame: Hashable, Sendable {
-    /// What the frame says.
+    /// What the frame says. Large and rare cases are boxed: a frame is passed on many times.
     public enum Body: Hashable, Sendable {
         /// The answer to hello.
-        case welcome(Welcome)
+        indirect case welcome(Welcome)
         /// The end of a streaming call, or of any call that fails; nil is OK. On the connection: why it is
         /// closed.
-        case status(MartletError?)
+        indirect case status(MartletError?)
         /// The server takes no calls after this one.
         case goAway(lastCallID: CallID, message: String)
         /// Asks for a pong.
@@ -187,19 +187,19 @@ public struct ServerFrame: Hashable, Sendable {
         /// The answer to an append.
         case append(AppendReceipt)
         /// A part of the answer to a load: entries (``EventPage/entries``); the view in the first part only.
-        case load(ByteBuffer, LoadView?)
+        indirect case load(ByteBuffer, LoadView?)
         /// A part of the answer to a read: entries (``EventPage/entries``); the view in the first part only.
-        case read(ByteBuffer, ReadView?)
+        indirect case read(ByteBuffer, ReadView?)
         /// A message of a subscription. `count` does not travel: it is 0 in a frame that came over the wire.
         case subscribe(SubscriptionMessage)
         /// The answer to getHead.
         case head(TenantHead)
         /// The answer to getStatus.
-        case serverStatus(ServerStatus)
+        indirect case serverStatus(ServerStatus)
         /// The answer to saveSnapshot.
-        case snapshotSaved(SaveSnapshotReceipt)
+        indirect case snapshotSaved(SaveSnapshotReceipt)
         /// The answer to loadSnapshot.
-        case snapshot(LoadedSnapshot)
+        indirect case snapshot(LoadedSnapshot)
         /// The answer to listSnapshots.
         case snapshots([SnapshotInfo])
         /// The answer to deleteSnapshots: how many there were.
@@ -207,7 +207,7 @@ public struct ServerFrame: Hashable, Sendable {
         /// The answer to putSettings: the revision that they have now.
         case settingsPut(revision: UInt64)
         /// The answer to getSettings.
-        case settings(SettingsDocument)
+        indirect case settings(SettingsDocument)
     }
 
     /// The call that the frame belongs to.

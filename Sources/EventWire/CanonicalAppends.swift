@@ -1,3 +1,4 @@
+import CMartletProtos
 import EventEncoding
 import EventModel
 import EventProtocol
@@ -43,7 +44,7 @@ enum CanonicalAppends {
         while fields.take(2 << 3 | 2) {
             guard let partRange = fields.content(), aggregates.count < limits.aggregatesPerAppendMax,
                 let part = unsafe part(
-                    bytes, partRange, message, &events, eventsMax: limits.eventsPerAppendMax - eventCount)
+                    bytes, partRange, message, &events, limits, eventsMax: limits.eventsPerAppendMax - eventCount)
             else { return nil }
             eventCount += part.events.count
             aggregates.append(part)
@@ -59,7 +60,7 @@ enum CanonicalAppends {
 
     @unsafe private static func part(
         _ bytes: UnsafeRawBufferPointer, _ range: Range<Int>, _ message: ByteBuffer, _ events: inout CanonicalEvents,
-        eventsMax: Int
+        _ limits: Limits, eventsMax: Int
     ) -> AggregateAppend? {
         var fields = unsafe StrictFields(bytes, range)
         guard fields.take(1 << 3 | 2), let nameRange = fields.content(),
@@ -74,8 +75,27 @@ enum CanonicalAppends {
             else { return nil }
             all.append(event)
         }
+        var snapshot: NewSnapshot?
+        if fields.take(4 << 3 | 2) {
+            guard let range = fields.content(),
+                let state = unsafe self.snapshot(UnsafeRawBufferPointer(rebasing: bytes[range]), limits)
+            else { return nil }
+            snapshot = state
+        }
         guard fields.isAtEnd, !all.isEmpty else { return nil }
-        return AggregateAppend(aggregate: name, expected: expected, events: all)
+        return AggregateAppend(aggregate: name, expected: expected, events: all, snapshot: snapshot)
+    }
+
+    /// A snapshot is one for many events: protobuf-c reads it, in whatever form it is.
+    @unsafe private static func snapshot(_ bytes: UnsafeRawBufferPointer, _ limits: Limits) -> NewSnapshot? {
+        let arena = DecodingArena(budget: limits.decodeBytesMax(frameBytes: bytes.count))
+        return unsafe arena.withAllocator { allocator -> NewSnapshot? in
+            guard
+                let message = unsafe martlet__v1__new_snapshot__unpack(
+                    allocator, bytes.count, bytes.baseAddress?.assumingMemoryBound(to: UInt8.self))
+            else { return nil }
+            return try? unsafe NewSnapshot(message, name: "snapshot", limits: limits)
+        }
     }
 
     @unsafe private static func expected(_ bytes: UnsafeRawBufferPointer, _ range: Range<Int>) -> ExpectedVersion? {

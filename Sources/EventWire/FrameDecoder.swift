@@ -9,6 +9,13 @@ public struct FrameDecoder: Sendable {
     /// Length of what precedes each message.
     public static let prefixBytes = 5
 
+    /// Frames of more than a page grow as they come.
+    private static let reservedBytesMax = 320 << 10
+    /// What must have come of a frame before memory is taken for the rest.
+    private static let reservedFromBytes = 16 << 10
+    /// What one read may bring beyond the frame.
+    private static let readBytesMax = 64 << 10
+
     private let frameBytesMax: Int
     private var buffer = ByteBuffer()
 
@@ -42,8 +49,22 @@ public struct FrameDecoder: Sendable {
                 message: "frame_bytes_max is \(frameBytesMax), this frame declares \(length): send less at once",
                 limit: .init(name: "frame_bytes_max", limit: UInt64(frameBytesMax), actual: UInt64(length)))
         }
-        guard buffer.readableBytes >= Self.prefixBytes + Int(length) else { return nil }
+        guard buffer.readableBytes >= Self.prefixBytes + Int(length) else {
+            makeRoom(frameBytes: Self.prefixBytes + Int(length))
+            return nil
+        }
         buffer.moveReaderIndex(forwardBy: Self.prefixBytes)
         return buffer.readSlice(length: Int(length))
+    }
+
+    /// A page comes in several reads: they go to where it stays, without growing it read by read.
+    private mutating func makeRoom(frameBytes: Int) {
+        guard frameBytes <= Self.reservedBytesMax, buffer.readableBytes >= Self.reservedFromBytes,
+            buffer.writableBytes < frameBytes - buffer.readableBytes
+        else { return }
+        var whole = ByteBuffer()
+        whole.reserveCapacity(frameBytes + Self.readBytesMax)
+        whole.writeImmutableBuffer(buffer)
+        buffer = whole
     }
 }

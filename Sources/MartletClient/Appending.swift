@@ -78,10 +78,14 @@ extension AppendRequest {
         var encoder = EventEncoder(limits: limits)
         var aggregates: [AggregateAppend] = []
         aggregates.reserveCapacity(parts.count)
-        for (partIndex, part) in parts.enumerated() {
-            for (index, event) in part.events.enumerated() {
-                try encoder.add(event, name: "aggregates[\(partIndex)].events[\(index)]")
+        for partIndex in parts.indices {
+            // An event has many texts: it is encoded where it is, for a copy would count a reference to each.
+            try unsafe parts[partIndex].events.withUnsafeBufferPointer { events throws(MartletError) in
+                for index in events.indices {
+                    try unsafe encoder.add(events[index], name: "aggregates[\(partIndex)].events[\(index)]")
+                }
             }
+            let part = parts[partIndex]
             aggregates.append(
                 AggregateAppend(
                     aggregate: part.aggregate, expected: part.expected, events: encoder.finish(),

@@ -31,7 +31,7 @@ final class ClientConnection: Sendable {
     /// Starts a call: at once on the event loop, where a task that runs there changes no thread.
     private func start(_ call: ClientCall, _ sink: ClientCall.Sink) {
         guard channel.eventLoop.inEventLoop else { return submit(.start(call, sink)) }
-        handler.value.start(call, sink)
+        handler.value.startHere(call, sink)
     }
 
     /// Hands a command to the event loop. Those of one turn go there together, and what they write leaves in one

@@ -146,8 +146,16 @@ final class ConnectionHandler: ChannelInboundHandler {
         flush()
     }
 
-    /// Starts a call; what it writes leaves at the end of the turn.
-    func start(_ call: ClientCall, _ sink: ClientCall.Sink) {
+    /// Starts a call of a task that runs on the event loop. Where it is the only one, what it writes leaves at once;
+    /// otherwise with that of others, at the end of the turn.
+    func startHere(_ call: ClientCall, _ sink: ClientCall.Sink) {
+        guard calls.isEmpty, waiting.isEmpty else { return start(call, sink) }
+        isGathering = true
+        start(call, sink)
+        flush()
+    }
+
+    private func start(_ call: ClientCall, _ sink: ClientCall.Sink) {
         call.sink = sink
         guard case .new = call.state else { return call.end(.cancelled()) }
         guard !isDown, let context else { return call.end(CallFailure(error: Self.lost)) }
