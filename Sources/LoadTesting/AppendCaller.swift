@@ -17,6 +17,7 @@ struct AppendCaller: Caller {
     let aggregates: Aggregates
     let acknowledgements: AcknowledgementTimes?
     let filter: EventFilter
+    var executor: any TaskExecutor { client.taskExecutor }
     private(set) var maker: EventMaker
     /// Events of appends that were acknowledged, warm-up included.
     private(set) var acknowledged: UInt64 = 0

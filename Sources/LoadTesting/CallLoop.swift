@@ -3,6 +3,9 @@ import NIOConcurrencyHelpers
 
 /// One of many who call at once; each has one call in flight at a time.
 protocol Caller: Sendable {
+    /// The event loop of its connection: what calls there changes no threads.
+    var executor: any TaskExecutor { get }
+
     /// Carries out one call.
     /// - Returns: how many events it wrote or brought.
     mutating func call() async throws(MartletError) -> Int
@@ -30,7 +33,7 @@ struct CallLoop: Sendable {
     private func runAll<C: Caller>(_ callers: [C]) async throws -> [C] {
         try await withThrowingTaskGroup(of: C.self) { group in
             for (index, caller) in callers.enumerated() {
-                group.addTask {
+                group.addTask(executorPreference: caller.executor) {
                     var caller = caller
                     try await RunWindow.sleep(until: window.start)
                     if let schedule {

@@ -58,7 +58,7 @@ public struct CatchUpWorkload: Sendable {
                     let subscriber = Subscriber(
                         index: index, client: clients[index % clients.count], request: request,
                         windowBytes: SubscribeWorkload.windowBytes(subscribers), board: board, until: end)
-                    group.addTask {
+                    group.addTask(executorPreference: subscriber.client.taskExecutor) {
                         let begun = Moment.now()
                         let end = await subscriber.run(from: start)
                         if end == .reached {

@@ -113,6 +113,7 @@ private struct MixedCaller: Caller {
     var load: LoadCaller
     let appendPercent: Int
     let shares: CallShares
+    var executor: any TaskExecutor { append.executor }
     private var random = FastRandom()
 
     init(append: AppendCaller, load: LoadCaller, appendPercent: Int, shares: CallShares) {

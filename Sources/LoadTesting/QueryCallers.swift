@@ -10,6 +10,7 @@ struct LoadCaller: Caller {
     /// Events of each aggregate.
     let events: Int
     private(set) var loaded: UInt64 = 0
+    var executor: any TaskExecutor { client.taskExecutor }
     private var random = FastRandom()
 
     init(client: MartletClient, tenant: TenantID, aggregates: [AggregateName], events: Int) {
@@ -47,6 +48,7 @@ struct ReadCaller: Caller {
     let after: Position
     let events: Int
     private(set) var complete: UInt64 = 0
+    var executor: any TaskExecutor { client.taskExecutor }
 
     init(client: MartletClient, tenant: TenantID, after: Position, events: Int) {
         self.client = client

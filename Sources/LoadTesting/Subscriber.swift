@@ -107,7 +107,7 @@ struct SubscriberFleet: Sendable {
     ) async throws -> (Result, [String]) {
         try await withThrowingTaskGroup(of: Subscriber.End.self) { group in
             for subscriber in subscribers {
-                group.addTask {
+                group.addTask(executorPreference: subscriber.client.taskExecutor) {
                     let end = await subscriber.run(from: start)
                     if case .failed = end { board.subscriberFailed() }
                     return end
