@@ -125,6 +125,8 @@ static inline void progressed(Run *run, uint64_t events) { if (run->measuring) r
 // A subscriber has got the event of this number.
 void delivered(Run *run, uint64_t number);
 
-// MARK: The server's processes
+// MARK: Processes
 
+double ownCPUSeconds(void);
+// Of the process and its children, those that have ended included.
 double processTreeCPUSeconds(int pid);

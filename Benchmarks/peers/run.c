@@ -124,7 +124,7 @@ void fill(Run *run, uint64_t events) {
     if (run->errors > 0) fail("filling failed: %s", run->errorReason);
 }
 
-static double ownCPUSeconds(void) {
+double ownCPUSeconds(void) {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec)

@@ -1,10 +1,12 @@
 // SQLite inside this process: what an event store on it can reach at most. Write-ahead log, synchronous=FULL.
+#define _GNU_SOURCE
 #include "bench.h"
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static sqlite3 *writer;
 static sqlite3_stmt *insert;
@@ -75,20 +77,22 @@ static void *readAlong(void *argument) {
             reader->seed = reader->seed * 1664525u + 1013904223u;
             sqlite3_bind_int64(query, 1, (reader->seed >> 8) % (unsigned)options->aggregates);
         }
-        uint64_t begun = now, rows = 0;
+        uint64_t begun = now, rows = 0, told = 0;
         while (sqlite3_step(query) == SQLITE_ROW) {
             // Every field is fetched, as for sending it.
             reader->sum += (uint64_t)sqlite3_column_int64(query, 0) + (uint64_t)sqlite3_column_int64(query, 2);
             for (int i = 3; i < 7; i++)
                 reader->sum += (uint64_t)sqlite3_column_bytes(query, i) + *(const uint8_t *)sqlite3_column_blob(query, i);
-            rows++;
+            if (++rows - told < 1000) continue;
+            now = nanoseconds();
+            if (now >= reader->measuredFrom && now <= reader->end) reader->events += rows - told;
+            told = rows;
         }
         must(database, sqlite3_reset(query));
         now = nanoseconds();
         if (rows != (uint64_t)(isLoad ? options->events : options->history)) fail("SQLite: %lu events", rows);
-        if (begun >= reader->measuredFrom && now <= reader->end) {
+        if (now >= reader->measuredFrom && now <= reader->end) {
             reader->calls++;
-            reader->events += rows;
             histogramAdd(&reader->latency, now - begun);
         }
     }
@@ -105,6 +109,8 @@ static void measureReaders(Run *run) {
         readers[i] = (Reader){.options = options, .measuredFrom = warm, .end = end, .seed = (unsigned)i};
         pthread_create(&readers[i].thread, NULL, readAlong, &readers[i]);
     }
+    while (nanoseconds() < warm) usleep(1000);
+    double clientCPU = ownCPUSeconds();
     run->seconds = options->seconds;
     for (int i = 0; i < options->clients; i++) {
         pthread_join(readers[i].thread, NULL);
@@ -116,6 +122,7 @@ static void measureReaders(Run *run) {
         run->latency.sum += readers[i].latency.sum;
         if (readers[i].latency.max > run->latency.max) run->latency.max = readers[i].latency.max;
     }
+    run->clientCPU = ownCPUSeconds() - clientCPU;
 }
 
 int main(int count, char **arguments) {
