@@ -13,6 +13,7 @@ let house: [SwiftSetting] = [
 extension Target.Dependency {
     static let argumentParser = product(name: "ArgumentParser", package: "swift-argument-parser")
     static let collections = product(name: "Collections", package: "swift-collections")
+    static let histogram = product(name: "Histogram", package: "hdrhistogram-swift")
     static let instrumentation = product(name: "Instrumentation", package: "swift-distributed-tracing")
     static let lifecycle = product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
     static let logging = product(name: "Logging", package: "swift-log")
@@ -52,6 +53,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     ],
@@ -88,6 +90,11 @@ let package = Package(
                 "EventEncoding", "EventModel", "EventProtocol", "EventWire", "TLSOpenSSL", .collections, .lifecycle,
                 .logging, .nioCore, .nioPosix,
             ]),
+        layer(
+            "LoadTesting",
+            [
+                "EventModel", "EventProtocol", "MartletClient", .histogram, .logging, .nioCore,
+            ]),
         layer("EventSourcing", ["EventModel", "MartletClient", .instrumentation, .logging, .nioCore]),
         layer(
             "EventTesting",
@@ -99,8 +106,9 @@ let package = Package(
         .executableTarget(
             name: "martlet",
             dependencies: [
-                "EventModel", "EventProtocol", "EventServer", "EventStorage", "EventUpcasting", "MartletClient",
-                "StoragePostgreSQL", "StorageSQLite", "TLSOpenSSL", .argumentParser, .lifecycle, .logging, .nioCore,
+                "EventModel", "EventProtocol", "EventServer", "EventStorage", "EventUpcasting", "LoadTesting",
+                "MartletClient", "StoragePostgreSQL", "StorageSQLite", "TLSOpenSSL", .argumentParser, .lifecycle,
+                .logging, .nioCore,
                 .unixSignals, .yams,
             ],
             swiftSettings: house),
@@ -152,6 +160,12 @@ let package = Package(
             [
                 "EventEncoding", "EventHub", "EventModel", "EventServer", "EventStorage", "EventTesting",
                 "MartletClient", "StoragePostgreSQL", "StorageSQLite", .logging, .nioCore, .nioPosix,
+            ]),
+        tests(
+            "LoadTestingTests",
+            [
+                "EventModel", "EventStorage", "EventTesting", "LoadTesting", "MartletClient", .histogram, .logging,
+                .nioCore,
             ]),
         tests("ArchitectureTests", []),
         tests(

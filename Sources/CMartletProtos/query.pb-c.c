@@ -1161,7 +1161,7 @@ const ProtobufCMessageDescriptor martlet__v1__status_request__descriptor =
   (ProtobufCMessageInit) martlet__v1__status_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__status_response__field_descriptors[15] =
+static const ProtobufCFieldDescriptor martlet__v1__status_response__field_descriptors[18] =
 {
   {
     "server_version",
@@ -1343,12 +1343,51 @@ static const ProtobufCFieldDescriptor martlet__v1__status_response__field_descri
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "process_cpu_micros",
+    16,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__StatusResponse, process_cpu_micros),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "resident_bytes",
+    17,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__StatusResponse, resident_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "resident_peak_bytes",
+    18,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__StatusResponse, resident_peak_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__status_response__field_indices_by_name[] = {
   7,   /* field[7] = connections */
   12,   /* field[12] = draining */
   10,   /* field[10] = events_appended */
   11,   /* field[11] = events_delivered */
+  15,   /* field[15] = process_cpu_micros */
+  16,   /* field[16] = resident_bytes */
+  17,   /* field[17] = resident_peak_bytes */
   4,   /* field[4] = schema_version */
   6,   /* field[6] = server_time_micros */
   0,   /* field[0] = server_version */
@@ -1364,7 +1403,7 @@ static const unsigned martlet__v1__status_response__field_indices_by_name[] = {
 static const ProtobufCIntRange martlet__v1__status_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 15 }
+  { 0, 18 }
 };
 const ProtobufCMessageDescriptor martlet__v1__status_response__descriptor =
 {
@@ -1374,7 +1413,7 @@ const ProtobufCMessageDescriptor martlet__v1__status_response__descriptor =
   "Martlet__V1__StatusResponse",
   "martlet.v1",
   sizeof(Martlet__V1__StatusResponse),
-  15,
+  18,
   martlet__v1__status_response__field_descriptors,
   martlet__v1__status_response__field_indices_by_name,
   1,  martlet__v1__status_response__number_ranges,

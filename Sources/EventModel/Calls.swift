@@ -383,6 +383,12 @@ public struct ServerStatus: Hashable, Sendable {
     public var snapshotsSkipped: UInt64 = 0
     /// Events that an upcaster failed on, since the start.
     public var upcastFailures: UInt64 = 0
+    /// CPU time that the server's process has used, user and system, in microseconds.
+    public var processCPUMicros: UInt64 = 0
+    /// Memory of the server's process that is in RAM; 0 where the system does not tell.
+    public var residentBytes: UInt64 = 0
+    /// The most that ``residentBytes`` has been since the process started; 0 where the system does not tell.
+    public var residentPeakBytes: UInt64 = 0
 
     /// A status to fill in.
     public init() {}

@@ -24,6 +24,10 @@ enum StatusReport {
         status.isDraining = shared.counters.isDraining
         status.snapshotsSkipped = shared.counters.snapshotsSkippedCount
         status.upcastFailures = shared.counters.upcastFailureCount
+        let usage = ProcessUsage.now()
+        status.processCPUMicros = usage.cpuMicros
+        status.residentBytes = usage.residentBytes
+        status.residentPeakBytes = usage.residentPeakBytes
 
         var isAnswered = false
         let finish = { (message: String) in

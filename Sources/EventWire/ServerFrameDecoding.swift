@@ -312,6 +312,9 @@ extension ServerStatus {
         isDraining = unsafe message.pointee.draining != 0
         snapshotsSkipped = unsafe message.pointee.snapshots_skipped
         upcastFailures = unsafe message.pointee.upcast_failures
+        processCPUMicros = unsafe message.pointee.process_cpu_micros
+        residentBytes = unsafe message.pointee.resident_bytes
+        residentPeakBytes = unsafe message.pointee.resident_peak_bytes
     }
 }
 

@@ -259,6 +259,9 @@ extension ServerStatus {
                 unsafe message.pointee.draining = isDraining ? 1 : 0
                 unsafe message.pointee.snapshots_skipped = snapshotsSkipped
                 unsafe message.pointee.upcast_failures = upcastFailures
+                unsafe message.pointee.process_cpu_micros = processCPUMicros
+                unsafe message.pointee.resident_bytes = residentBytes
+                unsafe message.pointee.resident_peak_bytes = residentPeakBytes
                 unsafe buffer.writeField(21, &message.pointee.base)
             }
         }

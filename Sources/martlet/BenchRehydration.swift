@@ -1,8 +1,56 @@
 import ArgumentParser
 import EventModel
 import Foundation
+import LoadTesting
 import MartletClient
 import NIOCore
+
+/// What the comparisons of rehydration have in common: one client that calls once at a time.
+struct RehydrationOptions: ParsableArguments {
+    @OptionGroup var tenant: TenantOptions
+
+    @Option(help: "Payload of an event, in bytes of JSON.")
+    var payload = 256
+
+    func tenantID() throws -> TenantID {
+        setting(tenant.tenant, "MARTLET_TENANT") == nil ? TenantID(UUID()) : try tenant.tenantID()
+    }
+
+    /// A new event with about 100 bytes of metadata and a payload of the length asked for.
+    func event(_ number: Int) -> NewEvent {
+        var text = #"{"number":\#(number),"text":""#
+        text += String(repeating: "x", count: max(0, payload - text.utf8.count - 2)) + #""}"#
+        var metadata = EventMetadata()
+        metadata.userID = "user-4711"
+        metadata.correlationID = "0196f3a0-7c5e-7c5e-8c5e-7c5e0196f3a0"
+        metadata.causationID = "0196f3a0-7c5e-7c5e-8c5e-7c5e0196f3a1"
+        return NewEvent(type: BenchNames.eventType, metadata: metadata, payload: ByteBuffer(string: text))
+    }
+
+    static func aggregate() -> AggregateName { AggregateName(type: BenchNames.aggregateType, id: .v7()) }
+}
+
+/// What was measured.
+struct Measurement: Sendable {
+    var seconds = 0.0
+    var calls = 0
+    var events = 0
+    var latencies: [Duration] = []
+
+    func report(_ name: String) {
+        let sorted = latencies.sorted()
+        func percentile(_ share: Double) -> String {
+            guard !sorted.isEmpty else { return "null" }
+            let value = sorted[min(sorted.count - 1, Int(Double(sorted.count) * share))]
+            return String(
+                format: "%.3f", Double(value.components.attoseconds) / 1e15 + Double(value.components.seconds) * 1e3)
+        }
+        Terminal.write(
+            line: #"{"bench":"\#(name)","seconds":\#(String(format: "%.2f", seconds)),"calls":\#(calls),"#
+                + #""events":\#(events),"events_per_second":\#(Int(Double(events) / max(0.001, seconds))),"#
+                + #""p50_ms":\#(percentile(0.5)),"p99_ms":\#(percentile(0.99))}"#)
+    }
+}
 
 struct BenchRehydrate: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -10,7 +58,7 @@ struct BenchRehydrate: AsyncParsableCommand {
         abstract: "Load a long aggregate with a snapshot near its end, beside a short one and beside all of its events."
     )
 
-    @OptionGroup var options: BenchOptions
+    @OptionGroup var options: RehydrationOptions
 
     @Option(help: "Events of the long aggregate; its snapshot is 50 before the end.")
     var events = 100_000
@@ -25,7 +73,7 @@ struct BenchRehydrate: AsyncParsableCommand {
         let (options, tenant) = (options, try options.tenantID())
         let (events, short, rounds) = (max(51, events), max(1, short), max(10, rounds))
         try await options.tenant.server.withClient { client in
-            let (long, small) = (BenchOptions.aggregate(), BenchOptions.aggregate())
+            let (long, small) = (RehydrationOptions.aggregate(), RehydrationOptions.aggregate())
             try await Self.fill(client, tenant, long, events, options)
             try await Self.fill(client, tenant, small, short, options)
             _ = try await client.saveSnapshot(
@@ -47,7 +95,8 @@ struct BenchRehydrate: AsyncParsableCommand {
     }
 
     static func fill(
-        _ client: MartletClient, _ tenant: TenantID, _ aggregate: AggregateName, _ count: Int, _ options: BenchOptions
+        _ client: MartletClient, _ tenant: TenantID, _ aggregate: AggregateName, _ count: Int,
+        _ options: RehydrationOptions
     ) async throws {
         var left = count
         while left > 0 {
@@ -84,7 +133,7 @@ struct BenchUpcast: AsyncParsableCommand {
         commandName: "upcast",
         abstract: "Load events through a chain of five upcasters, beside the same load as stored.")
 
-    @OptionGroup var options: BenchOptions
+    @OptionGroup var options: RehydrationOptions
 
     @Option(help: "Events of the aggregate.")
     var events = 20_000
@@ -92,7 +141,7 @@ struct BenchUpcast: AsyncParsableCommand {
     @Option(help: "Loads of each kind, in turn.")
     var rounds = 11
 
-    /// Five steps on the events of ``BenchOptions/event(_:)``.
+    /// Five steps on the events of ``RehydrationOptions/event(_:)``.
     private static let document = """
         {"upcasters":[
         {"event":"BenchHappened","from":1,"operations":[{"rename":{"path":"/number","to":"no"}}]},
@@ -106,7 +155,7 @@ struct BenchUpcast: AsyncParsableCommand {
         let (options, tenant) = (options, try options.tenantID())
         let (events, rounds) = (max(1, events), max(1, rounds))
         try await options.tenant.server.withClient { client in
-            let aggregate = BenchOptions.aggregate()
+            let aggregate = RehydrationOptions.aggregate()
             try await BenchRehydrate.fill(client, tenant, aggregate, events, options)
             try await client.putSettings(
                 PutSettingsRequest(tenant: tenant, kind: .upcasters, document: ByteBuffer(string: Self.document)))

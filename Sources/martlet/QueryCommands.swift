@@ -211,6 +211,7 @@ struct StatusCommand: AsyncParsableCommand {
                 + #""subscriptions":\#(status.subscriptions),"waiting_append_bytes":\#(status.waitingAppendBytes),"#
                 + #""events_appended":\#(status.eventsAppended),"events_delivered":\#(status.eventsDelivered),"#
                 + #""snapshots_skipped":\#(status.snapshotsSkipped),"upcast_failures":\#(status.upcastFailures),"#
-                + #""draining":\#(status.isDraining)}"#)
+                + #""process_cpu_micros":\#(status.processCPUMicros),"resident_bytes":\#(status.residentBytes),"#
+                + #""resident_peak_bytes":\#(status.residentPeakBytes),"draining":\#(status.isDraining)}"#)
     }
 }

@@ -393,10 +393,22 @@ struct  Martlet__V1__StatusResponse
    * Events that an upcaster failed on, since the start.
    */
   uint64_t upcast_failures;
+  /*
+   * CPU time that the server's process has used, user and system, in microseconds.
+   */
+  uint64_t process_cpu_micros;
+  /*
+   * Memory of the server's process that is in RAM; 0 where the system does not tell.
+   */
+  uint64_t resident_bytes;
+  /*
+   * The most that resident_bytes has been since the process started; 0 where the system does not tell.
+   */
+  uint64_t resident_peak_bytes;
 };
 #define MARTLET__V1__STATUS_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__status_response__descriptor) \
-    , {0,NULL}, {0,NULL}, 0, {0,NULL}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , {0,NULL}, {0,NULL}, 0, {0,NULL}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 /* Martlet__V1__LoadRequest methods */

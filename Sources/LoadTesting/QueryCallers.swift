@@ -1,0 +1,85 @@
+import EventModel
+import MartletClient
+import NIOCore
+
+/// A client that loads one of many aggregates at each call.
+struct LoadCaller: Caller {
+    let client: MartletClient
+    let tenant: TenantID
+    let aggregates: [AggregateName]
+    /// Events of each aggregate.
+    let events: Int
+    private(set) var loaded: UInt64 = 0
+    private var random = FastRandom()
+
+    init(client: MartletClient, tenant: TenantID, aggregates: [AggregateName], events: Int) {
+        self.client = client
+        self.tenant = tenant
+        self.aggregates = aggregates
+        self.events = events
+    }
+
+    mutating func call() async throws(MartletError) -> Int {
+        let aggregate = aggregates[Int.random(in: 0..<aggregates.count, using: &random)]
+        let pages = try await client.loadEncoded(
+            LoadRequest(tenant: tenant, aggregate: aggregate, upcasting: .raw))
+        var version: UInt64 = 0
+        while let entries = try await pages.next() {
+            guard entries.readableBytes > 0 else { continue }
+            guard let page = PagePositions(entries), page.isAscending, page.firstVersion == version + 1,
+                page.lastVersion == version + UInt64(page.count)
+            else { throw .badAnswer("a load of \(aggregate) brought other events after version \(version)") }
+            version = page.lastVersion
+        }
+        guard version == UInt64(events) else {
+            throw .badAnswer("a load of \(aggregate) ended at version \(version), \(events) were written")
+        }
+        loaded += version
+        return events
+    }
+}
+
+/// A client that reads the whole history of a tenant at each call.
+struct ReadCaller: Caller {
+    let client: MartletClient
+    let tenant: TenantID
+    /// The history lies after this position.
+    let after: Position
+    let events: Int
+    private(set) var complete: UInt64 = 0
+
+    init(client: MartletClient, tenant: TenantID, after: Position, events: Int) {
+        self.client = client
+        self.tenant = tenant
+        self.after = after
+        self.events = events
+    }
+
+    mutating func call() async throws(MartletError) -> Int {
+        let pages = try await client.readEncoded(
+            ReadRequest(
+                tenant: tenant, after: after, target: .position(Position(after.rawValue + UInt64(events))),
+                upcasting: .raw))
+        var position = after.rawValue
+        while let entries = try await pages.next() {
+            guard entries.readableBytes > 0 else { continue }
+            guard let page = PagePositions(entries), page.isWithoutGap, page.first == position + 1 else {
+                throw .badAnswer("a read brought other events after position \(position)")
+            }
+            position = page.last
+        }
+        guard position == after.rawValue + UInt64(events) else {
+            throw .badAnswer(
+                "a read ended at position \(position), the history ends at \(after.rawValue + UInt64(events))")
+        }
+        complete += 1
+        return events
+    }
+}
+
+extension MartletError {
+    /// The server answered something that cannot be.
+    static func badAnswer(_ message: String) -> MartletError {
+        MartletError(.dataLoss, reason: .badAnswer, message: message)
+    }
+}

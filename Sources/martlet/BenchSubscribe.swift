@@ -1,0 +1,79 @@
+import ArgumentParser
+import EventModel
+import LoadTesting
+
+struct BenchSubscribe: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "subscribe", abstract: "Measure deliveries to subscribers.",
+        discussion: """
+            Live: subscribers follow the tenant while clients append, and the time from each event's acknowledgement to \
+            each of its deliveries is measured. With --history: the events are written before, and the subscribers \
+            begin at the first of them.
+
+            With a filter, events are written in equal shares under the aggregate types bench0 to bench9 and the event \
+            types BenchHappened0 to BenchHappened9.
+            """)
+
+    @OptionGroup var output: BenchOutputOptions
+
+    @Option(help: "Subscribers, each following the whole tenant.")
+    var subscribers = 100
+
+    @Option(help: "Connections that the subscribers share.")
+    var connections = 1
+
+    @Option(help: "Events written before; the subscribers catch up with them, and nothing is appended meanwhile.")
+    var history: Int?
+
+    @Option(help: "Events appended by second, of all clients together. 0: as fast as they can.")
+    var rate = 1_000.0
+
+    @Option(help: "Clients that append, each with one call in flight; they have connections of their own, at most 8.")
+    var clients = 8
+
+    @Option(help: "Events of one append.")
+    var batch = 1
+
+    @Option(help: "Payload of an event, in bytes of JSON.")
+    var payload = 256
+
+    @Option(help: "Seconds before measuring begins.")
+    var warmup = 1.0
+
+    @Option(help: "Seconds that are measured.")
+    var seconds = 5.0
+
+    @Option(help: ArgumentHelp("Deliver only events of this type of aggregate; may be repeated.", valueName: "type"))
+    var aggregateType: [String] = []
+
+    @Option(help: ArgumentHelp("Deliver only events of this type; may be repeated.", valueName: "type"))
+    var eventType: [String] = []
+
+    mutating func run() async throws {
+        var settings = RunSettings()
+        settings.clients = clients
+        settings.connections = connections
+        settings.payloadBytes = payload
+        settings.warmupSeconds = warmup
+        settings.seconds = seconds
+        settings.tenant = try output.tenantID()
+        if Terminal.showsProgress { settings.onProgress = { BenchProgressLine.show($0) } }
+        let filter = EventFilter(
+            aggregateTypes: Set(try aggregateType.map { try martlet.aggregateType($0) }),
+            eventTypes: Set(try eventType.map { try martlet.eventType($0) }))
+        if let history {
+            guard filter.isEmpty else { throw UsageError("--history takes no filter: leave one of them out") }
+            var workload = CatchUpWorkload(settings)
+            workload.subscribers = subscribers
+            workload.history = history
+            try await output.report { try await workload.run($0) }
+        } else {
+            var workload = SubscribeWorkload(settings)
+            workload.subscribers = subscribers
+            workload.eventsPerSecond = rate
+            workload.batch = batch
+            workload.filter = filter
+            try await output.report { try await workload.run($0) }
+        }
+    }
+}
