@@ -111,7 +111,8 @@ Run *makeRun(const Options *options, const Driver *driver);
 void setClients(Run *run, int count);
 // Appends `events` events, in batches of 100, aggregates of `options->events` events; not measured.
 void fill(Run *run, uint64_t events);
-// Runs the work for the warm-up and the seconds asked for, and waits for what is under way.
+// Runs the work for the warm-up and the seconds asked for, and waits for what is under way. A history is read once
+// by each client, however long it takes.
 void measure(Run *run);
 // Waits until all subscribers have everything, or some seconds have passed.
 void drainDeliveries(Run *run);

@@ -131,8 +131,25 @@ double ownCPUSeconds(void) {
         + (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
+// Each client reads the history once: from the first call until the last of them has everything.
+static void measureOnce(Run *run) {
+    double clientCPU = ownCPUSeconds(), serverCPU = processTreeCPUSeconds(run->options->serverPID);
+    uint64_t start = run->now = nanoseconds();
+    run->measuring = true;
+    while (run->idleCount > 0) begin(run, run->now, 0);
+    while (run->busyCount > 0) await(run, 100000000);
+    run->measuring = false;
+    run->seconds = (double)(run->now - start) / 1e9;
+    run->clientCPU = ownCPUSeconds() - clientCPU;
+    run->serverCPU = processTreeCPUSeconds(run->options->serverPID) - serverCPU;
+}
+
 void measure(Run *run) {
     const Options *options = run->options;
+    if (strcmp(options->work, "read") == 0) {
+        measureOnce(run);
+        return;
+    }
     int batch = run->driver->query ? 0 : options->batch;
     // A rate is of events; a call is due every `interval`.
     double interval = options->rate > 0 ? (batch ? batch : 1) / options->rate * 1e9 : 0;

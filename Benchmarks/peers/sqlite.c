@@ -85,16 +85,17 @@ static void *readAlong(void *argument) {
                 reader->sum += (uint64_t)sqlite3_column_bytes(query, i) + *(const uint8_t *)sqlite3_column_blob(query, i);
             if (++rows - told < 1000) continue;
             now = nanoseconds();
-            if (now >= reader->measuredFrom && now <= reader->end) reader->events += rows - told;
+            if (!isLoad || (now >= reader->measuredFrom && now <= reader->end)) reader->events += rows - told;
             told = rows;
         }
         must(database, sqlite3_reset(query));
         now = nanoseconds();
         if (rows != (uint64_t)(isLoad ? options->events : options->history)) fail("SQLite: %lu events", rows);
-        if (now >= reader->measuredFrom && now <= reader->end) {
+        if (!isLoad || (now >= reader->measuredFrom && now <= reader->end)) {
             reader->calls++;
             histogramAdd(&reader->latency, now - begun);
         }
+        if (!isLoad) break;
     }
     sqlite3_finalize(query);
     sqlite3_close(database);
@@ -104,14 +105,14 @@ static void *readAlong(void *argument) {
 static void measureReaders(Run *run) {
     const Options *options = run->options;
     Reader *readers = calloc((size_t)options->clients, sizeof *readers);
-    uint64_t warm = nanoseconds() + (uint64_t)(options->warmup * 1e9), end = warm + (uint64_t)(options->seconds * 1e9);
+    bool isLoad = *options->work == 'l';
+    uint64_t warm = nanoseconds() + (isLoad ? (uint64_t)(options->warmup * 1e9) : 0), end = warm + (uint64_t)(options->seconds * 1e9);
     for (int i = 0; i < options->clients; i++) {
         readers[i] = (Reader){.options = options, .measuredFrom = warm, .end = end, .seed = (unsigned)i};
         pthread_create(&readers[i].thread, NULL, readAlong, &readers[i]);
     }
     while (nanoseconds() < warm) usleep(1000);
     double clientCPU = ownCPUSeconds();
-    run->seconds = options->seconds;
     for (int i = 0; i < options->clients; i++) {
         pthread_join(readers[i].thread, NULL);
         run->calls += readers[i].calls;
@@ -122,6 +123,8 @@ static void measureReaders(Run *run) {
         run->latency.sum += readers[i].latency.sum;
         if (readers[i].latency.max > run->latency.max) run->latency.max = readers[i].latency.max;
     }
+    // A history is read once by each, however long it takes.
+    run->seconds = isLoad ? options->seconds : (double)(nanoseconds() - warm) / 1e9;
     run->clientCPU = ownCPUSeconds() - clientCPU;
 }
 
