@@ -44,7 +44,7 @@ def live(subscribers, rate, clients, batch, peers, suffix=""):
 
 
 APPENDERS = MARTLET + ["umadb-tls", "redis-tls", "postgresql", "message-db"]
-QUERIED = MARTLET + ["umadb-tls", "redis-tls", "postgresql", "sqlite"]
+QUERIED = MARTLET + ["umadb-tls", "umadb-cache", "redis-tls", "postgresql", "sqlite"]
 FOLLOWED = MARTLET + ["umadb-tls", "redis"]
 
 WORKS = [
@@ -59,14 +59,14 @@ WORKS = [
     Work("load-8", "Loads of aggregates of 1,000 events, 8 clients", "load", QUERIED, clients=8, aggregates=100),
     Work("history-1", "A history of 400,000 events in order, 1 subscriber", "history", QUERIED, history=400_000),
     Work("history-10", "A history of 200,000 events in order, 10 subscribers at once", "history",
-         MARTLET + ["umadb-tls", "redis-tls", "postgresql"], clients=10, history=200_000),
+         MARTLET + ["umadb-tls", "umadb-cache", "redis-tls", "postgresql"], clients=10, history=200_000),
     live(1, 2000, 8, 1, FOLLOWED),
     live(10, 2000, 8, 1, FOLLOWED),
-    live(100, 2000, 8, 1, FOLLOWED + ["redis-tls"]),
+    live(100, 2000, 8, 1, FOLLOWED + ["umadb-cache", "redis-tls"]),
     live(1000, 2000, 8, 1, FOLLOWED),
     live(10, 0, 4, 100, FOLLOWED, "-4x100"),
-    live(100, 0, 4, 100, FOLLOWED, "-4x100"),
-    live(100, 0, 1, 20, FOLLOWED, "-1x20"),
+    live(100, 0, 4, 100, FOLLOWED + ["umadb-cache"], "-4x100"),
+    live(100, 0, 1, 20, FOLLOWED + ["umadb-cache"], "-1x20"),
 ]
 
 TITLES = {
@@ -74,6 +74,7 @@ TITLES = {
     "martlet-postgresql": "Martlet, PostgreSQL",
     "umadb-tls": "UmaDB, TLS",
     "umadb": "UmaDB, no TLS",
+    "umadb-cache": "UmaDB, TLS, page cache",
     "redis-tls": "Redis Streams, TLS",
     "redis": "Redis Streams, no TLS",
     "postgresql": "PostgreSQL, plain table (C)",
