@@ -18,11 +18,14 @@ def figures_of(work, result):
     events = result.get("deliveries" if work.is_live else "events") or 0
     per_event = lambda name: (result.get(name) or 0) * 1e6 / events if events else None
     memory = result.get("memory") or {}
+    call = result.get("latency") or {}
+    early = result.get("deliveriesBeforeAcknowledgement")
     return {
         "rate": result.get(work.metric), "p50": micros("p50"), "p99": micros("p99"),
         "driverMicros": per_event("clientCPUSeconds"), "serverMicros": per_event("serverCPUSeconds"),
         "peakMiB": memory.get("peakMiB"), "afterMiB": memory.get("afterMiB"),
-        "offered": result.get("eventsPerSecond"), "appended": result.get("events"),
+        "appended": result.get("eventsPerSecond"), "callP50": call.get("p50", 0) / 1e3, "callP99": call.get("p99", 0) / 1e3,
+        "early": None if early is None else early * 100,
     }
 
 
@@ -54,12 +57,19 @@ def ratio(medians, work, martlet, peer):
     return f"{own / other:.2f}"
 
 
+def behind(work, row):
+    """Whether the events came as fast as they were due, and went as fast as they came."""
+    if row["appended"] < 0.98 * work.rate:
+        return ", behind with appends"
+    return ", behind" if work.rate and row["rate"] < 0.98 * row["appended"] * work.subscribers else ""
+
+
 def table(work, medians, failures):
     unit = "deliveries/s" if work.is_live else "events/s"
     lines = [f"### {work.name}: {work.title}", ""]
     columns = ["", unit, "rounds", "SQLite ÷ it", "PostgreSQL ÷ it", "p50 ms", "p99 ms"]
     if work.is_live:
-        columns.append("appended/s")
+        columns += ["before ack.", "appended/s", "append p50, p99 ms"]
     columns += ["driver µs", "server µs", "memory peak, after MiB"]
     lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for peer in work.peers:
@@ -74,7 +84,9 @@ def table(work, medians, failures):
                  ratio(medians, work.name, "martlet-sqlite", peer), ratio(medians, work.name, "martlet-postgresql", peer),
                  number(row["p50"], 2), number(row["p99"], 2)]
         if work.is_live:
-            cells.append(number(row["offered"]))
+            cells[1] += behind(work, row)
+            cells += [number(row["early"]) + " %", number(row["appended"]),
+                      f"{number(row['callP50'], 2)}, {number(row['callP99'], 2)}"]
         cells += [number(row["driverMicros"], 1), number(row["serverMicros"], 1), memory]
         lines.append("| " + " | ".join(cells) + " |")
     return lines + [""]

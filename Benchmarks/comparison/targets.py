@@ -31,6 +31,14 @@ def below(value, limit, unit="ms"):
     return value < limit, f"{value:,.2f} {unit}, against {limit:,.2f} {unit}"
 
 
+def keeping_up(result, rate, due):
+    """A latency counts only where what was due was delivered."""
+    if result is None or rate is None:
+        return None
+    reached, text = result
+    return reached and rate >= 0.98 * due, f"{text}; {rate:,.0f} of {due:,} deliveries/s"
+
+
 def targets(figures):
     """Triples: the target, whether it is reached (None: not measured), what was measured."""
     rate, p99, best = figures.rate, figures.p99, figures.best
@@ -70,8 +78,8 @@ def targets(figures):
          at_least(2, rate("history-1", lite), rate("history-1", "umadb-cache"))),
         ("Whole history, 10 subscribers, SQLite: ≥ 1,000,000 events/s in total",
          at_least(1, rate("history-10", lite), 1_000_000)),
-        ("Live to 100 at 2,000 events/s, SQLite: p99 below that of Redis without TLS",
-         below(p99("live-100", lite), p99("live-100", "redis"))),
+        ("Live to 100 at 2,000 events/s, SQLite: all delivered, p99 below that of Redis without TLS",
+         keeping_up(below(p99("live-100", lite), p99("live-100", "redis")), rate("live-100", lite), 200_000)),
         ("Live to 100 at full speed, SQLite: ≥ 5 × UmaDB with TLS",
          at_least(5, best(full, [lite]), best(full, ["umadb-tls"]))),
         ("Live to 100 at full speed, SQLite: ≥ 5 × UmaDB with TLS and a page cache",

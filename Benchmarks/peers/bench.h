@@ -101,7 +101,7 @@ struct Run {
     bool measuring;
     // What was measured.
     Histogram latency, delivery;
-    uint64_t calls, events, deliveries, deliveredInAll, early, errors, lagEvents;
+    uint64_t calls, events, deliveries, deliveredInAll, early, errors, notStarted, lagEvents;
     char errorReason[200];
     double seconds, clientCPU, serverCPU;
     long stored;  // what the server holds at the end; -1: not asked

@@ -182,6 +182,10 @@ void measure(Run *run) {
     run->serverCPU = processTreeCPUSeconds(options->serverPID) - serverCPU;
     uint64_t expected = run->acknowledged * (uint64_t)options->subscribers;
     if (expected > run->deliveredInAll) run->lagEvents = expected - run->deliveredInAll;
+    if (interval > 0) {
+        uint64_t due = (uint64_t)((double)(run->now - start) / interval);
+        if (due > scheduled) run->notStarted = due - scheduled;
+    }
     if (run->driver->append && !run->driver->query) awaitAll(run);
 }
 
@@ -222,7 +226,7 @@ void report(const Run *run, const char *server) {
            (double)run->calls / run->seconds, (double)run->events / run->seconds);
     printHistogram("latency", &run->latency);
     if (live) {
-        printf(",\"deliveries\":%llu,\"deliveriesPerSecond\":%.1f,\"earlyShare\":%.4f,\"lagEvents\":%llu",
+        printf(",\"deliveries\":%llu,\"deliveriesPerSecond\":%.1f,\"deliveriesBeforeAcknowledgement\":%.4f,\"lagEvents\":%llu",
                (unsigned long long)run->deliveries, (double)run->deliveries / run->seconds,
                run->deliveries ? (double)run->early / (double)run->deliveries : 0, (unsigned long long)run->lagEvents);
         printHistogram("deliveryLatency", &run->delivery);
@@ -232,6 +236,9 @@ void report(const Run *run, const char *server) {
         printText(run->errorReason);
         printf(":%llu", (unsigned long long)run->errors);
     }
+    // Calls that were due, and that no client was free for.
+    if (run->notStarted)
+        printf("%s\"NOT_STARTED\":%llu", run->errors ? "," : "", (unsigned long long)run->notStarted);
     printf("},\"verified\":{\"appended\":%llu,\"stored\":%ld", (unsigned long long)run->acknowledged, run->stored);
     if (live)
         printf(",\"delivered\":%llu,\"deliveriesExpected\":%llu", (unsigned long long)run->deliveredInAll,
