@@ -164,7 +164,7 @@ let package = Package(
         tests(
             "LoadTestingTests",
             [
-                "EventModel", "EventStorage", "EventTesting", "LoadTesting", "MartletClient", .histogram, .logging,
+                "EventEncoding", "EventModel", "EventStorage", "EventTesting", "LoadTesting", "MartletClient", .logging,
                 .nioCore,
             ]),
         tests("ArchitectureTests", []),

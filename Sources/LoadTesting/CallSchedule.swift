@@ -1,3 +1,4 @@
+import Dispatch
 import Foundation
 import NIOConcurrencyHelpers
 
@@ -9,10 +10,12 @@ import NIOConcurrencyHelpers
 /// A thread wakes the callers: one sleep for the next call, where a timer for each caller would cost the load tester
 /// more than the calls do.
 final class CallSchedule: Sendable {
-    private struct State: Sendable {
+    private struct State {
         var handedOut: UInt64 = 0
         var waiting: [CheckedContinuation<Moment?, Never>] = []
         var isOver = false
+        /// The thread waits until somebody waits for a call.
+        var threadWaits = false
     }
 
     /// The thread looks at least so often whether the run is over.
@@ -21,6 +24,7 @@ final class CallSchedule: Sendable {
     private let window: RunWindow
     private let callsPerSecond: Double
     private let state = NIOLockedValueBox(State())
+    private let isWanted = DispatchSemaphore(value: 0)
     /// How many calls are due in all.
     let count: UInt64
 
@@ -45,12 +49,14 @@ final class CallSchedule: Sendable {
     func next() async -> Moment? {
         if let due = state.withLockedValue({ take(&$0, .now()) }) { return due }
         return await withCheckedContinuation { continuation in
-            let isOver = state.withLockedValue { state in
-                guard !state.isOver, state.handedOut < count else { return true }
+            let (isOver, wakes) = state.withLockedValue { state in
+                guard !state.isOver, state.handedOut < count else { return (true, false) }
                 state.waiting.append(continuation)
-                return false
+                defer { state.threadWaits = false }
+                return (false, state.threadWaits)
             }
             if isOver { continuation.resume(returning: nil) }
+            if wakes { isWanted.signal() }
         }
     }
 
@@ -72,11 +78,19 @@ final class CallSchedule: Sendable {
         return due
     }
 
+    /// What the thread does next.
+    private enum Step {
+        case stop
+        case sleep(until: Moment)
+        /// Nobody waits: calls that are due are taken by the callers themselves, as they get free.
+        case waitForCallers
+    }
+
     private func wakeCallers() {
         while true {
             let now = Moment.now()
             var woken: [(CheckedContinuation<Moment?, Never>, Moment?)] = []
-            let next = state.withLockedValue { state -> Moment? in
+            let step = state.withLockedValue { state -> Step in
                 while let caller = state.waiting.last, let due = take(&state, now) {
                     state.waiting.removeLast()
                     woken.append((caller, due))
@@ -84,25 +98,30 @@ final class CallSchedule: Sendable {
                 guard !state.isOver, state.handedOut < count else {
                     woken += state.waiting.map { ($0, nil) }
                     state.waiting = []
-                    return nil
+                    return .stop
                 }
-                // Calls that are due and wait are taken by the callers themselves, as they get free.
-                let next = due(state.handedOut)
-                return next > now ? next : now + 0.000_2
+                guard state.waiting.isEmpty else { return .sleep(until: due(state.handedOut)) }
+                state.threadWaits = true
+                return .waitForCallers
             }
             for (caller, due) in woken { caller.resume(returning: due) }
-            guard let next else { return }
-            let sleep = next.nanoseconds > now.nanoseconds ? next.nanoseconds - now.nanoseconds : 0
-            Thread.sleep(forTimeInterval: Double(min(sleep, Self.sleepNanosecondsMax)) / 1e9)
+            switch step {
+            case .stop: return
+            case .waitForCallers: isWanted.wait()
+            case .sleep(let until):
+                let nanoseconds = until.nanoseconds > now.nanoseconds ? until.nanoseconds - now.nanoseconds : 0
+                Thread.sleep(forTimeInterval: Double(min(nanoseconds, Self.sleepNanosecondsMax)) / 1e9)
+            }
         }
     }
 
     private func end() {
-        let waiting = state.withLockedValue { state in
+        let (waiting, wakes) = state.withLockedValue { state in
             state.isOver = true
-            defer { state.waiting = [] }
-            return state.waiting
+            defer { (state.waiting, state.threadWaits) = ([], false) }
+            return (state.waiting, state.threadWaits)
         }
         for caller in waiting { caller.resume(returning: nil) }
+        if wakes { isWanted.signal() }
     }
 }

@@ -12,6 +12,7 @@ final class DeliveryBoard: Sendable {
 
     fileprivate struct Part: Sendable {
         var latencies = Latencies()
+        var commitLatencies = Latencies()
         var interval = Interval()
         var deliveries: UInt64 = 0
         var early: UInt64 = 0
@@ -24,6 +25,8 @@ final class DeliveryBoard: Sendable {
     private let measuresLatency: Bool
     /// Deliveries of what was acknowledged before are left out of the totals.
     private let measureFromNanoseconds = Atomic<UInt64>(.max)
+    /// The same by the clock that commit times are told by.
+    private let measureFromWallMicros = Atomic<UInt64>(.max)
     private let positions: AtomicNumbers
     private let counts: AtomicNumbers
     private let live = Atomic<Int>(0)
@@ -63,7 +66,13 @@ final class DeliveryBoard: Sendable {
     func broke(_ reason: Reason) { breaks.withLockedValue { $0[reason, default: 0] += 1 } }
 
     /// Begins to measure.
-    func measure(from moment: Moment) { measureFromNanoseconds.store(moment.nanoseconds, ordering: .relaxed) }
+    func measure(from moment: Moment) {
+        let ahead = moment.micros(since: .now())
+        measureFromWallMicros.store(Self.wallMicros() + ahead, ordering: .relaxed)
+        measureFromNanoseconds.store(moment.nanoseconds, ordering: .relaxed)
+    }
+
+    private static func wallMicros() -> UInt64 { UInt64(clamping: Timestamp.now().microseconds) }
 
     /// Position that subscribers are to reach, where nobody appends.
     func expect(_ position: UInt64) { head.store(position, ordering: .relaxed) }
@@ -95,6 +104,7 @@ final class DeliveryBoard: Sendable {
         let nowMicros = now.micros(since: acknowledgements.start)
         let measureMicros = Moment(nanoseconds: measureFromNanoseconds.load(ordering: .relaxed))
             .micros(since: acknowledgements.start)
+        let (wallNow, wallFrom) = (Self.wallMicros(), measureFromWallMicros.load(ordering: .relaxed))
         self.positions[subscriber] = positions.last
         counts.add(UInt64(positions.count), at: subscriber)
         parts[subscriber % parts.count].withLockedValue { part in
@@ -125,6 +135,10 @@ final class DeliveryBoard: Sendable {
                 }
             }
             part.add(run, at: now)
+            for commit in positions.commits where commit.micros >= wallFrom {
+                part.commitLatencies.record(
+                    wallNow > commit.micros ? wallNow - commit.micros : 0, count: commit.count)
+            }
         }
     }
 
@@ -164,6 +178,7 @@ final class DeliveryBoard: Sendable {
         for part in parts {
             let part = part.withLockedValue { $0 }
             sum.latencies.add(part.latencies)
+            sum.commitLatencies.add(part.commitLatencies)
             sum.deliveries += part.deliveries
             sum.early += part.early
         }
@@ -173,6 +188,7 @@ final class DeliveryBoard: Sendable {
         guard measuresLatency else { return }
         report.deliveryLatency = sum.latencies.summary
         report.deliveryPercentiles = sum.latencies.curve
+        report.commitToDeliveryLatency = sum.commitLatencies.summary
         if sum.deliveries > 0 {
             report.deliveriesBeforeAcknowledgement = rounded(Double(sum.early) / Double(sum.deliveries), digits: 6)
         }

@@ -9,6 +9,9 @@ enum Figures {
             })
     }
 
+    /// Something by second: with a fraction where it is small.
+    static func rate(_ value: Double) -> String { value < 100 ? threeDigits(value) : count(value) }
+
     /// A time with its unit: `850 µs`, `1.25 ms`, `3.1 s`.
     static func time(_ micros: UInt64) -> String { time(Double(micros)) }
 

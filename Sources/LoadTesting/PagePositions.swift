@@ -2,8 +2,8 @@ import NIOCore
 
 /// The positions of encoded events, found without decoding the events.
 ///
-/// An entry is the byte 0x0A, a length, and a record that begins with its position (field 1) and its version (field 2);
-/// see PROTOCOL.md.
+/// An entry is the byte 0x0A, a length, and a record that begins with its position (field 1), its version (field 2) and
+/// its commit time (field 3); see PROTOCOL.md.
 struct PagePositions: Sendable {
     /// The first event's position.
     let first: UInt64
@@ -15,10 +15,18 @@ struct PagePositions: Sendable {
     let firstVersion: UInt64
     /// The last event's version in its aggregate.
     let lastVersion: UInt64
+    /// Commit times in microseconds since 1970, each with the number of events in a row that have it.
+    let commits: [Commit]
     /// Positions that are not one after the other; nil where `first` to `last` says it all.
     private let apart: [UInt64]?
     /// Each position is above the one before.
     let isAscending: Bool
+
+    /// Events in a row that were committed together.
+    struct Commit: Hashable, Sendable {
+        var micros: UInt64
+        var count: UInt64
+    }
 
     /// The positions of entries; nil where the bytes are none, or there are none.
     init?(_ entries: ByteBuffer) {
@@ -27,6 +35,7 @@ struct PagePositions: Sendable {
         (first, last, count) = (found.first, found.last, found.count)
         (firstVersion, lastVersion) = (found.firstVersion, found.lastVersion)
         isAscending = found.isAscending
+        commits = found.commits
         apart = found.isAscending && last - first == UInt64(count - 1) ? nil : found.all
     }
 
@@ -51,8 +60,14 @@ struct PagePositions: Sendable {
         var isAscending = true
         var isWithoutGap = true
         var all: [UInt64] = []
+        var commits: [Commit] = []
 
-        mutating func add(_ position: UInt64, _ version: UInt64) {
+        mutating func add(_ position: UInt64, _ version: UInt64, _ committedAt: UInt64) {
+            if commits.last?.micros == committedAt {
+                commits[commits.count - 1].count += 1
+            } else {
+                commits.append(Commit(micros: committedAt, count: 1))
+            }
             if count == 0 {
                 (first, firstVersion) = (position, version)
             } else {
@@ -94,10 +109,16 @@ struct PagePositions: Sendable {
             var version: UInt64 = 0
             if index < end, unsafe bytes[index] == 0x10 {
                 index += 1
-                guard let found = varint(end) else { return nil }
-                version = found
+                guard let value = varint(end) else { return nil }
+                version = value
             }
-            found.add(position, version)
+            var committedAt: UInt64 = 0
+            if index < end, unsafe bytes[index] == 0x18 {
+                index += 1
+                guard let value = varint(end) else { return nil }
+                committedAt = value
+            }
+            found.add(position, version, committedAt)
             index = end
         }
         return found

@@ -131,8 +131,8 @@ final class RunMonitor: Sendable {
             totals.errors.map { ($0.key.rawValue, $0.value) }, uniquingKeysWith: +)
         report.timeline = seen.timeline
         report.clientCPUSeconds = rounded(OwnUsage.cpuSeconds() - seen.cpuBefore)
-        sampler.fill(&report)
         deliveries?.fill(&report)
+        sampler.fill(&report)
         if totals.calls == 0, deliveries == nil {
             report.failures.append("no call succeeded in the measured time: see the errors, or measure longer")
         }

@@ -86,6 +86,9 @@ public struct RunReport: Codable, Hashable, Sendable {
     public var latency = LatencySummary()
     /// From the append's acknowledgement to the delivery.
     public var deliveryLatency: LatencySummary?
+    /// From the beginning of the commit, as the server's clock tells it, to the delivery by the clock of the load tester:
+    /// nil where the two clocks do not agree to a millisecond or so, as on two machines.
+    public var commitToDeliveryLatency: LatencySummary?
     /// Share of the deliveries that came before the acknowledgement, and count as 0.
     public var deliveriesBeforeAcknowledgement: Double?
     /// Kinds of calls, where several were mixed.

@@ -10,7 +10,11 @@ final class ServerSampler: Sendable {
         var first: ServerStatus?
         var last: ServerStatus?
         var residentMax: UInt64 = 0
+        var clocksAgree = true
     }
+
+    /// How far the clocks of both may be apart beyond what the way there and back leaves open.
+    private static let clockMicrosMax: Int64 = 1_000
 
     private let client: MartletClient
     private let state = NIOLockedValueBox(State())
@@ -23,8 +27,13 @@ final class ServerSampler: Sendable {
     /// Asks now.
     func sample() async {
         do throws(MartletError) {
+            let asked = Timestamp.now().microseconds
             let status = try await client.status()
+            let answered = Timestamp.now().microseconds
+            let told = status.serverTime.microseconds
+            let agrees = told >= asked - Self.clockMicrosMax && told <= answered + Self.clockMicrosMax
             state.withLockedValue { state in
+                state.clocksAgree = state.clocksAgree && agrees
                 if state.first == nil { state.first = status }
                 state.last = status
                 state.residentMax = max(state.residentMax, status.residentBytes)
@@ -46,8 +55,9 @@ final class ServerSampler: Sendable {
 
     /// Puts into a report what was seen.
     func fill(_ report: inout RunReport) {
-        let (first, last, residentMax) = state.withLockedValue { ($0.first, $0.last, $0.residentMax) }
-        guard let first, let last else { return }
+        let seen = state.withLockedValue { $0 }
+        if !seen.clocksAgree { report.commitToDeliveryLatency = nil }
+        guard let first = seen.first, let last = seen.last else { return }
         report.server.version = last.serverVersion
         report.server.engine = last.storageEngine
         report.serverCPUSeconds = rounded(Double(last.processCPUMicros &- first.processCPUMicros) / 1e6)
@@ -55,7 +65,7 @@ final class ServerSampler: Sendable {
         report.serverMemoryBytes.after = last.residentBytes
         // The peak since the server's start is of this run only where it grew in it.
         let grew = last.residentPeakBytes > first.residentPeakBytes
-        report.serverMemoryBytes.peak = max(residentMax, grew ? last.residentPeakBytes : 0)
+        report.serverMemoryBytes.peak = max(seen.residentMax, grew ? last.residentPeakBytes : 0)
     }
 }
 

@@ -105,27 +105,8 @@ public struct SubscribeWorkload: Sendable {
         monitor.fill(&report)
         report.failures += failures.prefix(5)
         try await count.verify(callers: done, client: control, &report)
-        verify(board, done, &report)
+        board.verify(appends: done, filter: filter, &report)
         return report
-    }
-
-    private func verify(_ board: DeliveryBoard, _ done: [AppendCaller], _ report: inout RunReport) {
-        let matching = done.reduce(0) { $0 + $1.matching }
-        let unknown = done.reduce(0) { $0 + $1.unknown }
-        var complete: UInt64 = 0
-        for subscriber in 0..<subscribers {
-            let count = board.count(of: subscriber)
-            let isAtEnd = !filter.isEmpty || board.position(of: subscriber) >= board.acknowledgements.lastPosition
-            if isAtEnd, count >= matching, count <= matching + unknown { complete += 1 }
-        }
-        report.verified["delivered"] = board.deliveredCount
-        report.verified["toEachSubscriber"] = matching
-        report.verified["subscribersComplete"] = complete
-        if complete < UInt64(subscribers) {
-            report.failures.append(
-                "\(UInt64(subscribers) - complete) of \(subscribers) subscribers did not get exactly the \(matching) "
-                    + "events that were acknowledged: the fewest is \(board.leastCount)")
-        }
     }
 
     static func windowBytes(_ subscribers: Int) -> Int {

@@ -50,7 +50,7 @@ struct Subscriber: Sendable {
             let message = try await subscription.next()
             if message.entries.readableBytes > 0 {
                 let now = Moment.now()
-                let page = try check(message.entries, after: position)
+                let page = try Self.check(message.entries, after: position, filter: request.filter)
                 position = page.last
                 board.delivered(page, to: index, at: now)
             }
@@ -67,10 +67,14 @@ struct Subscriber: Sendable {
         }
     }
 
-    private func check(_ entries: ByteBuffer, after position: UInt64) throws(MartletError) -> PagePositions {
+    /// The positions of a delivery.
+    /// - Throws: `BAD_ANSWER` where they are not those that must come after `position`.
+    static func check(
+        _ entries: ByteBuffer, after position: UInt64, filter: EventFilter
+    ) throws(MartletError) -> PagePositions {
         guard let page = PagePositions(entries) else { throw .badAnswer("a delivery holds bytes that are no events") }
-        let isNext = request.filter.isEmpty ? page.first == position + 1 : page.first > position
-        guard isNext, page.isAscending, page.isWithoutGap || !request.filter.isEmpty else {
+        let isNext = filter.isEmpty ? page.first == position + 1 : page.first > position
+        guard isNext, page.isAscending, page.isWithoutGap || !filter.isEmpty else {
             throw .badAnswer("positions \(page.first) to \(page.last), \(page.count) events, came after \(position)")
         }
         return page

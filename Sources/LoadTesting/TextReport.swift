@@ -10,7 +10,7 @@ extension RunReport {
                 Self.row(
                     "calls",
                     "\(Figures.count(Double(calls))) in \(Figures.plain(seconds)) s, "
-                        + "\(Figures.count(callsPerSecond)) a second"))
+                        + "\(Figures.rate(callsPerSecond)) a second"))
             lines.append(
                 Self.row("events", "\(Figures.count(Double(events))), \(Figures.count(eventsPerSecond)) a second"))
             lines.append(Self.row("time of a call", latency.text))
@@ -38,6 +38,9 @@ extension RunReport {
                         "\(Figures.plain(rounded(early * 100, digits: 2))) % came before the acknowledgement, "
                             + "and count as 0"))
             }
+        }
+        if let times = commitToDeliveryLatency, times.count > 0 {
+            lines.append(Self.row("committed to delivered", times.text))
         }
         if let lag = timeline.map(\.lagEvents).max(), lag > 0 {
             lines.append(Self.row("largest lag", "\(Figures.count(Double(lag))) events, at the end of a second"))

@@ -17,8 +17,8 @@ struct BenchCommand: AsyncParsableCommand {
             made side by side, with `bench compare`.
             """,
         subcommands: [
-            BenchAppend.self, BenchLoad.self, BenchRead.self, BenchSubscribe.self, BenchRehydrate.self,
-            BenchUpcast.self,
+            BenchAppend.self, BenchLoad.self, BenchRead.self, BenchSubscribe.self, BenchMixed.self, BenchCompare.self,
+            BenchRehydrate.self, BenchUpcast.self,
         ])
 }
 
@@ -34,6 +34,9 @@ struct BenchOutputOptions: ParsableArguments {
 
     @Option(help: ArgumentHelp("Also write the figures to this file, as JSON.", valueName: "file"))
     var json: String?
+
+    @Option(help: ArgumentHelp("Also write a page with plots to this file, as HTML.", valueName: "file"))
+    var html: String?
 
     @Option(help: "What to print: text or json.")
     var format = Format.text
@@ -57,6 +60,7 @@ struct BenchOutputOptions: ParsableArguments {
         BenchProgressLine.end()
         let bytes = try report.json()
         if let json { try write(bytes, to: json, option: "--json") }
+        if let html { try write(Data(HTMLReport(report).html.utf8), to: html, option: "--html") }
         switch format {
         case .text: Terminal.write(line: report.text)
         case .json: Terminal.write(Array(bytes) + [UInt8(ascii: "\n")])

@@ -1,5 +1,6 @@
 import ArgumentParser
 import EventModel
+import Foundation
 import LoadTesting
 
 struct BenchAppend: AsyncParsableCommand {
@@ -64,5 +65,67 @@ struct BenchRead: AsyncParsableCommand {
         var workload = ReadWorkload(try loop.settings(output))
         workload.history = history
         try await output.report { try await workload.run($0) }
+    }
+}
+
+struct BenchMixed: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "mixed", abstract: "Measure appends and loads by the same clients, while subscribers follow.")
+
+    @OptionGroup var output: BenchOutputOptions
+    @OptionGroup var loop: BenchLoopOptions
+
+    @Option(help: "Appends, in percent of the calls; the others are loads.")
+    var appendPercent = 50
+
+    @Option(help: "Events of one append.")
+    var batch = 1
+
+    @Option(help: "Aggregates to load, which are written before.")
+    var aggregates = 100
+
+    @Option(help: "Events of each of them.")
+    var events = 100
+
+    @Option(help: "Subscribers that follow the tenant; they share the clients' connections.")
+    var subscribers = 10
+
+    mutating func run() async throws {
+        var workload = MixedWorkload(try loop.settings(output))
+        workload.appendPercent = appendPercent
+        workload.batch = batch
+        workload.aggregates = aggregates
+        workload.events = events
+        workload.subscribers = subscribers
+        try await output.report { try await workload.run($0) }
+    }
+}
+
+struct BenchCompare: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "compare", abstract: "Print two runs side by side, and say where they were made differently.")
+
+    @Argument(help: ArgumentHelp("A run that --json wrote: the one to measure against.", valueName: "a.json"))
+    var a: String
+
+    @Argument(help: ArgumentHelp("Another run.", valueName: "b.json"))
+    var b: String
+
+    mutating func run() throws {
+        Terminal.write(line: Comparison(try Self.read(a), try Self.read(b)).text)
+    }
+
+    private static func read(_ path: String) throws -> RunReport {
+        let bytes: Data
+        do {
+            bytes = try Data(contentsOf: URL(fileURLWithPath: path))
+        } catch {
+            throw UsageError("\(path) cannot be read: \(error.localizedDescription)")
+        }
+        do {
+            return try RunReport.read(bytes, name: path)
+        } catch let error as BenchFailure {
+            throw UsageError(error.description)
+        }
     }
 }
