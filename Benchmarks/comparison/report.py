@@ -24,7 +24,8 @@ def figures_of(work, result):
         "rate": result.get(work.metric), "p50": micros("p50"), "p99": micros("p99"),
         "driverMicros": per_event("clientCPUSeconds"), "serverMicros": per_event("serverCPUSeconds"),
         "peakMiB": memory.get("peakMiB"), "afterMiB": memory.get("afterMiB"),
-        "appended": result.get("eventsPerSecond"), "callP50": call.get("p50", 0) / 1e3, "callP99": call.get("p99", 0) / 1e3,
+        "appended": result.get("eventsPerSecond"),
+        "callP50": call.get("p50", 0) / 1e3, "callP99": call.get("p99", 0) / 1e3,
         "early": None if early is None else early * 100,
     }
 
@@ -81,7 +82,8 @@ def table(work, medians, failures):
             continue
         memory = f"{number(row['peakMiB'])}, {number(row['afterMiB'])}" if row["peakMiB"] is not None else ""
         cells = [TITLES[peer], number(row["rate"]), f"{number(row['least'])}–{number(row['most'])}",
-                 ratio(medians, work.name, "martlet-sqlite", peer), ratio(medians, work.name, "martlet-postgresql", peer),
+                 ratio(medians, work.name, "martlet-sqlite", peer),
+                 ratio(medians, work.name, "martlet-postgresql", peer),
                  number(row["p50"], 2), number(row["p99"], 2)]
         if work.is_live:
             cells[1] += behind(work, row)
@@ -109,6 +111,8 @@ def markdown(works, run_record):
         lines.append(f"- {TITLES[name]} {server['version']}: {server['settings']}")
     lines.append("")
     for work in works:
+        if not any((work.name, peer) in medians or (work.name, peer) in failures for peer in work.peers):
+            continue
         lines += table(work, medians, failures)
     lines += ["## Targets", "", "| target | | measured |", "|---|---|---|"]
     for text, reached, measured in targets(Figures(medians)):

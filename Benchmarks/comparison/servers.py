@@ -248,7 +248,8 @@ class Martlet(Server):
 
 KINDS = {
     "martlet-sqlite": Martlet, "martlet-postgresql": Martlet, "umadb-tls": UmaDB, "umadb": UmaDB,
-    "umadb-cache": UmaDB, "redis-tls": Redis, "redis": Redis, "postgresql": PostgreSQL, "message-db": PostgreSQL, "sqlite": SQLite,
+    "umadb-cache": UmaDB, "redis-tls": Redis, "redis": Redis, "postgresql": PostgreSQL, "message-db": PostgreSQL,
+    "sqlite": SQLite,
 }
 
 

@@ -21,7 +21,7 @@ Options parseOptions(int count, char **arguments) {
         .host = "127.0.0.1", .method = "plain", .clients = 1, .subscribers = 1, .batch = 1, .payload = 256,
         .aggregates = 100, .events = 1000, .pageEvents = 1000, .history = 200000, .warmup = 0.5, .seconds = 3,
     };
-    if (count < 2) fail("usage: %s append|load|read|subscribe [--flag value ...]; see Benchmarks/README.md", *arguments);
+    if (count < 2) fail("usage: %s append|load|read|subscribe [--flag value ...]", *arguments);
     options.work = arguments[1];
     for (int i = 2; i < count; i++) {
         const char *name = arguments[i];

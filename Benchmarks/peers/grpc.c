@@ -125,7 +125,8 @@ void grpcStart(Channel *channel, Call *call, const char *path, const uint8_t *re
         pair(":authority", channel->authority), pair("content-type", "application/grpc"), pair("te", "trailers"),
     };
     nghttp2_data_provider body = {.source.ptr = &call->body, .read_callback = readBody};
-    call->stream = nghttp2_submit_request(channel->session, NULL, headers, sizeof headers / sizeof *headers, &body, call);
+    size_t headerCount = sizeof headers / sizeof *headers;
+    call->stream = nghttp2_submit_request(channel->session, NULL, headers, headerCount, &body, call);
     if (call->stream < 0) fail("HTTP/2: %s", nghttp2_strerror(call->stream));
     netMark(channel->connection);
 }

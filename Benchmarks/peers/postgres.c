@@ -83,7 +83,9 @@ static void appendPlain(Run *run, Client *client) {
         bigEndian(version, client->version + (uint64_t)i + 1);
         memcpy(payload, payloadText(run->options, client->firstNumber + (uint64_t)i), (size_t)run->options->payload);
         const void *row[columns] = {aggregate, version, id, EVENT_TYPE, METADATA_JSON, payload};
-        int rowLengths[columns] = {16, 8, 16, (int)strlen(EVENT_TYPE), (int)strlen(METADATA_JSON), run->options->payload};
+        int rowLengths[columns] = {
+            16, 8, 16, (int)strlen(EVENT_TYPE), (int)strlen(METADATA_JSON), run->options->payload,
+        };
         for (int k = 0; k < columns; k++) {
             values[i * columns + k] = row[k];
             lengths[i * columns + k] = rowLengths[k];

@@ -226,12 +226,14 @@ void report(const Run *run, const char *server) {
            (double)run->calls / run->seconds, (double)run->events / run->seconds);
     printHistogram("latency", &run->latency);
     if (live) {
-        printf(",\"deliveries\":%llu,\"deliveriesPerSecond\":%.1f,\"deliveriesBeforeAcknowledgement\":%.4f,\"lagEvents\":%llu",
+        printf(",\"deliveries\":%llu,\"deliveriesPerSecond\":%.1f"
+               ",\"deliveriesBeforeAcknowledgement\":%.4f,\"lagEvents\":%llu",
                (unsigned long long)run->deliveries, (double)run->deliveries / run->seconds,
                run->deliveries ? (double)run->early / (double)run->deliveries : 0, (unsigned long long)run->lagEvents);
         printHistogram("deliveryLatency", &run->delivery);
     }
-    printf(",\"clientCPUSeconds\":%.3f,\"serverCPUSeconds\":%.3f,\"errors\":{", run->clientCPU, run->serverCPU);
+    printf(",\"clientCPUSeconds\":%.3f,\"serverCPUSeconds\":%.3f", run->clientCPU, run->serverCPU);
+    printf(",\"errors\":{");
     if (run->errors) {
         printText(run->errorReason);
         printf(":%llu", (unsigned long long)run->errors);

@@ -19,8 +19,9 @@ static sqlite3 *openDatabase(const Options *options) {
     sqlite3 *database;
     must(NULL, sqlite3_open_v2(options->target, &database,
                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL));
-    must(database, sqlite3_exec(database, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA mmap_size=1073741824",
-                                NULL, NULL, NULL));
+    static const char settings[] =
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA mmap_size=1073741824";
+    must(database, sqlite3_exec(database, settings, NULL, NULL, NULL));
     return database;
 }
 
@@ -81,8 +82,10 @@ static void *readAlong(void *argument) {
         while (sqlite3_step(query) == SQLITE_ROW) {
             // Every field is fetched, as for sending it.
             reader->sum += (uint64_t)sqlite3_column_int64(query, 0) + (uint64_t)sqlite3_column_int64(query, 2);
-            for (int i = 3; i < 7; i++)
-                reader->sum += (uint64_t)sqlite3_column_bytes(query, i) + *(const uint8_t *)sqlite3_column_blob(query, i);
+            for (int i = 3; i < 7; i++) {
+                reader->sum += (uint64_t)sqlite3_column_bytes(query, i);
+                reader->sum += *(const uint8_t *)sqlite3_column_blob(query, i);
+            }
             if (++rows - told < 1000) continue;
             now = nanoseconds();
             if (!isLoad || (now >= reader->measuredFrom && now <= reader->end)) reader->events += rows - told;
@@ -106,7 +109,8 @@ static void measureReaders(Run *run) {
     const Options *options = run->options;
     Reader *readers = calloc((size_t)options->clients, sizeof *readers);
     bool isLoad = *options->work == 'l';
-    uint64_t warm = nanoseconds() + (isLoad ? (uint64_t)(options->warmup * 1e9) : 0), end = warm + (uint64_t)(options->seconds * 1e9);
+    uint64_t warm = nanoseconds() + (isLoad ? (uint64_t)(options->warmup * 1e9) : 0);
+    uint64_t end = warm + (uint64_t)(options->seconds * 1e9);
     for (int i = 0; i < options->clients; i++) {
         readers[i] = (Reader){.options = options, .measuredFrom = warm, .end = end, .seed = (unsigned)i};
         pthread_create(&readers[i].thread, NULL, readAlong, &readers[i]);
