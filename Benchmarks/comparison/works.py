@@ -66,7 +66,7 @@ WORKS = [
     live(1000, 2000, 8, 1, FOLLOWED),
     live(10, 0, 4, 100, FOLLOWED, "-4x100"),
     live(100, 0, 4, 100, FOLLOWED + ["umadb-cache"], "-4x100"),
-    live(100, 0, 1, 20, FOLLOWED + ["umadb-cache"], "-1x20"),
+    live(100, 0, 1, 20, FOLLOWED, "-1x20"),
 ]
 
 TITLES = {

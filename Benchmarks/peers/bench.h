@@ -93,14 +93,14 @@ struct Run {
     int clientCount;
     Client **idle;
     int idleCount, busyCount;
-    // Numbers and acknowledgements of events; 0: not acknowledged.
     uint64_t nextNumber, nextAggregate, acknowledged;
-    uint64_t *acknowledgedAt;
-    size_t acknowledgedCapacity;
+    // When each event was sent, and acknowledged; 0: not yet.
+    struct { uint64_t sentAt, acknowledgedAt; } *times;
+    size_t timeCapacity;
     uint64_t now;  // set once for each turn of the loop, and by whoever receives
     bool measuring;
     // What was measured.
-    Histogram latency, delivery;
+    Histogram latency, delivery, sentToDelivery;
     uint64_t calls, events, deliveries, deliveredInAll, early, errors, notStarted, lagEvents;
     char errorReason[200];
     double seconds, clientCPU, serverCPU;

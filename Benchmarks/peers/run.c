@@ -38,7 +38,7 @@ static void finish(Run *run, Client *client) {
 void completed(Run *run, Client *client, uint64_t events) {
     if (client->batch > 0) {
         run->acknowledged += (uint64_t)client->batch;
-        for (int i = 0; i < client->batch; i++) run->acknowledgedAt[client->firstNumber + (uint64_t)i] = run->now;
+        for (int i = 0; i < client->batch; i++) run->times[client->firstNumber + (uint64_t)i].acknowledgedAt = run->now;
         client->version += (uint64_t)client->batch;
     }
     if (run->measuring) {
@@ -60,7 +60,9 @@ void delivered(Run *run, uint64_t number) {
     run->deliveredInAll++;
     if (!run->measuring) return;
     run->deliveries++;
-    uint64_t at = number < run->acknowledgedCapacity ? run->acknowledgedAt[number] : 0;
+    if (number >= run->nextNumber) fail("event %llu was delivered and never sent", (unsigned long long)number);
+    uint64_t at = run->times[number].acknowledgedAt;
+    histogramAdd(&run->sentToDelivery, run->now - run->times[number].sentAt);
     if (at == 0) run->early++;
     histogramAdd(&run->delivery, at == 0 || at > run->now ? 0 : run->now - at);
 }
@@ -84,13 +86,14 @@ static void begin(Run *run, uint64_t due, int batch) {
     }
     client->firstNumber = run->nextNumber;
     run->nextNumber += (uint64_t)batch;
-    if (run->nextNumber > run->acknowledgedCapacity) {
-        size_t capacity = run->nextNumber * 2 + 65536;
-        run->acknowledgedAt = realloc(run->acknowledgedAt, capacity * sizeof *run->acknowledgedAt);
-        if (run->acknowledgedAt == NULL) fail("no memory for %zu times", capacity);
-        memset(run->acknowledgedAt + run->acknowledgedCapacity, 0,
-               (capacity - run->acknowledgedCapacity) * sizeof *run->acknowledgedAt);
-        run->acknowledgedCapacity = capacity;
+    if (run->nextNumber > run->timeCapacity) {
+        run->timeCapacity = run->nextNumber * 2 + 65536;
+        run->times = realloc(run->times, run->timeCapacity * sizeof *run->times);
+        if (run->times == NULL) fail("no memory for %zu times", run->timeCapacity);
+    }
+    for (int i = 0; i < batch; i++) {
+        run->times[client->firstNumber + (uint64_t)i].sentAt = run->now;
+        run->times[client->firstNumber + (uint64_t)i].acknowledgedAt = 0;
     }
     run->driver->append(run, client);
 }
@@ -231,6 +234,7 @@ void report(const Run *run, const char *server) {
                (unsigned long long)run->deliveries, (double)run->deliveries / run->seconds,
                run->deliveries ? (double)run->early / (double)run->deliveries : 0, (unsigned long long)run->lagEvents);
         printHistogram("deliveryLatency", &run->delivery);
+        printHistogram("sentToDeliveryLatency", &run->sentToDelivery);
     }
     printf(",\"clientCPUSeconds\":%.3f,\"serverCPUSeconds\":%.3f", run->clientCPU, run->serverCPU);
     printf(",\"errors\":{");
