@@ -249,15 +249,28 @@ static void connectLink(Link *link, Run *run, bool isFirst) {
     } else {
         prepareInsert(link, "append", run->options->batch);
         prepareInsert(link, "fill", 100);
-        char page[256];
-        snprintf(page, sizeof page, plainPage, run->options->pageEvents);
-        prepare(link, "page", page);
-        prepare(link, "load", plainLoad);
     }
     PQsetnonblocking(link->connection, 1);
     PQenterPipelineMode(link->connection);
     struct epoll_event interest = {.events = EPOLLIN, .data.ptr = link};
     epoll_ctl(poller, EPOLL_CTL_ADD, PQsocket(link->connection), &interest);
+}
+
+// Queries are planned when there is something to plan by: one for an empty table may suit it only.
+static void prepareQueries(Run *run) {
+    PGconn *connection = PQconnectdb(run->options->target);
+    PGresult *result = PQexec(connection, "VACUUM ANALYZE events");
+    if (PQresultStatus(result) != PGRES_COMMAND_OK) fail("PostgreSQL: %s", PQerrorMessage(connection));
+    PQclear(result);
+    PQfinish(connection);
+    char page[256];
+    snprintf(page, sizeof page, plainPage, run->options->pageEvents);
+    for (int i = 0; i < linkCount; i++) {
+        if (!PQexitPipelineMode(links[i].connection)) fail("PostgreSQL: %s", PQerrorMessage(links[i].connection));
+        prepare(&links[i], "page", page);
+        prepare(&links[i], "load", plainLoad);
+        PQenterPipelineMode(links[i].connection);
+    }
 }
 
 static void countRows(Run *run) {
@@ -284,9 +297,7 @@ int main(int count, char **arguments) {
         if (options.connections < options.clients) fail("queries take a connection for each client");
         setClients(run, 8);
         fill(run, isLoad ? (uint64_t)options.aggregates * (uint64_t)options.events : (uint64_t)options.history);
-        PGconn *connection = PQconnectdb(options.target);
-        PQclear(PQexec(connection, "VACUUM ANALYZE events"));
-        PQfinish(connection);
+        prepareQueries(run);
         driver.query = isLoad ? load : readHistory;
     }
     setClients(run, options.clients);
