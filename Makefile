@@ -44,9 +44,9 @@ demo: certs ## Import this machine's package history while a subscriber counts i
 	swift build -c release --product martlet
 	.ci/demo
 
-bench: certs setup-tests ## First figures of both engines
+bench: certs setup-bench ## Compare both engines with UmaDB, Redis Streams and plain PostgreSQL, side by side
 	swift build -c release --product martlet
-	.ci/with-postgres .ci/bench
+	.ci/with-postgres Benchmarks/run $(BENCH)
 
 bench-rehydration: certs setup-tests ## Figures of snapshots and upcasting on both engines
 	swift build -c release --product martlet
@@ -70,10 +70,14 @@ certs: setup ## Make development certificates in Certs/dev
 clean: ## Remove what was built
 	rm -rf .build .build-*
 
-.PHONY: setup setup-tests
+.PHONY: setup setup-tests setup-bench
 setup:
 	@.ci/setup
 
 setup-tests:
 	@.ci/setup --tests
 	@.ci/python-env
+
+setup-bench:
+	@.ci/setup --bench
+	@.ci/bench-env
