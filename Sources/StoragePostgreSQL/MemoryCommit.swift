@@ -24,8 +24,8 @@ extension PostgreSQLWriter {
     func commitFromMemory(
         _ batch: [AppendRequest], now: Timestamp, _ borrowed: BorrowedTenants
     ) throws(StorageError) -> BatchPlan? {
-        guard let connection, generation == memory.generation,
-            ContinuousClock.now - answeredAt < .seconds(Self.provenSeconds), connection.isQuiet,
+        guard let connection, ContinuousClock.now - connection.answeredAt < .seconds(Self.provenSeconds),
+            connection.connection.isQuiet,
             let facts = Self.facts(for: batch, borrowed)
         else { return nil }
         let plan = AppendDecision.decide(batch, facts: facts, now: now)
@@ -36,9 +36,9 @@ extension PostgreSQLWriter {
             before: zip(plan.tenants, tenants).map { plan, tenant in
                 PlanCalls.Before(no: tenant.no, aggregateCount: tenant.aggregateCount) { tenant.aggregates[$0] }
             })
-        let calls = [PostgresCall("begin")] + Self.proof(plan, tenants, stored) + stored.rows + [stored.tell]
+        let calls = [PostgresCall("begin")] + Self.proof(plan, tenants, stored) + stored.rows
         do throws(PostgresFault) {
-            try commit(calls, on: connection)
+            try commit(Rest(calls: calls, tell: stored.tell(from: server)), on: connection.connection)
         } catch {
             rollBack(after: error)
             guard error.isSurelyBefore(call: calls.count) else { throw outcomeUnknown(error) }

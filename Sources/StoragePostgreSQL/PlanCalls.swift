@@ -1,5 +1,6 @@
 import EventModel
 import EventStorage
+import FoundationEssentials
 import NIOCore
 
 /// The statements that store a plan.
@@ -26,8 +27,7 @@ struct PlanCalls {
     private(set) var rows: [PostgresCall] = []
     /// What moves heads, whose locks are held.
     private(set) var moveHeads: PostgresCall
-    /// What tells other servers.
-    private(set) var tell: PostgresCall
+    private let notice: String
 
     /// - Parameter before: of each tenant of the plan, in its order.
     init(_ plan: BatchPlan, before: [Before]) {
@@ -70,8 +70,11 @@ struct PlanCalls {
                 PostgresValue(after.map(\.no)), PostgresValue(runs.map { Int64($0.lastPosition.rawValue) }),
                 PostgresValue(runs.map(\.recordedAt.microseconds)), PostgresValue(after.map(\.aggregateCount)),
             ])
-        tell = PostgresCall("tell", [PostgresValue(CommitNotice.encode(runs.map { ($0.tenant, $0.head) }))])
+        notice = CommitNotice.encode(runs.map { ($0.tenant, $0.head) })
     }
+
+    /// What tells other servers than that one.
+    func tell(from server: UUID) -> PostgresCall { .tell(notice, from: server) }
 
     /// An aggregate while its events are gone through.
     private struct Growing {

@@ -7,6 +7,8 @@ import NIOCore
 /// is decided by cannot change.
 extension PostgreSQLWriter {
     func apply(_ change: TenantChange, now: Timestamp) throws(StorageError) -> TenantChangeOutcome {
+        takeConnection()
+        defer { giveBackConnection() }
         let (tenant, aggregate) = (change.tenant, change.aggregate)
         let borrowed = BorrowedTenants([tenant], of: memory)
         var questions = BatchQuestions()
@@ -19,8 +21,8 @@ extension PostgreSQLWriter {
         do throws(StorageError) {
             (outcome, found, isCommitted) = try transact { connection throws(PostgresFault) in
                 let found = try lookUp(questions, borrowed: borrowed, on: connection)
-                let (outcome, calls) = decide(change, found, now: now)
-                return ((outcome, found, !calls.isEmpty), calls)
+                let (outcome, rest) = decide(change, found, now: now)
+                return ((outcome, found, !rest.calls.isEmpty), rest)
             }
         } catch {
             borrowed.forget()
@@ -35,7 +37,7 @@ extension PostgreSQLWriter {
 
     private func decide(
         _ change: TenantChange, _ found: Found, now: Timestamp
-    ) -> (TenantChangeOutcome, [PostgresCall]) {
+    ) -> (TenantChangeOutcome, Rest) {
         switch change {
         case .saveSnapshot(let request, let kept):
             save(request, kept: kept, now: now, FoundAggregate(request.aggregate, in: request.tenant, found))
@@ -76,9 +78,9 @@ extension PostgreSQLWriter {
 
     private func save(
         _ request: SaveSnapshotRequest, kept: Int, now: Timestamp, _ found: FoundAggregate?
-    ) -> (TenantChangeOutcome, [PostgresCall]) {
+    ) -> (TenantChangeOutcome, Rest) {
         guard let found, request.version <= found.version else {
-            return (.snapshotBeyondAggregate(found?.version ?? .none), [])
+            return (.snapshotBeyondAggregate(found?.version ?? .none), Rest())
         }
         let plan = SnapshotDecision.decide(
             SnapshotKey(version: request.version, schemaVersion: request.snapshot.schemaVersion),
@@ -86,30 +88,32 @@ extension PostgreSQLWriter {
         let put = plan.isKept ? StoredSnapshot(request.snapshot, version: request.version, now: now) : nil
         return (
             .snapshotSaved(SaveSnapshotReceipt(isKept: plan.isKept, newestVersion: plan.newestVersion)),
-            SnapshotCalls.calls(put, dropped: plan.dropped, tenantNo: found.tenantNo, found.no)
-                + found.noting(newest: plan.newestVersion, bytes: found.size.bytes)
+            Rest(
+                calls: SnapshotCalls.calls(put, dropped: plan.dropped, tenantNo: found.tenantNo, found.no)
+                    + found.noting(newest: plan.newestVersion, bytes: found.size.bytes))
         )
     }
 
     private func delete(
         _ request: DeleteSnapshotsRequest, _ found: FoundAggregate?
-    ) -> (TenantChangeOutcome, [PostgresCall]) {
-        guard let found else { return (.snapshotsDeleted(0), []) }
+    ) -> (TenantChangeOutcome, Rest) {
+        guard let found else { return (.snapshotsDeleted(0), Rest()) }
         let versions = found.snapshots.map(\.version)
         let deleted = versions.filter { request.version == nil || request.version == $0 }
-        guard !deleted.isEmpty else { return (.snapshotsDeleted(0), []) }
+        guard !deleted.isEmpty else { return (.snapshotsDeleted(0), Rest()) }
         let newest = versions.first { !deleted.contains($0) }
         return (
             .snapshotsDeleted(deleted.count),
-            SnapshotCalls.calls(nil, dropped: deleted, tenantNo: found.tenantNo, found.no)
-                + found.noting(newest: newest ?? .none, bytes: newest == nil ? 0 : found.size.snapshotBytes)
+            Rest(
+                calls: SnapshotCalls.calls(nil, dropped: deleted, tenantNo: found.tenantNo, found.no)
+                    + found.noting(newest: newest ?? .none, bytes: newest == nil ? 0 : found.size.snapshotBytes))
         )
     }
 
-    private func put(_ request: PutSettingsRequest, _ found: Found) -> (TenantChangeOutcome, [PostgresCall]) {
+    private func put(_ request: PutSettingsRequest, _ found: Found) -> (TenantChangeOutcome, Rest) {
         guard let tenant = found.tenants[request.tenant] else { preconditionFailure("the tenant's row was locked") }
         guard request.expectedRevision == nil || request.expectedRevision == tenant.settingsRevision else {
-            return (.settingsConflict(revision: tenant.settingsRevision), [])
+            return (.settingsConflict(revision: tenant.settingsRevision), Rest())
         }
         let revision = tenant.settingsRevision + 1
         let kind = [PostgresValue(tenant.no), PostgresValue(request.kind.rawValue)]
@@ -119,10 +123,10 @@ extension PostgreSQLWriter {
             : PostgresCall("put_settings", kind + [PostgresValue(request.document)])
         return (
             .settingsPut(revision: revision),
-            [
-                change, PostgresCall("move_revision", [PostgresValue(tenant.no), PostgresValue(Int64(revision))]),
-                PostgresCall("tell", [PostgresValue(CommitNotice.unknown)]),
-            ]
+            Rest(
+                calls: [
+                    change, PostgresCall("move_revision", [PostgresValue(tenant.no), PostgresValue(Int64(revision))]),
+                ], tell: .tell(CommitNotice.unknown, from: server))
         )
     }
 }

@@ -1,5 +1,6 @@
 import EventModel
 public import EventStorage
+import FoundationEssentials
 public import Logging
 import NIOConcurrencyHelpers
 
@@ -23,8 +24,7 @@ public final class PostgreSQLEngine: StorageEngine {
     private let connectionString: String
     private let schema: Schema
     private let logger: Logger
-    private let ownBackends = OwnBackends()
-    private let memory: RememberedTenants
+    private let shared: SharedByWriters
 
     /// An engine on that database.
     ///
@@ -51,7 +51,7 @@ public final class PostgreSQLEngine: StorageEngine {
         self.connectionString = connectionString
         self.schema = Schema(name: schema)
         self.logger = logger
-        self.memory = memory
+        shared = SharedByWriters(server: UUID(), ownBackends: OwnBackends(), memory: memory)
         writersMax = writers
         readersMax = readers
     }
@@ -118,8 +118,7 @@ public final class PostgreSQLEngine: StorageEngine {
 
     /// A writer on a connection of its own.
     public func makeWriter() -> any StorageWriter {
-        PostgreSQLWriter(
-            connectionString: connectionString, schema: schema, ownBackends: ownBackends, memory: memory)
+        PostgreSQLWriter(connectionString: connectionString, schema: schema, shared: shared)
     }
 
     /// A reader on a connection of its own.
@@ -129,7 +128,9 @@ public final class PostgreSQLEngine: StorageEngine {
 
     /// A listener on a connection of its own.
     public func makeListener() -> (any StorageListener)? {
-        PostgreSQLListener(connectionString: connectionString, schema: schema, ownBackends: ownBackends)
+        PostgreSQLListener(
+            connectionString: connectionString, schema: schema, server: shared.server,
+            ownBackends: shared.ownBackends)
     }
 }
 

@@ -10,13 +10,19 @@ import Foundation
 final class PostgreSQLListener: StorageListener, @unchecked Sendable {
     private let connectionString: String
     private let schema: Schema
+    private let server: UUID
     private let ownBackends: OwnBackends
     private let wakeUp: Int32
     private var connection: PostgresConnection?
+    private var renewedAt = ContinuousClock.now
 
-    init(connectionString: String, schema: Schema, ownBackends: OwnBackends) {
+    /// Half of the time for which other servers are told that this one listens.
+    private static let renewalSeconds = 15
+
+    init(connectionString: String, schema: Schema, server: UUID, ownBackends: OwnBackends) {
         self.connectionString = connectionString
         self.schema = schema
+        self.server = server
         self.ownBackends = ownBackends
         wakeUp = martlet_wake_up_descriptor()
     }
@@ -27,12 +33,20 @@ final class PostgreSQLListener: StorageListener, @unchecked Sendable {
         do throws(PostgresFault) {
             guard let connection else {
                 let opened = try PostgresConnection(connectionString, statements: [])
+                try opened.run(schema.dropOldListeners)
+                try renew(opened)
                 try opened.run("LISTEN \"\(schema.channel)\"")
                 connection = opened
                 // What came before is not known.
                 return .unknown
             }
-            let deadline = ContinuousClock.now + .milliseconds(milliseconds)
+            let unheard = ContinuousClock.now - renewedAt
+            if unheard > .seconds(Self.renewalSeconds) {
+                try renew(connection)
+                // Others may not have told this one for a while.
+                if unheard > .seconds(2 * Self.renewalSeconds - 1) { return .unknown }
+            }
+            let deadline = ContinuousClock.now + min(.milliseconds(milliseconds), .seconds(Self.renewalSeconds / 2))
             while true {
                 if ownBackends.takeLostAnswer() { return .unknown }
                 let news = try heard(connection)
@@ -49,6 +63,13 @@ final class PostgreSQLListener: StorageListener, @unchecked Sendable {
     func interrupt() {
         var one: UInt64 = 1
         _ = unsafe write(wakeUp, &one, 8)
+    }
+
+    /// Makes the others tell this server of their commits. Those whose transactions run right now may not: like all
+    /// that is not heard, theirs are found when the server next looks by itself.
+    private func renew(_ connection: PostgresConnection) throws(PostgresFault) {
+        renewedAt = .now
+        try connection.run(schema.renewListener(server.uuidString))
     }
 
     private func heard(_ connection: PostgresConnection) throws(PostgresFault) -> StorageNews {

@@ -1,5 +1,15 @@
 import EventModel
 import EventStorage
+import FoundationEssentials
+
+/// What the writers of one server share.
+struct SharedByWriters: Sendable {
+    /// Tells this server from others on the same database.
+    let server: UUID
+    let ownBackends: OwnBackends
+    let connections = WriterConnections()
+    let memory: RememberedTenants
+}
 
 /// Commits batches: in one round trip what can be decided by what is remembered (``commitFromMemory(_:now:_:)``), in
 /// two everything else. Used by one thread.
@@ -8,26 +18,24 @@ final class PostgreSQLWriter: StorageWriter {
 
     private let connectionString: String
     private let schema: Schema
-    private let ownBackends: OwnBackends
-    let memory: RememberedTenants
-    private(set) var connection: PostgresConnection?
-    /// ``RememberedTenants/generation`` when the connection was made.
-    private(set) var generation = 0
-    /// When the connection last answered.
-    private(set) var answeredAt = ContinuousClock.now
+    let shared: SharedByWriters
+    /// While a transaction runs.
+    private(set) var connection: WriterConnection?
     /// How many batches took one round trip.
     private(set) var commitsFromMemory = 0
 
-    init(connectionString: String, schema: Schema, ownBackends: OwnBackends, memory: RememberedTenants) {
+    init(connectionString: String, schema: Schema, shared: SharedByWriters) {
         self.connectionString = connectionString
         self.schema = schema
-        self.ownBackends = ownBackends
-        self.memory = memory
+        self.shared = shared
     }
 
-    deinit { disconnect() }
+    var memory: RememberedTenants { shared.memory }
+    var server: UUID { shared.server }
 
     func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult {
+        takeConnection()
+        defer { giveBackConnection() }
         let borrowed = BorrowedTenants(Set(batch.map(\.tenant)), of: memory)
         let plan: BatchPlan
         do throws(StorageError) {
@@ -54,10 +62,10 @@ final class PostgreSQLWriter: StorageWriter {
             let found = try lookUp(questions, borrowed: borrowed, on: connection)
             let plan = AppendDecision.decide(batch, facts: found.facts, now: now)
             let stored = PlanCalls(plan, before: plan.tenants.map { Self.before($0, found) })
-            return (
-                (plan, found, stored),
-                plan.tenants.isEmpty ? [] : stored.rows + [stored.moveHeads, stored.tell]
-            )
+            let rest =
+                plan.tenants.isEmpty
+                ? Rest() : Rest(calls: stored.rows + [stored.moveHeads], tell: stored.tell(from: server))
+            return ((plan, found, stored), rest)
         }
         borrowed.renew(by: found, isCommitted: !plan.tenants.isEmpty)
         borrowed.move(by: plan, stored)
@@ -79,6 +87,15 @@ final class PostgreSQLWriter: StorageWriter {
 
     // MARK: Transactions
 
+    /// The rest of a transaction that has been begun.
+    struct Rest {
+        /// What it stores; where it is nothing, the transaction is rolled back.
+        var calls: [PostgresCall] = []
+        /// What others are told when it has committed. That is a transaction of its own: one that notifies holds up
+        /// those that do so after it until it is on disk, over all tenants and servers.
+        var tell: PostgresCall?
+    }
+
     private enum CommitFault: Error {
         /// The transaction surely did not commit.
         case nothingWritten(PostgresFault)
@@ -86,10 +103,10 @@ final class PostgreSQLWriter: StorageWriter {
         case unknown(PostgresFault)
     }
 
-    /// Runs a transaction that `decide` begins, and that what it returns completes; with no statements to do that, the
-    /// transaction is rolled back. Runs again what surely was not committed and may go through then.
+    /// Runs a transaction that `decide` begins, and that what it returns completes. Runs again what surely was not
+    /// committed and may go through then.
     func transact<Value>(
-        _ decide: (PostgresConnection) throws(PostgresFault) -> (Value, [PostgresCall])
+        _ decide: (PostgresConnection) throws(PostgresFault) -> (Value, Rest)
     ) throws(StorageError) -> Value {
         var attempt = 1
         while true {
@@ -113,15 +130,15 @@ final class PostgreSQLWriter: StorageWriter {
     }
 
     private func transactOnce<Value>(
-        _ decide: (PostgresConnection) throws(PostgresFault) -> (Value, [PostgresCall])
+        _ decide: (PostgresConnection) throws(PostgresFault) -> (Value, Rest)
     ) throws(CommitFault) -> Value {
         let connection: PostgresConnection
         let value: Value
-        let storing: [PostgresCall]
+        let rest: Rest
         do throws(PostgresFault) {
             connection = try open()
-            (value, storing) = try decide(connection)
-            guard !storing.isEmpty else {
+            (value, rest) = try decide(connection)
+            guard !rest.calls.isEmpty else {
                 _ = try connection.pipeline([PostgresCall("rollback")])
                 return value
             }
@@ -130,21 +147,29 @@ final class PostgreSQLWriter: StorageWriter {
             throw .nothingWritten(error)
         }
         do throws(PostgresFault) {
-            try commit(storing, on: connection)
+            try commit(rest, on: connection)
         } catch {
             rollBack(after: error)
-            throw error.isSurelyBefore(call: storing.count) ? .nothingWritten(error) : .unknown(error)
+            throw error.isSurelyBefore(call: rest.calls.count) ? .nothingWritten(error) : .unknown(error)
         }
         return value
     }
 
-    /// Sends the rest of a transaction, and COMMIT, which is the call after those.
-    func commit(_ calls: [PostgresCall], on connection: PostgresConnection) throws(PostgresFault) {
-        let results = try connection.pipeline(calls + [PostgresCall("commit")])
-        answeredAt = .now
-        guard results.last?.command == "COMMIT" else {
-            throw PostgresFault(
-                sqlState: "25P02", message: "the transaction was rolled back", isConnectionLost: false)
+    /// Sends the rest of a transaction, then COMMIT, then what others are told.
+    func commit(_ rest: Rest, on connection: PostgresConnection) throws(PostgresFault) {
+        let commit = rest.calls.count
+        do throws(PostgresFault) {
+            let results = try connection.pipeline(
+                rest.calls + [PostgresCall("commit")] + (rest.tell.map { [$0] } ?? []))
+            self.connection?.answeredAt = .now
+            guard results[commit].command == "COMMIT" else {
+                throw PostgresFault(
+                    sqlState: "25P02", message: "the transaction was rolled back", isConnectionLost: false)
+            }
+        } catch {
+            // Only that others were not told: they find out when they next look by themselves.
+            guard let failed = error.failedCall, failed > commit else { throw error }
+            disconnect()
         }
     }
 
@@ -152,16 +177,24 @@ final class PostgreSQLWriter: StorageWriter {
     func outcomeUnknown(_ fault: PostgresFault) -> StorageError {
         disconnect()
         // What it made known was taken for known here already.
-        ownBackends.loseAnswer()
+        shared.ownBackends.loseAnswer()
         return StorageError(.outcomeUnknown, "PostgreSQL: \(fault.message) while committing")
     }
 
     // MARK: The connection
 
+    /// Takes the connection for a transaction, where there is one.
+    func takeConnection() { connection = shared.connections.take(generation: memory.generation) }
+
+    /// Ends what ``takeConnection()`` began.
+    func giveBackConnection() {
+        if let connection { shared.connections.giveBack(connection) }
+        connection = nil
+    }
+
     private func open() throws(PostgresFault) -> PostgresConnection {
-        let current = memory.generation
-        if let connection, generation == current { return connection }
-        disconnect()
+        if let connection { return connection.connection }
+        let generation = memory.generation
         let opened = try PostgresConnection(connectionString, statements: schema.writerStatements)
         // A server that died must not hold its locks for long. Weaker durability than a local flush is not accepted,
         // a stronger one is kept. The plans are those of look-ups by key, whatever the parameters and however young
@@ -180,23 +213,19 @@ final class PostgreSQLWriter: StorageWriter {
             SELECT set_config('synchronous_commit', 'on', false)
             WHERE current_setting('synchronous_commit') IN ('off', 'local');
             """)
-        ownBackends.insert(opened.backendID)
-        connection = opened
-        generation = current
-        answeredAt = .now
+        connection = WriterConnection(opened, generation: generation, ownBackends: shared.ownBackends)
         return opened
     }
 
-    func disconnect() {
-        if let connection { ownBackends.remove(connection.backendID) }
-        connection = nil
-    }
+    func disconnect() { connection = nil }
 
     /// Brings the connection in order after a transaction that failed, or gives it up.
     func rollBack(after fault: PostgresFault) {
         if fault.isConnectionLost { memory.forgetAll() }
         guard !fault.isConnectionLost, let connection else { return disconnect() }
-        do throws(PostgresFault) { _ = try connection.pipeline([PostgresCall("rollback")]) } catch { disconnect() }
+        do throws(PostgresFault) {
+            _ = try connection.connection.pipeline([PostgresCall("rollback")])
+        } catch { disconnect() }
     }
 }
 

@@ -1,3 +1,5 @@
+import FoundationEssentials
+
 /// A prepared statement with its parameters.
 struct PostgresCall {
     var statement: String
@@ -10,5 +12,10 @@ struct PostgresCall {
     init(_ statement: String, _ parameters: PostgresParameters) {
         self.statement = statement
         self.parameters = parameters
+    }
+
+    /// Tells the other servers that listen, if any.
+    static func tell(_ notice: String, from server: UUID) -> PostgresCall {
+        PostgresCall("tell", [PostgresValue(notice), PostgresValue(server)])
     }
 }

@@ -123,8 +123,8 @@ import NIOCore
         _ fault: PostgresFault?, before end: PostgresFault, at index: Int
     ) -> PostgresFault {
         var last = fault ?? end
-        if fault == nil { last.failedCall = index }
-        guard last.isFarewell else { return end }
+        if !last.isFarewell { last = end }
+        last.failedCall = fault?.failedCall ?? index
         last.isConnectionLost = true
         return last
     }
@@ -195,7 +195,7 @@ struct PostgresFault: Error {
     var sqlState: String
     var message: String
     var isConnectionLost: Bool
-    /// Which call of a pipeline it was.
+    /// Which call of a pipeline it was: those before have succeeded.
     var failedCall: Int?
 
     /// Whether the server itself ended the session, in good order: what it had not done by then, it did not do.

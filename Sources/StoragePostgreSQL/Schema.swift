@@ -125,6 +125,11 @@ struct Schema {
             ALTER TABLE \(name).tenants ADD COLUMN changes bigint NOT NULL DEFAULT 0; -- how often snapshots changed
             ALTER TABLE \(name).tenants SET (fillfactor = 50);
 
+            CREATE TABLE \(name).listeners (
+                server uuid PRIMARY KEY,
+                until  timestamptz NOT NULL         -- that is renewed as long as it runs
+            ) WITH (fillfactor = 50);
+
             CREATE FUNCTION \(name).stale() RETURNS bigint LANGUAGE plpgsql AS $$
             BEGIN
                 RAISE EXCEPTION 'a tenant is not where it was remembered to be' USING ERRCODE = '\(Self.staleState)';
@@ -133,4 +138,15 @@ struct Schema {
             """,
         ]
     }
+
+    /// Says for another 30 seconds that a server listens.
+    func renewListener(_ server: String) -> String {
+        """
+        INSERT INTO \(name).listeners (server, until) VALUES ('\(server)', now() + interval '30 seconds')
+        ON CONFLICT (server) DO UPDATE SET until = excluded.until
+        """
+    }
+
+    /// Clears away what servers left that have long ended.
+    var dropOldListeners: String { "DELETE FROM \(name).listeners WHERE until < now() - interval '1 hour'" }
 }

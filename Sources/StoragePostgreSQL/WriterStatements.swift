@@ -147,7 +147,14 @@ extension Schema {
                 WHERE t.no = q.no
                 """
             ),
-            ("tell", "SELECT pg_notify('\(channel)', $1::text)"),
+            (
+                // A transaction of its own, which need not be on disk.
+                "tell",
+                """
+                SELECT pg_notify('\(channel)', $1::text), set_config('synchronous_commit', 'off', true)
+                WHERE EXISTS (SELECT FROM \(name).listeners WHERE server <> $2::uuid AND until > now())
+                """
+            ),
             ("commit", "COMMIT"),
             ("rollback", "ROLLBACK"),
         ]

@@ -38,6 +38,48 @@ import Testing
         #expect(try listener.wait(atMost: 50) == .moved([:]))
     }
 
+    @Test func nobodyIsToldWhereNoOtherServerListens() throws {
+        let bench = try Bench()
+        let (own, other) = (bench.engine(), bench.engine())
+        let observer = try bench.connect()
+        try observer.run("LISTEN \"\(Schema(name: bench.schema).channel)\"")
+        let writer = own.makeWriter()
+        func isTold() throws -> Bool {
+            try writer.append(.sample(tenant: bench.tenant))
+            try observer.run("SELECT 1")
+            return try !observer.notifications().isEmpty
+        }
+        #expect(try !isTold())
+        let ownListener = try listener(own)
+        #expect(try !isTold())
+        let otherListener = try listener(other)
+        #expect(try isTold())
+        // One that ended without a word is told for a while.
+        try bench.run("UPDATE listeners SET until = now()")
+        #expect(try !isTold())
+        _ = (ownListener, otherListener)
+    }
+
+    @Test func commitsThatNotifyDoNotWaitForEachOther() async throws {
+        let bench = try Bench()
+        let other = try listener(bench.engine())
+        let engine = bench.engine()
+        let tenants = (0..<2).map { _ in TenantID(UUID()) }
+        for tenant in tenants { try engine.makeWriter().append(.sample(tenant: tenant)) }
+        try bench.beforeEachCommit("PERFORM pg_sleep(60) WHERE NEW.id = '\(tenants[0])'")
+        let request = try AppendRequest.sample(tenant: tenants[0])
+        let answer = Threads.start {
+            refusal { () throws(StorageError) in try engine.makeWriter().append(request) }
+        }
+        try bench.waitForSession("wait_event = 'PgSleep'")
+        let start = ContinuousClock.now
+        try engine.makeWriter().append(.sample(tenant: tenants[1]))
+        #expect(ContinuousClock.now - start < .seconds(10))
+        try bench.endSessions("COMMIT")
+        #expect(try answer.value()?.kind == .outcomeUnknown)
+        _ = other
+    }
+
     @Test func ofManyTenantsAtOnceItIsSaidThatSomethingMoved() throws {
         let bench = try Bench()
         let listener = try listener(bench.engine())

@@ -66,6 +66,14 @@ import Testing
         #expect(try bench.holds(request.ids))
     }
 
+    /// The socket of the connection that the writer uses next.
+    private func socket(of writer: PostgreSQLWriter) throws -> Int32 {
+        let connections = writer.shared.connections
+        let connection = try #require(connections.take(generation: writer.memory.generation))
+        connections.giveBack(connection)
+        return connection.connection.socket
+    }
+
     @Test func aSessionThatIsEndedBeforeItsCommitIsReplacedAlthoughCommitWasSentAlong() throws {
         let bench = try Bench()
         let writer = try bench.writer()
@@ -96,7 +104,7 @@ import Testing
             try writer.append(.sample(to: .new(), .none, tenant: bench.tenant))
             try other.run("BEGIN; SELECT 1 FROM \(bench.schema).tenants FOR UPDATE")
             let request = try AppendRequest.sample(2, to: .new(), .none, tenant: bench.tenant)
-            let socket = try #require(writer.connection?.socket)
+            let socket = try socket(of: writer)
             let answer = Threads.start { [writer = Unchecked(writer)] in
                 refusal { () throws(StorageError) in try writer.value.append(request) }
             }
@@ -121,7 +129,7 @@ import Testing
                 #expect(try writer.append(request)?.replayed == false, "round \(round)")
                 stored += request.ids
             }
-            shutdown(try #require(writer.connection?.socket), Int32(SHUT_RDWR))
+            shutdown(try socket(of: writer), Int32(SHUT_RDWR))
         }
         #expect(writer.commitsFromMemory > 5)
         #expect(try bench.holds(stored))
@@ -133,13 +141,34 @@ import Testing
         let writers = try (0..<2).map { _ in try #require(engine.makeWriter() as? PostgreSQLWriter) }
         let name = AggregateName.new()
         for writer in writers { try writer.append(.sample(to: name, .any, tenant: bench.tenant)) }
-        #expect(try bench.endSessions() == 2)
+        #expect(try bench.endSessions() == 1)
         // As if another server took over, which has not got all, and came to the same position by another event.
         try bench.run("DELETE FROM events WHERE position = 2")
         try bench.run("UPDATE tenants SET position = 1")
         try writers[0].append(.sample(to: .new(), .none, tenant: bench.tenant))
         let receipt = try writers[1].append(.sample(to: name, .any, tenant: bench.tenant))
         #expect(receipt?.firstPosition == Position(3) && receipt?.aggregates[0].lastVersion == Version(2))
+    }
+
+    @Test func whatOthersCannotBeToldIsCommittedAllTheSame() throws {
+        let bench = try Bench()
+        let writer = try bench.writer()
+        try bench.run(
+            """
+            DROP TABLE listeners;
+            CREATE TABLE ones (one integer);
+            CREATE VIEW \(bench.schema).listeners AS
+            SELECT gen_random_uuid() AS server, now() + 1 / (one - 1) * interval '1 day' AS until
+            FROM \(bench.schema).ones;
+            """)
+        var stored: [UUID] = []
+        for isTold in [true, false, false, false, true] {
+            try bench.run(isTold ? "DELETE FROM ones" : "INSERT INTO ones VALUES (1)")
+            let request = try AppendRequest.sample(2, tenant: bench.tenant)
+            #expect(try writer.append(request)?.replayed == false)
+            stored += request.ids
+        }
+        #expect(try bench.holds(stored))
     }
 
     @Test func aFailedCommitIsForgotten() throws {

@@ -198,4 +198,13 @@ import Testing
         try other.append(.sample(tenant: bench.tenant))
         #expect(try (0..<6).map { _ in try append() } == [false, false, false, false, false, true])
     }
+
+    @Test func writersThatTakeTurnsUseOneConnection() throws {
+        let bench = try Bench()
+        let engine = bench.engine()
+        let writers = try (0..<3).map { _ in try #require(engine.makeWriter() as? PostgreSQLWriter) }
+        for round in 0..<9 { try writers[round % 3].append(.sample(to: .new(), .none, tenant: bench.tenant)) }
+        #expect(writers.map(\.commitsFromMemory) == [2, 3, 3])
+        #expect(try bench.endSessions() == 1)
+    }
 }
