@@ -111,3 +111,10 @@ extension TimeAmount {
         self = .nanoseconds(clamped + attoseconds / 1_000_000_000)
     }
 }
+
+extension MartletError {
+    /// A status after which a call may have been carried out all the same.
+    var mayHaveRun: Bool {
+        reason == .outcomeUnknown || code == .deadlineExceeded || code == .cancelled
+    }
+}

@@ -30,7 +30,8 @@ final class ClientConnection: Sendable {
 
     /// Starts a call: at once on the event loop, where a task that runs there changes no thread.
     private func start(_ call: ClientCall, _ sink: ClientCall.Sink) {
-        guard channel.eventLoop.inEventLoop else { return submit(.start(call, sink)) }
+        // The cancellation of a task that was cancelled before waits for the event loop; its call goes after it.
+        guard channel.eventLoop.inEventLoop, !Task.isCancelled else { return submit(.start(call, sink)) }
         handler.value.startHere(call, sink)
     }
 

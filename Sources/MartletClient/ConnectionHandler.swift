@@ -398,10 +398,3 @@ final class ConnectionHandler: ChannelInboundHandler {
         unsent = bytes
     }
 }
-
-extension MartletError {
-    /// A status after which a call may have been carried out all the same.
-    fileprivate var mayHaveRun: Bool {
-        reason == .outcomeUnknown || code == .deadlineExceeded || code == .cancelled
-    }
-}

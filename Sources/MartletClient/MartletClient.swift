@@ -22,7 +22,8 @@ public final class MartletClient: Sendable, Service {
     ///
     ///     await withTaskExecutorPreference(client.taskExecutor) { … }
     ///
-    /// What runs here holds up the connection while it computes: it is for those who do little between calls.
+    /// What runs here holds up the connection while it computes: it is for those who do little between calls. The event
+    /// loop must live as long as the tasks do.
     public let taskExecutor: any TaskExecutor
 
     /// A client that logs to `logger`: connections made and lost, never what is sent.

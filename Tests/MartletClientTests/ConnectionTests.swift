@@ -285,6 +285,19 @@ import Testing
                     for await error in group { #expect(error?.reason == .cancelled) }
                 }
                 #expect(try await server.frame().frame.body == .cancel)
+                // Cancelled before it starts: the server never hears of it.
+                await withTaskGroup(of: MartletError?.self) { group in
+                    group.cancelAll()
+                    group.addTask(executorPreference: client.taskExecutor) {
+                        await failure { try await client.head(of: Sample.tenant) }
+                    }
+                    for await error in group { #expect(error?.reason == .cancelled) }
+                }
+                async let last = client.head(of: Sample.tenant)
+                let call = try await server.call()
+                #expect(call.frame.callID == CallID(4), "the last of four calls")
+                call.send(.head(Sample.head(2)))
+                #expect(try await last == Sample.head(2))
             }
         }
     }
