@@ -23,6 +23,28 @@ import Testing
         }
     }
 
+    @Test func pagesComeOutWholeHoweverTheBytesComeIn() throws {
+        // Below and above the length for which memory is taken at once.
+        let frames = [100, 20_000, 262_144, 1, 327_675, 400_000, 5, 262_144].enumerated().map { index, count in
+            ServerFrame(
+                CallID(UInt64(index + 1)),
+                .settings(SettingsDocument(document: ByteBuffer(repeating: UInt8(index), count: count), revision: 1)))
+        }
+        var stream = ByteBuffer()
+        for frame in frames { ServerFrameCodec.encode(frame, to: &stream) }
+        for piece in [1_000, 16_384, 20_001, 65_536, 300_000, 2_000_000] {
+            var decoder = FrameDecoder(limits: Limits())
+            var rest = stream
+            var messages: [ByteBuffer] = []
+            while let bytes = rest.readSlice(length: min(piece, rest.readableBytes)), bytes.readableBytes > 0 {
+                decoder.feed(bytes)
+                while let message = try decoder.next() { messages.append(message) }
+            }
+            let decoded = try messages.map { try ServerFrameCodec.decode($0, limits: Limits()) }
+            #expect(decoded == frames, "in pieces of \(piece)")
+        }
+    }
+
     @Test func aDeclaredLengthIsCheckedBeforeTheBodyComes() {
         var decoder = FrameDecoder(limits: Limits())
         decoder.feed(ByteBuffer(bytes: [0, 0x00, 0x80, 0x00, 0x01]))
