@@ -28,9 +28,10 @@ import NIOCore
         guard unsafe PQstatus(connection) == CONNECTION_OK else {
             throw PostgresFault(sqlState: Self.refusal(lastMessage), message: lastMessage, isConnectionLost: true)
         }
-        for statement in statements {
-            let result = unsafe PostgresResult(PQprepare(connection, statement.name, statement.sql, 0, nil))
-            try check(result)
+        if !statements.isEmpty {
+            _ = try inOneRoundTrip(statements.count) { index in
+                unsafe PQsendPrepare(connection, statements[index].name, statements[index].sql, 0, nil)
+            }
         }
     }
 
@@ -82,19 +83,28 @@ import NIOCore
     /// Runs prepared statements in one round trip. The first that fails fails all that follow.
     /// - Throws: what the first failed with, once the connection is in order again.
     func pipeline(_ calls: [PostgresCall]) throws(PostgresFault) -> [PostgresResult] {
-        guard unsafe PQenterPipelineMode(connection) == 1 else { throw lost() }
-        for call in calls {
-            let isSent = unsafe call.parameters.withPointers { values, lengths, formats in
+        try inOneRoundTrip(calls.count) { index in
+            let call = calls[index]
+            return unsafe call.parameters.withPointers { values, lengths, formats in
                 unsafe PQsendQueryPrepared(
                     connection, call.statement, Int32(call.parameters.count), values, lengths, formats, 1)
             }
-            guard isSent == 1 else { throw lost() }
+        }
+    }
+
+    /// Sends so many commands, and takes the result of each.
+    ///
+    /// - Parameter send: sends the command of that index; 1 where that went well.
+    private func inOneRoundTrip(_ count: Int, send: (Int) -> Int32) throws(PostgresFault) -> [PostgresResult] {
+        guard unsafe PQenterPipelineMode(connection) == 1 else { throw lost() }
+        for index in 0..<count {
+            guard send(index) == 1 else { throw lost() }
         }
         guard unsafe PQpipelineSync(connection) == 1 else { throw lost() }
         var results: [PostgresResult] = []
-        results.reserveCapacity(calls.count)
+        results.reserveCapacity(count)
         var fault: PostgresFault?
-        for index in calls.indices {
+        for index in 0..<count {
             while let pointer = unsafe PQgetResult(connection) {
                 let result = unsafe PostgresResult(pointer)
                 do throws(PostgresFault) { try check(result) } catch {
@@ -111,10 +121,10 @@ import NIOCore
         let isSynced = unsafe PQresultStatus(sync) == PGRES_PIPELINE_SYNC
         unsafe PQclear(sync)
         guard isSynced, unsafe PQexitPipelineMode(connection) == 1 else {
-            throw Self.lastWords(fault, before: lost(), at: calls.count)
+            throw Self.lastWords(fault, before: lost(), at: count)
         }
         if let fault { throw fault }
-        guard results.count == calls.count else { throw lost() }
+        guard results.count == count else { throw lost() }
         return results
     }
 

@@ -9,7 +9,7 @@ import Testing
 /// What writers remember, they may forget at any time, and are never wrong by.
 @Suite(.blocking, .needsPostgres) struct MemoryTests {
     /// Writers of two servers take turns: what one of them remembers, the others make wrong.
-    @Test(arguments: [(3, 0), (100_000, 0), (100_000, 2)])
+    @Test(arguments: [(4, 0), (100_000, 0), (100_000, 2)])
     func noAnswerIsAnotherThanTheOracles(_ countMax: Int, _ distrust: Int) throws {
         let random = SeededGenerator.fromEnvironment()
         var numbers = random
@@ -24,7 +24,7 @@ import Testing
         var sent: [AppendRequest] = []
         var writer = writers[0]
         for round in 0..<400 {
-            if Int.random(in: 0..<4, using: &numbers) == 0 { writer = writers[Int.random(in: 0..<3, using: &numbers)] }
+            if Int.random(in: 0..<8, using: &numbers) == 0 { writer = writers[Int.random(in: 0..<3, using: &numbers)] }
             let now = Timestamp(microseconds: Int64(round))
             let tenant = tenants[Int.random(in: 0..<3, using: &numbers)]
             let name = names[Int.random(in: 0..<6, using: &numbers)]
@@ -36,8 +36,8 @@ import Testing
                 continue
             }
             var batch: [AppendRequest] = []
-            for _ in 0..<Int.random(in: 1...3, using: &numbers) {
-                if let old = sent.randomElement(using: &numbers), Int.random(in: 0..<12, using: &numbers) == 0 {
+            for _ in 0..<Int.random(in: 1...2, using: &numbers) {
+                if let old = sent.randomElement(using: &numbers), Int.random(in: 0..<20, using: &numbers) == 0 {
                     batch.append(old)
                 } else {
                     batch.append(try Self.append(tenants, names, oracle.makeReader(), &numbers))
@@ -54,7 +54,7 @@ import Testing
                 "seed \(random.seed)")
         }
         let fast = writers.reduce(0) { $0 + $1.commitsFromMemory }
-        #expect(fast > 10, "\(fast) batches were committed by what was remembered, seed \(random.seed)")
+        #expect(fast >= (countMax < 10 ? 5 : 50), "\(fast) batches were committed by what was remembered, seed \(random.seed)")
     }
 
     private static func append(
@@ -67,7 +67,7 @@ import Testing
         let actual = try reader.version(of: name, in: tenant, asOf: .max)
         let expected: ExpectedVersion =
             [.any, .exists, .none, .exact(Version(.random(in: 0...20, using: &numbers))), .exact(actual)][
-                min(4, Int.random(in: 0..<12, using: &numbers))]
+                min(4, Int.random(in: 0..<16, using: &numbers))]
         let count = Int.random(in: 1...2, using: &numbers)
         var request = try AppendRequest.sample(count, to: name, expected, tenant: tenant)
         request.aggregates[0].snapshotPolicy = SnapshotPolicy(everyEvents: 5, everyBytes: 700)

@@ -39,8 +39,7 @@ import Testing
                 let bounds = PageBounds(direction: direction, bytesMax: bytesMax)
                 var (positions, versions) = (PageRange(after: Position.start, to: Position(120)), [UInt64]())
                 var found: [UUID] = []
-                var isLast = false
-                while !isLast {
+                while positions.after < positions.to {
                     let page = try reader.page(of: bench.tenant, positions: positions, filter: .all, bounds: bounds)
                     let byVersion = try reader.page(
                         of: name, in: bench.tenant,
@@ -53,7 +52,7 @@ import Testing
                     #expect(byVersion.count == 1 || byVersion.entries.readableBytes <= bytesMax, "seed \(random.seed)")
                     versions += try RecordedEntries.decode(byVersion.entries).map(\.version.rawValue)
                     found += events.map(\.event.id)
-                    isLast = page.isLast
+                    if page.isLast { #expect(found.count == 120, "seed \(random.seed), \(bytesMax)") }
                     guard let last = page.lastPosition else { throw BenchFailure("an empty page") }
                     switch direction {
                     case .forward: positions.after = last
