@@ -22,17 +22,8 @@ import Foundation
     /// - Parameter creates: makes the file where there is none.
     /// - Throws: ``StorageError``; `unavailable` where there is no file.
     init(path: String, creates: Bool) throws(StorageError) {
-        var database: OpaquePointer?
-        let flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE
-        let code = unsafe sqlite3_open_v2(path, &database, creates ? flags | SQLITE_OPEN_CREATE : flags, nil)
-        guard code == SQLITE_OK, let database = unsafe database else {
-            let fault = unsafe SQLiteFault(code: code, database: database)
-            unsafe sqlite3_close_v2(database)
-            throw StorageError(
-                fault.storageError.kind, "cannot open \(path): \(fault.storageError); check the path and its rights")
-        }
-        unsafe self.database = unsafe database
-        unsafe sqlite3_busy_timeout(database, Self.busyMillis)
+        unsafe database = try unsafe Self.open(
+            path, creates ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READWRITE)
         let isOwn: Bool
         do throws(SQLiteFault) {
             isOwn = try Self.isOwn(self)
@@ -42,6 +33,30 @@ import Foundation
             throw StorageError(
                 .misconfigured, "\(path) belongs to another program: nothing in it was changed, give another --storage")
         }
+    }
+
+    /// Opens the database to look at it, whatever it is: nothing is set and nothing is written, also not when it is closed.
+    /// What is sorted or kept meanwhile goes into a temporary file.
+    init(reading path: String) throws(StorageError) {
+        unsafe database = try unsafe Self.open(path, SQLITE_OPEN_READONLY)
+        do throws(SQLiteFault) {
+            try run("PRAGMA cache_size = -\(Self.cacheKibibytes)")
+            try run("PRAGMA temp_store = FILE")
+        } catch { throw error.storageError }
+    }
+
+    @unsafe private static func open(_ path: String, _ flags: Int32) throws(StorageError) -> OpaquePointer {
+        var database: OpaquePointer?
+        let code = unsafe sqlite3_open_v2(
+            path, &database, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nil)
+        guard code == SQLITE_OK, let database = unsafe database else {
+            let fault = unsafe SQLiteFault(code: code, database: database)
+            unsafe sqlite3_close_v2(database)
+            throw StorageError(
+                fault.storageError.kind, "cannot open \(path): \(fault.storageError); check the path and its rights")
+        }
+        unsafe sqlite3_busy_timeout(database, busyMillis)
+        return unsafe database
     }
 
     deinit {

@@ -68,6 +68,12 @@ import NIOCore
         }
     }
 
+    /// Calls `row` for every row; ends at the first fault.
+    func visit(_ row: (borrowing Row) throws(SQLiteFault) -> Void) throws(SQLiteFault) {
+        defer { reset() }
+        while try step() { try unsafe row(Row(statement: statement)) }
+    }
+
     /// Calls `row` for the first row; nil where there is none.
     func firstRow<Value>(_ row: (borrowing Row) -> Value) throws(SQLiteFault) -> Value? {
         defer { reset() }

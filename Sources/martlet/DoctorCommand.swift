@@ -13,6 +13,10 @@ struct DoctorCommand: AsyncParsableCommand {
         discussion: """
             Checks what it is given: certificates (--cert, --key, --ca), a storage (--storage, read only), and the \
             server itself (--server). Prints a line a check; exit code 1 if one failed.
+
+            With --deep, a SQLite file is read from end to end, and everything that must be true of it is checked: \
+            pages, blocks of events, positions, versions, ids, ranges, snapshots and settings. The file may be one of \
+            a running server, or a backup: nothing is written to it.
             """)
 
     @OptionGroup var server: ServerOptions
@@ -26,10 +30,15 @@ struct DoctorCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Also check this storage: sqlite:PATH, or a postgres:// URL.", valueName: "storage"))
     var storage: String?
 
+    @Flag(help: "Read the SQLite file of --storage from end to end and check every invariant.")
+    var deep = false
+
     @Flag(help: "Do not connect to a server.")
     var offline = false
 
     mutating func run() async throws {
+        let choice = try storage.map { try StorageChoice($0) }
+        let deepFile = deep ? try Self.deepFile(choice) : nil
         var checkup = Checkup()
         let client = try server.configuration()
         if let file = client.tls.caFile { checkup.certificate("CA", file, key: nil, host: nil) }
@@ -39,9 +48,24 @@ struct DoctorCommand: AsyncParsableCommand {
         if let file = serverCert {
             checkup.certificate("server certificate", file, key: serverKey, host: client.host)
         }
-        if let storage { checkup.storage(try StorageChoice(storage)) }
+        if let deepFile {
+            try checkup.deep(deepFile)
+        } else if let choice {
+            checkup.storage(choice)
+        }
         if !offline { await checkup.server(server, at: "\(client.host):\(client.port)") }
         if checkup.failures > 0 { throw CommandFailure("\(checkup.failures) of \(checkup.count) checks failed") }
+    }
+
+    private static func deepFile(_ choice: StorageChoice?) throws -> String {
+        switch choice {
+        case .sqlite(let path)?: return path
+        case .postgreSQL?:
+            throw UsageError(
+                "--deep checks SQLite files, and --storage names a PostgreSQL database: leave --deep out, and check the "
+                    + "database's own structures with pg_amcheck")
+        case nil: throw UsageError("--deep needs --storage sqlite:PATH")
+        }
     }
 }
 
@@ -52,17 +76,17 @@ struct Checkup {
 
     private static let dayMicros: Int64 = 86_400_000_000
 
-    private mutating func ok(_ text: String) {
+    mutating func ok(_ text: String) {
         count += 1
         Terminal.write(line: "ok    \(text)")
     }
 
-    private mutating func warn(_ text: String) {
+    mutating func warn(_ text: String) {
         count += 1
         Terminal.write(line: "warn  \(text)")
     }
 
-    private mutating func fail(_ text: String) {
+    mutating func fail(_ text: String) {
         count += 1
         failures += 1
         Terminal.write(line: "FAIL  \(text)")
@@ -120,14 +144,7 @@ struct Checkup {
             guard FileManager.default.fileExists(atPath: path) else {
                 return ok("storage \(path) is not there yet: the server makes it when it starts")
             }
-            let folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
-            if let free = try? FileManager.default.attributesOfFileSystem(forPath: folder)[.systemFreeSize] as? Int64 {
-                if free < 1 << 30 {
-                    warn("only \(free >> 20) MiB are free at \(folder): make room")
-                } else {
-                    ok("\(free >> 30) GiB are free at \(folder)")
-                }
-            }
+            freeSpace(beside: path)
         }
         let engine = choice.engine(logger: Logger(label: "doctor", factory: { _ in SwiftLogNoOpLogHandler() }))
         do throws(StorageError) {
@@ -135,6 +152,17 @@ struct Checkup {
             ok("storage \(engine.name) answers, schema version \(engine.schemaVersion)")
         } catch {
             fail("storage \(engine.name): \(error)")
+        }
+    }
+
+    mutating func freeSpace(beside path: String) {
+        let folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
+        if let free = try? FileManager.default.attributesOfFileSystem(forPath: folder)[.systemFreeSize] as? Int64 {
+            if free < 1 << 30 {
+                warn("only \(free >> 20) MiB are free at \(folder): make room")
+            } else {
+                ok("\(free >> 30) GiB are free at \(folder)")
+            }
         }
     }
 

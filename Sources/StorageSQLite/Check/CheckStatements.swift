@@ -1,0 +1,83 @@
+/// The SQL of ``FileCheck``.
+enum CheckStatements {
+    static let eventsInAll = "SELECT CAST(total(position) AS INTEGER) FROM tenants"
+
+    static let tenants = """
+        SELECT no, id, position, recorded_at, ranged, settings_revision FROM tenants ORDER BY no
+        """
+    static let tenant = "SELECT no, id, position, recorded_at, ranged, settings_revision FROM tenants WHERE no = ?1"
+
+    /// Keys from ?1 to ?2.
+    static let blocks = """
+        SELECT key, recorded_at, count, entries FROM blocks WHERE key >= ?1 AND key <= ?2 ORDER BY key
+        """
+    static let firstKey = "SELECT key FROM blocks WHERE key >= ?1 AND key <= ?2 ORDER BY key LIMIT 1"
+    /// The block that holds a position, if one does.
+    static let blockOfKey = """
+        SELECT key, recorded_at, count, entries FROM blocks WHERE key <= ?1 ORDER BY key DESC LIMIT 1
+        """
+
+    static let eventIDs = "SELECT tenant_no, id, position FROM event_ids ORDER BY tenant_no, id"
+    static let positionOfID = "SELECT position FROM event_ids WHERE tenant_no = ?1 AND id = ?2"
+
+    static let aggregates = """
+        SELECT no, tenant_no, id, type, snapshot_version, snapshot_bytes FROM aggregates ORDER BY no
+        """
+    static let aggregateNo = "SELECT no FROM aggregates WHERE tenant_no = ?1 AND id = ?2 AND type = ?3"
+
+    static let ranges = """
+        SELECT last_version, count, position, before, start, length, bytes FROM ranges
+        WHERE aggregate_no = ?1 ORDER BY last_version
+        """
+    static let range = """
+        SELECT last_version, count, position, before, start, length, bytes FROM ranges
+        WHERE aggregate_no = ?1 AND last_version = ?2
+        """
+    static let bytesBefore = """
+        SELECT bytes FROM ranges WHERE aggregate_no = ?1 AND last_version < ?2 ORDER BY last_version DESC LIMIT 1
+        """
+    static let rangesInAll = "SELECT count(*) FROM ranges"
+    static let rangesOfNobody = """
+        SELECT r.aggregate_no, r.last_version FROM ranges r
+        WHERE NOT EXISTS (SELECT 1 FROM aggregates a WHERE a.no = r.aggregate_no)
+        """
+
+    /// Ranges that the blocks tell beyond `tenants.ranged`; on disk, because a damaged file may have any number.
+    static let makeTail = """
+        CREATE TEMP TABLE tail (
+            aggregate_no INTEGER NOT NULL,
+            position     INTEGER NOT NULL,
+            last_version INTEGER NOT NULL,
+            count        INTEGER NOT NULL,
+            before       INTEGER NOT NULL,
+            start        INTEGER NOT NULL,
+            length       INTEGER NOT NULL,
+            bytes        INTEGER NOT NULL,  -- of this range's records
+            PRIMARY KEY (aggregate_no, position)
+        ) WITHOUT ROWID
+        """
+    /// Positions that two blocks hold are found elsewhere.
+    static let insertTail = """
+        INSERT OR IGNORE INTO tail (aggregate_no, position, last_version, count, before, start, length, bytes)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        """
+    static let tail = """
+        SELECT last_version, count, position, before, start, length, bytes FROM tail
+        WHERE aggregate_no = ?1 ORDER BY position
+        """
+    static let tailAt = """
+        SELECT last_version, count, position, before, start, length, bytes FROM tail
+        WHERE aggregate_no = ?1 AND position = ?2
+        """
+
+    static let snapshots = """
+        SELECT version, schema_version, checksum, payload FROM snapshots WHERE aggregate_no = ?1 ORDER BY version
+        """
+    static let snapshotsInAll = "SELECT count(*) FROM snapshots"
+    static let snapshotsOfNobody = """
+        SELECT s.aggregate_no, s.version FROM snapshots s
+        WHERE NOT EXISTS (SELECT 1 FROM aggregates a WHERE a.no = s.aggregate_no)
+        """
+
+    static let settings = "SELECT tenant_no, kind, document FROM settings ORDER BY tenant_no, kind"
+}
