@@ -1,5 +1,5 @@
 public import EventModel
-import Foundation
+import FoundationEssentials
 
 /// Walks over concatenated entries (``RecordedEntries``) where they lie, without decoding or copying them.
 @safe public struct EntryWalk {
@@ -107,11 +107,7 @@ public struct EntryFilter: Sendable {
         guard !values.isEmpty else { return true }
         let found = unsafe UnsafeRawBufferPointer(rebasing: bytes[range])
         for value in values where value.count == found.count {
-            let isSame = unsafe value.withUnsafeBytes { value in
-                guard let a = value.baseAddress, let b = found.baseAddress else { return true }
-                return unsafe memcmp(a, b, value.count) == 0
-            }
-            if isSame { return true }
+            if unsafe found.elementsEqual(value) { return true }
         }
         return false
     }

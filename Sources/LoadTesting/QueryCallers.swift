@@ -22,15 +22,13 @@ struct LoadCaller: Caller {
 
     mutating func call() async throws(MartletError) -> Int {
         let aggregate = aggregates[Int.random(in: 0..<aggregates.count, using: &random)]
-        let pages = try await client.loadEncoded(
-            LoadRequest(tenant: tenant, aggregate: aggregate, upcasting: .raw))
+        let pages = try await client.load(LoadRequest(tenant: tenant, aggregate: aggregate, upcasting: .raw)).batches
         var version: UInt64 = 0
-        while let entries = try await pages.next() {
-            guard entries.readableBytes > 0 else { continue }
-            guard let page = PagePositions(entries), page.isAscending, page.firstVersion == version + 1,
-                page.lastVersion == version + UInt64(page.count)
+        for try await batch in pages where !batch.isEmpty {
+            guard batch.firstVersion.rawValue == version + 1,
+                batch.lastVersion.rawValue == version + UInt64(batch.count)
             else { throw .badAnswer("a load of \(aggregate) brought other events after version \(version)") }
-            version = page.lastVersion
+            version = batch.lastVersion.rawValue
         }
         guard version == UInt64(events) else {
             throw .badAnswer("a load of \(aggregate) ended at version \(version), \(events) were written")
@@ -58,17 +56,17 @@ struct ReadCaller: Caller {
     }
 
     mutating func call() async throws(MartletError) -> Int {
-        let pages = try await client.readEncoded(
+        let pages = try await client.read(
             ReadRequest(
                 tenant: tenant, after: after, target: .position(Position(after.rawValue + UInt64(events))),
-                upcasting: .raw))
+                upcasting: .raw)
+        ).batches
         var position = after.rawValue
-        while let entries = try await pages.next() {
-            guard entries.readableBytes > 0 else { continue }
-            guard let page = PagePositions(entries), page.isWithoutGap, page.first == position + 1 else {
-                throw .badAnswer("a read brought other events after position \(position)")
-            }
-            position = page.last
+        for try await batch in pages where !batch.isEmpty {
+            guard batch.firstPosition.rawValue == position + 1,
+                batch.lastPosition.rawValue == position + UInt64(batch.count)
+            else { throw .badAnswer("a read brought other events after position \(position)") }
+            position = batch.lastPosition.rawValue
         }
         guard position == after.rawValue + UInt64(events) else {
             throw .badAnswer(

@@ -35,7 +35,7 @@ import Testing
             let script =
                 "import hashlib, sqlite3, sys\n"
                 + "rows = sqlite3.connect(sys.argv[1]).execute('SELECT * FROM blocks ORDER BY 1').fetchall()\n"
-                + "print(len(rows), hashlib.sha256(repr(rows).encode()).hexdigest())"
+                + "print(sum(row[2] for row in rows), hashlib.sha256(repr(rows).encode()).hexdigest())"
             let outcome = try await Binary.run(["python3", "-c", script, database], path: "/usr/bin/env")
             #expect(outcome.code == 0, "\(outcome.errors)")
             return outcome.output

@@ -1,6 +1,6 @@
 public import EventModel
 import EventProtocol
-public import NIOCore
+import NIOCore
 
 /// A subscription whose events stay encoded, for those who do not look into each one: a relay, a load tester.
 ///
@@ -19,24 +19,6 @@ public struct EncodedSubscription: Sendable {
     }
 }
 
-/// The answer to a load or a read whose events stay encoded.
-///
-/// It ends with an error when the connection is lost.
-public struct EncodedPages: Sendable {
-    fileprivate let stream: StreamHandle
-
-    /// The next page, as entries (``EventModel/EventPage/entries``), which may be empty; nil at the end.
-    /// - Throws: why there is no more.
-    public func next() async throws(MartletError) -> ByteBuffer? {
-        switch await stream.next() {
-        case .part(.load(let entries, _), _), .part(.read(let entries, _), _): return entries
-        case .part: throw .wrongAnswer
-        case .end(nil): return nil
-        case .end(let failure?): throw failure.error
-        }
-    }
-}
-
 extension MartletClient {
     /// Follows a tenant without decoding its events.
     /// - Parameter windowBytes: bytes of events that it takes in ahead of its consumer; nil means
@@ -49,25 +31,6 @@ extension MartletClient {
             stream: try await open(
                 .subscribe(request), windowBytes: windowBytes ?? configuration.subscriptionWindowBytes,
                 eventBytesMax: 0))
-    }
-
-    /// Reads one aggregate without decoding its events.
-    /// - Throws: why there is no connection. Refusals come with the first page.
-    public func loadEncoded(_ request: LoadRequest) async throws(MartletError) -> EncodedPages {
-        EncodedPages(stream: try await openQuery(.load(request)))
-    }
-
-    /// Reads a tenant by position without decoding its events.
-    /// - Throws: why there is no connection. Refusals come with the first page.
-    public func readEncoded(_ request: ReadRequest) async throws(MartletError) -> EncodedPages {
-        EncodedPages(stream: try await openQuery(.read(request)))
-    }
-
-    private func openQuery(_ request: CallRequest) async throws(MartletError) -> StreamHandle {
-        let limits = try await welcome().limits
-        return try await open(
-            request, windowBytes: configuration.streamWindowBytes,
-            eventBytesMax: limits.upcastPayloadBytesMax + limits.metadataBytesMax + (64 << 10))
     }
 
     private func open(
