@@ -39,10 +39,10 @@ public final class PostgreSQLEngine: StorageEngine {
             memory: RememberedTenants())
     }
 
-    /// The same, with a memory of other bounds.
+    /// The same, with other bounds.
     init(
         connectionString: String, schema: String, writers: Int = 4, readers: Int = 4, logger: Logger,
-        memory: RememberedTenants
+        memory: RememberedTenants, audience: Audience = Audience()
     ) {
         precondition(
             !schema.isEmpty && schema.utf8.count <= 40
@@ -51,7 +51,7 @@ public final class PostgreSQLEngine: StorageEngine {
         self.connectionString = connectionString
         self.schema = Schema(name: schema)
         self.logger = logger
-        shared = SharedByWriters(server: UUID(), ownBackends: OwnBackends(), memory: memory)
+        shared = SharedByWriters(server: UUID(), ownBackends: OwnBackends(), memory: memory, audience: audience)
         writersMax = writers
         readersMax = readers
     }

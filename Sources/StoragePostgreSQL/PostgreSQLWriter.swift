@@ -9,6 +9,7 @@ struct SharedByWriters: Sendable {
     let ownBackends: OwnBackends
     let connections = WriterConnections()
     let memory: RememberedTenants
+    let audience: Audience
 }
 
 /// Commits batches: in one round trip what can be decided by what is remembered (``commitFromMemory(_:now:_:)``), in
@@ -158,10 +159,12 @@ final class PostgreSQLWriter: StorageWriter {
     /// Sends the rest of a transaction, then COMMIT, then what others are told.
     func commit(_ rest: Rest, on connection: PostgresConnection) throws(PostgresFault) {
         let commit = rest.calls.count
+        let tell = shared.audience.mayBeThere(at: .now) ? rest.tell : nil
         do throws(PostgresFault) {
-            let results = try connection.pipeline(
-                rest.calls + [PostgresCall("commit")] + (rest.tell.map { [$0] } ?? []))
-            self.connection?.answeredAt = .now
+            let results = try connection.pipeline(rest.calls + [PostgresCall("commit")] + (tell.map { [$0] } ?? []))
+            let now = ContinuousClock.now
+            self.connection?.answeredAt = now
+            if tell != nil { shared.audience.note(isThere: results[commit + 1].rowCount > 0, at: now) }
             guard results[commit].command == "COMMIT" else {
                 throw PostgresFault(
                     sqlState: "25P02", message: "the transaction was rolled back", isConnectionLost: false)

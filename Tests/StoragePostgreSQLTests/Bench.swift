@@ -23,10 +23,13 @@ struct Bench: Sendable {
     /// An engine, as of one server more.
     ///
     /// - Parameter options: settings of its connections, as in `-c synchronous_commit=off`.
-    func engine(options: String = "", memory: RememberedTenants = RememberedTenants()) -> PostgreSQLEngine {
+    func engine(
+        options: String = "", memory: RememberedTenants = RememberedTenants(), audience: Audience = Audience()
+    ) -> PostgreSQLEngine {
         // The name tells its sessions from those of other tests.
         let query = "?application_name=" + schema + (options.isEmpty ? "" : "&options=" + options.percentEncoded)
-        return PostgreSQLEngine(connectionString: url + query, schema: schema, logger: .silent, memory: memory)
+        return PostgreSQLEngine(
+            connectionString: url + query, schema: schema, logger: .silent, memory: memory, audience: audience)
     }
 
     /// A writer, as of one server more.

@@ -40,7 +40,7 @@ import Testing
 
     @Test func nobodyIsToldWhereNoOtherServerListens() throws {
         let bench = try Bench()
-        let (own, other) = (bench.engine(), bench.engine())
+        let (own, other) = (bench.engine(audience: Audience(deafMillis: 0)), bench.engine())
         let observer = try bench.connect()
         try observer.run("LISTEN \"\(Schema(name: bench.schema).channel)\"")
         let writer = own.makeWriter()
@@ -58,6 +58,19 @@ import Testing
         try bench.run("UPDATE listeners SET until = now()")
         #expect(try !isTold())
         _ = (ownListener, otherListener)
+    }
+
+    @Test func whoBeginsToListenIsToldSoon() throws {
+        let bench = try Bench()
+        let writer = bench.engine().makeWriter()
+        for _ in 0..<3 { try writer.append(.sample(tenant: bench.tenant)) }
+        let listener = try listener(bench.engine())
+        Thread.sleep(forTimeInterval: Double(Audience.deafMillis) / 1000)
+        for round in 0..<5 {
+            let receipt = try #require(try writer.append(.sample(tenant: bench.tenant)))
+            let head = TenantHead(position: receipt.lastPosition, recordedAt: receipt.recordedAt)
+            #expect(try listener.wait(atMost: 5_000) == .moved([bench.tenant: head]), "round \(round)")
+        }
     }
 
     @Test func commitsThatNotifyDoNotWaitForEachOther() async throws {
