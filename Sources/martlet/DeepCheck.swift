@@ -44,6 +44,11 @@ private final class ProgressBars {
     private var last: UInt64 = 0
 
     func update(_ progress: FileCheck.Progress) {
+        // SQLite says nothing while it checks its own structures.
+        guard progress.subject != .pages else {
+            if Terminal.showsProgress { FileHandle.standardError.write(Data("pages  SQLite reads the file …\n".utf8)) }
+            return
+        }
         if current?.subject != progress.subject {
             finish()
             current = (progress.subject, ProgressBar(progress.subject.rawValue, total: progress.total))
