@@ -52,7 +52,7 @@ bench-rehydration: certs setup-tests ## Figures of snapshots and upcasting on bo
 	swift build -c release --product martlet
 	.ci/with-postgres .ci/bench-rehydration
 
-MICRO = MARTLET_BENCHMARKS=1 swift package --scratch-path .build-micro --allow-writing-to-package-directory benchmark
+MICRO = MARTLET_BENCHMARKS=1 swift package --allow-writing-to-package-directory benchmark
 MICRO_THRESHOLDS = --path Benchmarks/Micro/Thresholds --target MicroBenchmarks --no-progress
 
 .PHONY: bench-micro bench-micro-check bench-micro-update

@@ -29,7 +29,7 @@ func sqliteBenchmarks() {
     for (calls, events) in [(64, 1), (8, 100)] {
         let commits = 20
         Benchmark.micro(
-            "sqlite-commit-\(calls)x\(events)", seconds: 2,
+            "sqlite-commit-\(calls)x\(events)", seconds: 2, allocationsSlack: 25 + calls * events / 32,
             operations: commits,
             {
                 (
