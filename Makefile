@@ -53,11 +53,11 @@ bench-rehydration: certs setup-tests ## Figures of snapshots and upcasting on bo
 	.ci/with-postgres .ci/bench-rehydration
 
 MICRO = MARTLET_BENCHMARKS=1 swift package --allow-writing-to-package-directory benchmark
-MICRO_THRESHOLDS = --path Benchmarks/Micro/Thresholds --target MicroBenchmarks --no-progress
+MICRO_THRESHOLDS = --path Benchmarks/Micro/Thresholds --target Micro --no-progress
 
 .PHONY: bench-micro bench-micro-check bench-micro-update
 bench-micro: setup ## CPU and allocations of single layers
-	$(MICRO) --target MicroBenchmarks --no-progress
+	$(MICRO) --target Micro --no-progress
 
 bench-micro-check: setup ## The same, held against the thresholds in Benchmarks/Micro
 	$(MICRO) thresholds check $(MICRO_THRESHOLDS)

@@ -186,7 +186,7 @@ if Context.environment["MARTLET_BENCHMARKS"] != nil {
     package.targets += [
         .target(name: "CAllocationCounter", path: "Benchmarks/Support/CAllocationCounter"),
         .executableTarget(
-            name: "MicroBenchmarks",
+            name: "Micro",
             dependencies: [
                 "CAllocationCounter", "EventEncoding", "EventHub", "EventModel", "EventProtocol", "EventStorage",
                 "EventUpcasting", "EventWire", "StorageSQLite", .logging, .nioCore, .nioEmbedded,
