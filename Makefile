@@ -60,14 +60,27 @@ bench-rehydration: certs setup-tests ## Figures of snapshots and upcasting on bo
 	swift build -c release --product martlet
 	.ci/with-postgres .ci/bench-rehydration
 
+MICRO = MARTLET_BENCHMARKS=1 swift package --allow-writing-to-package-directory benchmark
+MICRO_THRESHOLDS = --path Benchmarks/Micro/Thresholds --target Micro --no-progress
+
+.PHONY: bench-micro bench-micro-check bench-micro-update
+bench-micro: setup ## CPU and allocations of single layers
+	$(MICRO) --target Micro --no-progress
+
+bench-micro-check: setup ## The same, held against the thresholds in Benchmarks/Micro
+	$(MICRO) thresholds check $(MICRO_THRESHOLDS)
+
+bench-micro-update: setup ## Write the figures of this machine to those thresholds
+	$(MICRO) thresholds update $(MICRO_THRESHOLDS)
+
 lint: ## Check the format
-	swift format lint --strict --recursive Sources Tests Examples Package.swift
+	swift format lint --strict --recursive Sources Tests Examples Benchmarks Package.swift
 
 lint-protos: setup-tests ## Lint the messages, and check them against the last release
 	.ci/lint-protos
 
 format: ## Format
-	swift format --in-place --recursive Sources Tests Examples Package.swift
+	swift format --in-place --recursive Sources Tests Examples Benchmarks Package.swift
 
 protos: setup-tests ## Make the C messages from Protos/
 	.ci/generate-protos

@@ -177,3 +177,24 @@ let package = Package(
             ["martlet", "EventModel", "EventSourcing", "EventTesting", "MartletClient", "TLSOpenSSL", .nioCore]),
     ]
 )
+
+// Micro-benchmarks measure layers that no product offers, so they are targets of this package. What they need is
+// resolved and built only where somebody asks for it: see Benchmarks/Micro/README.md.
+if Context.environment["MARTLET_BENCHMARKS"] != nil {
+    package.dependencies.append(
+        .package(url: "https://github.com/ordo-one/benchmark", exact: "1.38.1", traits: []))
+    package.targets += [
+        .target(name: "CAllocationCounter", path: "Benchmarks/Support/CAllocationCounter"),
+        .executableTarget(
+            name: "Micro",
+            dependencies: [
+                "CAllocationCounter", "EventEncoding", "EventHub", "EventModel", "EventProtocol", "EventStorage",
+                "EventUpcasting", "EventWire", "StorageSQLite", .logging, .nioCore, .nioEmbedded,
+                .product(name: "Benchmark", package: "benchmark"),
+            ],
+            path: "Benchmarks/Micro",
+            exclude: ["README.md", "Thresholds"],
+            swiftSettings: house,
+            plugins: [.plugin(name: "BenchmarkPlugin", package: "benchmark")]),
+    ]
+}

@@ -44,6 +44,13 @@ import Testing
         #expect(try Findings(copy).all.isEmpty)
         #expect(try ["", "-wal"].map { try Data(contentsOf: URL(fileURLWithPath: copy + $0)) } == before)
         #expect(!FileManager.default.fileExists(atPath: copy + ".lock"))
+        // A backup is another kind of file, without a log, and stays one.
+        let backup = bench.folder.path + "/backup.db"
+        try RawDatabase(bench.path).run("VACUUM INTO '\(backup)'")
+        let backedUp = try Data(contentsOf: URL(fileURLWithPath: backup))
+        #expect(try Findings(backup).all.isEmpty)
+        #expect(try Data(contentsOf: URL(fileURLWithPath: backup)) == backedUp)
+        #expect(!FileManager.default.fileExists(atPath: backup + "-wal"))
     }
 
     /// Each check sees one state, while another connection goes on to commit.
