@@ -22,7 +22,13 @@ final class LoopWave: Sendable {
     let eventLoop: any EventLoop
     private let state = NIOLockedValueBox(State())
 
-    init(eventLoop: any EventLoop) { self.eventLoop = eventLoop }
+    private let clock: @Sendable () -> NIODeadline
+
+    /// A wave by the clock of its event loop, or by another one.
+    init(eventLoop: any EventLoop, clock: (@Sendable () -> NIODeadline)? = nil) {
+        self.eventLoop = eventLoop
+        self.clock = clock ?? { eventLoop.now }
+    }
 
     /// Adds a waiter.
     /// - Parameter isDue: the head has moved already.
@@ -60,12 +66,12 @@ final class LoopWave: Sendable {
             state.isDue = false
             return state.waiters
         }
-        let start = eventLoop.now
+        let start = clock()
         for waiter in waiters { waiter.wake() }
         guard waiters.count >= Self.pacedWaiters else { return goOn() }
         // What they wrote is flushed by a task that was added before this one.
         eventLoop.execute {
-            let now = self.eventLoop.now
+            let now = self.clock()
             self.eventLoop.scheduleTask(deadline: now + min(now - start, Self.pauseMax)) { self.goOn() }
         }
     }

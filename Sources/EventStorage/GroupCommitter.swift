@@ -53,7 +53,11 @@ final class GroupCommitter: @unchecked Sendable {
     /// Starts a thread that commits with this writer.
     func start(writer: @escaping @Sendable () -> any StorageWriter) {
         condition.withLock { runningThreads += 1 }
-        let thread = Thread { [self] in commitBatches(with: writer()) }
+        let thread = Thread { [self] in
+            // The writer is gone, and its connection closed, before anybody hears that the committer is.
+            commitBatches(with: writer())
+            for callback in threadEnded() { callback() }
+        }
         thread.name = "commit"
         thread.stackSize = 1 << 20
         thread.start()
@@ -139,13 +143,16 @@ final class GroupCommitter: @unchecked Sendable {
             case .change(let waiting): apply(waiting, with: writer)
             }
         }
-        let finished: [@Sendable () -> Void] = condition.withLock {
+    }
+
+    /// - Returns: who waits for the last thread to end, if this was it.
+    private func threadEnded() -> [@Sendable () -> Void] {
+        condition.withLock {
             runningThreads -= 1
             guard runningThreads == 0 else { return [] }
             defer { onClosed = [] }
             return onClosed
         }
-        for callback in finished { callback() }
     }
 
     private func commit(_ batch: [AppendQueue<Completion>.Waiting], with writer: any StorageWriter) {

@@ -21,7 +21,11 @@ final class ReaderPool: @unchecked Sendable {
     /// Starts a thread that reads with this reader.
     func start(reader: @escaping @Sendable () -> any StorageReader) {
         condition.withLock { runningThreads += 1 }
-        let thread = Thread { [self] in runJobs(with: reader()) }
+        let thread = Thread { [self] in
+            // The reader is gone, and its connection closed, before anybody hears that the pool is.
+            runJobs(with: reader())
+            for callback in threadEnded() { callback() }
+        }
         thread.name = "read"
         thread.stackSize = 1 << 20
         thread.start()
@@ -73,12 +77,15 @@ final class ReaderPool: @unchecked Sendable {
 
     private func runJobs(with reader: any StorageReader) {
         while let job = nextJob() { job(reader) }
-        let finished: [@Sendable () -> Void] = condition.withLock {
+    }
+
+    /// - Returns: who waits for the last thread to end, if this was it.
+    private func threadEnded() -> [@Sendable () -> Void] {
+        condition.withLock {
             runningThreads -= 1
             guard runningThreads == 0 else { return [] }
             defer { onClosed = [] }
             return onClosed
         }
-        for callback in finished { callback() }
     }
 }

@@ -20,22 +20,31 @@ final class Checkpointer {
         var isRequested = false
         var isRestDue = false
         var isClosed = false
+        var hasEnded = false
     }
 
     private let state = State()
 
     /// Checkpoints of the file at that path, which exists.
     init(path: String, logger: Logger) {
-        let thread = Thread { [state] in Self.run(state, path: path, logger: logger) }
+        let thread = Thread { [state] in
+            Self.run(state, path: path, logger: logger)
+            state.condition.withLock {
+                state.hasEnded = true
+                state.condition.broadcast()
+            }
+        }
         thread.name = "checkpoint"
         thread.stackSize = 1 << 20
         thread.start()
     }
 
+    /// Waits until its connection is closed: the last one of a file leaves no log behind.
     deinit {
         state.condition.withLock {
             state.isClosed = true
-            state.condition.signal()
+            state.condition.broadcast()
+            while !state.hasEnded { state.condition.wait() }
         }
     }
 
@@ -50,7 +59,7 @@ final class Checkpointer {
             }
             if logPages >= Self.startPages, !state.isRequested {
                 state.isRequested = true
-                state.condition.signal()
+                state.condition.broadcast()
             }
             return false
         }
