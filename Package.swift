@@ -145,7 +145,8 @@ let package = Package(
             [
                 "EventEncoding", "EventModel", "EventProtocol", "EventServer", "EventStorage", "EventTesting",
                 "EventWire",
-                "MartletClient", "StoragePostgreSQL", "StorageSQLite", "TLSOpenSSL", .logging, .nioCore, .nioPosix,
+                "MartletClient", "StoragePostgreSQL", "StorageSQLite", "TLSOpenSSL", .logging, .nioCore,
+                .nioEmbedded, .nioPosix,
             ]),
         tests(
             "MartletClientTests",
