@@ -16,13 +16,13 @@ import FoundationEssentials
     public mutating func next() -> (entry: Range<Int>, record: Range<Int>)? {
         guard !isBroken, unsafe bytes.count > offset else { return nil }
         let start = offset
-        var scan = unsafe FieldScan(bytes, from: start, to: bytes.count)
-        guard let field = scan.next(), field.key == 0x0A else {
+        var fields = unsafe StrictFields(bytes, start..<bytes.count)
+        guard fields.take(1 << 3 | 2), let record = fields.content() else {
             isBroken = true
             return nil
         }
-        offset = field.value.upperBound
-        return (start..<offset, field.value)
+        offset = record.upperBound
+        return (start..<offset, record)
     }
 
     /// Steps over so many entries; false where there are fewer.
@@ -35,50 +35,44 @@ import FoundationEssentials
 /// What stands at the beginning of an encoded RecordedEvent: all that reads and filters go by, found without decoding.
 public struct RecordHead: Hashable, Sendable {
     /// Position of the event.
-    public private(set) var position = Position.start
+    public let position: Position
     /// Version of the event within its aggregate.
-    public private(set) var version = Version.none
+    public let version: Version
     /// When it was committed.
-    public private(set) var recordedAt = Timestamp(microseconds: 0)
+    public let recordedAt: Timestamp
     /// Text of its aggregate's type. Ranges count from the first of the bytes that the head was found in.
-    public private(set) var aggregateType = 0..<0
+    public let aggregateType: Range<Int>
     /// Its aggregate's id.
-    public private(set) var aggregateID = 0..<0
+    public let aggregateID: Range<Int>
     /// Its own id.
-    public private(set) var eventID = 0..<0
+    public let eventID: Range<Int>
     /// Text of its type.
-    public private(set) var eventType = 0..<0
+    public let eventType: Range<Int>
 
-    /// The head of the record at `record` in `bytes`; nil where there is none.
+    /// The head of the record at `record` in `bytes`, in the form that it is stored in; nil where it is none.
     @unsafe public init?(_ bytes: UnsafeRawBufferPointer, record: Range<Int>) {
-        var scan = unsafe FieldScan(bytes, from: record.lowerBound, to: record.upperBound)
-        var event: Range<Int>?
-        while let field = scan.next() {
-            switch field.key {
-            case 1 << 3: position = Position(field.number)
-            case 2 << 3: version = Version(field.number)
-            case 3 << 3: recordedAt = Timestamp(microseconds: Int64(bitPattern: field.number))
-            case 4 << 3 | 2: aggregateType = field.value
-            case 5 << 3 | 2: aggregateID = field.value
-            case 6 << 3 | 2: event = field.value
-            default: break
-            }
-            // Fields stand in the order of their numbers; what follows the event is not of the head.
-            if event != nil { break }
-        }
-        guard let event else { return nil }
-        var inner = unsafe FieldScan(bytes, from: event.lowerBound, to: event.upperBound)
-        while let field = inner.next() {
-            switch field.key {
-            case 1 << 3 | 2: eventID = field.value
-            case 2 << 3 | 2: eventType = field.value
-            default: break
-            }
-            if !eventType.isEmpty { break }
-        }
-        guard aggregateID.count == 16, eventID.count == 16, !eventType.isEmpty, !aggregateType.isEmpty else {
-            return nil
-        }
+        var fields = unsafe StrictFields(bytes, record)
+        guard let position = Self.number(&fields, 1), let version = Self.number(&fields, 2),
+            let recordedAt = Self.number(&fields, 3), fields.take(4 << 3 | 2), let aggregateType = fields.content(),
+            fields.take(5 << 3 | 2), let aggregateID = fields.content(), aggregateID.count == 16,
+            fields.take(6 << 3 | 2), let event = fields.content()
+        else { return nil }
+        var inside = unsafe StrictFields(bytes, event)
+        guard inside.take(1 << 3 | 2), let eventID = inside.content(), eventID.count == 16,
+            inside.take(2 << 3 | 2), let eventType = inside.content()
+        else { return nil }
+        self.position = Position(position)
+        self.version = Version(version)
+        self.recordedAt = Timestamp(microseconds: Int64(bitPattern: recordedAt))
+        self.aggregateType = aggregateType
+        self.aggregateID = aggregateID
+        self.eventID = eventID
+        self.eventType = eventType
+    }
+
+    /// A number, which is left out where it is 0; nil where it is broken.
+    private static func number(_ fields: inout StrictFields, _ field: UInt8) -> UInt64? {
+        fields.take(field << 3) ? fields.varint() : 0
     }
 }
 
@@ -110,70 +104,5 @@ public struct EntryFilter: Sendable {
             if unsafe found.elementsEqual(value) { return true }
         }
         return false
-    }
-}
-
-/// Reads fields of a protobuf message one after the other.
-@safe struct FieldScan {
-    /// A field: its key, and its value as a number or as the range of its bytes.
-    struct Field {
-        var key: UInt64
-        var number: UInt64
-        var value: Range<Int>
-    }
-
-    @unsafe private let bytes: UnsafeRawBufferPointer
-    private let end: Int
-    private var at: Int
-
-    /// The bytes must outlive the scan.
-    @unsafe init(_ bytes: UnsafeRawBufferPointer, from start: Int, to end: Int) {
-        unsafe self.bytes = bytes
-        at = start
-        self.end = end
-    }
-
-    /// The next field; nil at the end, and where the bytes are none.
-    mutating func next() -> Field? {
-        guard at < end, let key = varint() else { return nil }
-        switch key & 7 {
-        case 0:
-            guard let number = varint() else { return nil }
-            return Field(key: key, number: number, value: 0..<0)
-        case 2:
-            guard let length = varint(), length <= UInt64(end - at) else { return nil }
-            let start = at
-            at += Int(length)
-            return Field(key: key, number: 0, value: start..<at)
-        case 1: return fixed(8, key)
-        case 5: return fixed(4, key)
-        default: return nil
-        }
-    }
-
-    private mutating func fixed(_ count: Int, _ key: UInt64) -> Field? {
-        guard end - at >= count else { return nil }
-        at += count
-        return Field(key: key, number: 0, value: at - count..<at)
-    }
-
-    private mutating func varint() -> UInt64? {
-        guard at < end else { return nil }
-        let first = unsafe bytes[at]
-        if first < 0x80 {
-            at += 1
-            return UInt64(first)
-        }
-        var value: UInt64 = 0
-        var shift: UInt64 = 0
-        while at < end, shift < 70 {
-            let byte = unsafe bytes[at]
-            at += 1
-            if shift == 63, byte > 1 { return nil }
-            value |= UInt64(byte & 0x7F) << shift
-            if byte < 0x80 { return value }
-            shift += 7
-        }
-        return nil
     }
 }
