@@ -27,8 +27,12 @@ extension Target.Dependency {
 }
 
 /// A layer: what it may import is what it names here, and nothing else (ArchitectureTests checks it).
+///
+/// Modules carry the prefix Martlet, so that none collides with one of a user's; their folders go without it.
 func layer(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-    .target(name: name, dependencies: dependencies, swiftSettings: house)
+    .target(
+        name: name, dependencies: dependencies, path: "Sources/\(name.dropFirst("Martlet".count))",
+        swiftSettings: house)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -44,7 +48,8 @@ let package = Package(
     products: [
         .executable(name: "martlet", targets: ["martlet"]),
         .library(name: "MartletClient", targets: ["MartletClient"]),
-        .library(name: "EventSourcing", targets: ["EventSourcing"]),
+        .library(name: "MartletEventSourcing", targets: ["MartletEventSourcing"]),
+        .library(name: "MartletKit", targets: ["MartletKit"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -58,124 +63,186 @@ let package = Package(
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     ],
     targets: [
-        systemLibrary("COpenSSL", pkgConfig: "openssl", apt: "libssl-dev"),
-        systemLibrary("CPostgreSQL", pkgConfig: "libpq", apt: "libpq-dev"),
-        systemLibrary("CProtobufC", pkgConfig: "libprotobuf-c", apt: "libprotobuf-c-dev"),
-        systemLibrary("CSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev"),
-        .target(name: "CMartletProtos", dependencies: ["CProtobufC"]),
+        systemLibrary("CMartletOpenSSL", pkgConfig: "openssl", apt: "libssl-dev"),
+        systemLibrary("CMartletPostgreSQL", pkgConfig: "libpq", apt: "libpq-dev"),
+        systemLibrary("CMartletProtobufC", pkgConfig: "libprotobuf-c", apt: "libprotobuf-c-dev"),
+        systemLibrary("CMartletSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev"),
+        .target(name: "CMartletProtos", dependencies: ["CMartletProtobufC"]),
 
-        layer("EventModel", [.nioCore]),
-        layer("EventEncoding", ["CMartletProtos", "CProtobufC", "EventModel", .nioCore]),
-        layer("EventUpcasting", ["EventEncoding", "EventModel", .nioCore]),
-        layer("EventProtocol", ["EventModel", .collections, .nioCore]),
+        layer("MartletModel", [.nioCore]),
+        layer("MartletRecordCodec", ["CMartletProtos", "MartletModel", .nioCore]),
+        layer("MartletUpcasting", ["MartletModel", .nioCore]),
+        layer("MartletSession", ["MartletModel", .nioCore]),
         layer(
-            "EventWire",
-            ["CMartletProtos", "CProtobufC", "EventEncoding", "EventModel", "EventProtocol", .nioCore]),
-        layer("EventStorage", ["EventEncoding", "EventModel", .collections, .logging, .metrics, .nioCore]),
-        layer("StorageSQLite", ["CSQLite", "EventEncoding", "EventModel", "EventStorage", .logging, .nioCore]),
-        layer(
-            "StoragePostgreSQL", ["CPostgreSQL", "EventEncoding", "EventModel", "EventStorage", .logging, .nioCore]),
-        layer(
-            "EventHub", ["EventEncoding", "EventModel", "EventStorage", "EventUpcasting", .collections, .nioCore]),
-        layer("TLSOpenSSL", ["COpenSSL", .nioConcurrencyHelpers, .nioCore]),
-        layer(
-            "EventServer",
+            "MartletFrameCodec",
             [
-                "EventEncoding", "EventHub", "EventModel", "EventProtocol", "EventStorage", "EventUpcasting",
-                "EventWire", "TLSOpenSSL", .collections, .lifecycle, .logging, .metrics, .nioCore, .nioPosix,
+                "CMartletProtos", "MartletModel", "MartletRecordCodec", "MartletSession", .nioCore,
+            ]),
+        layer("MartletStorage", ["MartletModel", "MartletRecordCodec", .collections, .logging, .nioCore]),
+        layer(
+            "MartletTenants",
+            [
+                "MartletModel", "MartletStorage", "MartletUpcasting", .nioConcurrencyHelpers, .nioCore,
+            ]),
+        layer("MartletDelivery", ["MartletModel", "MartletRecordCodec", "MartletUpcasting", .nioCore]),
+        layer(
+            "MartletQueries",
+            [
+                "MartletDelivery", "MartletModel", "MartletStorage", "MartletTenants", "MartletUpcasting", .nioCore,
+            ]),
+        layer(
+            "MartletSubscriptions",
+            [
+                "MartletDelivery", "MartletModel", "MartletQueries", "MartletRecordCodec", "MartletStorage",
+                "MartletTenants", "MartletUpcasting", .collections, .nioConcurrencyHelpers, .nioCore,
+            ]),
+        layer(
+            "MartletStorageMemory",
+            [
+                "MartletModel", "MartletRecordCodec", "MartletStorage", .nioConcurrencyHelpers, .nioCore,
+            ]),
+        layer(
+            "MartletStorageSQLite",
+            [
+                "CMartletSQLite", "MartletModel", "MartletRecordCodec", "MartletStorage", .logging,
+                .nioConcurrencyHelpers, .nioCore,
+            ]),
+        layer(
+            "MartletStoragePostgreSQL",
+            [
+                "CMartletPostgreSQL", "MartletModel", "MartletRecordCodec", "MartletStorage", .logging,
+                .nioConcurrencyHelpers, .nioCore,
+            ]),
+        layer("MartletTLSOpenSSL", ["CMartletOpenSSL", .nioConcurrencyHelpers, .nioCore]),
+        layer(
+            "MartletServer",
+            [
+                "MartletDelivery", "MartletFrameCodec", "MartletModel", "MartletQueries", "MartletSession",
+                "MartletStorage", "MartletSubscriptions", "MartletTLSOpenSSL", "MartletTenants", "MartletUpcasting",
+                .lifecycle, .logging, .metrics, .nioConcurrencyHelpers, .nioCore, .nioPosix,
             ]),
         layer(
             "MartletClient",
             [
-                "EventEncoding", "EventModel", "EventProtocol", "EventWire", "TLSOpenSSL", .collections, .lifecycle,
-                .logging, .nioCore, .nioPosix,
+                "MartletFrameCodec", "MartletModel", "MartletRecordCodec", "MartletSession", "MartletTLSOpenSSL",
+                .collections, .lifecycle, .logging, .nioConcurrencyHelpers, .nioCore, .nioPosix,
             ]),
         layer(
-            "LoadTesting",
+            "MartletLoadTesting",
             [
-                "EventModel", "EventProtocol", "MartletClient", .collections, .histogram, .logging, .nioCore,
+                "MartletClient", "MartletModel", "MartletSession", .collections, .histogram, .logging,
+                .nioConcurrencyHelpers, .nioCore,
             ]),
-        layer("EventSourcing", ["EventModel", "MartletClient", .instrumentation, .logging, .nioCore]),
         layer(
-            "EventTesting",
+            "MartletEventSourcing",
             [
-                "EventEncoding", "EventHub", "EventModel", "EventProtocol", "EventServer", "EventStorage",
-                "EventUpcasting",
-                "EventWire", "MartletClient", "TLSOpenSSL", .collections, .logging, .nioCore, .nioPosix,
+                "MartletClient", "MartletModel", .instrumentation, .logging, .nioConcurrencyHelpers, .nioCore,
+            ]),
+        layer("MartletKit", ["MartletClient", "MartletEventSourcing", "MartletModel", "MartletTLSOpenSSL", .nioCore]),
+        layer(
+            "MartletTesting",
+            [
+                "MartletClient", "MartletDelivery", "MartletModel", "MartletQueries", "MartletRecordCodec",
+                "MartletServer", "MartletStorage", "MartletStorageMemory", "MartletSubscriptions", "MartletTLSOpenSSL",
+                "MartletTenants", "MartletUpcasting", .logging, .nioConcurrencyHelpers, .nioCore,
             ]),
         .executableTarget(
             name: "martlet",
             dependencies: [
-                "EventModel", "EventProtocol", "EventServer", "EventStorage", "EventUpcasting", "LoadTesting",
-                "MartletClient", "StoragePostgreSQL", "StorageSQLite", "TLSOpenSSL", .argumentParser, .lifecycle,
-                .logging, .nioCore,
+                "MartletClient", "MartletLoadTesting", "MartletModel", "MartletServer", "MartletSession",
+                "MartletStorage", "MartletStoragePostgreSQL", "MartletStorageSQLite", "MartletTLSOpenSSL",
+                "MartletUpcasting", .argumentParser, .lifecycle, .logging, .nioConcurrencyHelpers, .nioCore,
                 .unixSignals, .yams,
             ],
             swiftSettings: house),
 
-        tests("EventModelTests", ["EventModel", "EventTesting", .nioCore]),
-        tests("EventEncodingTests", ["CMartletProtos", "EventEncoding", "EventModel", "EventTesting", .nioCore]),
+        tests("ArchitectureTests", []),
         tests(
-            "EventUpcastingTests", ["EventEncoding", "EventModel", "EventTesting", "EventUpcasting", .nioCore]),
-        tests("EventProtocolTests", ["EventModel", "EventProtocol", .nioCore]),
-        tests(
-            "EventWireTests",
-            ["EventEncoding", "EventModel", "EventProtocol", "EventTesting", "EventWire", .nioCore]),
-        tests("EventStorageTests", ["EventEncoding", "EventModel", "EventStorage", "EventTesting", .nioCore]),
-        tests(
-            "StorageSQLiteTests",
+            "ClientTests",
             [
-                "CSQLite", "EventEncoding", "EventModel", "EventStorage", "EventTesting", "StorageSQLite", .logging,
-                .nioCore,
-            ]),
-        tests(
-            "StoragePostgreSQLTests",
-            ["EventEncoding", "EventModel", "EventStorage", "EventTesting", "StoragePostgreSQL", .nioCore]),
-        tests(
-            "EventHubTests",
-            [
-                "EventEncoding", "EventHub", "EventModel", "EventStorage", "EventTesting", "EventUpcasting", .nioCore,
-                .nioEmbedded,
-                .nioPosix,
-            ]),
-        tests(
-            "TLSOpenSSLTests", ["COpenSSL", "TLSOpenSSL", .nioConcurrencyHelpers, .nioCore, .nioEmbedded, .nioPosix]),
-        tests(
-            "EventServerTests",
-            [
-                "EventEncoding", "EventModel", "EventProtocol", "EventServer", "EventStorage", "EventTesting",
-                "EventWire",
-                "MartletClient", "StoragePostgreSQL", "StorageSQLite", "TLSOpenSSL", .logging, .nioCore,
-                .nioEmbedded, .nioPosix,
-            ]),
-        tests(
-            "MartletClientTests",
-            [
-                "EventEncoding", "EventModel", "EventProtocol", "EventTesting", "EventWire", "MartletClient",
-                "TLSOpenSSL", .logging, .nioCore, .nioPosix,
-            ]),
-        tests(
-            "EventSourcingTests",
-            [
-                "EventModel", "EventSourcing", "EventStorage", "EventTesting", "MartletClient", "StoragePostgreSQL",
-                "StorageSQLite", .instrumentation, .logging, .nioCore,
+                "MartletClient", "MartletFrameCodec", "MartletModel", "MartletRecordCodec", "MartletSession",
+                "MartletStorageMemory", "MartletTLSOpenSSL", "MartletTesting", .logging, .nioConcurrencyHelpers,
+                .nioCore, .nioPosix,
             ]),
         tests(
             "ConformanceTests",
             [
-                "EventEncoding", "EventHub", "EventModel", "EventServer", "EventStorage", "EventTesting",
-                "MartletClient", "StoragePostgreSQL", "StorageSQLite", .logging, .nioCore, .nioPosix,
+                "MartletModel", "MartletRecordCodec", "MartletStorage", "MartletStorageMemory",
+                "MartletStoragePostgreSQL", "MartletStorageSQLite", "MartletTesting", .logging, .nioConcurrencyHelpers,
+                .nioCore, .nioPosix,
+            ]),
+        tests(
+            "EventSourcingTests",
+            [
+                "MartletClient", "MartletEventSourcing", "MartletModel", "MartletStorage", "MartletStorageMemory",
+                "MartletStoragePostgreSQL", "MartletStorageSQLite", "MartletTesting", .logging, .nioConcurrencyHelpers,
+                .nioCore,
+            ]),
+        tests(
+            "FrameCodecTests",
+            [
+                "MartletFrameCodec", "MartletModel", "MartletRecordCodec", "MartletSession", "MartletTesting",
+                .nioCore,
             ]),
         tests(
             "LoadTestingTests",
             [
-                "EventEncoding", "EventModel", "EventStorage", "EventTesting", "LoadTesting", "MartletClient", .logging,
-                .nioCore,
+                "MartletClient", "MartletLoadTesting", "MartletModel", "MartletRecordCodec", "MartletStorage",
+                "MartletStorageMemory", "MartletTesting", .logging, .nioConcurrencyHelpers, .nioCore,
             ]),
-        tests("ArchitectureTests", []),
+        tests("ModelTests", ["MartletModel", "MartletTesting"]),
         tests(
             "ProcessTests",
-            ["martlet", "EventModel", "EventSourcing", "EventTesting", "MartletClient", "TLSOpenSSL", .nioCore]),
+            [
+                "martlet", "MartletClient", "MartletEventSourcing", "MartletModel", "MartletTLSOpenSSL",
+                "MartletTesting", .nioCore,
+            ]),
+        tests(
+            "RecordCodecTests", ["CMartletProtos", "MartletModel", "MartletRecordCodec", "MartletTesting", .nioCore]),
+        tests(
+            "ServerTests",
+            [
+                "MartletClient", "MartletFrameCodec", "MartletModel", "MartletRecordCodec", "MartletServer",
+                "MartletSession", "MartletStorageMemory", "MartletStoragePostgreSQL", "MartletStorageSQLite",
+                "MartletTLSOpenSSL", "MartletTesting", .nioConcurrencyHelpers, .nioCore, .nioEmbedded, .nioPosix,
+            ]),
+        tests("SessionTests", ["MartletModel", "MartletSession", .nioCore]),
+        tests(
+            "StoragePostgreSQLTests",
+            [
+                "MartletModel", "MartletRecordCodec", "MartletStorage", "MartletStorageMemory",
+                "MartletStoragePostgreSQL", "MartletTesting", .nioConcurrencyHelpers, .nioCore,
+            ]),
+        tests(
+            "StorageSQLiteTests",
+            [
+                "CMartletSQLite", "MartletModel", "MartletRecordCodec", "MartletStorage", "MartletStorageMemory",
+                "MartletStorageSQLite", "MartletTesting", .logging, .nioConcurrencyHelpers, .nioCore,
+            ]),
+        tests(
+            "StorageTests",
+            [
+                "MartletModel", "MartletQueries", "MartletRecordCodec", "MartletStorage", "MartletStorageMemory",
+                "MartletTesting", .nioConcurrencyHelpers, .nioCore,
+            ]),
+        tests(
+            "SubscriptionsTests",
+            [
+                "MartletModel", "MartletRecordCodec", "MartletStorage", "MartletStorageMemory", "MartletSubscriptions",
+                "MartletTenants", "MartletTesting", "MartletUpcasting", .nioConcurrencyHelpers, .nioCore, .nioEmbedded,
+                .nioPosix,
+            ]),
+        tests(
+            "TLSOpenSSLTests",
+            [
+                "CMartletOpenSSL", "MartletTLSOpenSSL", .nioConcurrencyHelpers, .nioCore, .nioEmbedded, .nioPosix,
+            ]),
+        tests(
+            "UpcastingTests",
+            [
+                "MartletDelivery", "MartletModel", "MartletRecordCodec", "MartletTesting", "MartletUpcasting",
+                .nioCore,
+            ]),
     ]
 )
 
@@ -189,9 +256,9 @@ if Context.environment["MARTLET_BENCHMARKS"] != nil {
         .executableTarget(
             name: "Micro",
             dependencies: [
-                "CAllocationCounter", "EventEncoding", "EventHub", "EventModel", "EventProtocol", "EventStorage",
-                "EventUpcasting", "EventWire", "StorageSQLite", .logging, .nioCore, .nioEmbedded,
-                .product(name: "Benchmark", package: "benchmark"),
+                "CAllocationCounter", "MartletFrameCodec", "MartletModel", "MartletRecordCodec", "MartletSession",
+                "MartletStorage", "MartletStorageSQLite", "MartletSubscriptions", "MartletUpcasting", .logging,
+                .nioCore, .nioEmbedded, .product(name: "Benchmark", package: "benchmark"),
             ],
             path: "Benchmarks/Micro",
             exclude: ["README.md", "Thresholds"],

@@ -1,9 +1,9 @@
 import Benchmark
-import EventEncoding
-import EventModel
-import EventProtocol
-import EventStorage
-import EventWire
+import MartletFrameCodec
+import MartletModel
+import MartletRecordCodec
+import MartletSession
+import MartletStorage
 import NIOCore
 
 /// Frames and entries, to bytes and back.

@@ -1,6 +1,6 @@
 import Benchmark
-import EventModel
-import EventStorage
+import MartletModel
+import MartletStorage
 
 /// Deciding a batch, which encodes its events as they will be stored. No event id is known, as in most batches.
 func decisionBenchmarks() {

@@ -1,7 +1,7 @@
 import Benchmark
-import EventHub
-import EventModel
-import EventStorage
+import MartletModel
+import MartletStorage
+import MartletSubscriptions
 import NIOCore
 import NIOEmbedded
 

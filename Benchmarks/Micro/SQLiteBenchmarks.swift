@@ -1,10 +1,10 @@
 import Benchmark
-import EventModel
-import EventStorage
 import Foundation
 import Logging
+import MartletModel
+import MartletStorage
+import MartletStorageSQLite
 import NIOCore
-import StorageSQLite
 
 /// An engine on a file of its own, which goes with it.
 private final class Store {

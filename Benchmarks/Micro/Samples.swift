@@ -1,7 +1,7 @@
-import EventEncoding
-import EventModel
-import EventStorage
 import FoundationEssentials
+import MartletModel
+import MartletRecordCodec
+import MartletStorage
 import NIOCore
 
 /// What is appended: events of 256 bytes of JSON.

@@ -1,6 +1,6 @@
 import Benchmark
-import EventModel
-import EventProtocol
+import MartletModel
+import MartletSession
 
 /// What a frame means to a connection: a request comes in, and its call ends.
 func sessionBenchmarks() {

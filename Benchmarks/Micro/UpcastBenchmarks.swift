@@ -1,6 +1,6 @@
 import Benchmark
-import EventModel
-import EventUpcasting
+import MartletModel
+import MartletUpcasting
 import NIOCore
 
 private let steps = #"""

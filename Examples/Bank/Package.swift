@@ -5,13 +5,10 @@ let package = Package(
     name: "bank",
     dependencies: [.package(name: "martlet", path: "../..")],
     targets: [
-        .target(name: "Accounts", dependencies: [.product(name: "EventSourcing", package: "martlet")]),
+        .target(name: "Accounts", dependencies: [.product(name: "MartletKit", package: "martlet")]),
         .executableTarget(
             name: "bank",
-            dependencies: [
-                "Accounts", .product(name: "EventSourcing", package: "martlet"),
-                .product(name: "MartletClient", package: "martlet"),
-            ]),
+            dependencies: ["Accounts", .product(name: "MartletKit", package: "martlet")]),
         .testTarget(name: "AccountsTests", dependencies: ["Accounts"]),
     ]
 )

@@ -1,5 +1,5 @@
-public import EventModel
 public import FoundationEssentials
+public import MartletModel
 
 /// Something whose state follows from its events, and which decides commands by its state.
 ///
@@ -61,11 +61,11 @@ public struct Loaded<A: Aggregate>: Sendable {
     /// Its state.
     public internal(set) var state: A
     /// Its version: the number of its events up to here.
-    public internal(set) var version: EventModel.Version
+    public internal(set) var version: MartletModel.Version
     /// The position of the tenant at which it was read: loading as of this position gives the same again, for ever.
     public internal(set) var position: Position
     /// Version of the newest snapshot that is known to be there and readable.
-    public internal(set) var snapshotVersion: EventModel.Version?
+    public internal(set) var snapshotVersion: MartletModel.Version?
     /// How many events were applied, beside what a snapshot held.
     public internal(set) var eventsReplayed = 0
 

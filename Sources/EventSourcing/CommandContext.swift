@@ -1,6 +1,6 @@
-public import EventModel
 public import FoundationEssentials
 import Instrumentation
+public import MartletModel
 
 /// Who asks for a command, and what it belongs to: set as metadata on every event that the command decides.
 ///

@@ -1,5 +1,5 @@
-public import EventModel
 public import FoundationEssentials
+public import MartletModel
 import NIOCore
 
 /// An event that the program cannot read. It never holds the payload.
@@ -9,7 +9,7 @@ public struct EventUndecodable: Error, Hashable, Sendable, CustomStringConvertib
     /// The aggregate that it belongs to.
     public var aggregate: AggregateName
     /// Its version there.
-    public var version: EventModel.Version
+    public var version: MartletModel.Version
     /// Its position.
     public var position: Position
     /// Its type, as it was delivered.

@@ -1,5 +1,5 @@
-import EventModel
 import FoundationEssentials
+import MartletModel
 import NIOCore
 
 /// How values become payloads: JSON with sorted keys; moments as RFC 3339 in UTC to the microsecond.

@@ -1,6 +1,6 @@
-public import EventModel
 public import FoundationEssentials
 import MartletClient
+public import MartletModel
 import NIOCore
 
 /// What a command came to.
@@ -115,7 +115,7 @@ extension Repository {
 
     /// Sends an append until its outcome is known, at most ``RepositoryOptions/sendsMax`` times.
     private func send(
-        _ draft: Draft, expecting version: EventModel.Version, to aggregate: AggregateName
+        _ draft: Draft, expecting version: MartletModel.Version, to aggregate: AggregateName
     ) async throws -> Sent {
         var part = NewAggregateEvents(
             aggregate: aggregate, expected: .exact(version), events: draft.stored, snapshot: draft.snapshot)

@@ -1,7 +1,7 @@
-public import EventModel
 public import FoundationEssentials
 public import Logging
 public import MartletClient
+public import MartletModel
 import NIOCore
 
 /// Loads the aggregates of one type and tenant, and carries out commands on them. A value: copies share the client and
@@ -47,7 +47,7 @@ public struct Repository<A: Aggregate>: Sendable {
 
     /// The aggregate of that id, now or as of a version, a position or a time: in one call, from the newest usable
     /// snapshot and the events after it.
-    /// - Throws: ``AggregateNotFound`` without events; ``EventUndecodable``; ``EventModel/MartletError``.
+    /// - Throws: ``AggregateNotFound`` without events; ``EventUndecodable``; ``MartletModel/MartletError``.
     public func load(_ id: UUID, asOf target: LoadTarget = .now) async throws -> Loaded<A> {
         let loaded = try await loadOrNew(id, asOf: target)
         guard loaded.version > .none else { throw AggregateNotFound(name(id), target: target) }

@@ -1,5 +1,5 @@
-import EventModel
 public import MartletClient
+import MartletModel
 
 /// When a repository saves snapshots of aggregates that are Codable. A save that fails never fails the command.
 public enum Snapshots: Hashable, Sendable {

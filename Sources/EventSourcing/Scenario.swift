@@ -1,5 +1,5 @@
-import EventModel
 public import FoundationEssentials
+import MartletModel
 import NIOCore
 
 /// What a ``Scenario`` found; any test framework reports it as it reports an error that a test throws.

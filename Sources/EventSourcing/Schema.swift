@@ -1,4 +1,4 @@
-import EventModel
+import MartletModel
 public import NIOCore
 
 /// What becomes of a stored event whose type the program does not know.

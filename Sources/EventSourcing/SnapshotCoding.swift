@@ -1,5 +1,5 @@
-import EventModel
 import Logging
+import MartletModel
 import NIOCore
 
 /// A snapshot that the program cannot read. It never holds the state.

@@ -1,5 +1,5 @@
-import EventModel
 import MartletClient
+import MartletModel
 import NIOConcurrencyHelpers
 
 /// What a repository needs of a client: the seam at which tests put faults in.

@@ -1,4 +1,4 @@
-import EventModel
+import MartletModel
 import Synchronization
 
 /// When each position was acknowledged, for as many positions as the ring holds: written by those who append, read at

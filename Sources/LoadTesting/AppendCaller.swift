@@ -1,5 +1,5 @@
-import EventModel
 import MartletClient
+import MartletModel
 
 /// A client that appends.
 struct AppendCaller: Caller {

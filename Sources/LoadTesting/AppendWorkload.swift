@@ -1,6 +1,6 @@
-import EventModel
-import EventProtocol
 import MartletClient
+import MartletModel
+import MartletSession
 
 /// Appends: how many, and how long each takes.
 public struct AppendWorkload: Sendable {

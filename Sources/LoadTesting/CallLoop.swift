@@ -1,4 +1,4 @@
-import EventModel
+import MartletModel
 import NIOConcurrencyHelpers
 
 /// One of many who call at once; each has one call in flight at a time.

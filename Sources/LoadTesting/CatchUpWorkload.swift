@@ -1,5 +1,5 @@
-import EventModel
 import MartletClient
+import MartletModel
 
 /// Subscribers that begin at the beginning of a history, which is written before: how long until each has caught up.
 public struct CatchUpWorkload: Sendable {

@@ -1,6 +1,6 @@
-import EventModel
 public import Logging
 public import MartletClient
+import MartletModel
 
 /// Connections that many clients of a run share.
 enum ClientPool {

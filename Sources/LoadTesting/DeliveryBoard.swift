@@ -1,4 +1,4 @@
-import EventModel
+import MartletModel
 import NIOConcurrencyHelpers
 import Synchronization
 

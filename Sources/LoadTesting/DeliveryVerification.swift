@@ -1,4 +1,4 @@
-import EventModel
+import MartletModel
 
 extension DeliveryBoard {
     /// Checks that every subscriber got every event that was acknowledged and that the filter lets through.

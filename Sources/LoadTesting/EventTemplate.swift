@@ -1,6 +1,6 @@
-public import EventModel
 import FoundationEssentials
 import MartletClient
+public import MartletModel
 import NIOCore
 
 /// Makes events that differ in their ids only: encoded once, then copied and given an id, so that making an event

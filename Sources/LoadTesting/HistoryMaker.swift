@@ -1,6 +1,6 @@
-import EventModel
-import EventProtocol
 import MartletClient
+import MartletModel
+import MartletSession
 
 /// Appends what a run is going to read, with large batches and a few calls at a time.
 struct HistoryMaker: Sendable {

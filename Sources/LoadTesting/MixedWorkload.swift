@@ -1,5 +1,5 @@
-import EventModel
 import MartletClient
+import MartletModel
 import NIOConcurrencyHelpers
 
 /// Appends and loads by the same clients, in shares, while subscribers follow.

@@ -1,5 +1,5 @@
-import EventModel
 import MartletClient
+import MartletModel
 import NIOCore
 
 /// A client that loads one of many aggregates at each call.

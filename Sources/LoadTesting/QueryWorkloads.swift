@@ -1,5 +1,5 @@
-import EventModel
 import MartletClient
+import MartletModel
 
 /// Loads of whole aggregates, which are written before.
 public struct LoadWorkload: Sendable {

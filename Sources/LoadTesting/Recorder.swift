@@ -1,4 +1,4 @@
-import EventModel
+import MartletModel
 import NIOConcurrencyHelpers
 
 /// Counts what callers did. Spread over parts with a lock each, so that callers do not wait for one another.

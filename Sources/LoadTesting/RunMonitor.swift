@@ -1,6 +1,6 @@
-import EventModel
 import Foundation
 import MartletClient
+import MartletModel
 import NIOConcurrencyHelpers
 
 /// Watches a run: takes the figures of each second, tells the progress, and knows what client and server used.

@@ -1,4 +1,4 @@
-public import EventModel
+public import MartletModel
 
 /// What all workloads have in common.
 public struct RunSettings: Sendable {

@@ -1,6 +1,6 @@
-import EventModel
 import Foundation
 import MartletClient
+import MartletModel
 import NIOConcurrencyHelpers
 
 /// Asks the server once a second what its process uses. A server that does not answer leaves a gap, and holds up

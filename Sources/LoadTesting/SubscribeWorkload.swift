@@ -1,5 +1,5 @@
-public import EventModel
 import MartletClient
+public import MartletModel
 
 /// Events that are appended while many subscribers follow, and how long each takes to reach each of them.
 public struct SubscribeWorkload: Sendable {

@@ -1,5 +1,5 @@
-import EventModel
 import MartletClient
+import MartletModel
 import NIOCore
 
 /// One subscriber of a run: checks that positions only rise, without a gap where nothing is filtered out, and tells the

@@ -1,6 +1,6 @@
-import EventModel
 import FoundationEssentials
 import MartletClient
+import MartletModel
 
 /// Counts back what was acknowledged: by the heads of the tenants, and by reading their events where they are few.
 struct TenantCount: Sendable {

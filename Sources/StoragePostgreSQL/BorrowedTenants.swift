@@ -1,5 +1,5 @@
-import EventModel
-import EventStorage
+import MartletModel
+import MartletStorage
 
 /// The memory of the tenants of one transaction, while it runs; used by one thread.
 final class BorrowedTenants {

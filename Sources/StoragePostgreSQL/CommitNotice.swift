@@ -1,6 +1,6 @@
-import EventModel
-import EventStorage
 import FoundationEssentials
+import MartletModel
+import MartletStorage
 
 /// The text of the one notification that a batch sends: `tenant:position:recorded_at` of each, with commas
 /// between; `*` where that is too long for a notification.

@@ -1,6 +1,6 @@
-import EventModel
-import EventStorage
 import FoundationEssentials
+import MartletModel
+import MartletStorage
 import NIOCore
 
 /// The first round trip of a commit that is not decided by what is remembered: it locks the tenants' rows and looks up

@@ -1,5 +1,5 @@
-import EventModel
-import EventStorage
+import MartletModel
+import MartletStorage
 
 /// Commits that are decided by what is remembered, in one round trip.
 ///

@@ -1,4 +1,4 @@
-import EventStorage
+import MartletStorage
 
 /// How many rows to ask for, so that a page is full and little is read in vain: learned from the pages before.
 struct PageSizes {

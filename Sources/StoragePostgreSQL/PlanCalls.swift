@@ -1,6 +1,6 @@
-import EventModel
-import EventStorage
 import FoundationEssentials
+import MartletModel
+import MartletStorage
 import NIOCore
 
 /// The statements that store a plan.

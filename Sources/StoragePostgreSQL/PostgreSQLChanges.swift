@@ -1,6 +1,6 @@
-import EventModel
-import EventStorage
 import FoundationEssentials
+import MartletModel
+import MartletStorage
 import NIOCore
 
 /// Snapshots and settings: what is kept beside the events. The tenant's row is locked as for an append, so that what

@@ -1,7 +1,7 @@
-import EventModel
-public import EventStorage
 import FoundationEssentials
 public import Logging
+import MartletModel
+public import MartletStorage
 import NIOConcurrencyHelpers
 
 /// Events in PostgreSQL, 15 or newer; several servers may use one database.

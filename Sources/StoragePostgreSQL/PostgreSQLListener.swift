@@ -1,7 +1,7 @@
-import CPostgreSQL
-import EventModel
-import EventStorage
+import CMartletPostgreSQL
 import Foundation
+import MartletModel
+import MartletStorage
 
 /// Hears of other servers' commits by LISTEN; used by one thread, but for ``interrupt()``.
 ///

@@ -1,7 +1,7 @@
-import EventEncoding
-import EventModel
-import EventStorage
 import FoundationEssentials
+import MartletModel
+import MartletRecordCodec
+import MartletStorage
 import NIOCore
 
 /// Reads; used by one thread. Every call is one statement, and so one snapshot.

@@ -1,6 +1,6 @@
-import EventModel
-import EventStorage
 import FoundationEssentials
+import MartletModel
+import MartletStorage
 
 /// What the writers of one server share.
 struct SharedByWriters: Sendable {

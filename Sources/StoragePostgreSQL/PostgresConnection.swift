@@ -1,5 +1,5 @@
-import CPostgreSQL
-import EventStorage
+import CMartletPostgreSQL
+import MartletStorage
 import NIOCore
 
 /// The one owner of a `PGconn *`; used by one thread at a time. Everything travels in binary.

@@ -1,5 +1,5 @@
-import EventModel
-import EventStorage
+import MartletModel
+import MartletStorage
 
 /// What is known of a tenant without asking.
 ///

@@ -1,4 +1,4 @@
-import EventModel
+import MartletModel
 import NIOConcurrencyHelpers
 
 /// The memory that the writers of one server share: a tenant's commits come to one after the other.

@@ -1,4 +1,4 @@
-import EventModel
+import MartletModel
 
 /// The schema and its migrations.
 struct Schema {

@@ -1,5 +1,5 @@
-import EventModel
-import EventStorage
+import MartletModel
+import MartletStorage
 import NIOCore
 
 /// How a run of events is laid into blocks, and how the events of each aggregate lie there.

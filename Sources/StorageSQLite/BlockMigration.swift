@@ -1,7 +1,7 @@
-import EventEncoding
-import EventModel
-import EventStorage
 import FoundationEssentials
+import MartletModel
+import MartletRecordCodec
+import MartletStorage
 import NIOCore
 
 /// Moves events from a row each, as the first two schemas kept them, into blocks. Memory does not grow with history.

@@ -1,5 +1,5 @@
-import EventStorage
 import Foundation
+import MartletStorage
 import NIOConcurrencyHelpers
 
 /// The file of an engine: its path, and which file that was when the engine was prepared.

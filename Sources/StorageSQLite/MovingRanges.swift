@@ -1,5 +1,5 @@
-import EventModel
 import FoundationEssentials
+import MartletModel
 
 /// Ranges on their way from memory into the table, a part with each commit, so that no commit waits for all of them.
 struct MovingRanges {

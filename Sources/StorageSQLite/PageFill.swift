@@ -1,6 +1,6 @@
-import EventEncoding
-import EventModel
-import EventStorage
+import MartletModel
+import MartletRecordCodec
+import MartletStorage
 import NIOCore
 
 /// A page on its way: takes entries as they lie in blocks until a bound of the page is reached.

@@ -1,6 +1,6 @@
-import EventEncoding
-import EventModel
 import FoundationEssentials
+import MartletModel
+import MartletRecordCodec
 import NIOCore
 
 /// Tells again, from the blocks, the ranges that were not in the table when the process ended, or something failed.

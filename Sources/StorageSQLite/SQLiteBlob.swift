@@ -1,4 +1,4 @@
-import CSQLite
+import CMartletSQLite
 import NIOCore
 
 /// The one owner of a `sqlite3_blob *`: reads parts of the entries of blocks, without the rest of them.

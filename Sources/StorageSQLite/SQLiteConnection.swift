@@ -1,7 +1,7 @@
-import CSQLite
-import EventModel
-import EventStorage
+import CMartletSQLite
 import Foundation
+import MartletModel
+import MartletStorage
 
 /// The one owner of a `sqlite3 *`, with its prepared statements; used by one thread at a time.
 @safe final class SQLiteConnection {

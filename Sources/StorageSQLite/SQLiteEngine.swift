@@ -1,7 +1,7 @@
-import EventModel
-public import EventStorage
 import Foundation
 public import Logging
+import MartletModel
+public import MartletStorage
 import NIOConcurrencyHelpers
 
 /// Events in one SQLite file: the default, which needs no set-up.

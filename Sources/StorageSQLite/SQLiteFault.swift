@@ -1,5 +1,5 @@
-import CSQLite
-import EventStorage
+import CMartletSQLite
+import MartletStorage
 
 /// What SQLite says went wrong.
 struct SQLiteFault: Error {

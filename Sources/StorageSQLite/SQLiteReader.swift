@@ -1,8 +1,8 @@
-import CSQLite
-import EventEncoding
-import EventModel
-import EventStorage
+import CMartletSQLite
 import FoundationEssentials
+import MartletModel
+import MartletRecordCodec
+import MartletStorage
 import NIOCore
 
 /// Reads; used by one thread. Every statement is a read transaction of its own, and what several statements of

@@ -1,4 +1,4 @@
-import CSQLite
+import CMartletSQLite
 import FoundationEssentials
 import NIOCore
 

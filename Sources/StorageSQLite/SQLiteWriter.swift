@@ -1,8 +1,8 @@
-import CSQLite
-import EventModel
-import EventStorage
+import CMartletSQLite
 import FoundationEssentials
 import Logging
+import MartletModel
+import MartletStorage
 import NIOCore
 
 /// Commits batches; used by one thread.

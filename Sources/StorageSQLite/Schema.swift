@@ -1,4 +1,4 @@
-import EventStorage
+import MartletStorage
 
 /// The schema, its migrations and every statement of the engine.
 enum Schema {

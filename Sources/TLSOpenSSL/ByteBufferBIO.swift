@@ -1,4 +1,4 @@
-import COpenSSL
+import CMartletOpenSSL
 import NIOCore
 
 /// The two ends of a connection's ciphertext, between which OpenSSL stands: it reads what came from the network out of

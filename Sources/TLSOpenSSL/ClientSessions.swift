@@ -1,4 +1,4 @@
-import COpenSSL
+import CMartletOpenSSL
 import NIOConcurrencyHelpers
 
 /// Owns an `SSL_SESSION`.

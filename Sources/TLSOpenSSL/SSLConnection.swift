@@ -1,4 +1,4 @@
-import COpenSSL
+import CMartletOpenSSL
 import NIOCore
 
 /// Owns an `SSL`: one TLS connection, without I/O. Ciphertext goes in by `receive` and out by `takeOutbound`, plaintext

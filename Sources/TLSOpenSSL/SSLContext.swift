@@ -1,4 +1,4 @@
-import COpenSSL
+import CMartletOpenSSL
 import NIOConcurrencyHelpers
 
 /// Owns an `SSL_CTX`: the certificates and rules that connections are made with.

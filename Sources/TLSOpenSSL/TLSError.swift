@@ -1,4 +1,4 @@
-import COpenSSL
+import CMartletOpenSSL
 
 /// What went wrong with a certificate, a handshake or a connection. It never holds key material.
 public struct TLSError: Error, Sendable, Hashable, CustomStringConvertible {

@@ -1,4 +1,4 @@
-import COpenSSL
+import CMartletOpenSSL
 
 /// Owns an `X509`.
 @safe struct X509Certificate: ~Copyable {

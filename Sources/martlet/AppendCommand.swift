@@ -1,7 +1,7 @@
 import ArgumentParser
-import EventModel
 import Foundation
 import MartletClient
+import MartletModel
 
 struct AppendCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -53,7 +53,7 @@ struct AppendCommand: AsyncParsableCommand {
             guard let version = UInt64(expect) else {
                 throw UsageError("--expect '\(expect)' is none of any, none, exists or a version")
             }
-            return .exact(EventModel.Version(version))
+            return .exact(MartletModel.Version(version))
         }
     }
 }

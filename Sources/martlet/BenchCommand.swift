@@ -1,9 +1,9 @@
 import ArgumentParser
-import EventModel
 import Foundation
-import LoadTesting
 import Logging
 import MartletClient
+import MartletLoadTesting
+import MartletModel
 
 struct BenchCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(

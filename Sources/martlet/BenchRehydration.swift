@@ -1,8 +1,8 @@
 import ArgumentParser
-import EventModel
 import Foundation
-import LoadTesting
 import MartletClient
+import MartletLoadTesting
+import MartletModel
 import NIOCore
 
 /// What the comparisons of rehydration have in common: one client that calls once at a time.
@@ -78,7 +78,7 @@ struct BenchRehydrate: AsyncParsableCommand {
             try await Self.fill(client, tenant, small, short, options)
             _ = try await client.saveSnapshot(
                 SaveSnapshotRequest(
-                    tenant: tenant, aggregate: long, version: EventModel.Version(UInt64(events - 50)),
+                    tenant: tenant, aggregate: long, version: MartletModel.Version(UInt64(events - 50)),
                     snapshot: NewSnapshot(
                         payload: ByteBuffer(string: #"{"state":"\#(String(repeating: "s", count: 1_000))"}"#)))
             )

@@ -1,6 +1,6 @@
 import ArgumentParser
-import EventModel
-import LoadTesting
+import MartletLoadTesting
+import MartletModel
 
 struct BenchSubscribe: AsyncParsableCommand {
     static let configuration = CommandConfiguration(

@@ -1,7 +1,7 @@
 import ArgumentParser
-import EventModel
 import Foundation
-import LoadTesting
+import MartletLoadTesting
+import MartletModel
 
 struct BenchAppend: AsyncParsableCommand {
     static let configuration = CommandConfiguration(commandName: "append", abstract: "Measure appends.")

@@ -1,9 +1,9 @@
 import ArgumentParser
-import EventModel
 import Foundation
 import Logging
 import MartletClient
-import TLSOpenSSL
+import MartletModel
+import MartletTLSOpenSSL
 
 /// Which server, and as whom.
 struct ServerOptions: ParsableArguments {

@@ -1,6 +1,6 @@
-import EventStorage
 import Foundation
-import StorageSQLite
+import MartletStorage
+import MartletStorageSQLite
 
 extension Checkup {
     /// Checks everything that must be true of a SQLite file: a line a check, and below it the first findings.

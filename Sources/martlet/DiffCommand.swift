@@ -1,7 +1,7 @@
 import ArgumentParser
-import EventModel
 import Foundation
 import MartletClient
+import MartletModel
 
 struct DiffCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -34,7 +34,7 @@ struct DiffCommand: AsyncParsableCommand {
         if case (.time(let first), .time(let last)) = (start, end), first > last { throw Self.reversed }
         let isOpen = to == nil
         try await tenant.server.withClient { client in
-            let after: EventModel.Version
+            let after: MartletModel.Version
             if case .version(let version) = start {
                 after = version
             } else {
@@ -67,7 +67,7 @@ struct DiffCommand: AsyncParsableCommand {
     private static let reversed = UsageError("--from is after --to")
 
     private static func target(_ text: String, _ option: String) throws -> LoadTarget {
-        if let version = UInt64(text) { return .version(EventModel.Version(version)) }
+        if let version = UInt64(text) { return .version(MartletModel.Version(version)) }
         guard let time = Timestamp(rfc3339: text) else {
             throw UsageError("\(option) '\(text)' is neither a version nor a time in RFC 3339")
         }

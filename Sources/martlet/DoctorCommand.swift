@@ -1,11 +1,11 @@
 import ArgumentParser
-import EventModel
-import EventProtocol
-import EventStorage
 import Foundation
 import Logging
 import MartletClient
-import TLSOpenSSL
+import MartletModel
+import MartletSession
+import MartletStorage
+import MartletTLSOpenSSL
 
 struct DoctorCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(

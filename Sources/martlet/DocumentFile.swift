@@ -1,5 +1,5 @@
-import EventModel
 import Foundation
+import MartletModel
 import NIOCore
 
 /// A file with settings, in JSON or YAML, as the JSON that the server takes.

@@ -1,5 +1,5 @@
-import EventModel
 import Foundation
+import MartletModel
 import NIOCore
 
 /// An event as a JSON line, written and read.

@@ -1,6 +1,6 @@
 import ArgumentParser
-import EventModel
 import Foundation
+import MartletModel
 
 /// The program's name and version.
 enum Version {

@@ -1,7 +1,7 @@
 import ArgumentParser
-import EventModel
 import Foundation
 import MartletClient
+import MartletModel
 
 struct LoadCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -45,7 +45,7 @@ struct LoadCommand: AsyncParsableCommand {
         }
         let target: LoadTarget =
             if let toVersion {
-                .version(EventModel.Version(toVersion))
+                .version(MartletModel.Version(toVersion))
             } else if let asOfPosition {
                 .position(Position(asOfPosition))
             } else if let asOf {
@@ -54,7 +54,7 @@ struct LoadCommand: AsyncParsableCommand {
                 .now
             }
         let request = LoadRequest(
-            tenant: try tenant.tenantID(), aggregate: try aggregate.name(), after: EventModel.Version(after),
+            tenant: try tenant.tenantID(), aggregate: try aggregate.name(), after: MartletModel.Version(after),
             target: target, direction: backward ? .backward : .forward, eventsMax: max,
             snapshot: snapshot ? SnapshotUse(schemaVersions: Set(snapshotSchema)) : nil,
             upcasting: try upcasting.options())

@@ -1,14 +1,14 @@
 import ArgumentParser
-import EventModel
-import EventServer
-import EventStorage
 import Foundation
 import Logging
+import MartletModel
+import MartletServer
+import MartletStorage
+import MartletStoragePostgreSQL
+import MartletStorageSQLite
+import MartletTLSOpenSSL
 import NIOCore
 import ServiceLifecycle
-import StoragePostgreSQL
-import StorageSQLite
-import TLSOpenSSL
 import UnixSignals
 
 struct ServeCommand: AsyncParsableCommand {

@@ -1,6 +1,6 @@
-import EventModel
-import EventUpcasting
 import MartletClient
+import MartletModel
+import MartletUpcasting
 import NIOCore
 
 /// A tenant's upcasters, as they are and as they become.

@@ -1,7 +1,7 @@
 import ArgumentParser
-import EventModel
 import Foundation
 import MartletClient
+import MartletModel
 import NIOCore
 
 struct ExportCommand: AsyncParsableCommand {

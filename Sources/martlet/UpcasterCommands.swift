@@ -1,8 +1,8 @@
 import ArgumentParser
-import EventModel
-import EventUpcasting
 import Foundation
 import MartletClient
+import MartletModel
+import MartletUpcasting
 import NIOCore
 
 struct UpcastersCommand: AsyncParsableCommand {

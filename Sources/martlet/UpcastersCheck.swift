@@ -1,9 +1,9 @@
 import ArgumentParser
-import EventModel
-import EventProtocol
-import EventUpcasting
 import Foundation
 import MartletClient
+import MartletModel
+import MartletSession
+import MartletUpcasting
 import NIOCore
 
 struct UpcastersCheck: AsyncParsableCommand {

@@ -1,5 +1,5 @@
 import ArgumentParser
-import EventModel
+import MartletModel
 
 /// In which schema events are printed.
 struct UpcastingFlags: ParsableArguments {

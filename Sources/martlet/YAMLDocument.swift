@@ -1,6 +1,6 @@
 import Dispatch
-import EventModel
 import Foundation
+import MartletModel
 import NIOConcurrencyHelpers
 import Yams
 

@@ -1,6 +1,6 @@
 /// A Swift file of the package.
 struct SourceFile {
-    /// From the package's root on: `Sources/EventModel/Names.swift`.
+    /// From the package's root on: `Sources/Model/Names.swift`.
     var path: String
     var text: String
 
@@ -8,7 +8,10 @@ struct SourceFile {
 
     var target: String {
         let parts = path.split(separator: "/")
-        return parts.count > 2 ? String(parts[1]) : ""
+        guard parts.count > 2 else { return "" }
+        // A layer's folder goes without the prefix of its module.
+        let isLayer = parts[0] == "Sources" && parts[1] != "martlet" && !parts[1].hasPrefix("CMartlet")
+        return isLayer ? "Martlet\(parts[1])" : String(parts[1])
     }
 }
 
@@ -36,7 +39,11 @@ struct HouseLaw {
     ]
 
     /// State machines and codecs: they get bytes and times, and reach for neither files, threads nor clocks.
-    static let layersWithoutIO: Set<String> = ["EventEncoding", "EventHub", "EventModel", "EventProtocol", "EventWire"]
+    static let layersWithoutIO: Set<String> = [
+        "MartletDelivery", "MartletFrameCodec", "MartletModel", "MartletQueries", "MartletRecordCodec",
+        "MartletSession",
+        "MartletSubscriptions", "MartletUpcasting",
+    ]
     private static let systemModulesWithoutIO: Set<String> = ["FoundationEssentials", "Swift", "Synchronization"]
 
     let table: LayerTable

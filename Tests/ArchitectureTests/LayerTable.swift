@@ -6,7 +6,6 @@ struct LayerTable {
             "BitCollections", "Collections", "DequeModule", "HashTreeCollections", "HeapModule", "OrderedCollections",
         ],
         "Metrics": ["CoreMetrics", "Metrics"],
-        "NIOCore": ["NIOConcurrencyHelpers", "NIOCore"],
     ]
 
     /// Names that each Swift target names in Package.swift, as modules.
@@ -29,5 +28,23 @@ struct LayerTable {
             }
             imports[String(match.1)] = modules
         }
+    }
+
+    /// Modules that a target names and none of these files imports, as `target: module`. A product of several modules
+    /// counts as used with one of them.
+    func unusedDependencies(_ files: [SourceFile]) -> [String] {
+        var imported: [String: Set<String>] = [:]
+        for file in files {
+            let lines = SwiftCode.strip(file.text).split(separator: "\n")
+            imported[file.target, default: []].formUnion(lines.flatMap { HouseLaw.imports(in: $0) })
+        }
+        return imports.flatMap { target, modules -> [String] in
+            guard let used = imported[target] else { return [] }
+            let families = Self.modulesOfProducts.values.filter { !$0.isDisjoint(with: used) }
+            return modules.subtracting(used).subtracting(families.flatMap { $0 })
+                // What is started as a process is imported by nobody.
+                .filter { $0 != "martlet" }
+                .map { "\(target): \($0)" }
+        }.sorted()
     }
 }

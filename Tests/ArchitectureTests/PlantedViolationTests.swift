@@ -11,17 +11,17 @@ import Testing
         let package = Package(
             targets: [
                 // layer("Ghost", []),
-                layer("EventModel", [.nioCore]),
+                layer("MartletModel", [.nioCore]),
                 layer(
-                    "EventServer",
+                    "MartletServer",
                     [
-                        "EventModel", .collections, .nioCore,
+                        "MartletModel", .collections, .nioCore,
                         .nioPosix,
                     ]),
                 .executableTarget(
                     name: "martlet",
-                    dependencies: ["EventServer"], swiftSettings: house),
-                tests("EventModelTests", ["EventModel"]),
+                    dependencies: ["MartletServer"], swiftSettings: house),
+                tests("ModelTests", ["MartletModel"]),
                 tests("ArchitectureTests", []),
             ]
         )
@@ -30,12 +30,12 @@ import Testing
     private let law = HouseLaw(table: LayerTable(package: package))
 
     /// The rules that a text breaks, and where.
-    private func found(_ text: String, in path: String = "Sources/EventServer/A.swift") -> [(Violation.Rule, Int)] {
+    private func found(_ text: String, in path: String = "Sources/Server/A.swift") -> [(Violation.Rule, Int)] {
         law.violations(in: SourceFile(path: path, text: text)).map { ($0.rule, $0.line) }
     }
 
     private func finds(
-        _ rule: Violation.Rule, _ text: String, line: Int = 1, in path: String = "Sources/EventServer/A.swift",
+        _ rule: Violation.Rule, _ text: String, line: Int = 1, in path: String = "Sources/Server/A.swift",
         sourceLocation: SourceLocation = #_sourceLocation
     ) {
         let found = found(text, in: path)
@@ -45,7 +45,7 @@ import Testing
     }
 
     private func findsNothing(
-        _ text: String, in path: String = "Sources/EventServer/A.swift",
+        _ text: String, in path: String = "Sources/Server/A.swift",
         sourceLocation: SourceLocation = #_sourceLocation
     ) {
         let found = found(text, in: path)
@@ -54,27 +54,28 @@ import Testing
 
     @Test func theTableIsRead() {
         let table = LayerTable(package: Self.package).imports
-        #expect(Set(table.keys) == ["EventModel", "EventServer", "martlet", "EventModelTests", "ArchitectureTests"])
-        #expect(table["EventModel"] == ["NIOConcurrencyHelpers", "NIOCore"])
-        #expect(table["EventServer"]?.isSuperset(of: ["EventModel", "DequeModule", "NIOCore", "NIOPosix"]) == true)
-        #expect(table["martlet"] == ["EventServer"] && table["ArchitectureTests"] == [])
+        #expect(Set(table.keys) == ["MartletModel", "MartletServer", "martlet", "ModelTests", "ArchitectureTests"])
+        #expect(table["MartletModel"] == ["NIOCore"])
+        #expect(table["MartletServer"]?.isSuperset(of: ["MartletModel", "DequeModule", "NIOCore", "NIOPosix"]) == true)
+        #expect(table["martlet"] == ["MartletServer"] && table["ArchitectureTests"] == [])
     }
 
     @Test func anImportOutsideTheLayerIsFound() {
         let texts = [
             "import Logging", "public import Logging", "internal import Logging", "@testable import Logging",
             "@preconcurrency public import Logging", "@_spi(Inside) import Logging", "@_exported import Logging",
-            "import struct Logging.Logger", "  import Logging", "import EventModel; import Logging", "import\tLogging",
-            "private import `Logging`", "import StorageSQLite",
+            "import struct Logging.Logger", "  import Logging", "import MartletModel; import Logging",
+            "import\tLogging",
+            "private import `Logging`", "import MartletStorageSQLite",
         ]
         for text in texts { finds(.importOutsideLayer, text) }
         finds(.importOutsideLayer, "#if os(Linux)\n    import Logging\n#endif", line: 2)
         finds(.importOutsideLayer, "/* why */ import Logging // this")
-        finds(.importOutsideLayer, "import EventServer", in: "Sources/EventModel/A.swift")
-        finds(.importOutsideLayer, "import NIOPosix", in: "Sources/EventModel/A.swift")
+        finds(.importOutsideLayer, "import MartletServer", in: "Sources/Model/A.swift")
+        finds(.importOutsideLayer, "import NIOPosix", in: "Sources/Model/A.swift")
         finds(.importOutsideLayer, "import Testing")
-        finds(.importOutsideLayer, "import EventServer", in: "Tests/EventModelTests/A.swift")
-        finds(.importOutsideLayer, "import EventModel", in: "Sources/martlet/Deep/A.swift")
+        finds(.importOutsideLayer, "import MartletServer", in: "Tests/ModelTests/A.swift")
+        finds(.importOutsideLayer, "import MartletModel", in: "Sources/martlet/Deep/A.swift")
     }
 
     @Test func eachModuleIsForbiddenInEachRealLayerThatDoesNotNameIt() throws {
@@ -85,7 +86,8 @@ import Testing
         var planted = 0
         for (target, allowed) in table.imports {
             for module in modules where module != target {
-                let file = SourceFile(path: "Sources/\(target)/A.swift", text: "public import \(module)\n")
+                let folder = target.hasPrefix("Martlet") ? "Sources/\(target.dropFirst(7))" : "Tests/\(target)"
+                let file = SourceFile(path: "\(folder)/A.swift", text: "public import \(module)\n")
                 let found = law.violations(in: file).map(\.rule)
                 #expect(found == (allowed.contains(module) ? [] : [.importOutsideLayer]), "\(module) in \(target)")
                 planted += 1
@@ -94,20 +96,33 @@ import Testing
         #expect(planted > 500)
     }
 
+    @Test func aModuleOfTheSamePackageIsNamedByItself() {
+        finds(.importOutsideLayer, "import NIOConcurrencyHelpers")
+    }
+
+    @Test func aDependencyThatNobodyImportsIsFound() {
+        let used = SourceFile(
+            path: "Sources/Server/A.swift",
+            text: "import MartletModel\nimport DequeModule\nimport NIOPosix // import NIOCore\n")
+        let model = SourceFile(path: "Sources/Model/A.swift", text: "public import NIOCore\n")
+        let table = LayerTable(package: Self.package)
+        #expect(table.unusedDependencies([used, model]) == ["MartletServer: NIOCore"])
+    }
+
     @Test func whatALayerNamesMayBeImported() {
-        let named = ["EventModel", "NIOCore", "NIOConcurrencyHelpers", "DequeModule", "HeapModule", "NIOPosix"]
+        let named = ["MartletModel", "NIOCore", "DequeModule", "HeapModule", "NIOPosix"]
         for module in named + ["Foundation", "FoundationEssentials", "Synchronization", "Dispatch", "Glibc"] {
             findsNothing("public import \(module)\n")
         }
-        findsNothing("@testable import EventModel\nimport Testing", in: "Tests/EventModelTests/A.swift")
+        findsNothing("@testable import MartletModel\nimport Testing", in: "Tests/ModelTests/A.swift")
     }
 
     @Test func theSystemIsOutOfReachOfStateMachines() {
         for module in ["Foundation", "Dispatch", "Glibc"] {
-            finds(.systemImport, "import \(module)", in: "Sources/EventModel/A.swift")
+            finds(.systemImport, "import \(module)", in: "Sources/Model/A.swift")
         }
-        findsNothing("import FoundationEssentials\nimport Synchronization", in: "Sources/EventModel/A.swift")
-        finds(.importOutsideLayer, "import Darwin", in: "Sources/EventModel/A.swift")
+        findsNothing("import FoundationEssentials\nimport Synchronization", in: "Sources/Model/A.swift")
+        finds(.importOutsideLayer, "import Darwin", in: "Sources/Model/A.swift")
     }
 
     @Test func aTargetOutsideTheTableIsFound() {
@@ -122,7 +137,7 @@ import Testing
         finds(.tooLong, lines(501), line: 501)
         finds(.tooLong, String(repeating: "// comment\n", count: 501), line: 501)
         finds(.tooLong, lines(500) + "let b = 2", line: 501)
-        finds(.tooLong, lines(501), line: 501, in: "Tests/EventModelTests/A.swift")
+        finds(.tooLong, lines(501), line: 501, in: "Tests/ModelTests/A.swift")
     }
 
     @Test func forceIsFound() {
@@ -141,7 +156,7 @@ import Testing
         ] {
             findsNothing(text)
         }
-        findsNothing("try! f(); a as! B; Task { }", in: "Tests/EventModelTests/A.swift")
+        findsNothing("try! f(); a as! B; Task { }", in: "Tests/ModelTests/A.swift")
     }
 
     @Test func aBareTaskIsFound() {

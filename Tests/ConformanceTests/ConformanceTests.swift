@@ -1,11 +1,12 @@
-import EventModel
-import EventStorage
-import EventTesting
 import Logging
+import MartletModel
+import MartletStorage
+import MartletStorageMemory
+import MartletStoragePostgreSQL
+import MartletStorageSQLite
+import MartletTesting
 import NIOCore
 import NIOPosix
-import StoragePostgreSQL
-import StorageSQLite
 import Testing
 
 /// The suite against everything that must keep the contract.

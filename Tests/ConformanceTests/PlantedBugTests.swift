@@ -1,7 +1,8 @@
-import EventEncoding
-import EventModel
-import EventStorage
-import EventTesting
+import MartletModel
+import MartletRecordCodec
+import MartletStorage
+import MartletStorageMemory
+import MartletTesting
 import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix

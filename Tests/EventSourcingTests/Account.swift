@@ -1,6 +1,6 @@
-import EventModel
-import EventSourcing
 import FoundationEssentials
+import MartletEventSourcing
+import MartletModel
 
 /// The aggregate under test: three schema generations of `opened`, two of its snapshot.
 struct Account: Aggregate, Codable, Equatable {

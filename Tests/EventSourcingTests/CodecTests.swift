@@ -1,9 +1,9 @@
-import EventModel
+import MartletModel
 import FoundationEssentials
 import NIOCore
 import Testing
 
-@testable import EventSourcing
+@testable import MartletEventSourcing
 
 @Suite struct CodecTests {
     private func recorded(_ type: String, _ version: UInt32, _ json: String) throws -> RecordedEvent {

@@ -1,8 +1,8 @@
-import EventModel
+import MartletModel
 import MartletClient
 import NIOConcurrencyHelpers
 
-@testable import EventSourcing
+@testable import MartletEventSourcing
 
 /// A client that loses answers, and lets others write first.
 struct FaultyCalls: StoreCalls {

@@ -1,18 +1,19 @@
-import EventModel
-import EventStorage
-import EventTesting
+import MartletModel
+import MartletStorage
+import MartletTesting
+import MartletStorageMemory
 import FoundationEssentials
 import Logging
 import MartletClient
 import NIOConcurrencyHelpers
 import NIOCore
-import StoragePostgreSQL
-import StorageSQLite
+import MartletStoragePostgreSQL
+import MartletStorageSQLite
 import Testing
 
-@testable import EventSourcing
+@testable import MartletEventSourcing
 
-typealias Accounts = EventSourcing.Repository<Account>
+typealias Accounts = MartletEventSourcing.Repository<Account>
 
 @Suite struct RepositoryTests {
     private let tenant = TenantID(UUID())

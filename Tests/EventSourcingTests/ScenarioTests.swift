@@ -1,4 +1,4 @@
-import EventSourcing
+import MartletEventSourcing
 import Testing
 
 @Suite struct ScenarioTests {

@@ -1,7 +1,7 @@
-import EventModel
+import MartletModel
 import Testing
 
-@testable import LoadTesting
+@testable import MartletLoadTesting
 
 @Suite struct AcknowledgementTimesTests {
     private let start = Moment(nanoseconds: 1_000_000_000)

@@ -1,9 +1,10 @@
-import EventModel
-import EventTesting
+import MartletModel
+import MartletTesting
+import MartletStorageMemory
 import Logging
 import Testing
 
-@testable import LoadTesting
+@testable import MartletLoadTesting
 
 @Suite struct OpenLoopTests {
     /// 400 calls are due in 2 s, and commits stand still for half a second: that is 100 calls, whose times lie evenly

@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-@testable import LoadTesting
+@testable import MartletLoadTesting
 
 @Suite struct ReportTests {
     private func report() -> RunReport {

@@ -1,7 +1,8 @@
-import EventModel
-import EventStorage
-import EventTesting
 import Foundation
+import MartletModel
+import MartletStorage
+import MartletStorageMemory
+import MartletTesting
 import NIOConcurrencyHelpers
 
 /// An engine whose commits stand still once: the first that finds so many calls committed before it.

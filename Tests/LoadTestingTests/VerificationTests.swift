@@ -1,12 +1,13 @@
-import EventEncoding
-import EventModel
-import EventTesting
+import MartletRecordCodec
+import MartletModel
+import MartletTesting
+import MartletStorageMemory
 import FoundationEssentials
 import MartletClient
 import NIOCore
 import Testing
 
-@testable import LoadTesting
+@testable import MartletLoadTesting
 
 /// What does not come out even must be seen.
 @Suite struct VerificationTests {
@@ -14,7 +15,7 @@ import Testing
         var entries = ByteBuffer()
         for position in positions {
             RecordedEntries.write(
-                position: Position(position), version: EventModel.Version(position * 3),
+                position: Position(position), version: MartletModel.Version(position * 3),
                 recordedAt: Timestamp(microseconds: 7),
                 aggregate: AggregateName(type: BenchNames.aggregateType, id: .v7()),
                 body: ByteBuffer(repeating: 9, count: Int(position % 300)), to: &entries)
@@ -115,7 +116,7 @@ import Testing
             #expect(event.id.uuid.6 >> 4 == 7)
             var entry = ByteBuffer()
             RecordedEntries.write(
-                position: Position(1), version: EventModel.Version(1), recordedAt: Timestamp(microseconds: 1),
+                position: Position(1), version: MartletModel.Version(1), recordedAt: Timestamp(microseconds: 1),
                 aggregate: AggregateName(type: BenchNames.aggregateType, id: .v7()), body: event.body, to: &entry)
             let recorded = try #require(try RecordedEntries.decode(entry).first)
             #expect(recorded.event.id == event.id)

@@ -1,11 +1,12 @@
-import EventModel
-import EventStorage
-import EventTesting
+import MartletModel
+import MartletStorage
+import MartletTesting
+import MartletStorageMemory
 import Logging
 import MartletClient
 import Testing
 
-@testable import LoadTesting
+@testable import MartletLoadTesting
 
 /// Every workload against a server in this process.
 @Suite struct WorkloadTests {

@@ -1,5 +1,5 @@
-import EventTesting
 import Foundation
+import MartletTesting
 
 /// The program as it was built beside the tests.
 enum Binary {

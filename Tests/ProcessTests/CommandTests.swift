@@ -1,5 +1,5 @@
-import EventTesting
 import Foundation
+import MartletTesting
 import Testing
 
 /// The commands, as a user types them.

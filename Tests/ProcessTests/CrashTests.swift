@@ -1,9 +1,9 @@
-import EventModel
-import EventTesting
 import Foundation
 import MartletClient
+import MartletModel
+import MartletTLSOpenSSL
+import MartletTesting
 import NIOCore
-import TLSOpenSSL
 import Testing
 
 /// `kill -9` of the server while clients append and subscribe.
@@ -63,7 +63,7 @@ import Testing
         let kind = try #require(EventType("Appended"))
         let aggregate = AggregateName(type: type, id: UUID())
         try await MartletClient.withClient(try client(port), logger: .silent) { client in
-            var version = EventModel.Version.none
+            var version = MartletModel.Version.none
             while await acknowledged.goesOn {
                 let events = [
                     NewEvent(type: kind, payload: ByteBuffer(string: "1")),

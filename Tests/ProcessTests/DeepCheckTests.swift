@@ -1,5 +1,5 @@
-import EventTesting
 import Foundation
+import MartletTesting
 import Testing
 
 /// `martlet doctor --deep`, as a user types it.

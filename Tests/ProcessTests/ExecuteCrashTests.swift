@@ -1,9 +1,9 @@
-import EventModel
-import EventSourcing
-import EventTesting
 import Foundation
 import MartletClient
-import TLSOpenSSL
+import MartletEventSourcing
+import MartletModel
+import MartletTLSOpenSSL
+import MartletTesting
 import Testing
 
 /// Commands on one aggregate at full speed by two clients, while the server is killed and comes back: no update is lost,
@@ -93,7 +93,7 @@ import Testing
 
     private static func withRepository(
         _ tenant: TenantID, _ port: Int,
-        _ body: @escaping @Sendable (EventSourcing.Repository<Counter>) async throws -> Void
+        _ body: @escaping @Sendable (MartletEventSourcing.Repository<Counter>) async throws -> Void
     ) async throws {
         let certificates = try TestCertificates.shared.get()
         var configuration = ClientConfiguration(
@@ -106,7 +106,7 @@ import Testing
         options.snapshots = .every(10)
         let settled = options
         try await MartletClient.withClient(configuration, logger: .silent) { client in
-            try await body(try EventSourcing.Repository<Counter>(client, tenant: tenant, options: settled))
+            try await body(try MartletEventSourcing.Repository<Counter>(client, tenant: tenant, options: settled))
         }
     }
 }

@@ -1,5 +1,5 @@
-import EventTesting
 import Foundation
+import MartletTesting
 import Testing
 
 /// The Python client, which was written from Docs/PROTOCOL.md and Protos/ alone.

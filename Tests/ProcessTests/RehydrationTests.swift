@@ -1,5 +1,5 @@
-import EventTesting
 import Foundation
+import MartletTesting
 import Testing
 
 /// Upcasters, snapshots and policies by the commands, as a user types them.

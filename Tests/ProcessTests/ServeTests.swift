@@ -1,9 +1,9 @@
-import EventModel
-import EventTesting
 import Foundation
 import MartletClient
+import MartletModel
+import MartletTLSOpenSSL
+import MartletTesting
 import NIOCore
-import TLSOpenSSL
 import Testing
 
 /// The server process: how it starts, reloads and ends.

@@ -1,9 +1,9 @@
-import EventModel
-import EventTesting
 import Foundation
 import MartletClient
+import MartletModel
+import MartletTLSOpenSSL
+import MartletTesting
 import NIOCore
-import TLSOpenSSL
 import Testing
 
 /// Acknowledged means on disk, as the system sees it.

@@ -1,8 +1,8 @@
-import EventModel
-import EventStorage
-import EventTesting
+import MartletModel
+import MartletStorage
+import MartletTesting
 import Testing
-@testable import StoragePostgreSQL
+@testable import MartletStoragePostgreSQL
 
 /// The settings that commits run with, as a trigger sees them.
 @Suite(.blocking, .needsPostgres) struct DurabilityTests {

@@ -1,10 +1,10 @@
-import EventModel
-import EventStorage
-import EventTesting
 import FoundationEssentials
+import MartletModel
+import MartletStorage
+import MartletTesting
 import NIOCore
 import Testing
-@testable import StoragePostgreSQL
+@testable import MartletStoragePostgreSQL
 
 /// The view that people query.
 @Suite(.blocking, .needsPostgres) struct EventLogTests {

@@ -1,10 +1,10 @@
-import EventModel
-import EventStorage
-import EventTesting
 import Foundation
+import MartletModel
+import MartletStorage
+import MartletTesting
 import NIOConcurrencyHelpers
 import Testing
-@testable import StoragePostgreSQL
+@testable import MartletStoragePostgreSQL
 
 /// What one server hears of the commits of another.
 @Suite(.blocking, .needsPostgres) struct ListenerTests {

@@ -1,10 +1,10 @@
-import EventModel
-import EventStorage
-import EventTesting
 import Foundation
+import MartletModel
+import MartletStorage
+import MartletTesting
 import NIOConcurrencyHelpers
 import Testing
-@testable import StoragePostgreSQL
+@testable import MartletStoragePostgreSQL
 
 /// Connections that end, and transactions that fail, at every point of a commit.
 @Suite(.blocking, .needsPostgres) struct LostConnectionTests {

@@ -1,10 +1,11 @@
-import EventModel
-import EventStorage
-import EventTesting
 import Foundation
+import MartletModel
+import MartletStorage
+import MartletStorageMemory
+import MartletTesting
 import NIOCore
 import Testing
-@testable import StoragePostgreSQL
+@testable import MartletStoragePostgreSQL
 
 /// What writers remember, they may forget at any time, and are never wrong by.
 @Suite(.blocking, .needsPostgres) struct MemoryTests {

@@ -1,8 +1,8 @@
-import EventModel
-import EventStorage
-import EventTesting
+import MartletModel
+import MartletStorage
+import MartletTesting
 import Testing
-@testable import StoragePostgreSQL
+@testable import MartletStoragePostgreSQL
 
 /// What becomes of a schema before the first append.
 @Suite(.blocking, .needsPostgres) struct MigrationTests {

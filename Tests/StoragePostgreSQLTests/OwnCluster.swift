@@ -1,7 +1,7 @@
-import EventTesting
 import Foundation
+import MartletTesting
 import NIOConcurrencyHelpers
-@testable import StoragePostgreSQL
+@testable import MartletStoragePostgreSQL
 
 /// A PostgreSQL server of a test's own, that can be stopped, and that asks for a password.
 final class OwnCluster: Sendable {

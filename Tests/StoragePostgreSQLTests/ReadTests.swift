@@ -1,11 +1,11 @@
-import EventEncoding
-import EventModel
-import EventStorage
-import EventTesting
 import FoundationEssentials
+import MartletModel
+import MartletRecordCodec
+import MartletStorage
+import MartletTesting
 import NIOCore
 import Testing
-@testable import StoragePostgreSQL
+@testable import MartletStoragePostgreSQL
 
 /// What readers answer, beside writers and compared with the oracle.
 @Suite(.blocking, .needsPostgres) struct ReadTests {

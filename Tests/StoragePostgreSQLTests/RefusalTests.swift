@@ -1,8 +1,8 @@
-import EventModel
-import EventStorage
-import EventTesting
+import MartletModel
+import MartletStorage
+import MartletTesting
 import Testing
-@testable import StoragePostgreSQL
+@testable import MartletStoragePostgreSQL
 
 /// What a server cannot work with is told as such, and not as something that time will heal.
 @Suite(.blocking, .needsPostgres) struct RefusalTests {

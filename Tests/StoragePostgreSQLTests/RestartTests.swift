@@ -1,10 +1,10 @@
-import EventModel
-import EventStorage
-import EventTesting
 import Foundation
+import MartletModel
+import MartletStorage
+import MartletTesting
 import NIOConcurrencyHelpers
 import Testing
-@testable import StoragePostgreSQL
+@testable import MartletStoragePostgreSQL
 
 /// A database server that is stopped, started, and asks for passwords.
 @Suite(.blocking, .serialized, .enabled(if: OwnCluster.isAvailable, "there is no PostgreSQL to start"))

@@ -1,9 +1,9 @@
-import EventModel
-import EventStorage
-import EventTesting
 import Foundation
+import MartletModel
+import MartletStorage
+import MartletTesting
 import Testing
-@testable import StoragePostgreSQL
+@testable import MartletStoragePostgreSQL
 
 /// Several servers on one database.
 @Suite(.blocking, .needsPostgres) struct TwoServersTests {

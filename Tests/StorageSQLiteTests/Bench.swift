@@ -1,9 +1,9 @@
-import EventModel
-import EventStorage
-import EventTesting
 import Foundation
+import MartletModel
+import MartletStorage
+import MartletTesting
 import NIOCore
-@testable import StorageSQLite
+@testable import MartletStorageSQLite
 
 /// A file of its own, and an engine on it.
 struct Bench {

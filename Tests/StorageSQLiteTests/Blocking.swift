@@ -1,4 +1,4 @@
-import EventTesting
+import MartletTesting
 import Testing
 
 /// Runs tests where they may block.

@@ -1,10 +1,10 @@
-import EventModel
-import EventStorage
-import EventTesting
 import Foundation
+import MartletModel
+import MartletStorage
+import MartletTesting
 import NIOCore
 import Testing
-@testable import StorageSQLite
+@testable import MartletStorageSQLite
 
 /// The write-ahead log is moved beside the commits: it stays small, nothing is lost, and who closes leaves none behind.
 @Suite(.blocking) struct CheckpointerTests {

@@ -1,11 +1,11 @@
-import CSQLite
-import EventModel
-import EventStorage
-import EventTesting
+import CMartletSQLite
 import Foundation
 import Logging
+import MartletModel
+import MartletStorage
+import MartletTesting
 import Testing
-@testable import StorageSQLite
+@testable import MartletStorageSQLite
 
 /// What a returned commit means, on a good disk and on a bad one.
 @Suite(.blocking) struct DurabilityTests {

@@ -1,4 +1,4 @@
-import CSQLite
+import CMartletSQLite
 import NIOConcurrencyHelpers
 
 /// The disk under SQLite, which fails as it is told to and notes what it was asked.

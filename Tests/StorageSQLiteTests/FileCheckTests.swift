@@ -1,10 +1,11 @@
-import EventModel
-import EventStorage
-import EventTesting
 import Foundation
+import MartletModel
+import MartletStorage
+import MartletStorageMemory
+import MartletTesting
 import NIOCore
 import Testing
-@testable import StorageSQLite
+@testable import MartletStorageSQLite
 
 /// What a sound file says of itself, and that each thing which can be wrong with one is found and named.
 @Suite(.blocking) struct FileCheckTests {

@@ -1,9 +1,9 @@
-import EventModel
-import EventStorage
-import EventTesting
 import Foundation
+import MartletModel
+import MartletStorage
+import MartletTesting
 import Testing
-@testable import StorageSQLite
+@testable import MartletStorageSQLite
 
 /// The file, or its folder, is taken away under the engine, and put back.
 @Suite(.blocking) struct GoneFileTests {

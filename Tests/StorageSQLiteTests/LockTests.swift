@@ -1,9 +1,9 @@
-import EventModel
-import EventStorage
-import EventTesting
 import Foundation
+import MartletModel
+import MartletStorage
+import MartletTesting
 import Testing
-@testable import StorageSQLite
+@testable import MartletStorageSQLite
 
 /// One server uses a file.
 @Suite(.blocking) struct LockTests {

@@ -1,9 +1,10 @@
-import EventModel
-import EventStorage
-import EventTesting
 import Foundation
+import MartletModel
+import MartletStorage
+import MartletStorageMemory
+import MartletTesting
 import Testing
-@testable import StorageSQLite
+@testable import MartletStorageSQLite
 
 /// What becomes of a file before the first append.
 @Suite(.blocking) struct MigrationTests {

@@ -1,10 +1,10 @@
-import EventModel
-import EventStorage
-import EventTesting
 import Foundation
+import MartletModel
+import MartletStorage
+import MartletTesting
 import NIOCore
 import Testing
-@testable import StorageSQLite
+@testable import MartletStorageSQLite
 
 /// Something that is wrong with a file, as raw SQL on a ``DamageSubject``, and what the check must say.
 struct Damage: Sendable, CustomTestStringConvertible {

@@ -1,10 +1,11 @@
-import EventModel
-import EventStorage
-import EventTesting
 import Foundation
+import MartletModel
+import MartletStorage
+import MartletStorageMemory
+import MartletTesting
 import NIOConcurrencyHelpers
 import Testing
-@testable import StorageSQLite
+@testable import MartletStorageSQLite
 
 /// Where the ranges are, in memory or in the table, changes no answer.
 @Suite(.blocking) struct RangeBufferTests {

@@ -1,9 +1,9 @@
-import CSQLite
-import EventModel
-import EventStorage
+import CMartletSQLite
 import Foundation
+import MartletModel
+import MartletStorage
 import NIOCore
-@testable import StorageSQLite
+@testable import MartletStorageSQLite
 
 /// A database as any other program would open it.
 @safe final class RawDatabase {

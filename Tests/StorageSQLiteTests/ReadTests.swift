@@ -1,11 +1,11 @@
-import EventEncoding
-import EventModel
-import EventStorage
-import EventTesting
 import Foundation
+import MartletModel
+import MartletRecordCodec
+import MartletStorage
+import MartletTesting
 import NIOCore
 import Testing
-@testable import StorageSQLite
+@testable import MartletStorageSQLite
 
 /// What readers answer, beside writers and compared with the oracle.
 @Suite(.blocking) struct ReadTests {

@@ -1,9 +1,10 @@
-import EventModel
-import EventStorage
-import EventTesting
 import Foundation
+import MartletModel
+import MartletStorage
+import MartletStorageMemory
+import MartletTesting
 import Testing
-@testable import StorageSQLite
+@testable import MartletStorageSQLite
 
 /// What a writer remembers, it may forget at any time.
 @Suite(.blocking) struct RememberTests {

@@ -1,7 +1,7 @@
 import NIOCore
 import Testing
 
-@testable import TLSOpenSSL
+@testable import MartletTLSOpenSSL
 
 @Suite(.timeLimit(.minutes(1)))
 struct BadPeerTests {

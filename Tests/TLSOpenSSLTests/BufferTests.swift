@@ -1,6 +1,6 @@
 import Testing
 
-@testable import TLSOpenSSL
+@testable import MartletTLSOpenSSL
 
 @Suite struct BufferTests {
     @Test func onlySoManyConnectionsKeepTheirBuffers() throws {

@@ -1,6 +1,6 @@
 import Synchronization
 
-@testable import TLSOpenSSL
+@testable import MartletTLSOpenSSL
 
 /// Watches which of the connections it was shown still exist.
 final class Census: Sendable {

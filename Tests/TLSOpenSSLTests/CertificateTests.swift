@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-@testable import TLSOpenSSL
+@testable import MartletTLSOpenSSL
 
 @Suite struct CertificateTests {
     let certificates: TestCertificates

@@ -2,7 +2,7 @@ import NIOCore
 import NIOEmbedded
 import Testing
 
-@testable import TLSOpenSSL
+@testable import MartletTLSOpenSSL
 
 /// The handler on channels without sockets, where each write is seen as it leaves and time stands still.
 @Suite struct EmbeddedTests {

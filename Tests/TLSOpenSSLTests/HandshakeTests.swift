@@ -1,10 +1,10 @@
-import COpenSSL
+import CMartletOpenSSL
 import NIOConcurrencyHelpers
 import NIOCore
 import Synchronization
 import Testing
 
-@testable import TLSOpenSSL
+@testable import MartletTLSOpenSSL
 
 @Suite(.timeLimit(.minutes(1)))
 struct HandshakeTests {

@@ -2,7 +2,7 @@ import NIOCore
 import NIOPosix
 import Synchronization
 
-@testable import TLSOpenSSL
+@testable import MartletTLSOpenSSL
 
 /// What the handlers behind TLS get to see.
 enum Seen {

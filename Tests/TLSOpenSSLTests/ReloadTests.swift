@@ -2,7 +2,7 @@ import Foundation
 import NIOCore
 import Testing
 
-@testable import TLSOpenSSL
+@testable import MartletTLSOpenSSL
 
 @Suite(.timeLimit(.minutes(1)))
 struct ReloadTests {

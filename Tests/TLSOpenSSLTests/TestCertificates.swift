@@ -2,7 +2,7 @@ import Foundation
 import NIOCore
 import Testing
 
-@testable import TLSOpenSSL
+@testable import MartletTLSOpenSSL
 
 /// A folder with certificates that `Certs/make-dev-certs.sh` made.
 struct TestCertificates {

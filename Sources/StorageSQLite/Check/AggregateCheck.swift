@@ -1,5 +1,5 @@
-import EventModel
 import FoundationEssentials
+import MartletModel
 
 /// Whether the versions of each aggregate are 1, 2, 3 … along positions, its ranges are those that the blocks tell, and
 /// its row and its snapshots agree.

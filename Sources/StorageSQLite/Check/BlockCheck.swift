@@ -1,5 +1,5 @@
-import EventModel
 import FoundationEssentials
+import MartletModel
 
 /// Whether the blocks of each tenant hold its events at every position, and are what its head says.
 ///

@@ -1,6 +1,6 @@
-import EventEncoding
-import EventModel
 import FoundationEssentials
+import MartletModel
+import MartletRecordCodec
 
 /// What the checks of a file share; used by one thread.
 final class CheckContext {

@@ -1,5 +1,5 @@
-import EventModel
 import FoundationEssentials
+import MartletModel
 
 /// Whether `event_ids` has the ids that the blocks hold, each with its position, and no others.
 struct EventIDCheck {

@@ -1,5 +1,5 @@
-public import EventStorage
 import Foundation
+public import MartletStorage
 
 /// Checks every invariant of a database file, whether a server uses it or not.
 ///

@@ -1,5 +1,5 @@
-import EventEncoding
-import EventModel
+import MartletModel
+import MartletRecordCodec
 
 /// Reads single events where they lie.
 struct EventLookUp {

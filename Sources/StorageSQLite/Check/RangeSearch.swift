@@ -1,5 +1,5 @@
-import EventModel
 import FoundationEssentials
+import MartletModel
 
 /// Names the rows of `ranges` that are not what the blocks tell, after their fingerprints were found to differ.
 struct RangeSearch {

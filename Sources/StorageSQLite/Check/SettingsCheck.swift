@@ -1,4 +1,4 @@
-import EventModel
+import MartletModel
 
 /// Whether the settings of each tenant can be read, and were counted.
 struct SettingsCheck {

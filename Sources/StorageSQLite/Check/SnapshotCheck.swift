@@ -1,4 +1,4 @@
-import EventEncoding
+import MartletRecordCodec
 
 /// Whether an aggregate's snapshots are of versions that it has, undamaged, and what its row says of them.
 struct SnapshotCheck {

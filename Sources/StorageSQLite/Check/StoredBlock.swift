@@ -1,6 +1,6 @@
-import EventEncoding
-import EventModel
 import FoundationEssentials
+import MartletModel
+import MartletRecordCodec
 import NIOCore
 
 /// A row of `blocks` with what its entries hold. Nothing in it is believed: numbers are whatever the file says.

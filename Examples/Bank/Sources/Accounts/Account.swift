@@ -1,6 +1,5 @@
-import EventModel
-import EventSourcing
 import Foundation
+import MartletKit
 
 /// A bank account, in the second generation of its schema.
 ///

@@ -1,9 +1,6 @@
 import Accounts
-import EventModel
-import EventSourcing
 import Foundation
-import MartletClient
-import TLSOpenSSL
+import MartletKit
 
 /// Opens an account, moves money, and shows the state now and as it was; with a number, deposits one cent so many times
 /// into the account that BANK_ACCOUNT names, as fast as it can.

@@ -1,5 +1,5 @@
 import Accounts
-import EventSourcing
+import MartletKit
 import Testing
 
 @Suite struct AccountTests {

@@ -1,0 +1,129 @@
+public import MartletModel
+import MartletRecordCodec
+public import NIOCore
+
+/// Events as they came over the wire, in one piece and in the order asked for. An event that nobody asks for is never
+/// decoded; its position and version are read at a glance.
+///
+/// Records and payloads are slices of the piece: whoever keeps one keeps all of it in memory, up to some hundred
+/// kilobytes, until it is let go of.
+public struct EventBatch: Sendable, Sequence {
+    /// One event of a batch, encoded.
+    public struct Record: Sendable {
+        /// Its number within the tenant.
+        public let position: Position
+        /// Its number within the aggregate.
+        public let version: Version
+        /// The encoded RecordedEvent.
+        public let bytes: ByteBuffer
+
+        /// Decodes the event.
+        /// - Throws: `BAD_FRAME` where the server sent what is no event.
+        public func decoded() throws(MartletError) -> RecordedEvent {
+            do throws(RecordFault) {
+                return try RecordedEntries.decode(record: bytes)
+            } catch { throw .noEvent(error) }
+        }
+    }
+
+    /// Goes through the events of a batch.
+    public struct Iterator: IteratorProtocol {
+        private let entries: ByteBuffer
+        private var offset = 0
+
+        fileprivate init(_ entries: ByteBuffer) { self.entries = entries }
+
+        /// The next event; nil at the end.
+        public mutating func next() -> Record? {
+            // The batch was walked through when it came: there is no fault any more.
+            guard offset < entries.readableBytes, let glance = try? RecordedEntries.glance(at: offset, of: entries),
+                let bytes = entries.getSlice(
+                    at: entries.readerIndex + glance.record.lowerBound, length: glance.record.count)
+            else { return nil }
+            offset = glance.record.upperBound
+            return Record(position: Position(glance.position), version: Version(glance.version), bytes: bytes)
+        }
+    }
+
+    /// Concatenated entries of the protobuf field `repeated RecordedEvent events = 1`.
+    public let entries: ByteBuffer
+    /// How many events.
+    public let count: Int
+    /// Position of the first event; 0 without events.
+    public let firstPosition: Position
+    /// Position of the last event; 0 without events.
+    public let lastPosition: Position
+    /// Version of the first event within its aggregate; 0 without events.
+    public let firstVersion: Version
+    /// Version of the last event within its aggregate; 0 without events.
+    public let lastVersion: Version
+    /// The first position that is not above the one before it, and that one; nil where all are in order.
+    let disorder: (position: Position, after: Position)?
+
+    /// A batch without events.
+    static let none = EventBatch()
+
+    private init() {
+        (entries, count, disorder) = (ByteBuffer(), 0, nil)
+        (firstPosition, lastPosition) = (.start, .start)
+        (firstVersion, lastVersion) = (.none, .none)
+    }
+
+    /// Walks through entries as a server sent them.
+    /// - Throws: `BAD_FRAME` where they are none.
+    init(_ entries: ByteBuffer) throws(MartletError) {
+        var offset = 0
+        var count = 0
+        var first: RecordGlance?
+        var last: RecordGlance?
+        var disorder: (position: Position, after: Position)?
+        while offset < entries.readableBytes {
+            let glance: RecordGlance
+            do throws(RecordFault) {
+                glance = try RecordedEntries.glance(at: offset, of: entries)
+            } catch { throw .noEvent(error) }
+            if let last, glance.position <= last.position, disorder == nil {
+                disorder = (Position(glance.position), Position(last.position))
+            }
+            if first == nil { first = glance }
+            last = glance
+            count += 1
+            offset = glance.record.upperBound
+        }
+        self.entries = entries
+        self.count = count
+        self.disorder = disorder
+        firstPosition = Position(first?.position ?? 0)
+        lastPosition = Position(last?.position ?? 0)
+        firstVersion = Version(first?.version ?? 0)
+        lastVersion = Version(last?.version ?? 0)
+    }
+
+    /// Whether there are no events.
+    public var isEmpty: Bool { count == 0 }
+
+    /// How many events.
+    public var underestimatedCount: Int { count }
+
+    /// The events, encoded, in order.
+    public func makeIterator() -> Iterator { Iterator(entries) }
+
+    /// Decodes all events.
+    /// - Throws: `BAD_FRAME` where the server sent what is no event.
+    public func decoded() throws(MartletError) -> [RecordedEvent] {
+        var decoder = RecordDecoder()
+        var events: [RecordedEvent] = []
+        events.reserveCapacity(count)
+        do throws(RecordFault) {
+            for record in self { events.append(try decoder.decode(record.bytes)) }
+        } catch { throw .noEvent(error) }
+        return events
+    }
+}
+
+extension MartletError {
+    /// What a server sent is no event.
+    static func noEvent(_ fault: RecordFault) -> MartletError {
+        MartletError(.dataLoss, reason: .badFrame, message: "the server sent \(fault): compare the versions of both")
+    }
+}

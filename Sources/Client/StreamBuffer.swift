@@ -1,0 +1,147 @@
+import DequeModule
+import MartletModel
+import MartletSession
+import NIOConcurrencyHelpers
+import NIOCore
+
+/// What has come of a stream and waits for its consumer: filled on the event loop, emptied in the consumer's task.
+///
+/// Bounded by the stream's credit window in bytes, and in messages that carry no events: of those that say
+/// how far the server is only the last is kept, and beyond `signalsMax` others the stream is ended.
+final class StreamBuffer: Sendable {
+    enum Delivery: Sendable {
+        /// A part, and the credit to grant now.
+        case part(ServerFrame.Body, grantBytes: Int)
+        /// The end; nil is OK. Asked again, the answer is the same.
+        case end(CallFailure?)
+    }
+
+    /// What is to be done after a part came.
+    enum Reaction: Equatable {
+        case none
+        case grant(Int)
+        /// The consumer does not keep up with messages that take no credit: cancel the call.
+        case overflow
+    }
+
+    fileprivate static let signalsMax = 1_024
+
+    fileprivate struct State {
+        var parts: Deque<ServerFrame.Body> = []
+        var signalCount = 0
+        var end: CallFailure??
+        var waiter: CheckedContinuation<Delivery, Never>?
+        var window: CreditWindow
+    }
+
+    private let state: NIOLockedValueBox<State>
+
+    init(window: CreditWindow) { state = NIOLockedValueBox(State(window: window)) }
+
+    /// Whether the stream has ended, be it that parts still wait here.
+    var hasEnded: Bool { state.withLockedValue { $0.end != nil } }
+
+    /// A part came.
+    func offer(_ part: ServerFrame.Body) -> Reaction {
+        let (reaction, wake) = state.withLockedValue { state -> (Reaction, (() -> Void)?) in
+            guard state.end == nil else { return (.none, nil) }
+            state.window.receive(Int(part.entryBytes))
+            let grant = part.wantedBytes.map { state.window.want($0) } ?? 0
+            guard state.add(part) else {
+                state.end = .some(.init(error: Self.overflowed))
+                return (.overflow, nil)
+            }
+            return (grant > 0 ? .grant(grant) : .none, state.wake())
+        }
+        wake?()
+        return reaction
+    }
+
+    /// The stream ended; what came before is still delivered.
+    func finish(_ failure: CallFailure?) {
+        let wake = state.withLockedValue { state -> (() -> Void)? in
+            guard state.end == nil else { return nil }
+            state.end = .some(failure)
+            return state.wake()
+        }
+        wake?()
+    }
+
+    /// The consumer wants no more: what waits here is dropped.
+    func cancel() {
+        let wake = state.withLockedValue { state -> (() -> Void)? in
+            state.parts.removeAll()
+            state.end = .some(.cancelled())
+            return state.wake()
+        }
+        wake?()
+    }
+
+    /// The next part, when there is one. One task at a time may wait.
+    func next() async -> Delivery {
+        if let ready = state.withLockedValue({ $0.take() }) { return ready }
+        return await withCheckedContinuation { continuation in
+            let ready = state.withLockedValue { state -> Delivery? in
+                if let ready = state.take() { return ready }
+                state.waiter = continuation
+                return nil
+            }
+            if let ready { continuation.resume(returning: ready) }
+        }
+    }
+
+    private static let overflowed = MartletError(
+        .resourceExhausted, reason: .limitExceeded,
+        message: "\(signalsMax) messages without events wait for the subscriber: take them faster",
+        isRetryable: true)
+}
+
+extension StreamBuffer.State {
+    fileprivate mutating func add(_ part: ServerFrame.Body) -> Bool {
+        guard part.entryBytes == 0 else {
+            parts.append(part)
+            return true
+        }
+        if part.saysHowFarOnly, let last = parts.last, last.saysHowFarOnly {
+            parts[parts.count - 1] = part
+            return true
+        }
+        guard signalCount < StreamBuffer.signalsMax else { return false }
+        signalCount += 1
+        parts.append(part)
+        return true
+    }
+
+    fileprivate mutating func take() -> StreamBuffer.Delivery? {
+        guard let part = parts.popFirst() else { return end.map { .end($0) } }
+        let bytes = Int(part.entryBytes)
+        if bytes == 0 { signalCount -= 1 }
+        return .part(part, grantBytes: window.take(bytes))
+    }
+
+    /// What resumes the consumer, where it waits and there is something for it.
+    fileprivate mutating func wake() -> (() -> Void)? {
+        guard let waiter, let delivery = take() else { return nil }
+        self.waiter = nil
+        return { waiter.resume(returning: delivery) }
+    }
+}
+
+extension ServerFrame.Body {
+    /// A heartbeat or a checkpoint without events: a later one says all that it says.
+    fileprivate var saysHowFarOnly: Bool {
+        guard case .subscribe(let message) = self, message.entries.readableBytes == 0 else { return false }
+        switch message.signal {
+        case .heartbeat, .checkpoint: return true
+        case .started, .caughtUp, .fellBehind, .upcastersChanged, nil: return false
+        }
+    }
+
+    /// The credit that the server waits for.
+    fileprivate var wantedBytes: UInt64? {
+        guard case .subscribe(let message) = self, case .heartbeat(_, let bytes)? = message.signal, bytes > 0 else {
+            return nil
+        }
+        return bytes
+    }
+}

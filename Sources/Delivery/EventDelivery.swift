@@ -1,0 +1,246 @@
+public import MartletModel
+import MartletRecordCodec
+public import MartletUpcasting
+import NIOCore
+
+/// How the events of one call are delivered: upcast by the tenant's set, as the call's options say, and filtered by
+/// what they are then.
+///
+/// A page of which nothing concerns the set is handed on as it is. Events are upcast one after the other; one that
+/// fails is delivered as stored and marked, or ends the page before it, and is the error of the next.
+public struct EventDelivery: Sendable {
+    /// What became of a page.
+    public struct Result: Sendable {
+        /// The page as it is delivered; shorter than it was where the events grew beyond the bound, or one failed.
+        public var page: EventPage
+        /// Events that an upcaster failed on and that are delivered as stored.
+        public var failureCount: Int
+
+        /// A page that is delivered.
+        public init(page: EventPage, failureCount: Int = 0) {
+            self.page = page
+            self.failureCount = failureCount
+        }
+    }
+
+    private let set: UpcasterSet
+    private let options: UpcastingOptions
+    private let filter: EventFilter
+    private let payloadBytesMax: Int
+    /// Finds in storage what may have to be delivered.
+    public let storedFilter: EventFilter
+
+    /// - Parameters:
+    ///   - filter: speaks of what is delivered.
+    ///   - payloadBytesMax: bound of an upcast payload (``MartletModel/Limits/upcastPayloadBytesMax``).
+    public init(set: UpcasterSet, options: UpcastingOptions, filter: EventFilter = .all, payloadBytesMax: Int) {
+        self.set = options.isRaw ? .empty : set
+        self.options = options
+        self.filter = filter
+        self.payloadBytesMax = payloadBytesMax
+        var stored = filter
+        if !self.set.isEmpty, !filter.eventTypes.isEmpty {
+            stored.eventTypes = self.set.storedTypes(deliveredAs: filter.eventTypes)
+        }
+        storedFilter = stored
+    }
+
+    /// Delivers a page of stored events.
+    ///
+    /// - Parameter bytesMax: at most so many bytes of entries; one event comes even where that alone is larger.
+    /// - Throws: `UPCAST_FAILED` where the page's first event fails and the options want that.
+    public func deliver(_ page: EventPage, bytesMax: Int) throws(MartletError) -> Result {
+        guard !set.isEmpty, page.count > 0 else { return Result(page: page) }
+        var work = Work(page: page, bytesMax: bytesMax)
+        while let record = try work.nextRecord() {
+            guard let sketch = RecordSketch(record) else { throw Self.damaged }
+            let type = work.type(record, sketch)
+            guard let type else { throw Self.damaged }
+            guard try take(record, sketch, type, &work) else { break }
+        }
+        return work.finish()
+    }
+
+    private func concerns(_ type: EventType, _ schemaVersion: UInt32) -> Bool {
+        set.concerns(event: type, schemaVersion: schemaVersion)
+    }
+
+    /// - Returns: false where the page ends before this event.
+    private func take(
+        _ record: ByteBuffer, _ sketch: RecordSketch, _ type: EventType, _ work: inout Work
+    ) throws(MartletError) -> Bool {
+        guard concerns(type, sketch.schemaVersion) else {
+            guard filter.eventTypes.isEmpty || filter.eventTypes.contains(type) else { return work.skip(sketch) }
+            return work.add(sketch, asStored: record)
+        }
+        let target = set.target(event: type, schemaVersion: sketch.schemaVersion, stopAt: options.stopAt)
+        let delivered = set.deliveredType(of: type, schemaVersion: sketch.schemaVersion, atMost: target)
+        guard filter.eventTypes.isEmpty || filter.eventTypes.contains(delivered) else { return work.skip(sketch) }
+        var payload = ByteBuffer()
+        let outcome = unsafe record.withUnsafeReadableBytes { bytes in
+            unsafe set.upcast(
+                event: type, schemaVersion: sketch.schemaVersion,
+                contentType: String(
+                    decoding: UnsafeRawBufferPointer(rebasing: bytes[sketch.contentType]), as: UTF8.self),
+                payload: UnsafeRawBufferPointer(rebasing: bytes[sketch.payload]), atMost: target,
+                outputBytesMax: payloadBytesMax, to: &payload)
+        }
+        switch outcome {
+        case .unchanged: return work.add(sketch, asStored: record)
+        case .upcast(let upcast):
+            let newType = upcast.eventType.flatMap { $0 == type ? nil : $0.text }
+            return work.add(sketch) {
+                sketch.writeEntry(
+                    of: record, type: newType, schemaVersion: upcast.schemaVersion, payload: payload, to: &$0)
+            }
+        case .failed(let failure):
+            switch options.onFailure {
+            case .raw:
+                let isAdded = work.add(sketch) {
+                    RecordSketch.writeEntry(of: record, failure: failure.description, to: &$0)
+                }
+                if isAdded { work.failureCount += 1 }
+                return isAdded
+            case .fail:
+                guard work.isAtStart else { return work.end() }
+                throw Self.failed(failure, sketch, record)
+            }
+        }
+    }
+
+    private static func failed(_ failure: UpcastFailure, _ sketch: RecordSketch, _ record: ByteBuffer) -> MartletError {
+        let id = sketch.eventID(in: record)
+        return MartletError(
+            .failedPrecondition, reason: .upcastFailed,
+            message: "the event at position \(sketch.position) cannot be upcast: \(failure); mend the upcaster, or ask "
+                + "for such events as they are stored",
+            failedUpcast: id.map {
+                FailedUpcast(
+                    position: Position(sketch.position), eventID: $0, eventType: failure.subject.text,
+                    fromVersion: failure.fromVersion, operation: failure.operation ?? 0, path: failure.pointer,
+                    complaint: failure.complaint)
+            })
+    }
+
+    static let damaged = MartletError(
+        .dataLoss, reason: .storageCorrupted, message: "a stored record cannot be read: check the storage")
+}
+
+/// A page on its way: until an event is changed or left out it is the page that came.
+private struct Work {
+    private let page: EventPage
+    private let bytesMax: Int
+    private var rest: ByteBuffer
+    /// What is delivered, once that is not the beginning of `page` any more.
+    private var entries: ByteBuffer?
+    private var count = 0
+    private var lastPosition: Position?
+    private var lastVersion: Version?
+    /// Position of the last event that was looked at and delivered or left out.
+    private var doneTo: UInt64?
+    private var isCut = false
+    private var typeBytes = ByteBuffer()
+    private var knownType: EventType?
+    var failureCount = 0
+
+    init(page: EventPage, bytesMax: Int) {
+        self.page = page
+        self.bytesMax = bytesMax
+        rest = page.entries
+    }
+
+    /// Nothing was dealt with yet.
+    var isAtStart: Bool { doneTo == nil }
+
+    mutating func nextRecord() throws(MartletError) -> ByteBuffer? {
+        do throws(RecordFault) { return try RecordedEntries.nextRecord(of: &rest) } catch {
+            throw EventDelivery.damaged
+        }
+    }
+
+    /// The record's event type; neighbours often have the same.
+    mutating func type(_ record: ByteBuffer, _ sketch: RecordSketch) -> EventType? {
+        guard let bytes = record.getSlice(at: record.readerIndex + sketch.type.lowerBound, length: sketch.type.count)
+        else { return nil }
+        if let knownType, bytes == typeBytes { return knownType }
+        typeBytes = bytes
+        knownType = EventType(String(buffer: bytes))
+        return knownType
+    }
+
+    /// The event stays as it is, and where nothing was changed so far, the page does too.
+    mutating func add(_ sketch: RecordSketch, asStored record: ByteBuffer) -> Bool {
+        guard entries == nil else { return add(sketch) { RecordedEntries.write(record: record, to: &$0) } }
+        count += 1
+        note(sketch, isDelivered: true)
+        return true
+    }
+
+    /// The event is left out.
+    mutating func skip(_ sketch: RecordSketch) -> Bool {
+        begin(before: sketch)
+        note(sketch, isDelivered: false)
+        return true
+    }
+
+    /// Writes the event's entry, if there is room for it.
+    mutating func add(_ sketch: RecordSketch, _ write: (inout ByteBuffer) -> Void) -> Bool {
+        begin(before: sketch)
+        guard var written = entries else { return end() }
+        // The one owner, so that appending does not copy.
+        entries = ByteBuffer()
+        let before = written.writerIndex
+        write(&written)
+        let fits = count == 0 || written.readableBytes <= bytesMax
+        if !fits { written.moveWriterIndex(to: before) }
+        entries = written
+        guard fits else { return end() }
+        count += 1
+        note(sketch, isDelivered: true)
+        return true
+    }
+
+    /// The page ends before this event.
+    mutating func end() -> Bool {
+        isCut = true
+        return false
+    }
+
+    func finish() -> EventDelivery.Result {
+        guard let entries = entries ?? cutEntries else { return EventDelivery.Result(page: page) }
+        var delivered = page
+        delivered.entries = entries
+        delivered.count = count
+        delivered.lastPosition = lastPosition
+        if isCut {
+            delivered.isLast = false
+            delivered.lastVersion = lastVersion
+            if let doneTo { delivered.scannedTo = Position(doneTo) }
+        }
+        return EventDelivery.Result(page: delivered, failureCount: failureCount)
+    }
+
+    /// With nothing changed, but an end before the page's: what was kept.
+    private var cutEntries: ByteBuffer? {
+        isCut ? page.entries.getSlice(at: page.entries.readerIndex, length: keptBytes) : nil
+    }
+
+    private var keptBytes = 0
+
+    private mutating func begin(before sketch: RecordSketch) {
+        guard entries == nil else { return }
+        var kept = ByteBuffer()
+        kept.reserveCapacity(page.entries.readableBytes + page.entries.readableBytes / 4)
+        if let slice = page.entries.getSlice(at: page.entries.readerIndex, length: keptBytes) {
+            kept.writeImmutableBuffer(slice)
+        }
+        entries = kept
+    }
+
+    private mutating func note(_ sketch: RecordSketch, isDelivered: Bool) {
+        keptBytes = page.entries.readableBytes - rest.readableBytes
+        doneTo = sketch.position
+        lastVersion = Version(sketch.version)
+        if isDelivered { lastPosition = Position(sketch.position) }
+    }
+}

@@ -1,0 +1,227 @@
+import CMartletProtos
+import FoundationEssentials
+import MartletModel
+import MartletRecordCodec
+import MartletSession
+
+// Unpacked requests become the model's types here, and every field is checked on the way.
+
+extension TenantID {
+    @unsafe init(field: ProtobufCBinaryData) throws(MartletError) {
+        guard let uuid = unsafe field.uuid else {
+            throw .invalidField("tenant", "has \(unsafe field.len) bytes: a UUID has 16")
+        }
+        self.init(uuid)
+    }
+}
+
+extension AggregateName {
+    @unsafe init(
+        field: UnsafePointer<Martlet__V1__AggregateName>?, name: @autoclosure () -> String
+    ) throws(MartletError) {
+        guard let field = unsafe field else { throw .invalidField(name(), "is missing: give its type and id") }
+        guard let type = unsafe AggregateType(utf8: field.pointee.type.bytes) else {
+            throw .invalidField(
+                "\(name()).type",
+                "has \(unsafe field.pointee.type.len) bytes or a character that is not allowed: "
+                    + "1 to 128 bytes of [A-Za-z0-9_.:-]")
+        }
+        guard let id = unsafe field.pointee.id.uuid else {
+            throw .invalidField("\(name()).id", "has \(unsafe field.pointee.id.len) bytes: a UUID has 16")
+        }
+        self.init(type: type, id: id)
+    }
+}
+
+extension ExpectedVersion {
+    @unsafe init?(_ field: UnsafePointer<Martlet__V1__ExpectedVersion>?) {
+        guard let field = unsafe field?.pointee else { return nil }
+        switch unsafe (field.condition_case, field.any) {
+        case (MARTLET__V1__EXPECTED_VERSION__CONDITION_EXACT, _): self = .exact(Version(unsafe field.exact))
+        case (MARTLET__V1__EXPECTED_VERSION__CONDITION_ANY, 1): self = .any
+        case (MARTLET__V1__EXPECTED_VERSION__CONDITION_NONE, 1): self = .none
+        case (MARTLET__V1__EXPECTED_VERSION__CONDITION_EXISTS, 1): self = .exists
+        default: return nil
+        }
+    }
+}
+
+extension EventFilter {
+    @unsafe init(field: UnsafePointer<Martlet__V1__EventFilter>?, limits: Limits) throws(MartletError) {
+        self.init()
+        guard let field = unsafe field?.pointee else { return }
+        let count = unsafe field.n_aggregate_types + field.n_event_types + field.n_aggregate_ids
+        guard count <= limits.filterValuesMax else {
+            throw .limitExceeded(
+                "filter_values_max", limit: limits.filterValuesMax, actual: count,
+                "ask for fewer values, or split the filter over several calls")
+        }
+        for index in unsafe 0..<field.n_aggregate_types {
+            guard let type = unsafe field.aggregate_types[index].text.flatMap(AggregateType.init) else {
+                throw .invalidField("filter.aggregate_types[\(index)]", "must be 1 to 128 bytes of [A-Za-z0-9_.:-]")
+            }
+            aggregateTypes.insert(type)
+        }
+        for index in unsafe 0..<field.n_event_types {
+            guard let type = unsafe field.event_types[index].text.flatMap(EventType.init) else {
+                throw .invalidField(
+                    "filter.event_types[\(index)]", "must be 1 to 256 bytes of UTF-8 without control characters")
+            }
+            eventTypes.insert(type)
+        }
+        for index in unsafe 0..<field.n_aggregate_ids {
+            guard let id = unsafe field.aggregate_ids[index].uuid else {
+                throw .invalidField("filter.aggregate_ids[\(index)]", "must have 16 bytes")
+            }
+            aggregateIDs.insert(id)
+        }
+    }
+}
+
+extension Direction {
+    init(_ field: Martlet__V1__Direction) throws(MartletError) {
+        switch field {
+        case MARTLET__V1__DIRECTION__DIRECTION_UNSPECIFIED, MARTLET__V1__DIRECTION__DIRECTION_FORWARD: self = .forward
+        case MARTLET__V1__DIRECTION__DIRECTION_BACKWARD: self = .backward
+        default: throw .invalidField("direction", "is \(field.rawValue): 1 is forward, 2 is backward")
+        }
+    }
+}
+
+extension AppendRequest {
+    @unsafe init(_ message: UnsafeMutablePointer<Martlet__V1__AppendRequest>, limits: Limits) throws(MartletError) {
+        let tenant = try unsafe TenantID(field: message.pointee.tenant)
+        let count = unsafe message.pointee.n_aggregates
+        guard count > 0 else { throw .invalidField("aggregates", "is empty: append to 1 aggregate at least") }
+        guard count <= limits.aggregatesPerAppendMax else {
+            throw .limitExceeded(
+                "aggregates_per_append_max", limit: limits.aggregatesPerAppendMax, actual: count,
+                "append to fewer aggregates at once")
+        }
+        let parts = unsafe UnsafeMutableBufferPointer(start: message.pointee.aggregates, count: count)
+        let eventCount = unsafe parts.reduce(0) { unsafe $0 + ($1?.pointee.n_events ?? 0) }
+        guard eventCount <= limits.eventsPerAppendMax else {
+            throw .limitExceeded(
+                "events_per_append_max", limit: limits.eventsPerAppendMax, actual: eventCount,
+                "append fewer events at once")
+        }
+        var encoder = EventEncoder(limits: limits)
+        var names: [(AggregateName, ExpectedVersion, Int, NewSnapshot?)] = []
+        var seen: Set<AggregateName> = []
+        for index in 0..<count {
+            guard let part = unsafe parts[index] else { continue }
+            let name = try unsafe AggregateName(
+                field: part.pointee.aggregate, name: "aggregates[\(index)].aggregate")
+            guard seen.insert(name).inserted else {
+                throw .invalidField("aggregates[\(index)].aggregate", "is named twice: put its events together")
+            }
+            guard let expected = unsafe ExpectedVersion(part.pointee.expected) else {
+                throw .invalidField("aggregates[\(index)].expected", "is missing: any, none, exists or exact")
+            }
+            let events = unsafe part.pointee.n_events
+            guard events > 0 else {
+                throw .invalidField("aggregates[\(index)].events", "is empty: append 1 event at least")
+            }
+            for eventIndex in 0..<events {
+                guard let event = unsafe part.pointee.events[eventIndex] else { continue }
+                try unsafe encoder.add(event, name: "aggregates[\(index)].events[\(eventIndex)]")
+            }
+            let snapshot =
+                unsafe part.pointee.snapshot == nil
+                ? nil
+                : try unsafe NewSnapshot(
+                    part.pointee.snapshot, name: "aggregates[\(index)].snapshot", limits: limits)
+            names.append((name, expected, events, snapshot))
+        }
+        var rest = encoder.finish()[...]
+        try Self.requireDistinctIDs(rest)
+        self.init(
+            tenant: tenant,
+            aggregates: names.map { name, expected, count, snapshot in
+                defer { rest = rest.dropFirst(count) }
+                return AggregateAppend(
+                    aggregate: name, expected: expected, events: Array(rest.prefix(count)), snapshot: snapshot)
+            },
+            includeConflictingEvents: unsafe message.pointee.include_conflicting_events != 0)
+    }
+
+    private static func requireDistinctIDs(_ events: ArraySlice<EncodedEvent>) throws(MartletError) {
+        guard events.count > 1 else { return }
+        var ids: Set<UUID> = []
+        for event in events where !ids.insert(event.id).inserted {
+            throw .invalidField("events", "hold the id \(event.id) twice: give each event an id of its own")
+        }
+    }
+}
+
+extension LoadRequest {
+    @unsafe init(_ message: UnsafePointer<Martlet__V1__LoadRequest>, limits: Limits) throws(MartletError) {
+        let target: LoadTarget =
+            switch unsafe message.pointee.until_case {
+            case MARTLET__V1__LOAD_REQUEST__UNTIL_TO_VERSION: .version(Version(unsafe message.pointee.to_version))
+            case MARTLET__V1__LOAD_REQUEST__UNTIL_AS_OF_POSITION:
+                .position(Position(unsafe message.pointee.as_of_position))
+            case MARTLET__V1__LOAD_REQUEST__UNTIL_AS_OF_TIME_MICROS:
+                .time(Timestamp(microseconds: unsafe message.pointee.as_of_time_micros))
+            default: .now
+            }
+        self.init(
+            tenant: try unsafe TenantID(field: message.pointee.tenant),
+            aggregate: try unsafe AggregateName(field: message.pointee.aggregate, name: "aggregate"),
+            after: Version(unsafe message.pointee.after_version), target: target,
+            direction: try Direction(unsafe message.pointee.direction),
+            eventsMax: unsafe message.pointee.events_max == 0 ? nil : message.pointee.events_max,
+            snapshot: try unsafe SnapshotUse(message.pointee.snapshot, limits: limits),
+            upcasting: try unsafe UpcastingOptions(message.pointee.upcasting, limits: limits))
+        guard snapshot == nil || direction == .forward else {
+            throw .invalidField("snapshot", "goes with loads forward only: leave it out to load backward")
+        }
+    }
+}
+
+extension ReadRequest {
+    @unsafe init(_ message: UnsafePointer<Martlet__V1__ReadRequest>, limits: Limits) throws(MartletError) {
+        let target: ReadTarget =
+            switch unsafe message.pointee.until_case {
+            case MARTLET__V1__READ_REQUEST__UNTIL_TO_POSITION: .position(Position(unsafe message.pointee.to_position))
+            case MARTLET__V1__READ_REQUEST__UNTIL_AS_OF_TIME_MICROS:
+                .time(Timestamp(microseconds: unsafe message.pointee.as_of_time_micros))
+            default: .head
+            }
+        self.init(
+            tenant: try unsafe TenantID(field: message.pointee.tenant),
+            after: Position(unsafe message.pointee.after_position), target: target,
+            direction: try Direction(unsafe message.pointee.direction),
+            filter: try unsafe EventFilter(field: message.pointee.filter, limits: limits),
+            eventsMax: unsafe message.pointee.events_max == 0 ? nil : message.pointee.events_max,
+            upcasting: try unsafe UpcastingOptions(message.pointee.upcasting, limits: limits))
+    }
+}
+
+extension SubscribeRequest {
+    @unsafe init(_ message: UnsafePointer<Martlet__V1__SubscribeRequest>, limits: Limits) throws(MartletError) {
+        let start: SubscriptionStart
+        switch unsafe message.pointee.start_case {
+        case MARTLET__V1__SUBSCRIBE_REQUEST__START_AFTER_POSITION:
+            start = .after(Position(unsafe message.pointee.after_position))
+        case MARTLET__V1__SUBSCRIBE_REQUEST__START_FROM_TIME_MICROS:
+            start = .time(Timestamp(microseconds: unsafe message.pointee.from_time_micros))
+        case MARTLET__V1__SUBSCRIBE_REQUEST__START_FROM_HEAD:
+            guard unsafe message.pointee.from_head != 0 else {
+                throw .invalidField("from_head", "is false: leave it out, or set it to true")
+            }
+            start = .head
+        default: start = .after(.start)
+        }
+        let heartbeat = unsafe message.pointee.heartbeat_millis
+        guard heartbeat == 0 || heartbeat >= UInt32(limits.heartbeatMillisMin) else {
+            throw .invalidField(
+                "heartbeat_millis", "is \(heartbeat): it must be 0 or at least \(limits.heartbeatMillisMin)")
+        }
+        self.init(
+            tenant: try unsafe TenantID(field: message.pointee.tenant), start: start,
+            filter: try unsafe EventFilter(field: message.pointee.filter, limits: limits),
+            heartbeatMillis: heartbeat == 0 ? nil : heartbeat,
+            upcasting: try unsafe UpcastingOptions(message.pointee.upcasting, limits: limits))
+    }
+}

@@ -1,0 +1,357 @@
+import CMartletProtos
+import FoundationEssentials
+public import MartletModel
+import MartletRecordCodec
+public import MartletSession
+public import NIOCore
+
+extension ServerFrameCodec {
+    /// Decodes a message that ``FrameDecoder`` cut out. Events stay encoded, as slices of it.
+    /// - Throws: what makes the frame unreadable.
+    public static func decode(_ message: ByteBuffer, limits: Limits) throws(MartletError) -> ServerFrame {
+        if let answer = PlainAnswers.decode(message) { return answer }
+        return try unpack(message, limits: limits)
+    }
+
+    /// Decodes a message by protobuf-c, whatever it holds. ``decode(_:limits:)`` answers the same.
+    static func unpack(_ message: ByteBuffer, limits: Limits) throws(MartletError) -> ServerFrame {
+        let bytes = message.readableBytes
+        guard let (head, entries) = Entries.split(message) else {
+            throw .undecodable("ServerFrame", bytes: bytes, budget: 0, wasExhausted: false)
+        }
+        let budget = limits.decodeBytesMax(frameBytes: head.readableBytes)
+        let arena = DecodingArena(budget: budget)
+        let frame = unsafe head.withUnsafeReadableBytes { bytes in
+            unsafe arena.withAllocator { allocator -> ServerFrame? in
+                guard
+                    let frame = unsafe martlet__v1__server_frame__unpack(
+                        allocator, bytes.count, bytes.baseAddress?.assumingMemoryBound(to: UInt8.self)),
+                    let body = unsafe body(of: frame, entries: entries, limits: limits)
+                else { return nil }
+                return ServerFrame(CallID(unsafe frame.pointee.call_id), body)
+            }
+        }
+        guard let frame else {
+            throw .undecodable("ServerFrame", bytes: bytes, budget: budget, wasExhausted: arena.wasExhausted)
+        }
+        return frame
+    }
+
+    @unsafe private static func body(
+        of frame: UnsafeMutablePointer<Martlet__V1__ServerFrame>, entries: ByteBuffer, limits: Limits
+    ) -> ServerFrame.Body? {
+        switch unsafe frame.pointee.body_case {
+        case MARTLET__V1__SERVER_FRAME__BODY_WELCOME:
+            return unsafe Welcome(frame.pointee.welcome, local: limits).map { .welcome($0) }
+        case MARTLET__V1__SERVER_FRAME__BODY_STATUS:
+            if unsafe frame.pointee.status.pointee.code == StatusCode.ok.rawValue { return .status(nil) }
+            return unsafe MartletError(frame.pointee.status).map { .status($0) }
+        case MARTLET__V1__SERVER_FRAME__BODY_GO_AWAY:
+            return unsafe .goAway(
+                lastCallID: CallID(frame.pointee.go_away.pointee.last_call_id),
+                message: frame.pointee.go_away.pointee.message.text ?? "")
+        case MARTLET__V1__SERVER_FRAME__BODY_PING: return unsafe .ping(frame.pointee.ping.pointee.token)
+        case MARTLET__V1__SERVER_FRAME__BODY_PONG: return unsafe .pong(frame.pointee.pong.pointee.token)
+        case MARTLET__V1__SERVER_FRAME__BODY_APPEND:
+            return unsafe AppendReceipt(frame.pointee.append).map { .append($0) }
+        case MARTLET__V1__SERVER_FRAME__BODY_LOAD:
+            var view = unsafe LoadView(frame.pointee.load.pointee.view)
+            if unsafe frame.pointee.load.pointee.snapshot != nil {
+                guard view != nil, let snapshot = unsafe Snapshot(frame.pointee.load.pointee.snapshot) else {
+                    return nil
+                }
+                view?.snapshot = snapshot
+            }
+            return .load(entries, view)
+        case MARTLET__V1__SERVER_FRAME__BODY_READ:
+            return unsafe .read(entries, ReadView(frame.pointee.read.pointee.view))
+        case MARTLET__V1__SERVER_FRAME__BODY_SUBSCRIBE:
+            return unsafe .subscribe(SubscriptionMessage(frame.pointee.subscribe, entries: entries))
+        case MARTLET__V1__SERVER_FRAME__BODY_GET_HEAD:
+            return unsafe .head(TenantHead(frame.pointee.get_head.pointee.head))
+        case MARTLET__V1__SERVER_FRAME__BODY_GET_STATUS:
+            return unsafe ServerStatus(frame.pointee.get_status).map { .serverStatus($0) }
+        case MARTLET__V1__SERVER_FRAME__BODY_SAVE_SNAPSHOT:
+            return unsafe .snapshotSaved(SaveSnapshotReceipt(frame.pointee.save_snapshot))
+        case MARTLET__V1__SERVER_FRAME__BODY_LOAD_SNAPSHOT:
+            return unsafe LoadedSnapshot(frame.pointee.load_snapshot).map { .snapshot($0) }
+        case MARTLET__V1__SERVER_FRAME__BODY_LIST_SNAPSHOTS:
+            return unsafe SnapshotListMessage.decode(frame.pointee.list_snapshots).map { .snapshots($0) }
+        case MARTLET__V1__SERVER_FRAME__BODY_DELETE_SNAPSHOTS:
+            return unsafe .snapshotsDeleted(frame.pointee.delete_snapshots.pointee.deleted)
+        case MARTLET__V1__SERVER_FRAME__BODY_PUT_SETTINGS:
+            return unsafe .settingsPut(revision: frame.pointee.put_settings.pointee.revision)
+        case MARTLET__V1__SERVER_FRAME__BODY_GET_SETTINGS:
+            return unsafe .settings(
+                SettingsDocument(
+                    document: ByteBuffer(bytes: frame.pointee.get_settings.pointee.document.bytes),
+                    revision: frame.pointee.get_settings.pointee.revision))
+        default: return nil
+        }
+    }
+}
+
+/// Takes the events out of a frame that streams them, so that they stay encoded.
+private enum Entries {
+    private static let streamed: ClosedRange<UInt64> = 17...19
+
+    /// The frame without its events, and its events as entries; nil where the bytes are no message.
+    static func split(_ message: ByteBuffer) -> (head: ByteBuffer, entries: ByteBuffer)? {
+        var rest = message
+        var head = ByteBuffer()
+        var entries = ByteBuffer()
+        while rest.readableBytes > 0 {
+            guard let field = Field(takenFrom: &rest) else { return nil }
+            guard streamed.contains(field.number), var body = field.content else {
+                head.writeImmutableBuffer(field.whole)
+                continue
+            }
+            var kept = ByteBuffer()
+            var mayBeEntries = true
+            while body.readableBytes > 0 {
+                // The server writes the events last and in one piece: the rest of the body is theirs.
+                if mayBeEntries, body.getInteger(at: body.readerIndex, as: UInt8.self) == 0x0A {
+                    mayBeEntries = false
+                    guard isEntries(body) else { continue }
+                    if entries.readableBytes == 0 { entries = body } else { entries.writeImmutableBuffer(body) }
+                    break
+                }
+                guard let inner = Field(takenFrom: &body) else { return nil }
+                if inner.number == 1, inner.content != nil {
+                    entries.writeImmutableBuffer(inner.whole)
+                } else {
+                    kept.writeImmutableBuffer(inner.whole)
+                }
+            }
+            head.writeField(UInt32(field.number), length: kept.readableBytes)
+            head.writeImmutableBuffer(kept)
+        }
+        return (head, entries)
+    }
+
+    private static func isEntries(_ body: ByteBuffer) -> Bool {
+        var rest = body
+        do throws(RecordFault) {
+            while try RecordedEntries.nextRecord(of: &rest) != nil {}
+            return true
+        } catch { return false }
+    }
+
+    /// One protobuf field.
+    private struct Field {
+        var number: UInt64
+        var whole: ByteBuffer
+        /// What a length-delimited field holds; nil for the other kinds.
+        var content: ByteBuffer?
+
+        init?(takenFrom buffer: inout ByteBuffer) {
+            let start = buffer
+            guard let key = Varint.read(from: &buffer) else { return nil }
+            number = key >> 3
+            switch key & 7 {
+            case 0: guard Varint.read(from: &buffer) != nil else { return nil }
+            case 1: guard buffer.readSlice(length: 8) != nil else { return nil }
+            case 2:
+                guard let length = Varint.read(from: &buffer).flatMap({ Int(exactly: $0) }),
+                    let content = buffer.readSlice(length: length)
+                else { return nil }
+                self.content = content
+            case 5: guard buffer.readSlice(length: 4) != nil else { return nil }
+            default: return nil
+            }
+            guard
+                let whole = start.getSlice(
+                    at: start.readerIndex, length: start.readableBytes - buffer.readableBytes)
+            else { return nil }
+            self.whole = whole
+        }
+    }
+}
+
+extension TenantHead {
+    @unsafe init(_ message: UnsafePointer<Martlet__V1__Head>?) {
+        self.init(
+            position: Position(unsafe message?.pointee.position ?? 0),
+            recordedAt: Timestamp(microseconds: unsafe message?.pointee.recorded_at_micros ?? 0))
+    }
+}
+
+extension LoadView {
+    @unsafe init?(_ message: UnsafePointer<Martlet__V1__LoadView>?) {
+        guard let message = unsafe message?.pointee else { return nil }
+        self.init(
+            version: Version(unsafe message.version), position: Position(unsafe message.position),
+            snapshotsSkipped: Int(unsafe message.snapshots_skipped))
+    }
+}
+
+extension ReadView {
+    @unsafe init?(_ message: UnsafePointer<Martlet__V1__ReadView>?) {
+        guard let message = unsafe message?.pointee else { return nil }
+        self.init(to: Position(unsafe message.to_position), head: unsafe TenantHead(message.head))
+    }
+}
+
+extension SubscriptionMessage {
+    @unsafe init(_ message: UnsafePointer<Martlet__V1__SubscribeResponse>, entries: ByteBuffer) {
+        let signal: Signal? =
+            switch unsafe message.pointee.signal_case {
+            case MARTLET__V1__SUBSCRIBE_RESPONSE__SIGNAL_STARTED:
+                unsafe .started(after: Position(message.pointee.started.pointee.after_position))
+            case MARTLET__V1__SUBSCRIBE_RESPONSE__SIGNAL_CAUGHT_UP:
+                unsafe .caughtUp(Position(message.pointee.caught_up.pointee.position))
+            case MARTLET__V1__SUBSCRIBE_RESPONSE__SIGNAL_FELL_BEHIND:
+                unsafe .fellBehind(Position(message.pointee.fell_behind.pointee.position))
+            case MARTLET__V1__SUBSCRIBE_RESPONSE__SIGNAL_CHECKPOINT:
+                unsafe .checkpoint(Position(message.pointee.checkpoint.pointee.position))
+            case MARTLET__V1__SUBSCRIBE_RESPONSE__SIGNAL_HEARTBEAT:
+                unsafe .heartbeat(
+                    Position(message.pointee.heartbeat.pointee.position),
+                    waitingForCreditBytes: message.pointee.heartbeat.pointee.waiting_for_credit_bytes)
+            case MARTLET__V1__SUBSCRIBE_RESPONSE__SIGNAL_UPCASTERS_CHANGED:
+                unsafe .upcastersChanged(
+                    Position(message.pointee.upcasters_changed.pointee.position),
+                    revision: message.pointee.upcasters_changed.pointee.revision)
+            default: nil
+            }
+        self.init(entries: entries, head: unsafe TenantHead(message.pointee.head), signal: signal)
+    }
+}
+
+extension AppendReceipt {
+    @unsafe init?(_ message: UnsafePointer<Martlet__V1__AppendResponse>) {
+        var aggregates: [AppendedAggregate] = []
+        for index in unsafe 0..<message.pointee.n_aggregates {
+            guard let part = unsafe message.pointee.aggregates[index],
+                let name = unsafe AggregateName(received: part.pointee.aggregate)
+            else { return nil }
+            aggregates.append(
+                AppendedAggregate(
+                    aggregate: name, firstVersion: Version(unsafe part.pointee.first_version),
+                    lastVersion: Version(unsafe part.pointee.last_version),
+                    snapshotDue: unsafe part.pointee.snapshot_due != 0))
+        }
+        self.init(
+            aggregates: aggregates, firstPosition: Position(unsafe message.pointee.first_position),
+            lastPosition: Position(unsafe message.pointee.last_position),
+            recordedAt: Timestamp(microseconds: unsafe message.pointee.recorded_at_micros),
+            replayed: unsafe message.pointee.replayed != 0)
+    }
+}
+
+extension AggregateName {
+    @unsafe init?(received message: UnsafePointer<Martlet__V1__AggregateName>?) {
+        guard let message = unsafe message?.pointee, let type = unsafe message.type.text.flatMap(AggregateType.init),
+            let id = unsafe message.id.uuid
+        else { return nil }
+        self.init(type: type, id: id)
+    }
+}
+
+extension MartletError {
+    @unsafe init?(_ message: UnsafePointer<Martlet__V1__Status>) {
+        self.init(
+            StatusCode(rawValue: unsafe message.pointee.code),
+            reason: Reason(rawValue: unsafe message.pointee.reason.text ?? ""),
+            message: unsafe message.pointee.message.text ?? "", isRetryable: unsafe message.pointee.retryable != 0)
+        for index in unsafe 0..<message.pointee.n_conflicts {
+            guard let conflict = unsafe message.pointee.conflicts[index].flatMap({ unsafe VersionConflict($0) }) else {
+                return nil
+            }
+            conflicts.append(conflict)
+        }
+        for index in unsafe 0..<message.pointee.n_reused_event_ids {
+            guard let reused = unsafe message.pointee.reused_event_ids[index],
+                let aggregate = unsafe AggregateName(received: reused.pointee.aggregate),
+                let id = unsafe reused.pointee.event_id.uuid
+            else { return nil }
+            reusedEventIDs.append(
+                ReusedEventID(
+                    id: id, aggregate: aggregate, version: Version(unsafe reused.pointee.version),
+                    position: Position(unsafe reused.pointee.position)))
+        }
+        failedUpcast = unsafe FailedUpcast(message.pointee.upcast_failure)
+        if let violation = unsafe message.pointee.limit?.pointee {
+            limit = LimitViolation(
+                name: unsafe violation.name.text ?? "", limit: unsafe violation.limit, actual: unsafe violation.actual)
+        }
+    }
+}
+
+extension VersionConflict {
+    @unsafe init?(_ message: UnsafePointer<Martlet__V1__VersionConflict>) {
+        guard let aggregate = unsafe AggregateName(received: message.pointee.aggregate),
+            let expected = unsafe ExpectedVersion(message.pointee.expected)
+        else { return nil }
+        var events = ByteBuffer()
+        for index in unsafe 0..<message.pointee.n_events {
+            guard let event = unsafe message.pointee.events[index] else { return nil }
+            var record = ByteBuffer()
+            unsafe record.writeMessage(&event.pointee.base)
+            RecordedEntries.write(record: record, to: &events)
+        }
+        self.init(
+            aggregate: aggregate, expected: expected, actual: Version(unsafe message.pointee.actual), events: events,
+            eventsTruncated: unsafe message.pointee.events_truncated != 0)
+    }
+}
+
+extension ServerStatus {
+    @unsafe init?(_ message: UnsafePointer<Martlet__V1__StatusResponse>) {
+        self.init()
+        guard let serverVersion = unsafe message.pointee.server_version.text,
+            let storageEngine = unsafe message.pointee.storage_engine.text,
+            let storageMessage = unsafe message.pointee.storage_message.text
+        else { return nil }
+        self.serverVersion = serverVersion
+        self.storageEngine = storageEngine
+        self.storageMessage = storageMessage
+        storageReady = unsafe message.pointee.storage_ready != 0
+        schemaVersion = unsafe message.pointee.schema_version
+        uptimeMicros = unsafe message.pointee.uptime_micros
+        serverTime = Timestamp(microseconds: unsafe message.pointee.server_time_micros)
+        connections = unsafe message.pointee.connections
+        subscriptions = unsafe message.pointee.subscriptions
+        waitingAppendBytes = unsafe message.pointee.waiting_append_bytes
+        eventsAppended = unsafe message.pointee.events_appended
+        eventsDelivered = unsafe message.pointee.events_delivered
+        isDraining = unsafe message.pointee.draining != 0
+        snapshotsSkipped = unsafe message.pointee.snapshots_skipped
+        upcastFailures = unsafe message.pointee.upcast_failures
+        processCPUMicros = unsafe message.pointee.process_cpu_micros
+        residentBytes = unsafe message.pointee.resident_bytes
+        residentPeakBytes = unsafe message.pointee.resident_peak_bytes
+    }
+}
+
+extension Welcome {
+    /// What travels of the limits replaces `local`.
+    @unsafe init?(_ message: UnsafePointer<Martlet__V1__Welcome>, local: Limits) {
+        guard let serverVersion = unsafe message.pointee.server_version.text,
+            let identity = unsafe message.pointee.identity.text
+        else { return nil }
+        var tenants: Set<TenantID> = []
+        for index in unsafe 0..<message.pointee.n_tenants {
+            guard let tenant = unsafe message.pointee.tenants[index].uuid else { return nil }
+            tenants.insert(TenantID(tenant))
+        }
+        var limits = local
+        if let sent = unsafe message.pointee.limits?.pointee {
+            unsafe limits.frameBytesMax = Int(clamping: sent.frame_bytes_max)
+            unsafe limits.payloadBytesMax = Int(clamping: sent.payload_bytes_max)
+            unsafe limits.metadataBytesMax = Int(clamping: sent.metadata_bytes_max)
+            unsafe limits.eventsPerAppendMax = Int(clamping: sent.events_per_append_max)
+            unsafe limits.aggregatesPerAppendMax = Int(clamping: sent.aggregates_per_append_max)
+            unsafe limits.callsPerConnectionMax = Int(clamping: sent.calls_per_connection_max)
+            unsafe limits.connectionsMax = Int(clamping: sent.connections_max)
+            unsafe limits.filterValuesMax = Int(clamping: sent.filter_values_max)
+            unsafe limits.waitingAppendBytesMax = Int(clamping: sent.waiting_append_bytes_max)
+            unsafe limits.keepaliveMillis = Int(clamping: sent.keepalive_millis)
+            unsafe limits.snapshotBytesMax = Int(clamping: sent.snapshot_bytes_max)
+        }
+        self.init(
+            protocolVersion: unsafe message.pointee.protocol_version, serverVersion: serverVersion,
+            scope: unsafe message.pointee.all_tenants != 0 ? .all : .only(tenants), identity: identity, limits: limits,
+            serverTime: Timestamp(microseconds: unsafe message.pointee.server_time_micros))
+    }
+}

@@ -1,0 +1,143 @@
+public import MartletModel
+public import MartletStorage
+
+/// Where a load or a read stands. Events are immutable and only ever added, so that pages read one after the
+/// other within a range that was fixed at the beginning are one consistent view.
+public struct QueryCursor: Sendable {
+    private enum Range: Sendable {
+        case versions(AggregateName, PageRange<Version>)
+        case positions(PageRange<Position>, EventFilter)
+    }
+
+    private let tenant: TenantID
+    private let direction: Direction
+    private var range: Range
+    private var remaining: UInt64?
+    /// Whether everything was read.
+    public private(set) var isDone: Bool
+
+    /// A cursor at the beginning of a load whose view was resolved.
+    public init(_ request: LoadRequest, view: LoadView) {
+        tenant = request.tenant
+        direction = request.direction
+        range = .versions(request.aggregate, PageRange(after: request.after, to: view.version))
+        remaining = request.eventsMax
+        isDone = request.after >= view.version
+    }
+
+    /// A cursor at the beginning of a read whose view was resolved.
+    public init(_ request: ReadRequest, view: ReadView) {
+        tenant = request.tenant
+        direction = request.direction
+        range = .positions(PageRange(after: request.after, to: view.to), request.filter)
+        remaining = request.eventsMax
+        isDone = request.after >= view.to
+    }
+
+    /// Reads the next page.
+    public func read(
+        _ reader: any StorageReader, bytesMax: Int, scanMax: Int
+    ) throws(StorageError) -> EventPage {
+        let bounds = PageBounds(
+            direction: direction, eventsMax: remaining.map { Int(clamping: $0) } ?? .max, bytesMax: bytesMax,
+            scanMax: scanMax)
+        switch range {
+        case .versions(let aggregate, let range):
+            return try reader.page(of: aggregate, in: tenant, versions: range, bounds: bounds)
+        case .positions(let range, let filter):
+            return try reader.page(of: tenant, positions: range, filter: filter, bounds: bounds)
+        }
+    }
+
+    /// Moves on past a page that ``read(_:bytesMax:scanMax:)`` gave.
+    public mutating func advance(past page: EventPage) {
+        if let left = remaining { remaining = left - min(left, UInt64(page.count)) }
+        isDone = page.isLast || remaining == 0
+        switch range {
+        case .versions(let aggregate, var range):
+            guard let last = page.lastVersion else { return isDone = true }
+            if direction == .forward { range.after = last } else { range.to = Version(last.rawValue - 1) }
+            self.range = .versions(aggregate, range)
+            if range.after >= range.to { isDone = true }
+        case .positions(var range, let filter):
+            if direction == .forward {
+                range.after = page.scannedTo
+            } else {
+                range.to = Position(max(1, page.scannedTo.rawValue) - 1)
+            }
+            self.range = .positions(range, filter)
+            if range.after >= range.to { isDone = true }
+        }
+    }
+}
+
+/// Resolves what a query's target means now, with the head that the tenant has. What a caller gets wrong is a value.
+public enum QueryResolution {
+    /// The view that a load reads from.
+    public static func view(
+        of request: LoadRequest, head: TenantHead, now: Timestamp, reader: any StorageReader
+    ) throws(StorageError) -> Result<LoadView, MartletError> {
+        let position: Position
+        switch request.target {
+        case .now: position = head.position
+        case .version(let version):
+            let known =
+                version > .none
+                ? try reader.position(of: version, of: request.aggregate, in: request.tenant) : Position.start
+            if let known { return .success(LoadView(version: version, position: known)) }
+            position = head.position
+        case .position(let asked):
+            guard asked <= head.position else { return .failure(.beyondHead(asked, head)) }
+            position = asked
+        case .time(let time):
+            guard time <= now else { return .failure(.timeInFuture(time, now)) }
+            position = try reader.position(of: request.tenant, asOf: time)
+        }
+        let version = try reader.version(of: request.aggregate, in: request.tenant, asOf: position)
+        return .success(LoadView(version: version, position: position))
+    }
+
+    /// The view that a read reads from.
+    public static func view(
+        of request: ReadRequest, head: TenantHead, now: Timestamp, reader: any StorageReader
+    ) throws(StorageError) -> Result<ReadView, MartletError> {
+        switch request.target {
+        case .head: return .success(ReadView(to: head.position, head: head))
+        case .position(let asked): return .success(ReadView(to: min(asked, head.position), head: head))
+        case .time(let time):
+            guard time <= now else { return .failure(.timeInFuture(time, now)) }
+            let position = try reader.position(of: request.tenant, asOf: time)
+            return .success(ReadView(to: min(position, head.position), head: head))
+        }
+    }
+
+    /// The position after which a subscription starts.
+    public static func start(
+        of request: SubscribeRequest, head: TenantHead, now: Timestamp, reader: any StorageReader
+    ) throws(StorageError) -> Result<Position, MartletError> {
+        switch request.start {
+        case .head: return .success(head.position)
+        case .after(let asked):
+            guard asked <= head.position else { return .failure(.beyondHead(asked, head)) }
+            return .success(asked)
+        case .time(let time):
+            guard time <= now else { return .failure(.timeInFuture(time, now)) }
+            let before = Timestamp(microseconds: max(time.microseconds, .min + 1) - 1)
+            return .success(try reader.position(of: request.tenant, asOf: before))
+        }
+    }
+}
+
+extension MartletError {
+    static func beyondHead(_ asked: Position, _ head: TenantHead) -> MartletError {
+        MartletError(
+            .outOfRange, reason: .positionBeyondHead,
+            message: "position \(asked) is beyond the tenant's head, \(head.position): ask for one that exists")
+    }
+
+    static func timeInFuture(_ asked: Timestamp, _ now: Timestamp) -> MartletError {
+        MartletError(
+            .outOfRange, reason: .timeInFuture,
+            message: "time \(asked) is still to come by the server's clock, \(now): ask for a time that has passed")
+    }
+}

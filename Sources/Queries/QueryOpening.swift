@@ -1,0 +1,162 @@
+public import MartletDelivery
+public import MartletModel
+public import MartletStorage
+public import MartletTenants
+import MartletUpcasting
+import NIOCore
+
+/// A load or a read whose view is fixed: where it stands, and how its events are delivered.
+public struct OpenQuery: Sendable {
+    /// What the events are read from.
+    public enum View: Sendable {
+        /// Of a load.
+        case load(LoadView)
+        /// Of a read.
+        case read(ReadView)
+    }
+
+    /// What the events are read from.
+    public let view: View
+    private var cursor: QueryCursor
+    private let delivery: EventDelivery
+
+    init(view: View, cursor: QueryCursor, delivery: EventDelivery) {
+        self.view = view
+        self.cursor = cursor
+        self.delivery = delivery
+    }
+
+    /// Whether everything was read.
+    public var isDone: Bool { cursor.isDone }
+
+    /// Reads the next page, as it is to be delivered; on a storage thread.
+    public func read(
+        _ reader: any StorageReader, bytesMax: Int, scanMax: Int
+    ) throws(StorageError) -> Result<EventDelivery.Result, MartletError> {
+        let page = try cursor.read(reader, bytesMax: bytesMax, scanMax: scanMax)
+        do throws(MartletError) {
+            return .success(try delivery.deliver(page, bytesMax: bytesMax))
+        } catch { return .failure(error) }
+    }
+
+    /// Moves on past a page that ``read(_:bytesMax:scanMax:)`` gave.
+    public mutating func advance(past page: EventPage) { cursor.advance(past: page) }
+}
+
+/// Opens loads and reads under the tenant's settings. All of it runs on a storage thread.
+public struct QueryOpening: Sendable {
+    private let settings: SettingsCache
+    private let limits: Limits
+
+    /// Queries under those settings and limits.
+    public init(settings: SettingsCache, limits: Limits) {
+        self.settings = settings
+        self.limits = limits
+    }
+
+    /// Fixes the view of a load, and with it the snapshot that it begins with.
+    public func open(
+        _ request: LoadRequest, now: Timestamp, reader: any StorageReader
+    ) throws(StorageError) -> Result<OpenQuery, MartletError> {
+        let (settings, head) = try standing(of: request.tenant, reader)
+        var view: LoadView
+        switch try QueryResolution.view(of: request, head: head, now: now, reader: reader) {
+        case .failure(let error): return .failure(error)
+        case .success(let resolved): view = resolved
+        }
+        var request = request
+        if let use = request.snapshot {
+            let wanted = LoadSnapshotRequest(
+                tenant: request.tenant, aggregate: request.aggregate, to: view.version, use: use,
+                upcasting: request.upcasting)
+            let loaded = try snapshot(wanted, above: request.after, under: settings, reader)
+            view.snapshot = loaded.snapshot
+            view.snapshotsSkipped = loaded.skipped
+            if let version = loaded.snapshot?.version { request.after = version }
+        }
+        return .success(
+            OpenQuery(
+                view: .load(view), cursor: QueryCursor(request, view: view),
+                delivery: delivery(request.upcasting, .all, settings)))
+    }
+
+    /// Fixes the view of a read.
+    public func open(
+        _ request: ReadRequest, now: Timestamp, reader: any StorageReader
+    ) throws(StorageError) -> Result<OpenQuery, MartletError> {
+        let (settings, head) = try standing(of: request.tenant, reader)
+        let delivery = delivery(request.upcasting, request.filter, settings)
+        var stored = request
+        stored.filter = delivery.storedFilter
+        return try QueryResolution.view(of: request, head: head, now: now, reader: reader).map { view in
+            OpenQuery(view: .read(view), cursor: QueryCursor(stored, view: view), delivery: delivery)
+        }
+    }
+
+    /// The newest snapshot that the caller can use.
+    public func snapshot(
+        _ request: LoadSnapshotRequest, reader: any StorageReader
+    ) throws(StorageError) -> LoadedSnapshot {
+        let (settings, _) = try standing(of: request.tenant, reader)
+        return try snapshot(request, above: .none, under: settings, reader)
+    }
+
+    /// What snapshots an aggregate has, newest first.
+    public func snapshots(
+        of aggregate: AggregateName, in tenant: TenantID, reader: any StorageReader
+    ) throws(StorageError) -> [SnapshotInfo] {
+        var all: [SnapshotInfo] = []
+        for key in try reader.snapshots(of: aggregate, in: tenant) {
+            if let stored = try reader.snapshot(of: aggregate, in: tenant, at: key.version) { all.append(stored.info) }
+        }
+        return all
+    }
+
+    private func standing(
+        of tenant: TenantID, _ reader: any StorageReader
+    ) throws(StorageError) -> (TenantSettings, TenantHead) {
+        let standing = try reader.standing(of: tenant)
+        return (try settings.resolve(tenant, standing, reader: reader), standing.head)
+    }
+
+    private func delivery(
+        _ options: UpcastingOptions, _ filter: EventFilter, _ settings: TenantSettings
+    ) -> EventDelivery {
+        EventDelivery(
+            set: settings.upcasters, options: options, filter: filter, payloadBytesMax: limits.upcastPayloadBytesMax)
+    }
+
+    private func snapshot(
+        _ request: LoadSnapshotRequest, above: Version, under settings: TenantSettings, _ reader: any StorageReader
+    ) throws(StorageError) -> LoadedSnapshot {
+        var loaded = LoadedSnapshot()
+        let type = request.aggregate.type
+        let set = request.upcasting.isRaw ? UpcasterSet.empty : settings.upcasters
+        for key in try reader.snapshots(of: request.aggregate, in: request.tenant)
+        where key.version > above && key.version <= request.to ?? .max {
+            guard let target = set.snapshotVersion(of: type, from: key.schemaVersion, use: request.use),
+                let stored = try reader.snapshot(of: request.aggregate, in: request.tenant, at: key.version),
+                stored.isIntact
+            else {
+                loaded.skipped += 1
+                continue
+            }
+            var snapshot = stored.snapshot
+            if target != key.schemaVersion {
+                var payload = ByteBuffer()
+                let outcome = set.upcast(
+                    snapshot: type, schemaVersion: key.schemaVersion, contentType: snapshot.contentType,
+                    payload: snapshot.payload, atMost: target, outputBytesMax: limits.snapshotBytesMax, to: &payload)
+                guard case .upcast(let upcast) = outcome, upcast.schemaVersion == target else {
+                    loaded.skipped += 1
+                    continue
+                }
+                snapshot.schemaVersion = target
+                snapshot.payload = payload
+            }
+            loaded.snapshot = snapshot
+            return loaded
+        }
+        return loaded
+    }
+}

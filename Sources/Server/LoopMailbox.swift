@@ -1,0 +1,62 @@
+import MartletModel
+import MartletSession
+import NIOConcurrencyHelpers
+import NIOCore
+
+/// How answers of appends get from a commit thread to the connections of one event loop, and onto their sockets: all
+/// that one commit answers wakes the loop once, and each connection writes once.
+final class LoopMailbox: Sendable {
+    struct Answer {
+        var connection: NIOLoopBound<ServerConnection>
+        var call: CallID
+        var request: AppendSummary
+        var result: Result<AppendReceipt, MartletError>
+    }
+
+    /// What is still asked of a request once it was decided.
+    struct AppendSummary {
+        var tenant: TenantID
+        var eventCount: Int
+    }
+
+    private let eventLoop: any EventLoop
+    private let answers = NIOLockedValueBox<[Answer]>([])
+    private let touched: NIOLoopBoundBox<[ServerConnection]>
+
+    /// A mailbox of the event loop that this is called on.
+    init(eventLoop: any EventLoop) {
+        self.eventLoop = eventLoop
+        touched = NIOLoopBoundBox([], eventLoop: eventLoop)
+    }
+
+    /// Brings an answer to its connection; from any thread.
+    func deliver(_ answer: Answer) {
+        let wasEmpty = answers.withLockedValue { answers in
+            answers.append(answer)
+            return answers.count == 1
+        }
+        if wasEmpty { eventLoop.execute { self.handOut() } }
+    }
+
+    private func handOut() {
+        let taken = answers.withLockedValue { answers in
+            defer { answers = [] }
+            return answers
+        }
+        for answer in taken { answer.connection.value.finish(answer) }
+        flush()
+    }
+
+    /// Has a connection flushed at the end of this turn of the event loop; on the event loop.
+    func flushLater(_ connection: ServerConnection) {
+        touched.value.append(connection)
+        if touched.value.count == 1 { eventLoop.execute { self.flush() } }
+    }
+
+    private func flush() {
+        let connections = touched.value
+        guard !connections.isEmpty else { return }
+        touched.value = []
+        for connection in connections { connection.flush() }
+    }
+}

@@ -1,0 +1,244 @@
+public import MartletModel
+
+/// The server's side of one connection: what each frame means, without I/O and without a clock.
+///
+/// Every event in every state is one of: our bug (trapped), the peer's fault (the connection is failed,
+/// after saying why), or ignored, because the two ends crossed on the wire (credit or cancel for a call that
+/// has just ended).
+///
+///     awaitingHello ── hello ──▶ ready ── drain ──▶ draining ── last call ends ──▶ closed
+///           └──────────────── fault, in any state ─────────────────────────────▶ closed
+public struct ServerSession: ~Copyable {
+    /// What to do about a frame.
+    public enum Reaction: Equatable, Sendable {
+        /// Send Welcome with that version of the protocol.
+        case welcome(protocolVersion: UInt32, clientName: String)
+        /// Carry out the call, and tell ``ServerSession/finish(_:)`` when it has ended.
+        case start(CallID, CallRequest, timeoutMillis: UInt32, creditBytes: UInt64)
+        /// Answer the call with that status; it is not open.
+        case refuse(CallID, MartletError)
+        /// Add credit to an open call.
+        case credit(CallID, bytes: UInt64)
+        /// End an open call with CANCELLED, and tell ``ServerSession/finish(_:)``.
+        case cancel(CallID)
+        /// Answer with a pong.
+        case pong(UInt64)
+        /// Nothing.
+        case ignore
+        /// Send that status for the connection, then close it.
+        case fail(MartletError)
+    }
+
+    /// What to do when time has passed.
+    public enum TickReaction: Equatable, Sendable {
+        /// Nothing.
+        case none
+        /// Send a ping.
+        case ping(UInt64)
+        /// Send that status for the connection, then close it.
+        case fail(MartletError)
+    }
+
+    /// What to do about the end of a call, or a drain.
+    public enum DrainReaction: Equatable, Sendable {
+        /// Nothing.
+        case none
+        /// Send GoAway with that last call.
+        case goAway(lastCallID: CallID)
+        /// Send GoAway, then close: nothing is open.
+        case goAwayAndClose(lastCallID: CallID)
+        /// Close: the last call of a draining connection has ended.
+        case close
+    }
+
+    private enum State {
+        case awaitingHello
+        case ready
+        case draining
+        case closed
+    }
+
+    private var state = State.awaitingHello
+    private let limits: Limits
+    private let scope: TenantScope
+    private var openCalls: Set<CallID> = []
+    private var lastCallID = CallID.connection
+    private var lastHeardMicros: Int64
+    private var pingSentMicros: Int64?
+    private var pingToken: UInt64 = 0
+
+    /// The session of a connection that may use those tenants, accepted at `now`.
+    public init(limits: Limits, scope: TenantScope, now: Timestamp) {
+        self.limits = limits
+        self.scope = scope
+        lastHeardMicros = now.microseconds
+    }
+
+    /// How many calls are open.
+    public var openCallCount: Int { openCalls.count }
+
+    /// Whether that call is open.
+    public func isOpen(_ id: CallID) -> Bool { openCalls.contains(id) }
+
+    /// What a frame means.
+    public mutating func receive(_ frame: ClientFrame, now: Timestamp) -> Reaction {
+        lastHeardMicros = now.microseconds
+        pingSentMicros = nil
+        switch state {
+        case .awaitingHello:
+            guard case .hello(let hello) = frame.body, frame.callID == .connection else {
+                return fail(.unauthenticated, .helloExpected, "the first frame must be hello, on call 0: send it")
+            }
+            return greet(hello)
+        case .ready, .draining: return receiveOpen(frame)
+        case .closed: return .ignore
+        }
+    }
+
+    /// A frame that could not be decoded: the connection cannot go on.
+    public mutating func receiveFault(_ error: MartletError) -> Reaction {
+        guard state != .closed else { return .ignore }
+        state = .closed
+        return .fail(error)
+    }
+
+    /// A call that ``Reaction/start(_:_:timeoutMillis:creditBytes:)`` opened has been answered.
+    public mutating func finish(_ id: CallID) -> DrainReaction {
+        precondition(openCalls.remove(id) != nil || state == .closed, "a call ends once")
+        guard state == .draining, openCalls.isEmpty else { return .none }
+        state = .closed
+        return .close
+    }
+
+    /// The server drains: open calls may end, new ones are refused.
+    public mutating func drain() -> DrainReaction {
+        switch state {
+        case .awaitingHello, .ready:
+            state = openCalls.isEmpty ? .closed : .draining
+            return state == .closed ? .goAwayAndClose(lastCallID: lastCallID) : .goAway(lastCallID: lastCallID)
+        case .draining, .closed: return .none
+        }
+    }
+
+    /// The connection is gone: the calls that were open and are to be ended without an answer.
+    public mutating func close() -> Set<CallID> {
+        state = .closed
+        defer { openCalls = [] }
+        return openCalls
+    }
+
+    /// Time has passed; call at least every half ``Limits/keepaliveMillis``.
+    public mutating func tick(now: Timestamp) -> TickReaction {
+        let silentMillis = (now.microseconds - lastHeardMicros) / 1000
+        switch state {
+        case .awaitingHello:
+            guard silentMillis >= limits.handshakeMillis else { return .none }
+            state = .closed
+            return .fail(
+                MartletError(
+                    .deadlineExceeded, reason: .helloExpected,
+                    message: "no hello within \(limits.handshakeMillis) ms: send it as the first frame"))
+        case .ready, .draining:
+            if let pingSentMicros {
+                let waitedMillis = (now.microseconds - pingSentMicros) / 1000
+                guard waitedMillis >= limits.keepaliveMillis else { return .none }
+                state = .closed
+                return .fail(
+                    MartletError(
+                        .unavailable, reason: .keepaliveTimeout,
+                        message: "no answer to a ping within \(limits.keepaliveMillis) ms: answer pings, reconnect",
+                        isRetryable: true))
+            }
+            guard silentMillis >= limits.keepaliveMillis else { return .none }
+            pingSentMicros = now.microseconds
+            pingToken += 1
+            return .ping(pingToken)
+        case .closed: return .none
+        }
+    }
+
+    private mutating func greet(_ hello: Hello) -> Reaction {
+        guard hello.protocolVersions.contains(protocolVersion) else {
+            return fail(
+                .unimplemented, .protocolVersionUnsupported,
+                "the server speaks protocol version \(protocolVersion), the client \(hello.protocolVersions): "
+                    + "use a client that speaks it")
+        }
+        state = .ready
+        return .welcome(protocolVersion: protocolVersion, clientName: hello.clientName)
+    }
+
+    private mutating func receiveOpen(_ frame: ClientFrame) -> Reaction {
+        switch frame.body {
+        case .hello:
+            return fail(.failedPrecondition, .helloExpected, "hello came a second time: send it once")
+        case .ping(let token): return .pong(token)
+        case .pong: return .ignore
+        case .credit(let bytes):
+            if let fault = faultOfUnknown(frame.callID) { return fault }
+            return openCalls.contains(frame.callID) ? .credit(frame.callID, bytes: bytes) : .ignore
+        case .cancel:
+            if let fault = faultOfUnknown(frame.callID) { return fault }
+            return openCalls.contains(frame.callID) ? .cancel(frame.callID) : .ignore
+        case .malformed(let error):
+            return open(frame.callID) ?? .refuse(frame.callID, error)
+        case .request(let request):
+            return open(frame.callID) ?? start(frame, request)
+        }
+    }
+
+    private mutating func start(_ frame: ClientFrame, _ request: CallRequest) -> Reaction {
+        if state == .draining {
+            return .refuse(
+                frame.callID,
+                MartletError(
+                    .unavailable, reason: .draining,
+                    message: "the server is shutting down: send the call again elsewhere",
+                    isRetryable: true))
+        }
+        if let tenant = request.tenant, !scope.allows(tenant) {
+            return .refuse(
+                frame.callID,
+                MartletError(
+                    .permissionDenied, reason: .tenantNotAllowed,
+                    message: "the connection's certificate does not name tenant \(tenant): use one that does"))
+        }
+        guard openCalls.count < limits.callsPerConnectionMax else {
+            return .refuse(
+                frame.callID,
+                MartletError(
+                    .resourceExhausted, reason: .tooManyCalls,
+                    message: "calls_per_connection_max is \(limits.callsPerConnectionMax): "
+                        + "wait for a call to end, or open another connection",
+                    isRetryable: true,
+                    limit: .init(
+                        name: "calls_per_connection_max", limit: UInt64(limits.callsPerConnectionMax),
+                        actual: UInt64(openCalls.count + 1))))
+        }
+        openCalls.insert(frame.callID)
+        return .start(
+            frame.callID, request, timeoutMillis: frame.timeoutMillis, creditBytes: frame.creditBytes)
+    }
+
+    /// Takes a new call id; the fault where it is none.
+    private mutating func open(_ id: CallID) -> Reaction? {
+        guard id > lastCallID else {
+            return fail(
+                .invalidArgument, .invalidCallID,
+                "call id \(id) is 0 or not above \(lastCallID), the last one used: count call ids up from 1")
+        }
+        lastCallID = id
+        return nil
+    }
+
+    private mutating func faultOfUnknown(_ id: CallID) -> Reaction? {
+        guard id > lastCallID || id == .connection else { return nil }
+        return fail(
+            .invalidArgument, .invalidCallID, "call id \(id) names no call: open it with a request first")
+    }
+
+    private mutating func fail(_ code: StatusCode, _ reason: Reason, _ message: String) -> Reaction {
+        state = .closed
+        return .fail(MartletError(code, reason: reason, message: message))
+    }
+}

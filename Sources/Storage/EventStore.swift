@@ -1,0 +1,202 @@
+import FoundationEssentials
+public import Logging
+public import MartletModel
+import MartletRecordCodec
+import NIOCore
+
+/// A storage engine at work: appends go through the group committer, reads through the reader threads.
+///
+/// Calls return at once; completions are called on a thread of the store's, which must not be held up.
+public final class EventStore: Sendable {
+    private let engine: any StorageEngine
+    private let limits: Limits
+    /// The clock that commits and as-of times go by.
+    public let clock: Clock
+    private let committer: GroupCommitter
+    private let readers: ReaderPool
+    private let listening: StorageListening?
+
+    /// A store that is not started yet.
+    ///
+    /// - Parameters:
+    ///   - onCommit: called for each committed run, a tenant's in position order, before its appends are
+    ///     answered.
+    ///   - onNews: called when another process committed to the storage, or may have, and each second
+    ///     as a fallback.
+    public init(
+        engine: any StorageEngine, limits: Limits, clock: @escaping Clock, logger: Logger,
+        onCommit: @escaping @Sendable (RecordedRun) -> Void = { _ in },
+        onNews: @escaping @Sendable (StorageNews) -> Void = { _ in }
+    ) {
+        self.engine = engine
+        self.limits = limits
+        self.clock = clock
+        committer = GroupCommitter(limits: limits, clock: clock, logger: logger, onCommit: onCommit)
+        readers = ReaderPool(waitingMax: limits.waitingReadsMax)
+        listening = engine.makeListener().map { StorageListening(listener: $0, logger: logger, onNews: onNews) }
+    }
+
+    /// The engine's name.
+    public var engineName: String { engine.name }
+
+    /// Whether other servers may write to the same storage.
+    public var isShared: Bool { listening != nil }
+
+    /// The version of the storage schema.
+    public var schemaVersion: UInt32 { engine.schemaVersion }
+
+    /// Bytes of appends that wait, or are being committed.
+    public var waitingAppendBytes: Int { committer.waitingBytes }
+
+    /// Events committed since the start.
+    public var committedEventCount: UInt64 { committer.committedEventCount }
+
+    /// Brings the schema up to date and starts the threads.
+    public func start() throws(StorageError) {
+        try engine.prepare()
+        let engine = engine
+        for _ in 0..<engine.writersMax { committer.start { engine.makeWriter() } }
+        for _ in 0..<engine.readersMax { readers.start { engine.makeReader() } }
+        listening?.start()
+    }
+
+    /// Takes no more calls, commits the appends that wait, and ends the threads.
+    public func shutDown() async {
+        await committer.close()
+        await listening?.stop()
+        await readers.close()
+    }
+
+    /// Appends. Refused calls end with `VERSION_CONFLICT` or `EVENT_ID_REUSED` and their details; where the
+    /// request asks for them, a conflict carries the events in between.
+    ///
+    /// - Precondition: the request is valid, as decoded by MartletFrameCodec: distinct aggregates and event ids,
+    ///   events everywhere, within the limits.
+    public func append(
+        _ request: AppendRequest, completion: @escaping @Sendable (Result<AppendReceipt, MartletError>) -> Void
+    ) {
+        let admission = committer.add(request) { [self] result in
+            switch result {
+            case .success(.appended(let receipt)): completion(.success(receipt))
+            case .success(.eventIDsReused(let ids)): completion(.failure(.eventIDsReused(ids)))
+            case .success(.versionConflict(let conflicts)):
+                if request.includeConflictingEvents {
+                    addEvents(to: conflicts, of: request.tenant) { completion(.failure(.versionConflicts($0))) }
+                } else {
+                    completion(.failure(.versionConflicts(conflicts)))
+                }
+            case .failure(let error): completion(.failure(MartletError(error)))
+            }
+        }
+        switch admission {
+        case .added: break
+        case .full: completion(.failure(.appendQueueFull(limits)))
+        case .closed: completion(.failure(.shuttingDown))
+        }
+    }
+
+    /// Carries out a change beside the events.
+    public func apply(
+        _ change: TenantChange, completion: @escaping @Sendable (Result<TenantChangeOutcome, MartletError>) -> Void
+    ) {
+        let admission = committer.add(change) { completion($0.mapError { MartletError($0) }) }
+        switch admission {
+        case .added: break
+        case .full: completion(.failure(.appendQueueFull(limits)))
+        case .closed: completion(.failure(.shuttingDown))
+        }
+    }
+
+    /// Reads on a reader's thread.
+    public func read<Value: Sendable>(
+        _ body: @escaping @Sendable (any StorageReader) throws(StorageError) -> Value,
+        completion: @escaping @Sendable (Result<Value, MartletError>) -> Void
+    ) {
+        let admission = readers.add { reader in
+            guard let reader else { return completion(.failure(.shuttingDown)) }
+            do throws(StorageError) {
+                completion(.success(try body(reader)))
+            } catch {
+                completion(.failure(MartletError(error)))
+            }
+        }
+        switch admission {
+        case .added: break
+        case .full: completion(.failure(.readQueueFull(limits)))
+        case .closed: completion(.failure(.shuttingDown))
+        }
+    }
+
+    /// Adds to each conflict the events after the expected version, as far as one page holds them all.
+    private func addEvents(
+        to conflicts: [VersionConflict], of tenant: TenantID,
+        completion: @escaping @Sendable ([VersionConflict]) -> Void
+    ) {
+        let bytesMax = limits.pageBytesMax
+        read { reader throws(StorageError) -> [VersionConflict] in
+            var room = bytesMax
+            var filled: [VersionConflict] = []
+            for var conflict in conflicts {
+                let after: Version =
+                    switch conflict.expected {
+                    case .exact(let version): version
+                    case .none: .none
+                    case .any, .exists: conflict.actual
+                    }
+                if after < conflict.actual {
+                    conflict.eventsTruncated = true
+                    if room > 0 {
+                        let page = try reader.page(
+                            of: conflict.aggregate, in: tenant,
+                            versions: PageRange(after: after, to: conflict.actual),
+                            bounds: PageBounds(bytesMax: room))
+                        if page.entries.readableBytes <= room {
+                            conflict.events = page.entries
+                            conflict.eventsTruncated = !page.isLast
+                            room -= page.entries.readableBytes
+                        }
+                    }
+                }
+                filled.append(conflict)
+            }
+            return filled
+        } completion: { result in
+            switch result {
+            case .success(let filled): completion(filled)
+            case .failure:
+                // The conflict stands without them.
+                completion(
+                    conflicts.map { conflict in
+                        var conflict = conflict
+                        conflict.eventsTruncated = true
+                        return conflict
+                    })
+            }
+        }
+    }
+}
+
+extension EventStore {
+    /// Appends, as ``append(_:completion:)`` does.
+    public func append(_ request: AppendRequest) async throws(MartletError) -> AppendReceipt {
+        try await withCheckedContinuation { continuation in
+            append(request) { continuation.resume(returning: $0) }
+        }.get()
+    }
+
+    /// Carries out a change beside the events.
+    public func apply(_ change: TenantChange) async throws(MartletError) -> TenantChangeOutcome {
+        try await withCheckedContinuation { continuation in
+            apply(change) { continuation.resume(returning: $0) }
+        }.get()
+    }
+
+    /// Reads on a reader's thread.
+    public func read<Value: Sendable>(
+        _ body: @escaping @Sendable (any StorageReader) throws(StorageError) -> Value
+    ) async throws(MartletError) -> Value {
+        try await withCheckedContinuation { continuation in
+            read(body) { continuation.resume(returning: $0) }
+        }.get()
+    }
+}

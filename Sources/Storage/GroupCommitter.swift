@@ -1,0 +1,197 @@
+import DequeModule
+import Foundation
+import Logging
+import MartletModel
+
+/// Commits appends in groups: whatever waits while the one commit is under way goes into the next one, in
+/// one transaction with one fsync. There is no timer: an append that finds the committer idle is committed
+/// at once.
+///
+/// Each writer of the engine has a thread; a tenant is in one batch at a time. Changes beside the events are carried
+/// out one by one between batches, in turn with them.
+final class GroupCommitter: @unchecked Sendable {
+    typealias Completion = @Sendable (Result<AppendOutcome, StorageError>) -> Void
+
+    typealias ChangeCompletion = @Sendable (Result<TenantChangeOutcome, StorageError>) -> Void
+
+    private struct WaitingChange {
+        var change: TenantChange
+        var bytes: Int
+        var completion: ChangeCompletion
+    }
+
+    private enum Work {
+        case batch([AppendQueue<Completion>.Waiting])
+        case change(WaitingChange)
+    }
+
+    // Guarded by `condition`.
+    private var queue: AppendQueue<Completion>
+    private var changes: Deque<WaitingChange> = []
+    /// Bytes of changes that wait or are being carried out.
+    private var changeBytes = 0
+    private var isChangeNext = false
+    private var isClosed = false
+    private var runningThreads = 0
+    private var onClosed: [@Sendable () -> Void] = []
+    private var eventsCommitted: UInt64 = 0
+
+    private let condition = NSCondition()
+    private let limits: Limits
+    private let clock: Clock
+    private let logger: Logger
+    private let onCommit: @Sendable (RecordedRun) -> Void
+
+    init(limits: Limits, clock: @escaping Clock, logger: Logger, onCommit: @escaping @Sendable (RecordedRun) -> Void) {
+        queue = AppendQueue(bytesMax: limits.waitingAppendBytesMax)
+        self.limits = limits
+        self.clock = clock
+        self.logger = logger
+        self.onCommit = onCommit
+    }
+
+    /// Starts a thread that commits with this writer.
+    func start(writer: @escaping @Sendable () -> any StorageWriter) {
+        condition.withLock { runningThreads += 1 }
+        let thread = Thread { [self] in
+            // The writer is gone, and its connection closed, before anybody hears that the committer is.
+            commitBatches(with: writer())
+            for callback in threadEnded() { callback() }
+        }
+        thread.name = "commit"
+        thread.stackSize = 1 << 20
+        thread.start()
+    }
+
+    /// Bytes that wait, or are being committed.
+    var waitingBytes: Int { condition.withLock { queue.bytes + changeBytes } }
+
+    /// Events committed since the start.
+    var committedEventCount: UInt64 { condition.withLock { eventsCommitted } }
+
+    /// What became of a call that was to be added.
+    enum Admission {
+        case added
+        /// There is no room.
+        case full
+        case closed
+    }
+
+    /// Adds a call; `completion` is called on a commit thread.
+    func add(_ request: AppendRequest, completion: @escaping Completion) -> Admission {
+        condition.withLock {
+            guard !isClosed else { return .closed }
+            guard queue.add(request, ticket: completion) else { return .full }
+            condition.signal()
+            return .added
+        }
+    }
+
+    /// Adds a change; `completion` is called on a commit thread. All that wait may take a quarter of the room that
+    /// appends have.
+    func add(_ change: TenantChange, completion: @escaping ChangeCompletion) -> Admission {
+        let bytes = change.contentBytes + 512
+        return condition.withLock {
+            guard !isClosed else { return .closed }
+            guard changeBytes == 0 || changeBytes + bytes <= limits.waitingAppendBytesMax / 4 else { return .full }
+            changes.append(WaitingChange(change: change, bytes: bytes, completion: completion))
+            changeBytes += bytes
+            condition.signal()
+            return .added
+        }
+    }
+
+    /// Takes no more calls, commits what waits, then ends the threads.
+    func close() async {
+        await withCheckedContinuation { continuation in
+            let isDone = condition.withLock {
+                isClosed = true
+                condition.broadcast()
+                if runningThreads > 0 { onClosed.append { continuation.resume() } }
+                return runningThreads == 0
+            }
+            if isDone { continuation.resume() }
+        }
+    }
+
+    private func nextWork() -> Work? {
+        condition.withLock {
+            while !queue.hasWork, changes.isEmpty {
+                if isClosed, queue.isEmpty {
+                    condition.broadcast()
+                    return nil
+                }
+                condition.wait()
+            }
+            if isChangeNext || !queue.hasWork, let change = changes.popFirst() {
+                isChangeNext = false
+                if queue.hasWork || !changes.isEmpty { condition.signal() }
+                return .change(change)
+            }
+            isChangeNext = true
+            let batch = queue.take(eventsMax: limits.commitEventsMax, bytesMax: limits.commitBytesMax)
+            // Another writer may take what other tenants still have waiting.
+            if queue.hasWork || !changes.isEmpty { condition.signal() }
+            return .batch(batch)
+        }
+    }
+
+    private func commitBatches(with writer: any StorageWriter) {
+        while let work = nextWork() {
+            switch work {
+            case .batch(let batch): commit(batch, with: writer)
+            case .change(let waiting): apply(waiting, with: writer)
+            }
+        }
+    }
+
+    /// - Returns: who waits for the last thread to end, if this was it.
+    private func threadEnded() -> [@Sendable () -> Void] {
+        condition.withLock {
+            runningThreads -= 1
+            guard runningThreads == 0 else { return [] }
+            defer { onClosed = [] }
+            return onClosed
+        }
+    }
+
+    private func commit(_ batch: [AppendQueue<Completion>.Waiting], with writer: any StorageWriter) {
+        let outcome: Result<[AppendOutcome], StorageError>
+        var eventCount = 0
+        do throws(StorageError) {
+            let result = try writer.commit(batch.map(\.request), now: clock())
+            precondition(result.outcomes.count == batch.count, "an engine answers every call of a batch")
+            for run in result.runs {
+                eventCount += run.events.count
+                onCommit(run)
+            }
+            outcome = .success(result.outcomes)
+        } catch {
+            logger.warning(
+                "commit failed",
+                metadata: ["calls": "\(batch.count)", "error": "\(error)", "kind": "\(error.kind)"])
+            outcome = .failure(error)
+        }
+        condition.withLock {
+            eventsCommitted += UInt64(eventCount)
+            queue.finish(batch)
+            if queue.hasWork { condition.signal() }
+        }
+        switch outcome {
+        case .success(let outcomes): for index in batch.indices { batch[index].ticket(.success(outcomes[index])) }
+        case .failure(let error): for waiting in batch { waiting.ticket(.failure(error)) }
+        }
+    }
+
+    private func apply(_ waiting: WaitingChange, with writer: any StorageWriter) {
+        let result: Result<TenantChangeOutcome, StorageError>
+        do throws(StorageError) {
+            result = .success(try writer.apply(waiting.change, now: clock()))
+        } catch {
+            logger.warning("change failed", metadata: ["error": "\(error)", "kind": "\(error.kind)"])
+            result = .failure(error)
+        }
+        condition.withLock { changeBytes -= waiting.bytes }
+        waiting.completion(result)
+    }
+}

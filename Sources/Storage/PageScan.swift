@@ -1,0 +1,29 @@
+public import MartletModel
+
+extension PageRange where Bound == Position {
+    /// The part of the range that one page looks at: all of it, or with a filter at most `bounds.scanMax` positions
+    /// from where the page begins.
+    public func scanned(filter: EventFilter, bounds: PageBounds) -> PageRange {
+        guard !filter.isEmpty, after < to, to.rawValue - after.rawValue > UInt64(bounds.scanMax) else { return self }
+        var scanned = self
+        switch bounds.direction {
+        case .forward: scanned.to = Position(after.rawValue + UInt64(bounds.scanMax))
+        case .backward: scanned.after = Position(to.rawValue - UInt64(bounds.scanMax))
+        }
+        return scanned
+    }
+}
+
+extension EventPage {
+    /// Completes a page by position: how far it looked, and whether that is the end of the range.
+    ///
+    /// - Precondition: ``isLast`` says whether the page holds all that matches in `scanned`.
+    public mutating func complete(scanned: PageRange<Position>, of range: PageRange<Position>, _ direction: Direction) {
+        if isLast {
+            scannedTo = direction == .forward ? scanned.to : scanned.after.next
+            isLast = scanned == range
+        } else {
+            scannedTo = lastPosition ?? scannedTo
+        }
+    }
+}

@@ -1,0 +1,235 @@
+import FoundationEssentials
+public import MartletModel
+
+/// Where events are kept. Each engine implements this port; everything above it is the same for all.
+///
+/// The contract, which the conformance suite holds every engine to:
+///
+/// 1. *One decision.* A writer looks up what ``AppendDecision`` asks for, lets it decide, and stores exactly
+///    what the plan says. It has no opinion of its own on versions, ids or positions.
+/// 2. *Atomic.* All plans of a batch commit in one transaction, or none do. A call of the batch that
+///    is refused changes nothing and leaves the others alone.
+/// 3. *Durable.* When ``StorageWriter/commit(_:now:)`` returns, the commit record is on disk (or on a
+///    synchronous replica).
+/// 4. *Isolated.* What the decision is based on cannot change before the commit, even by another process on
+///    the same storage. Positions and versions are therefore without gap, in commit order.
+/// 5. *Honest.* A commit that surely did not happen throws ``StorageError/Kind-swift.enum/unavailable`` or
+///    ``StorageError/Kind-swift.enum/full``; one that may have happened throws
+///    ``StorageError/Kind-swift.enum/outcomeUnknown``. After either, the next call tries to reach storage
+///    anew: no restart is needed.
+/// 6. *Verbatim.* Records are handed out byte for byte as the plan encoded them.
+/// 7. *Read your writes.* A read that begins after a commit returned sees that commit, and never part of one.
+/// 8. *Side by side.* Snapshots and settings are kept beside the events and never change them. Which snapshots stay is
+///    decided by ``SnapshotDecision``; a tenant's settings revision grows by one with each change of its settings,
+///    in the same transaction.
+///
+/// Engines block: a writer and a reader are each used by one thread at a time, which is not an event loop.
+public protocol StorageEngine: Sendable {
+    /// The engine's name as it is reported: `sqlite`, `postgresql`, `memory`.
+    var name: String { get }
+    /// The version of the storage schema that this engine reads and writes.
+    var schemaVersion: UInt32 { get }
+    /// How many writers may commit side by side: 1 where the storage has only one.
+    var writersMax: Int { get }
+    /// How many readers are of use.
+    var readersMax: Int { get }
+
+    /// Brings the schema up to date: creates it, or migrates it step by step. Safe when two servers do so at
+    /// once. Called once, before any writer or reader is made.
+    /// - Throws: ``StorageError``; `schemaTooNew` where the schema is newer than the engine knows.
+    func prepare() throws(StorageError)
+
+    /// A writer. It connects lazily: making one never fails.
+    func makeWriter() -> any StorageWriter
+
+    /// A reader. It connects lazily: making one never fails.
+    func makeReader() -> any StorageReader
+
+    /// Waits until another process commits to this storage, or until the time-out, and says what moved.
+    /// Nil where no other process can write, or where only the clock tells.
+    func makeListener() -> (any StorageListener)?
+}
+
+/// Commits appends; used by one thread at a time.
+public protocol StorageWriter: AnyObject {
+    /// Decides and commits a batch, as the contract of ``StorageEngine`` says.
+    ///
+    /// - Parameters:
+    ///   - batch: calls in the order in which they are decided; of several tenants, at most
+    ///     ``Limits/commitEventsMax`` events unless it is one call.
+    ///   - now: the server's clock.
+    /// - Returns: one outcome a call, in order, and what was committed.
+    func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult
+
+    /// Carries out a change beside the events, in a transaction of its own, with the same promises as a commit.
+    func apply(_ change: TenantChange, now: Timestamp) throws(StorageError) -> TenantChangeOutcome
+}
+
+/// Reads; used by one thread at a time. Each call sees one consistent state.
+public protocol StorageReader: AnyObject {
+    /// Where several tenants stand, in one round trip, in the order of `tenants`; ``TenantStanding/empty`` for a
+    /// tenant without events and settings.
+    func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding]
+
+    /// A tenant's settings of all kinds, and their revision, which belong together.
+    func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings
+
+    /// What snapshots an aggregate has, newest first, without their states.
+    func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotKey]
+
+    /// The snapshot of that version; nil where there is none (any more).
+    func snapshot(
+        of aggregate: AggregateName, in tenant: TenantID, at version: Version
+    ) throws(StorageError) -> StoredSnapshot?
+
+    /// The last position recorded at or before that moment; ``Position/start`` where there is none.
+    func position(of tenant: TenantID, asOf time: Timestamp) throws(StorageError) -> Position
+
+    /// The version that an aggregate had as of a position: that of its last event at or before it; 0 where
+    /// there is none.
+    func version(
+        of aggregate: AggregateName, in tenant: TenantID, asOf position: Position
+    ) throws(StorageError) -> Version
+
+    /// The position of one event of an aggregate; nil where the aggregate has no such version.
+    func position(
+        of version: Version, of aggregate: AggregateName, in tenant: TenantID
+    ) throws(StorageError) -> Position?
+
+    /// Events of one aggregate with `range.after < version <= range.to`, in version order or backward.
+    /// ``EventPage/scannedTo`` is not used.
+    func page(
+        of aggregate: AggregateName, in tenant: TenantID, versions range: PageRange<Version>, bounds: PageBounds
+    ) throws(StorageError) -> EventPage
+
+    /// Events of a tenant with `range.after < position <= range.to` that match, in position order or
+    /// backward. `range.to` is at most the tenant's head.
+    func page(
+        of tenant: TenantID, positions range: PageRange<Position>, filter: EventFilter, bounds: PageBounds
+    ) throws(StorageError) -> EventPage
+}
+
+extension StorageReader {
+    /// Where the tenant stands.
+    public func standing(of tenant: TenantID) throws(StorageError) -> TenantStanding {
+        try standings(of: [tenant])[0]
+    }
+
+    /// The tenant's head; ``TenantHead/empty`` for a tenant without events.
+    public func head(of tenant: TenantID) throws(StorageError) -> TenantHead { try standing(of: tenant).head }
+
+    /// The heads of several tenants in one round trip, in the order of `tenants`.
+    public func heads(of tenants: [TenantID]) throws(StorageError) -> [TenantHead] {
+        try standings(of: tenants).map(\.head)
+    }
+}
+
+/// Hears of commits by other processes; used by one thread.
+public protocol StorageListener: AnyObject, Sendable {
+    /// Waits at most that long for news.
+    /// - Returns: tenants that moved, with their head where it is known; ``StorageNews/unknown`` where something
+    ///   moved and it is not known what, where settings changed, or after the connection was lost: then every tenant
+    ///   of interest is looked at.
+    /// - Throws: ``StorageError`` while storage cannot be reached.
+    func wait(atMost milliseconds: Int) throws(StorageError) -> StorageNews
+
+    /// Makes ``wait(atMost:)`` return at once, from any thread, now or at its next call; for shutting down.
+    func interrupt()
+}
+
+/// What a listener heard.
+public enum StorageNews: Hashable, Sendable {
+    /// These tenants moved to these heads; empty when the time ran out.
+    case moved([TenantID: TenantHead])
+    /// Something may have moved.
+    case unknown
+}
+
+/// A range of a page: above `after`, up to and with `to`.
+public struct PageRange<Bound: Comparable & Sendable & Hashable>: Hashable, Sendable {
+    /// Exclusive lower bound.
+    public var after: Bound
+    /// Inclusive upper bound.
+    public var to: Bound
+
+    /// A range of those bounds.
+    public init(after: Bound, to: Bound) {
+        self.after = after
+        self.to = to
+    }
+}
+
+/// How much a page holds.
+public struct PageBounds: Hashable, Sendable {
+    /// Oldest or newest first.
+    public var direction: Direction
+    /// At most so many events, 1 or more.
+    public var eventsMax: Int
+    /// At most so many bytes of entries; a page holds one event even where that alone is larger.
+    public var bytesMax: Int
+    /// A filtered read by position looks at no more events than about this before it answers, perhaps with
+    /// an empty page.
+    public var scanMax: Int
+
+    /// Bounds of those parts.
+    public init(direction: Direction = .forward, eventsMax: Int = .max, bytesMax: Int, scanMax: Int = .max) {
+        self.direction = direction
+        self.eventsMax = eventsMax
+        self.bytesMax = bytesMax
+        self.scanMax = scanMax
+    }
+}
+
+/// What a batch came to.
+public struct CommitResult: Sendable {
+    /// One outcome a call, in the order of the batch.
+    public var outcomes: [AppendOutcome]
+    /// What was committed, one run a tenant.
+    public var runs: [RecordedRun]
+
+    /// A result of those parts.
+    public init(outcomes: [AppendOutcome], runs: [RecordedRun]) {
+        self.outcomes = outcomes
+        self.runs = runs
+    }
+}
+
+/// What an append came to: the caller decides what to make of it, so these are values and no errors.
+public enum AppendOutcome: Hashable, Sendable {
+    /// Stored, now or (replayed) before.
+    case appended(AppendReceipt)
+    /// These expected versions did not hold; nothing was written.
+    case versionConflict([VersionConflict])
+    /// These ids are stored with other content or elsewhere; nothing was written.
+    case eventIDsReused([ReusedEventID])
+}
+
+/// How storage failed.
+public struct StorageError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// What a caller must tell apart.
+    public enum Kind: Hashable, Sendable {
+        /// Storage cannot be reached, or refused; nothing was written.
+        case unavailable
+        /// The commit may or may not have happened.
+        case outcomeUnknown
+        /// No room; nothing was written.
+        case full
+        /// What is stored cannot be what was written.
+        case corrupted
+        /// The schema is newer than this server knows.
+        case schemaTooNew
+        /// The storage is not set up as it must be.
+        case misconfigured
+    }
+
+    /// What a caller must tell apart.
+    public var kind: Kind
+    /// For a person: what happened, and the next step where there is one. No credentials.
+    public var description: String
+
+    /// An error of those parts.
+    public init(_ kind: Kind, _ description: String) {
+        self.kind = kind
+        self.description = description
+    }
+}

@@ -1,0 +1,71 @@
+public import MartletModel
+
+extension MartletError {
+    /// How a storage failure is answered.
+    public init(_ error: StorageError) {
+        switch error.kind {
+        case .unavailable:
+            self.init(
+                .unavailable, reason: .storageUnavailable,
+                message: "storage cannot be reached, nothing was written: \(error); retry", isRetryable: true)
+        case .outcomeUnknown:
+            self.init(
+                .unknown, reason: .outcomeUnknown,
+                message: "it is not known whether the append was stored: \(error); "
+                    + "retry with the same event ids, which is safe either way", isRetryable: true)
+        case .full:
+            self.init(
+                .resourceExhausted, reason: .storageFull,
+                message: "storage is full, nothing was written: \(error); make room and retry", isRetryable: true)
+        case .corrupted:
+            self.init(
+                .dataLoss, reason: .storageCorrupted,
+                message: "storage is damaged: \(error); stop the server and restore a backup")
+        case .schemaTooNew, .misconfigured:
+            self.init(
+                .failedPrecondition, reason: .storageMisconfigured, message: "storage cannot be used: \(error)")
+        }
+    }
+
+    static func versionConflicts(_ conflicts: [VersionConflict]) -> MartletError {
+        let list = conflicts.prefix(3)
+            .map { "\($0.aggregate) is at version \($0.actual), expected \($0.expected)" }
+            .joined(separator: "; ")
+        let more = conflicts.count > 3 ? "; and \(conflicts.count - 3) more" : ""
+        return MartletError(
+            .aborted, reason: .versionConflict,
+            message: "\(list)\(more): nothing was written; load what is new, decide again and append again",
+            conflicts: conflicts)
+    }
+
+    static func eventIDsReused(_ ids: [ReusedEventID]) -> MartletError {
+        let first = ids.first.map { "event id \($0.id) is stored at position \($0.position) in \($0.aggregate)" } ?? ""
+        let more = ids.count > 1 ? " and \(ids.count - 1) more" : ""
+        return MartletError(
+            .alreadyExists, reason: .eventIDReused,
+            message: "\(first)\(more), with other content or in another place: nothing was written; "
+                + "give new events new ids, and retry a call exactly as it was",
+            reusedEventIDs: ids)
+    }
+
+    static func appendQueueFull(_ limits: Limits) -> MartletError {
+        MartletError(
+            .resourceExhausted, reason: .appendQueueFull,
+            message: "the tenant's share of waiting_append_bytes_max, \(limits.waitingAppendBytesMax), is used up "
+                + "by appends that wait for their commit: retry later, or append more slowly",
+            isRetryable: true)
+    }
+
+    static func readQueueFull(_ limits: Limits) -> MartletError {
+        MartletError(
+            .resourceExhausted, reason: .readQueueFull,
+            message: "waiting_reads_max is \(limits.waitingReadsMax), and so many reads wait for storage: retry later",
+            isRetryable: true)
+    }
+
+    static var shuttingDown: MartletError {
+        MartletError(
+            .unavailable, reason: .draining, message: "the server is shutting down: send the call again elsewhere",
+            isRetryable: true)
+    }
+}

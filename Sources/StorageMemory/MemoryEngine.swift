@@ -1,0 +1,275 @@
+import FoundationEssentials
+public import MartletModel
+import MartletRecordCodec
+public import MartletStorage
+import NIOConcurrencyHelpers
+import NIOCore
+
+/// Events in memory, in the simplest way that is right: what other engines are compared with. Not durable.
+public final class MemoryEngine: StorageEngine {
+    struct Stored: Sendable {
+        var event: RecordedRun.Event
+        var recordedAt: Timestamp
+        var record: ByteBuffer
+    }
+
+    struct Tenant: Sendable {
+        /// The event at position p stands at index p - 1.
+        var events: [Stored] = []
+        var settings = StoredSettings()
+        var snapshots: [AggregateName: [StoredSnapshot]] = [:]
+        var sizes: [AggregateName: AggregateSize] = [:]
+
+        var head: TenantHead {
+            events.last.map { TenantHead(position: Position(UInt64(events.count)), recordedAt: $0.recordedAt) }
+                ?? .empty
+        }
+
+        func position(_ index: Int) -> Position { Position(UInt64(index) + 1) }
+
+        func indices(of aggregate: AggregateName) -> [Int] {
+            events.indices.filter { events[$0].event.aggregate == aggregate }
+        }
+
+        func version(of aggregate: AggregateName) -> Version {
+            indices(of: aggregate).last.map { events[$0].event.version } ?? .none
+        }
+
+        /// Newest first.
+        func snapshotKeys(of aggregate: AggregateName) -> [SnapshotKey] {
+            (snapshots[aggregate] ?? []).map(\.snapshot).sorted { $0.version > $1.version }
+                .map { SnapshotKey(version: $0.version, schemaVersion: $0.schemaVersion) }
+        }
+
+        mutating func change(_ aggregate: AggregateName, put: StoredSnapshot?, dropped: [Version]) {
+            var all = snapshots[aggregate] ?? []
+            all.removeAll { dropped.contains($0.snapshot.version) || $0.snapshot.version == put?.snapshot.version }
+            if let put { all.append(put) }
+            snapshots[aggregate] = all
+        }
+    }
+
+    let tenants = NIOLockedValueBox<[TenantID: Tenant]>([:])
+
+    /// `memory`.
+    public let name = "memory"
+    /// There is only one.
+    public let schemaVersion: UInt32 = 1
+    /// Writers take turns at the lock.
+    public let writersMax: Int
+    /// Readers take turns at the lock.
+    public let readersMax = 2
+
+    /// An engine without events.
+    public init(writersMax: Int = 2) { self.writersMax = writersMax }
+
+    /// Nothing to prepare.
+    public func prepare() throws(StorageError) {}
+
+    /// A writer to the same events.
+    public func makeWriter() -> any StorageWriter { Writer(engine: self) }
+
+    /// A reader of the same events.
+    public func makeReader() -> any StorageReader { Reader(engine: self) }
+
+    /// Nil: nobody else can write.
+    public func makeListener() -> (any StorageListener)? { nil }
+
+    private final class Writer: StorageWriter {
+        let engine: MemoryEngine
+        init(engine: MemoryEngine) { self.engine = engine }
+
+        func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult {
+            engine.tenants.withLockedValue { tenants in
+                let plan = AppendDecision.decide(batch, facts: Self.facts(of: batch, tenants), now: now)
+                for tenant in plan.tenants {
+                    for (index, event) in tenant.run.events.enumerated() {
+                        tenants[tenant.run.tenant, default: Tenant()].events.append(
+                            Stored(
+                                event: event, recordedAt: tenant.run.recordedAt, record: tenant.run.record(at: index)))
+                    }
+                    for (name, move) in tenant.aggregates { tenants[tenant.run.tenant]?.sizes[name] = move.size }
+                    for change in tenant.snapshots {
+                        tenants[tenant.run.tenant]?.change(
+                            change.aggregate, put: change.put, dropped: change.dropped)
+                    }
+                }
+                return CommitResult(outcomes: plan.outcomes, runs: plan.tenants.map(\.run))
+            }
+        }
+
+        func apply(_ change: TenantChange, now: Timestamp) throws(StorageError) -> TenantChangeOutcome {
+            engine.tenants.withLockedValue { tenants in
+                var tenant = tenants[change.tenant] ?? Tenant()
+                let outcome = tenant.apply(change, now: now)
+                tenants[change.tenant] = tenant
+                return outcome
+            }
+        }
+
+        private static func facts(of batch: [AppendRequest], _ tenants: [TenantID: Tenant]) -> BatchFacts {
+            let questions = AppendDecision.questions(of: batch)
+            var facts = BatchFacts()
+            for id in questions.tenants { facts.heads[id] = tenants[id]?.head }
+            for key in questions.aggregates {
+                guard let tenant = tenants[key.tenant], let last = tenant.indices(of: key.name).last else { continue }
+                facts.versions[key] = tenant.events[last].event.version
+                facts.sizes[key] = tenant.sizes[key.name]
+                if questions.snapshots.contains(key) { facts.snapshots[key] = tenant.snapshotKeys(of: key.name) }
+            }
+            for key in questions.events {
+                guard let tenant = tenants[key.tenant],
+                    let index = tenant.events.firstIndex(where: { $0.event.id == key.id })
+                else { continue }
+                let stored = tenant.events[index]
+                facts.stored[key] = StoredEvent(
+                    aggregate: stored.event.aggregate, version: stored.event.version,
+                    position: tenant.position(index), recordedAt: stored.recordedAt, record: stored.record)
+            }
+            return facts
+        }
+    }
+
+    private final class Reader: StorageReader {
+        let engine: MemoryEngine
+        init(engine: MemoryEngine) { self.engine = engine }
+
+        private func tenant(_ id: TenantID) -> Tenant { engine.tenants.withLockedValue { $0[id] ?? Tenant() } }
+
+        func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding] {
+            tenants.map { id in
+                let tenant = tenant(id)
+                return TenantStanding(head: tenant.head, settingsRevision: tenant.settings.revision)
+            }
+        }
+
+        func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings { self.tenant(tenant).settings }
+
+        func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotKey] {
+            self.tenant(tenant).snapshotKeys(of: aggregate)
+        }
+
+        func snapshot(
+            of aggregate: AggregateName, in tenant: TenantID, at version: Version
+        ) throws(StorageError) -> StoredSnapshot? {
+            self.tenant(tenant).snapshots[aggregate]?.first { $0.snapshot.version == version }
+        }
+
+        func position(of tenant: TenantID, asOf time: Timestamp) throws(StorageError) -> Position {
+            Position(UInt64(self.tenant(tenant).events.count { $0.recordedAt <= time }))
+        }
+
+        func version(
+            of aggregate: AggregateName, in tenant: TenantID, asOf position: Position
+        ) throws(StorageError) -> Version {
+            let tenant = self.tenant(tenant)
+            let last = tenant.indices(of: aggregate).last { tenant.position($0) <= position }
+            return last.map { tenant.events[$0].event.version } ?? .none
+        }
+
+        func position(
+            of version: Version, of aggregate: AggregateName, in tenant: TenantID
+        ) throws(StorageError) -> Position? {
+            let tenant = self.tenant(tenant)
+            return tenant.indices(of: aggregate).first { tenant.events[$0].event.version == version }
+                .map { tenant.position($0) }
+        }
+
+        func page(
+            of aggregate: AggregateName, in tenant: TenantID, versions range: PageRange<Version>, bounds: PageBounds
+        ) throws(StorageError) -> EventPage {
+            let tenant = self.tenant(tenant)
+            let indices = tenant.indices(of: aggregate).filter {
+                let version = tenant.events[$0].event.version
+                return version > range.after && version <= range.to
+            }
+            return Self.page(indices, tenant, bounds)
+        }
+
+        func page(
+            of tenant: TenantID, positions range: PageRange<Position>, filter: EventFilter, bounds: PageBounds
+        ) throws(StorageError) -> EventPage {
+            let tenant = self.tenant(tenant)
+            guard range.after < range.to else {
+                return EventPage(scannedTo: bounds.direction == .forward ? range.to : range.after.next)
+            }
+            let scanned = range.scanned(filter: filter, bounds: bounds)
+            let indices = tenant.events.indices.filter {
+                let position = tenant.position($0)
+                return position > scanned.after && position <= scanned.to
+                    && filter.matches(tenant.events[$0].event.aggregate, tenant.events[$0].event.type)
+            }
+            var page = Self.page(indices, tenant, bounds)
+            page.complete(scanned: scanned, of: range, bounds.direction)
+            return page
+        }
+
+        private static func page(_ indices: [Int], _ tenant: Tenant, _ bounds: PageBounds) -> EventPage {
+            var page = EventPage()
+            for index in bounds.direction == .forward ? indices : indices.reversed() {
+                let stored = tenant.events[index]
+                let bytes = RecordedEntries.entryBytes(recordBytes: stored.record.readableBytes)
+                guard page.count < bounds.eventsMax,
+                    page.count == 0 || page.entries.readableBytes + bytes <= bounds.bytesMax
+                else {
+                    page.isLast = false
+                    break
+                }
+                RecordedEntries.write(record: stored.record, to: &page.entries)
+                page.count += 1
+                page.lastPosition = tenant.position(index)
+                page.lastVersion = stored.event.version
+            }
+            return page
+        }
+    }
+}
+
+extension MemoryEngine.Tenant {
+    fileprivate mutating func apply(_ change: TenantChange, now: Timestamp) -> TenantChangeOutcome {
+        switch change {
+        case .saveSnapshot(let request, let kept):
+            let version = version(of: request.aggregate)
+            guard version > .none, request.version <= version else { return .snapshotBeyondAggregate(version) }
+            let plan = SnapshotDecision.decide(
+                SnapshotKey(version: request.version, schemaVersion: request.snapshot.schemaVersion),
+                existing: snapshotKeys(of: request.aggregate), kept: kept)
+            self.change(
+                request.aggregate,
+                put: plan.isKept ? StoredSnapshot(request.snapshot, version: request.version, now: now) : nil,
+                dropped: plan.dropped)
+            var size = sizes[request.aggregate] ?? AggregateSize()
+            size.snapshotVersion = plan.newestVersion
+            size.snapshotBytes = size.bytes
+            sizes[request.aggregate] = size
+            return .snapshotSaved(SaveSnapshotReceipt(isKept: plan.isKept, newestVersion: plan.newestVersion))
+        case .deleteSnapshots(let request):
+            let versions = snapshotKeys(of: request.aggregate).map(\.version)
+            let deleted = versions.filter { request.version == nil || request.version == $0 }
+            self.change(request.aggregate, put: nil, dropped: deleted)
+            let newest = versions.first { !deleted.contains($0) }
+            sizes[request.aggregate]?.snapshotVersion = newest ?? .none
+            if newest == nil { sizes[request.aggregate]?.snapshotBytes = 0 }
+            return .snapshotsDeleted(deleted.count)
+        case .putSettings(let request):
+            guard request.expectedRevision == nil || request.expectedRevision == settings.revision else {
+                return .settingsConflict(revision: settings.revision)
+            }
+            settings.documents[request.kind] = request.document.readableBytes == 0 ? nil : request.document
+            settings.revision += 1
+            return .settingsPut(revision: settings.revision)
+        }
+    }
+}
+
+extension MemoryEngine {
+    /// Damages a snapshot's state, as a disk might.
+    public func damageSnapshot(of aggregate: AggregateName, in tenant: TenantID, at version: Version) {
+        tenants.withLockedValue { tenants in
+            guard
+                let index = tenants[tenant]?.snapshots[aggregate]?.firstIndex(where: { $0.snapshot.version == version })
+            else { return }
+            tenants[tenant]?.snapshots[aggregate]?[index].snapshot.payload.setInteger(UInt8(0), at: 0)
+        }
+    }
+}

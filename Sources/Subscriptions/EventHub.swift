@@ -1,0 +1,138 @@
+import HeapModule
+public import MartletModel
+public import MartletStorage
+public import MartletTenants
+import NIOConcurrencyHelpers
+import NIOCore
+import Synchronization
+
+/// Fans committed events out to those who follow their tenant.
+///
+/// For each tenant that is followed the hub keeps a ``TenantFeed``: the head and the recent events in memory.
+/// Nothing is kept of the others. Tenants do not wait for each other: each feed has a lock of its own, and
+/// the table of feeds is spread over several.
+public final class EventHub: Sendable {
+    private struct Entry {
+        let feed: TenantFeed
+        var followers: Int
+    }
+
+    private static let shardCount = 16
+
+    private let limits: Limits
+    private let shards: [NIOLockedValueBox<[TenantID: Entry]>]
+    /// Bytes that all feeds hold; it lags behind while a run is being taken in.
+    private let heldBytes = Atomic<Int>(0)
+    /// Numbers the runs, so that the oldest of all tenants can be told.
+    private let nextSequence = Atomic<UInt64>(0)
+    private let isTrimming = Atomic<Bool>(false)
+
+    /// A hub that nobody follows anything on.
+    public init(limits: Limits) {
+        self.limits = limits
+        shards = (0..<Self.shardCount).map { _ in NIOLockedValueBox([:]) }
+    }
+
+    /// Bytes of memory that recent events take, over all tenants; bounded by ``Limits/tailBytesMax``.
+    public var tailBytes: Int { heldBytes.load(ordering: .relaxed) }
+
+    /// The tenants that somebody follows. After ``StorageNews/unknown`` their heads are read from storage and
+    /// given to ``headMoved(_:to:)``.
+    public var followedTenants: [TenantID] { shards.flatMap { $0.withLockedValue { Array($0.keys) } } }
+
+    /// Takes in what this server committed. Of one tenant, runs come in position order, after their commit.
+    public func publish(_ run: RecordedRun) {
+        guard let feed = feed(of: run.tenant) else { return }
+        let sequence = nextSequence.wrappingAdd(1, ordering: .relaxed).newValue
+        let change = feed.publish(run, sequence: sequence)
+        heldBytes.wrappingAdd(change.heldBytes, ordering: .relaxed)
+        Self.wake(change.woken)
+        if tailBytes > limits.tailBytesMax { trim() }
+    }
+
+    /// Takes in that a tenant has this head, as storage says; an older head than the one known changes nothing.
+    /// What came in between is not in memory: followers read it from storage.
+    public func headMoved(_ tenant: TenantID, to head: TenantHead) {
+        guard let feed = feed(of: tenant) else { return }
+        Self.wake(feed.headMoved(to: head))
+    }
+
+    /// Takes in a tenant's settings: events that are delivered from now on are upcast by them. Older settings than those
+    /// known change nothing.
+    public func settingsChanged(_ tenant: TenantID, to settings: TenantSettings) {
+        guard let feed = feed(of: tenant) else { return }
+        Self.wake(feed.adopt(settings))
+    }
+
+    /// Follows a tenant: from now on its feed misses nothing that is published. Each call is paired with one
+    /// of ``unfollow(_:)``.
+    public func follow(_ tenant: TenantID) -> TenantFeed {
+        shard(of: tenant).withLockedValue { entries in
+            if let feed = entries[tenant]?.feed {
+                entries[tenant]?.followers += 1
+                return feed
+            }
+            let feed = TenantFeed(tenant: tenant, limits: limits)
+            entries[tenant] = Entry(feed: feed, followers: 1)
+            return feed
+        }
+    }
+
+    /// Ends one ``follow(_:)``; with the last one the tenant's events leave memory.
+    public func unfollow(_ feed: TenantFeed) {
+        let isLast = shard(of: feed.tenant).withLockedValue { entries in
+            guard let followers = entries[feed.tenant]?.followers else { return false }
+            if followers > 1 {
+                entries[feed.tenant]?.followers = followers - 1
+                return false
+            }
+            entries[feed.tenant] = nil
+            return true
+        }
+        if isLast { heldBytes.wrappingSubtract(feed.close(), ordering: .relaxed) }
+    }
+
+    private func shard(of tenant: TenantID) -> NIOLockedValueBox<[TenantID: Entry]> {
+        shards[Int(UInt(bitPattern: tenant.hashValue) % UInt(Self.shardCount))]
+    }
+
+    private func feed(of tenant: TenantID) -> TenantFeed? {
+        shard(of: tenant).withLockedValue { $0[tenant]?.feed }
+    }
+
+    /// Wakes waiters with one task an event loop: a commit that a thousand subscribers wait for costs
+    /// the committing thread no thousand switches.
+    private static func wake(_ waves: [LoopWave]) { for wave in waves { wave.begin() } }
+
+    /// Drops the oldest runs of all tenants until an eighth of the room is free, so that the walk over
+    /// the feeds is worth its while. One thread does so at a time.
+    private func trim() {
+        while tailBytes > limits.tailBytesMax, !isTrimming.exchange(true, ordering: .acquiring) {
+            defer { isTrimming.store(false, ordering: .releasing) }
+            let feeds = shards.flatMap { $0.withLockedValue { $0.values.map(\.feed) } }
+            var oldest = Heap(
+                feeds.compactMap { feed in feed.oldestSequence.map { OldestRun(sequence: $0, feed: feed) } })
+            let target = limits.tailBytesMax - limits.tailBytesMax / 8
+            var dropped = 0
+            while tailBytes > target, let next = oldest.popMin() {
+                let change = next.feed.dropOldest()
+                heldBytes.wrappingSubtract(change.droppedBytes, ordering: .relaxed)
+                dropped += change.droppedBytes
+                if let sequence = change.oldestSequence {
+                    oldest.insert(OldestRun(sequence: sequence, feed: next.feed))
+                }
+            }
+            if dropped == 0 { return }
+        }
+    }
+}
+
+/// A feed and the number of the oldest run that it holds.
+private struct OldestRun: Comparable {
+    let sequence: UInt64
+    let feed: TenantFeed
+
+    static func == (a: OldestRun, b: OldestRun) -> Bool { a.sequence == b.sequence }
+
+    static func < (a: OldestRun, b: OldestRun) -> Bool { a.sequence < b.sequence }
+}

@@ -1,0 +1,114 @@
+import DequeModule
+import MartletModel
+import MartletStorage
+import NIOCore
+
+/// A tenant's head, and its recent events as far as memory is granted: what a ``TenantFeed`` guards.
+struct FeedTail {
+    /// A run in memory.
+    struct Held {
+        let run: RecordedRun
+        let sequence: UInt64
+        let bytes: Int
+    }
+
+    /// What a lock is held for; pages are made of it outside.
+    enum Found {
+        case nothing(TenantHead)
+        case inStorage(to: Position, TenantHead, isBehind: Bool)
+        case runs([RecordedRun], TenantHead)
+        case page(EventPage, TenantHead)
+    }
+
+    /// The last position known.
+    private(set) var head = TenantHead.empty
+    /// What the runs held take in memory.
+    private(set) var bytes = 0
+    /// Runs without a gap between them. Between the last one and `head` there may be events that are only in
+    /// storage.
+    private var runs: Deque<Held> = []
+    /// Position of the last event that had to make room.
+    private var droppedTo = Position.start
+    /// Takes in no run any more.
+    private let isClosed: Bool
+
+    init(isClosed: Bool = false) { self.isClosed = isClosed }
+
+    /// The number of the oldest run held.
+    var oldestSequence: UInt64? { runs.first?.sequence }
+
+    /// Takes a run into the tail, without ever leaving a gap in it.
+    /// - Returns: what had to leave.
+    mutating func keep(_ run: RecordedRun, sequence: UInt64, bytesMax: Int) -> [Held] {
+        guard !isClosed else { return [] }
+        var dropped: [Held] = []
+        if let last = runs.last?.run.lastPosition, run.firstPosition != last.next {
+            // A run that came before is known already.
+            guard run.firstPosition > last else { return [] }
+            // Another server committed in between: what is here ends before what only storage has.
+            dropped = Array(runs)
+            runs.removeAll()
+            bytes = 0
+        }
+        let held = Held(run: run, sequence: sequence, bytes: run.memoryBytes)
+        runs.append(held)
+        bytes += held.bytes
+        while bytes > bytesMax, let oldest = dropOldest() { dropped.append(oldest) }
+        return dropped
+    }
+
+    mutating func dropOldest() -> Held? {
+        guard let oldest = runs.popFirst() else { return nil }
+        bytes -= oldest.bytes
+        droppedTo = max(droppedTo, oldest.run.lastPosition)
+        return oldest
+    }
+
+    /// Takes in a head; false when it is no news.
+    mutating func moveHead(to head: TenantHead) -> Bool {
+        guard head.position > self.head.position else { return false }
+        self.head = head
+        return true
+    }
+
+    /// Where the events are that follow a position.
+    func find(after: Position, filter: EventFilter, bytesMax: Int, scanMax: Int) -> Found {
+        guard after < head.position else { return .nothing(head) }
+        guard let first = runs.first?.run.firstPosition, let last = runs.last?.run.lastPosition, after < last else {
+            return .inStorage(to: head.position, head, isBehind: after < droppedTo)
+        }
+        guard first <= after.next else {
+            return .inStorage(to: Position(first.rawValue - 1), head, isBehind: after < droppedTo)
+        }
+        // At most 256 runs, so that the lock is held for moments only.
+        var found: [RecordedRun] = []
+        var room = filter.isEmpty ? bytesMax : scanMax
+        var index = indexOfRun(holding: after.next)
+        while index < runs.count, room > 0, found.count < 256 {
+            let run = runs[index].run
+            let skipped = found.isEmpty ? Int(after.rawValue + 1 - run.firstPosition.rawValue) : 0
+            found.append(run)
+            room -= filter.isEmpty ? run.entryBytes(from: skipped) : run.events.count - skipped
+            index += 1
+        }
+        return .runs(found, head)
+    }
+
+    /// - Precondition: the tail holds the position.
+    private func indexOfRun(holding position: Position) -> Int {
+        var low = 0
+        var high = runs.count - 1
+        while low < high {
+            let middle = (low + high + 1) / 2
+            if runs[middle].run.firstPosition <= position { low = middle } else { high = middle - 1 }
+        }
+        return low
+    }
+}
+
+extension RecordedRun {
+    /// What it takes in memory, about.
+    fileprivate var memoryBytes: Int {
+        256 + max(entries.readableBytes, entries.storageCapacity) + events.count * MemoryLayout<Event>.stride
+    }
+}

@@ -1,0 +1,44 @@
+public import MartletModel
+import MartletQueries
+public import MartletStorage
+public import MartletTenants
+
+/// A store, as subscriptions see it.
+public struct StorePages: PageSource {
+    private let store: EventStore
+    private let settings: SettingsCache
+
+    /// The pages of that store.
+    public init(_ store: EventStore, settings: SettingsCache) {
+        self.store = store
+        self.settings = settings
+    }
+
+    /// Resolves where a subscription starts, by the store's clock, and the settings that the tenant has by then.
+    public func resolveStart(
+        of request: SubscribeRequest, completion: @escaping @Sendable (Result<ResolvedStart, MartletError>) -> Void
+    ) {
+        let clock = store.clock
+        store.read { [settings] reader throws(StorageError) in
+            let standing = try reader.standing(of: request.tenant)
+            let settings = try settings.resolve(request.tenant, standing, reader: reader)
+            return try QueryResolution.start(of: request, head: standing.head, now: clock(), reader: reader).map {
+                ResolvedStart(after: $0, head: standing.head, settings: settings)
+            }
+        } completion: { result in
+            completion(result.flatMap { $0 })
+        }
+    }
+
+    /// Reads a page on a reader's thread.
+    public func readPage(
+        of tenant: TenantID, positions range: PageRange<Position>, filter: EventFilter, bounds: PageBounds,
+        completion: @escaping @Sendable (Result<EventPage, MartletError>) -> Void
+    ) {
+        store.read { reader throws(StorageError) in
+            try reader.page(of: tenant, positions: range, filter: filter, bounds: bounds)
+        } completion: {
+            completion($0)
+        }
+    }
+}

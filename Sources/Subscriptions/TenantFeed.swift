@@ -1,0 +1,166 @@
+public import MartletModel
+import MartletStorage
+public import MartletTenants
+import NIOConcurrencyHelpers
+public import NIOCore
+
+/// Someone who waits for a tenant's head to move.
+public protocol FeedWaiter: AnyObject, Sendable {
+    /// Where ``wake()`` is called.
+    var eventLoop: any EventLoop { get }
+
+    /// The head moved. Called on ``eventLoop``, once for each time that ``TenantFeed/arm(_:after:)`` answered true.
+    func wake()
+}
+
+/// What a feed has for a reader.
+public enum FeedPull: Hashable, Sendable {
+    /// The events that follow, from memory; ``EventPage/isLast`` tells whether they reach the head.
+    case page(EventPage, head: TenantHead)
+    /// Everything up to and with `to` must be read from storage. `isBehind`: it was in memory and had to make
+    /// room; otherwise it never was, because another server committed it, or before anybody followed.
+    case inStorage(to: Position, head: TenantHead, isBehind: Bool)
+    /// Nothing follows yet.
+    case atHead(TenantHead)
+}
+
+/// The head of a tenant and its recent events, for all who follow it.
+public final class TenantFeed: Sendable {
+    private struct State {
+        var tail = FeedTail()
+        var settings = TenantSettings.none
+        /// One for each event loop that somebody waited on.
+        var waves: [LoopWave] = []
+        var lastPage: SharedPage?
+
+        mutating func wave(of eventLoop: any EventLoop) -> LoopWave {
+            for wave in waves where wave.eventLoop === eventLoop { return wave }
+            let wave = LoopWave(eventLoop: eventLoop)
+            waves.append(wave)
+            return wave
+        }
+    }
+
+    /// The page that was made last: those who wait at the same place all take it.
+    private struct SharedPage {
+        var after: Position
+        var bytesMax: Int
+        var page: EventPage
+        var head: Position
+
+        /// Whether a reader there would get the same page.
+        func serves(_ after: Position, _ bytesMax: Int, head: Position) -> Bool {
+            guard after == self.after, head == self.head else { return false }
+            return bytesMax == self.bytesMax || (page.isLast && page.entries.readableBytes <= bytesMax)
+        }
+    }
+
+    /// The tenant.
+    public let tenant: TenantID
+    private let limits: Limits
+    private let state = NIOLockedValueBox(State())
+
+    init(tenant: TenantID, limits: Limits) {
+        self.tenant = tenant
+        self.limits = limits
+    }
+
+    /// The last position that this server knows of.
+    public var head: TenantHead { state.withLockedValue { $0.tail.head } }
+
+    /// The settings in force for those who follow.
+    public var settings: TenantSettings { state.withLockedValue { $0.settings } }
+
+    /// The events that follow a position, or where they are.
+    ///
+    /// - Parameters:
+    ///   - bytesMax: at most so many bytes of entries; one event comes even where that alone is larger.
+    ///   - scanMax: with a filter, a page looks at about so many events.
+    public func pull(after: Position, filter: EventFilter, bytesMax: Int, scanMax: Int) -> FeedPull {
+        let found = state.withLockedValue { state -> FeedTail.Found in
+            if filter.isEmpty, let last = state.lastPage, last.serves(after, bytesMax, head: state.tail.head.position) {
+                return .page(last.page, state.tail.head)
+            }
+            return state.tail.find(after: after, filter: filter, bytesMax: bytesMax, scanMax: scanMax)
+        }
+        switch found {
+        case .nothing(let head): return .atHead(head)
+        case .page(let page, let head): return .page(page, head: head)
+        case .inStorage(let to, let head, let isBehind): return .inStorage(to: to, head: head, isBehind: isBehind)
+        case .runs(let runs, let head):
+            // Outside the lock: a filter takes its time.
+            var page = RunSlicer.page(of: runs, after: after, filter: filter, bytesMax: bytesMax, scanMax: scanMax)
+            page.isLast = page.scannedTo == head.position
+            if filter.isEmpty {
+                let made = SharedPage(after: after, bytesMax: bytesMax, page: page, head: head.position)
+                state.withLockedValue { $0.lastPage = made }
+            }
+            return .page(page, head: head)
+        }
+    }
+
+    /// Waits for the head to move beyond a position.
+    /// - Returns: false when it is beyond already: the waiter is not armed and pulls again. Where many wait, it may be
+    ///   armed all the same, and is woken with them.
+    public func arm(_ waiter: any FeedWaiter, after position: Position) -> Bool {
+        state.withLockedValue { state in
+            state.wave(of: waiter.eventLoop).add(waiter, isDue: state.tail.head.position > position)
+        }
+    }
+
+    /// Ends the waiting; a wake-up that is under way may still come.
+    public func disarm(_ waiter: any FeedWaiter) {
+        state.withLockedValue { $0.wave(of: waiter.eventLoop) }.remove(waiter)
+    }
+}
+
+extension TenantFeed {
+    /// Takes in a run.
+    /// - Returns: by how much the memory held changed, and who is to be woken, outside all locks.
+    func publish(_ run: RecordedRun, sequence: UInt64) -> (heldBytes: Int, woken: [LoopWave]) {
+        // What leaves the tail is freed after the lock is given back.
+        let (change, woken, _) = state.withLockedValue { state in
+            let before = state.tail.bytes
+            let dropped = state.tail.keep(run, sequence: sequence, bytesMax: limits.tailBytesPerTenantMax)
+            let woken = state.tail.moveHead(to: run.head) ? state.waves : []
+            return (state.tail.bytes - before, woken, dropped)
+        }
+        return (change, woken)
+    }
+
+    /// Takes in a head.
+    /// - Returns: who is to be woken, outside all locks.
+    func headMoved(to head: TenantHead) -> [LoopWave] {
+        state.withLockedValue { $0.tail.moveHead(to: head) ? $0.waves : [] }
+    }
+
+    /// Takes in settings; older ones than those known change nothing.
+    /// - Returns: who is to be woken, outside all locks.
+    func adopt(_ settings: TenantSettings) -> [LoopWave] {
+        state.withLockedValue { state in
+            guard settings.revision > state.settings.revision else { return [] }
+            state.settings = settings
+            return state.waves
+        }
+    }
+
+    /// The number of the oldest run held.
+    var oldestSequence: UInt64? { state.withLockedValue { $0.tail.oldestSequence } }
+
+    /// Drops the oldest run.
+    /// - Returns: how much memory it held, and the number of the one that is the oldest now.
+    func dropOldest() -> (droppedBytes: Int, oldestSequence: UInt64?) {
+        let (dropped, oldest) = state.withLockedValue { ($0.tail.dropOldest(), $0.tail.oldestSequence) }
+        return (dropped?.bytes ?? 0, oldest)
+    }
+
+    /// Nobody follows any more.
+    /// - Returns: how much memory was held.
+    func close() -> Int {
+        let old = state.withLockedValue { state in
+            defer { state = State(tail: FeedTail(isClosed: true)) }
+            return state
+        }
+        return old.tail.bytes
+    }
+}

@@ -1,0 +1,134 @@
+public import MartletModel
+public import MartletStorage
+public import MartletUpcasting
+import NIOConcurrencyHelpers
+public import NIOCore
+
+/// A tenant's settings, read and compiled.
+public struct TenantSettings: Sendable {
+    /// The revision of all of them together.
+    public var revision: UInt64
+    /// How events and snapshots of old schemas become those of today.
+    public var upcasters: UpcasterSet
+    /// The revision since which the upcasters are these, as far as this server has seen.
+    public var upcastersRevision: UInt64
+    /// When snapshots are due.
+    public var policies: SnapshotPolicies
+
+    /// The settings of a tenant that has none.
+    public static let none = TenantSettings(revision: 0, upcasters: .empty, upcastersRevision: 0, policies: .none)
+
+    /// Settings of those parts.
+    public init(revision: UInt64, upcasters: UpcasterSet, upcastersRevision: UInt64, policies: SnapshotPolicies) {
+        self.revision = revision
+        self.upcasters = upcasters
+        self.upcastersRevision = upcastersRevision
+        self.policies = policies
+    }
+}
+
+/// The settings of the tenants that were used last, compiled once. Every load and every start of a subscription
+/// compares the revision that storage has, so that no reader ever goes by older settings than those that were
+/// acknowledged before it began; what is put here by one server is seen by the others so too.
+///
+/// Settings that this server cannot read, because a newer one has put them, count as none, and are told to `onFault`.
+public final class SettingsCache: Sendable {
+    private struct Entry {
+        var settings: TenantSettings
+        var documents: [SettingsKind: ByteBuffer]
+        var checkedAt: NIODeadline
+        var usedAt: UInt64
+
+        var bytes: Int { documents.values.reduce(0) { $0 + $1.readableBytes } }
+    }
+
+    private struct State {
+        var entries: [TenantID: Entry] = [:]
+        var bytes = 0
+        var uses: UInt64 = 0
+
+        mutating func put(_ entry: Entry?, _ tenant: TenantID) {
+            bytes += (entry?.bytes ?? 0) - (entries[tenant]?.bytes ?? 0)
+            entries[tenant] = entry
+        }
+    }
+
+    private let tenantsMax: Int
+    private let bytesMax: Int
+    private let onFault: @Sendable (TenantID, MartletError) -> Void
+    private let state = NIOLockedValueBox(State())
+
+    /// A cache that knows nothing yet.
+    public init(limits: Limits, onFault: @escaping @Sendable (TenantID, MartletError) -> Void = { _, _ in }) {
+        tenantsMax = limits.settingsTenantsMax
+        bytesMax = limits.settingsCacheBytesMax
+        self.onFault = onFault
+    }
+
+    /// What is known of a tenant's settings, without asking storage; nil where nothing is.
+    /// - Parameter now: `isOld` where storage was last asked more than 5 seconds before.
+    public func known(_ tenant: TenantID, now: NIODeadline) -> (settings: TenantSettings, isOld: Bool)? {
+        state.withLockedValue { state in
+            guard let entry = state.entries[tenant] else { return nil }
+            state.uses += 1
+            state.entries[tenant]?.usedAt = state.uses
+            return (entry.settings, now - entry.checkedAt > .seconds(5))
+        }
+    }
+
+    /// The settings of a tenant that stands there; on a storage thread.
+    public func resolve(
+        _ tenant: TenantID, _ standing: TenantStanding, reader: any StorageReader
+    ) throws(StorageError) -> TenantSettings {
+        let known = state.withLockedValue { state -> Entry? in
+            state.entries[tenant]?.checkedAt = .now()
+            return state.entries[tenant]
+        }
+        if let known, known.settings.revision >= standing.settingsRevision { return known.settings }
+        guard standing.settingsRevision > 0 else {
+            keep(tenant, .none, [:])
+            return .none
+        }
+        let stored = try reader.settings(of: tenant)
+        let settings = compile(tenant, stored, known: known)
+        return keep(tenant, settings, stored.documents)
+    }
+
+    private func compile(_ tenant: TenantID, _ stored: StoredSettings, known: Entry?) -> TenantSettings {
+        var settings = TenantSettings.none
+        settings.revision = stored.revision
+        settings.upcastersRevision = stored.revision
+        do throws(MartletError) {
+            if let known, known.documents[.upcasters] == stored.documents[.upcasters] {
+                settings.upcasters = known.settings.upcasters
+                settings.upcastersRevision = known.settings.upcastersRevision
+            } else if let document = stored.documents[.upcasters] {
+                settings.upcasters = try UpcasterSet(definition: document)
+            }
+            if let document = stored.documents[.snapshotPolicies] {
+                settings.policies = try SnapshotPolicies(document: document)
+            }
+        } catch { onFault(tenant, error) }
+        return settings
+    }
+
+    /// - Returns: what is kept: where another thread was faster with newer ones, those.
+    @discardableResult
+    private func keep(
+        _ tenant: TenantID, _ settings: TenantSettings, _ documents: [SettingsKind: ByteBuffer]
+    ) -> TenantSettings {
+        state.withLockedValue { state in
+            if let known = state.entries[tenant]?.settings, known.revision >= settings.revision { return known }
+            state.uses += 1
+            let entry = Entry(settings: settings, documents: documents, checkedAt: .now(), usedAt: state.uses)
+            state.put(nil, tenant)
+            while state.entries.count >= tenantsMax || state.bytes + entry.bytes > bytesMax, !state.entries.isEmpty {
+                // A quarter goes at once: the search is worth its while.
+                let oldest = state.entries.sorted { $0.value.usedAt < $1.value.usedAt }
+                for old in oldest.prefix(max(1, oldest.count / 4)) { state.put(nil, old.key) }
+            }
+            state.put(entry, tenant)
+            return settings
+        }
+    }
+}

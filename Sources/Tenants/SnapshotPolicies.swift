@@ -1,0 +1,148 @@
+import FoundationEssentials
+public import MartletModel
+public import NIOCore
+
+/// When snapshots of a tenant's aggregates are due, and how many are kept, by the type of aggregate.
+///
+/// The document is `{"policies": [{"aggregate_type": "order", "every_events": 100, "every_bytes": 65536, "keep": 3}]}`.
+/// Each field may be left out: without a type, a policy is for all types that have none of their own; without
+/// `every_events` and `every_bytes`, snapshots are never due; `keep` is 3.
+public struct SnapshotPolicies: Hashable, Sendable {
+    private static let policiesMax = 1_000
+    private static let keptMax = 100
+
+    private var byType: [AggregateType: SnapshotPolicy] = [:]
+    private var fallback = SnapshotPolicy.never
+
+    /// Never due.
+    public static let none = SnapshotPolicies()
+
+    private init() {}
+
+    /// The policy of a type.
+    public subscript(type: AggregateType) -> SnapshotPolicy { byType[type] ?? fallback }
+
+    /// Reads and checks a document.
+    /// - Throws: ``MartletError`` with reason `INVALID_SETTINGS`, which names the place and what is wrong there.
+    public init(document: ByteBuffer) throws(MartletError) {
+        let policies: [Policy]
+        do {
+            policies = try JSONDecoder().decode(Document.self, from: Data(document.readableBytesView)).policies
+        } catch let error as MartletError {
+            throw error
+        } catch let error as DecodingError {
+            throw Self.invalid(error.place, error.complaint)
+        } catch { throw Self.invalid("document", "\(error)") }
+        guard policies.count <= Self.policiesMax else {
+            throw Self.invalid("policies", "are \(policies.count), at most \(Self.policiesMax) are allowed")
+        }
+        var hasFallback = false
+        for (index, policy) in policies.enumerated() {
+            let place = "policies[\(index)]"
+            guard policy.everyEvents ?? 1 >= 1, policy.everyBytes ?? 1 >= 1 else {
+                throw Self.invalid(place, "has an interval of 0: leave it out for never")
+            }
+            let kept = policy.keep ?? SnapshotPolicy.never.kept
+            guard (1...Self.keptMax).contains(kept) else {
+                throw Self.invalid("\(place).keep", "is \(kept), allowed are 1 to \(Self.keptMax)")
+            }
+            let made = SnapshotPolicy(everyEvents: policy.everyEvents, everyBytes: policy.everyBytes, kept: kept)
+            if let text = policy.aggregateType {
+                guard let type = AggregateType(text) else {
+                    throw Self.invalid("\(place).aggregate_type", "must be 1 to 128 bytes of [A-Za-z0-9_.:-]")
+                }
+                guard byType.updateValue(made, forKey: type) == nil else {
+                    throw Self.invalid(place, "is a second policy for \(type)")
+                }
+            } else {
+                guard !hasFallback else { throw Self.invalid(place, "is a second policy without a type") }
+                hasFallback = true
+                fallback = made
+            }
+        }
+    }
+
+    fileprivate static func invalid(_ place: String, _ complaint: String) -> MartletError {
+        MartletError(
+            .invalidArgument, reason: .invalidSettings,
+            message: "\(place) \(complaint); mend it and put the settings again")
+    }
+
+    private struct Document: Decodable {
+        var policies: [Policy]
+
+        init(from decoder: any Decoder) throws {
+            let container = try decoder.container(keyedBy: AnyKey.self)
+            try container.allow(["policies"])
+            policies = try container.decode([Policy].self, forKey: AnyKey("policies"))
+        }
+    }
+
+    private struct Policy: Decodable {
+        var aggregateType: String?
+        var everyEvents: UInt64?
+        var everyBytes: UInt64?
+        var keep: Int?
+
+        init(from decoder: any Decoder) throws {
+            let container = try decoder.container(keyedBy: AnyKey.self)
+            try container.allow(["aggregate_type", "every_events", "every_bytes", "keep"])
+            aggregateType = try container.decodeIfPresent(String.self, forKey: AnyKey("aggregate_type"))
+            everyEvents = try container.decodeIfPresent(UInt64.self, forKey: AnyKey("every_events"))
+            everyBytes = try container.decodeIfPresent(UInt64.self, forKey: AnyKey("every_bytes"))
+            keep = try container.decodeIfPresent(Int.self, forKey: AnyKey("keep"))
+        }
+    }
+}
+
+/// Any member of an object, so that a misspelt one is not passed over.
+private struct AnyKey: CodingKey {
+    var stringValue: String
+    var intValue: Int? { nil }
+
+    init(_ name: String) { stringValue = name }
+
+    init?(stringValue: String) { self.stringValue = stringValue }
+
+    init?(intValue: Int) { nil }
+}
+
+extension KeyedDecodingContainer where Key == AnyKey {
+    fileprivate func allow(_ names: Set<String>) throws {
+        for key in allKeys where !names.contains(key.stringValue) {
+            throw DecodingError.dataCorrupted(
+                DecodingError.Context(
+                    codingPath: codingPath, debugDescription: "has an unknown member '\(key.stringValue)'"))
+        }
+    }
+}
+
+extension DecodingError {
+    private var context: Context? {
+        switch self {
+        case .typeMismatch(_, let context), .valueNotFound(_, let context), .keyNotFound(_, let context),
+            .dataCorrupted(let context):
+            context
+        @unknown default: nil
+        }
+    }
+
+    fileprivate var place: String {
+        let path = (context?.codingPath ?? []).map { $0.intValue.map { "[\($0)]" } ?? ".\($0.stringValue)" }.joined()
+        return path.isEmpty ? "document" : String(path.drop { $0 == "." })
+    }
+
+    fileprivate var complaint: String { context?.debugDescription ?? "cannot be read" }
+}
+
+extension AppendRequest {
+    /// The request with what the tenant's policies say of its aggregates.
+    public func under(_ policies: SnapshotPolicies) -> AppendRequest {
+        guard policies != .none else { return self }
+        var request = self
+        for index in request.aggregates.indices {
+            request.aggregates[index].snapshotPolicy = policies[request.aggregates[index].aggregate.type]
+        }
+        return request
+    }
+}

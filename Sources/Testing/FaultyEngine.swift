@@ -1,0 +1,169 @@
+import MartletModel
+public import MartletStorage
+import NIOConcurrencyHelpers
+
+/// An engine that fails as it is told to; otherwise another engine.
+public final class FaultyEngine: StorageEngine {
+    /// What happens to commits.
+    public enum CommitFault: Hashable, Sendable {
+        /// Nothing.
+        case none
+        /// Storage cannot be reached: nothing is written.
+        case unavailable
+        /// Storage is full: nothing is written.
+        case full
+        /// The commit happens, and nobody can tell.
+        case unknownAfterCommit
+        /// The commit does not happen, and nobody can tell.
+        case unknownWithoutCommit
+    }
+
+    private struct Faults {
+        var commit = CommitFault.none
+        var commitsLeft = 0
+        var readsFail = false
+    }
+
+    private let base: any StorageEngine
+    private let faults = NIOLockedValueBox(Faults())
+
+    /// An engine that does what `base` does, until it is told otherwise.
+    public init(_ base: any StorageEngine) { self.base = base }
+
+    /// Fails the next commits that way; by default all from now on.
+    public func failCommits(_ fault: CommitFault, count: Int = .max) {
+        faults.withLockedValue {
+            $0.commit = fault
+            $0.commitsLeft = fault == .none ? 0 : count
+        }
+    }
+
+    /// Fails reads from now on, or no more.
+    public func failReads(_ fails: Bool) { faults.withLockedValue { $0.readsFail = fails } }
+
+    /// That of the engine behind.
+    public var name: String { base.name }
+    /// That of the engine behind.
+    public var schemaVersion: UInt32 { base.schemaVersion }
+    /// That of the engine behind.
+    public var writersMax: Int { base.writersMax }
+    /// That of the engine behind.
+    public var readersMax: Int { base.readersMax }
+
+    /// That of the engine behind.
+    public func prepare() throws(StorageError) { try base.prepare() }
+
+    /// A writer that fails as it is told to.
+    public func makeWriter() -> any StorageWriter { Writer(base: base.makeWriter(), engine: self) }
+
+    /// A reader that fails as it is told to.
+    public func makeReader() -> any StorageReader { Reader(base: base.makeReader(), engine: self) }
+
+    /// That of the engine behind.
+    public func makeListener() -> (any StorageListener)? { base.makeListener() }
+
+    private func nextFault() -> CommitFault {
+        faults.withLockedValue { faults in
+            guard faults.commitsLeft > 0 else { return .none }
+            faults.commitsLeft -= 1
+            return faults.commit
+        }
+    }
+
+    private func checkRead() throws(StorageError) {
+        if faults.withLockedValue({ $0.readsFail }) { throw StorageError(.unavailable, "a read was made to fail") }
+    }
+
+    private final class Writer: StorageWriter {
+        let base: any StorageWriter
+        let engine: FaultyEngine
+        init(base: any StorageWriter, engine: FaultyEngine) {
+            self.base = base
+            self.engine = engine
+        }
+
+        func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult {
+            try faulty { () throws(StorageError) in try base.commit(batch, now: now) }
+        }
+
+        func apply(_ change: TenantChange, now: Timestamp) throws(StorageError) -> TenantChangeOutcome {
+            try faulty { () throws(StorageError) in try base.apply(change, now: now) }
+        }
+
+        private func faulty<Value>(_ body: () throws(StorageError) -> Value) throws(StorageError) -> Value {
+            switch engine.nextFault() {
+            case .none: return try body()
+            case .unavailable: throw StorageError(.unavailable, "a commit was made to fail")
+            case .full: throw StorageError(.full, "a commit was made to find no room")
+            case .unknownWithoutCommit: throw StorageError(.outcomeUnknown, "a commit was made to get lost")
+            case .unknownAfterCommit:
+                _ = try body()
+                throw StorageError(.outcomeUnknown, "a commit's answer was made to get lost")
+            }
+        }
+    }
+
+    private final class Reader: StorageReader {
+        let base: any StorageReader
+        let engine: FaultyEngine
+        init(base: any StorageReader, engine: FaultyEngine) {
+            self.base = base
+            self.engine = engine
+        }
+
+        func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding] {
+            try engine.checkRead()
+            return try base.standings(of: tenants)
+        }
+
+        func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings {
+            try engine.checkRead()
+            return try base.settings(of: tenant)
+        }
+
+        func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotKey] {
+            try engine.checkRead()
+            return try base.snapshots(of: aggregate, in: tenant)
+        }
+
+        func snapshot(
+            of aggregate: AggregateName, in tenant: TenantID, at version: Version
+        ) throws(StorageError) -> StoredSnapshot? {
+            try engine.checkRead()
+            return try base.snapshot(of: aggregate, in: tenant, at: version)
+        }
+
+        func position(of tenant: TenantID, asOf time: Timestamp) throws(StorageError) -> Position {
+            try engine.checkRead()
+            return try base.position(of: tenant, asOf: time)
+        }
+
+        func version(
+            of aggregate: AggregateName, in tenant: TenantID, asOf position: Position
+        ) throws(StorageError) -> Version {
+            try engine.checkRead()
+            return try base.version(of: aggregate, in: tenant, asOf: position)
+        }
+
+        func position(
+            of version: Version, of aggregate: AggregateName, in tenant: TenantID
+        ) throws(StorageError) -> Position? {
+            try engine.checkRead()
+            return try base.position(of: version, of: aggregate, in: tenant)
+        }
+
+        func page(
+            of aggregate: AggregateName, in tenant: TenantID, versions range: PageRange<Version>, bounds: PageBounds
+        ) throws(StorageError) -> EventPage {
+            try engine.checkRead()
+            return try base.page(of: aggregate, in: tenant, versions: range, bounds: bounds)
+        }
+
+        func page(
+            of tenant: TenantID, positions range: PageRange<Position>, filter: EventFilter, bounds: PageBounds
+        ) throws(StorageError) -> EventPage {
+            try engine.checkRead()
+            return try base.page(of: tenant, positions: range, filter: filter, bounds: bounds)
+        }
+    }
+}

@@ -1,0 +1,76 @@
+public import FoundationEssentials
+public import MartletModel
+import MartletRecordCodec
+public import MartletStorage
+import NIOCore
+
+// Short ways to drive an engine's writers and readers by hand.
+
+extension AggregateName {
+    /// A new aggregate of that type.
+    public static func new(_ type: String = "order") -> AggregateName {
+        guard let type = AggregateType(type) else { preconditionFailure("a valid aggregate type") }
+        return AggregateName(type: type, id: UUID())
+    }
+}
+
+extension EncodedEvent {
+    /// An event.
+    public static func sample(
+        _ payload: String = #"{"n": 1}"#, kind: String = "Happened", id: UUID = .v7(),
+        contentType: String = NewEvent.json
+    ) throws -> EncodedEvent {
+        guard let type = EventType(kind) else { preconditionFailure("a valid event type") }
+        return try EncodedEvent(
+            NewEvent(id: id, type: type, contentType: contentType, payload: ByteBuffer(string: payload)))
+    }
+}
+
+extension AppendRequest {
+    /// An append of those events to one aggregate.
+    public static func of(
+        _ events: [EncodedEvent], to aggregate: AggregateName = .new(), _ expected: ExpectedVersion = .any,
+        tenant: TenantID
+    ) -> AppendRequest {
+        AppendRequest(
+            tenant: tenant, aggregates: [AggregateAppend(aggregate: aggregate, expected: expected, events: events)])
+    }
+
+    /// An append of so many events.
+    public static func sample(
+        _ count: Int = 1, to aggregate: AggregateName = .new(), _ expected: ExpectedVersion = .any, tenant: TenantID
+    ) throws -> AppendRequest {
+        .of(try (0..<count).map { _ in try .sample() }, to: aggregate, expected, tenant: tenant)
+    }
+}
+
+extension AppendOutcome {
+    /// The receipt of an accepted append.
+    public var receipt: AppendReceipt? {
+        if case .appended(let receipt) = self { receipt } else { nil }
+    }
+}
+
+extension StorageWriter {
+    /// Commits one call.
+    /// - Returns: its receipt; nil where it was refused.
+    @discardableResult
+    public func append(_ request: AppendRequest, now: Timestamp = .now()) throws(StorageError) -> AppendReceipt? {
+        try commit([request], now: now).outcomes.first?.receipt
+    }
+}
+
+extension StorageReader {
+    /// All events of a tenant, in position order.
+    public func events(of tenant: TenantID) throws -> [RecordedEvent] {
+        let head = try head(of: tenant).position
+        var events: [RecordedEvent] = []
+        while true {
+            let page = try page(
+                of: tenant, positions: PageRange(after: Position(UInt64(events.count)), to: head), filter: .all,
+                bounds: PageBounds(bytesMax: 256 << 10))
+            events += try RecordedEntries.decode(page.entries)
+            guard !page.isLast, page.count > 0 else { return events }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+import MartletModel
+
+/// The steps of a set, checked as a whole: how they follow each other, and where they lead.
+struct StepGraph: Sendable {
+    /// In canonical order.
+    let steps: [Step]
+    /// Where a step stands in ``steps``.
+    let indices: [Step.ID: Int]
+    /// The step that follows each one.
+    let next: [Int?]
+    /// The schema version in which a subject arrives, fully upcast.
+    let latest: [UpcasterSubject: UInt32]
+    /// The stored types, other than itself, whose events may be delivered as a type.
+    let sources: [EventType: Set<EventType>]
+
+    /// The graph without steps.
+    init() {
+        steps = []
+        indices = [:]
+        next = []
+        latest = [:]
+        sources = [:]
+    }
+
+    /// The graph of those steps.
+    /// - Parameters:
+    ///   - places: the place of each step, for messages.
+    /// - Throws: ``MartletError`` with reason `INVALID_UPCASTER` for a duplicate step, a gap, a cycle of type
+    ///   renames, an overlong chain, or too many steps or table entries.
+    init(_ steps: [Step], places: [Step.ID: String], limits: UpcastingLimits) throws(MartletError) {
+        func place(_ step: Step) -> String {
+            let subject = "\(step.id.subject) from \(step.id.from)"
+            return places[step.id].map { "\($0) (\(subject))" } ?? subject
+        }
+        guard steps.count <= limits.stepsMax else {
+            throw .invalidUpcaster(
+                "upcasters", "has more than \(limits.stepsMax) steps", limit: "steps_max", limits.stepsMax, steps.count)
+        }
+        try Self.checkTables(steps, limits)
+        let steps = steps.sorted(by: Step.isOrdered)
+        var indices: [Step.ID: Int] = [:]
+        for (index, step) in steps.enumerated() { indices[step.id] = index }
+        let next = steps.map { indices[$0.next] }
+
+        for (step, following) in zip(steps, steps.dropFirst()) where step.id.subject == following.id.subject {
+            guard step.id.from + 1 == following.id.from else {
+                throw .invalidUpcaster(
+                    place(following),
+                    "leaves a gap: there is a step from \(step.id.from) but none from \(step.id.from + 1)")
+            }
+        }
+
+        var latest: [UpcasterSubject: UInt32] = [:]
+        var sources: [EventType: Set<EventType>] = [:]
+        for (start, step) in steps.enumerated() {
+            var seen: Set<UpcasterSubject> = [step.id.subject]
+            var at = start
+            var length = 1
+            while true {
+                if let type = steps[at].newType, .event(type) != steps[at].id.subject {
+                    guard seen.insert(.event(type)).inserted else {
+                        throw .invalidUpcaster(
+                            place(steps[at]), "closes a cycle: its events were \(type) before, and become it again")
+                    }
+                    if case .event(let stored) = step.id.subject { sources[type, default: []].insert(stored) }
+                }
+                guard let following = next[at] else { break }
+                at = following
+                length += 1
+                guard length <= limits.chainStepsMax else {
+                    throw .invalidUpcaster(
+                        place(step), "starts a chain of more than \(limits.chainStepsMax) steps",
+                        limit: "chain_steps_max", limits.chainStepsMax, length)
+                }
+            }
+            let end = steps[at].next
+            if let known = latest.updateValue(end.from, forKey: end.subject), known != end.from {
+                throw .invalidUpcaster(
+                    place(steps[at]),
+                    "leaves a gap: \(end.subject) arrives at version \(min(known, end.from)) and at version "
+                        + "\(max(known, end.from)), and there is no step from \(min(known, end.from))")
+            }
+        }
+        // Where a subject's own steps end in another type, its own events of the last version have none to go on.
+        for step in steps where indices[Step.ID(subject: step.id.subject, from: step.id.from + 1)] == nil {
+            if let version = latest[step.id.subject], version != step.id.from + 1 {
+                throw .invalidUpcaster(
+                    place(step),
+                    "leaves a gap: other steps lead to \(step.id.subject) at version \(version), and its own end at "
+                        + "\(step.id.from + 1)")
+            }
+        }
+        self.steps = steps
+        self.indices = indices
+        self.next = next
+        self.latest = latest
+        self.sources = sources
+    }
+
+    private static func checkTables(_ steps: [Step], _ limits: UpcastingLimits) throws(MartletError) {
+        var entries = 0
+        for step in steps {
+            for case .map(_, let table, _, _) in step.operations { entries += table.count }
+        }
+        guard entries <= limits.tableEntriesMax else {
+            throw .invalidUpcaster(
+                "upcasters", "tables may have at most \(limits.tableEntriesMax) entries in all",
+                limit: "table_entries_max", limits.tableEntriesMax, entries)
+        }
+    }
+}

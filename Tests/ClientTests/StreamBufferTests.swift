@@ -1,0 +1,89 @@
+import MartletModel
+import MartletSession
+import NIOCore
+import Testing
+
+@testable import MartletClient
+
+@Suite(.timeLimit(.minutes(1))) struct StreamBufferTests {
+    private func buffer(_ windowBytes: Int = 1_000) -> StreamBuffer {
+        StreamBuffer(window: CreditWindow(windowBytes: windowBytes, windowBytesMax: 10_000))
+    }
+
+    private func message(_ bytes: Int, _ signal: SubscriptionMessage.Signal? = nil) -> ServerFrame.Body {
+        .subscribe(
+            SubscriptionMessage(
+                entries: ByteBuffer(repeating: 1, count: bytes), head: Sample.head(1), signal: signal))
+    }
+
+    private func next(_ buffer: StreamBuffer) async -> (ServerFrame.Body?, Int, CallFailure?) {
+        switch await buffer.next() {
+        case .part(let body, let bytes): (body, bytes, nil)
+        case .end(let failure): (nil, 0, failure)
+        }
+    }
+
+    @Test func whatCameIsDeliveredBeforeTheEnd() async {
+        let buffer = buffer()
+        #expect(buffer.offer(message(300)) == .none)
+        #expect(buffer.offer(message(200)) == .none)
+        buffer.finish(.clientClosed)
+        #expect(buffer.offer(message(100)) == .none)
+        let first = await next(buffer)
+        #expect(first.0 == message(300) && first.1 == 300)
+        let second = await next(buffer)
+        #expect(second.0 == message(200) && second.1 == 0)
+        for _ in 0..<2 {
+            let end = await next(buffer)
+            #expect(end.0 == nil && end.2 == .clientClosed)
+        }
+    }
+
+    @Test func aWaitingConsumerIsWoken() async {
+        let buffer = buffer()
+        async let part = next(buffer)
+        try? await Task.sleep(for: .milliseconds(10))
+        #expect(buffer.offer(message(300)) == .none)
+        let (body, grant, _) = await part
+        #expect(body == message(300) && grant == 300)
+    }
+
+    @Test func cancellingDropsWhatWaits() async {
+        let buffer = buffer()
+        #expect(buffer.offer(message(300)) == .none)
+        buffer.cancel()
+        let end = await next(buffer)
+        #expect(end.2?.error.reason == .cancelled)
+    }
+
+    @Test func onlyTheLastHeartbeatIsKept() async {
+        let buffer = buffer()
+        for position in 1...5_000 as ClosedRange<UInt64> {
+            let signal: SubscriptionMessage.Signal =
+                position % 2 == 0
+                ? .checkpoint(Position(position)) : .heartbeat(Position(position), waitingForCreditBytes: 0)
+            #expect(buffer.offer(message(0, signal)) == .none)
+        }
+        buffer.finish(nil)
+        let last = await next(buffer)
+        #expect(last.0 == message(0, .checkpoint(Position(5_000))))
+        let end = await next(buffer)
+        #expect(end.0 == nil && end.2 == nil)
+    }
+
+    @Test func signalsAreBounded() async {
+        let buffer = buffer()
+        var taken = 0
+        while buffer.offer(message(0, .caughtUp(Position(1)))) == .none { taken += 1 }
+        #expect(taken == 1_024)
+        for _ in 0..<taken { _ = await next(buffer) }
+        let end = await next(buffer)
+        #expect(end.2?.error.isRetryable == true)
+    }
+
+    @Test func aWaitingServerGetsCredit() {
+        let buffer = buffer(100)
+        let signal = SubscriptionMessage.Signal.heartbeat(Position(1), waitingForCreditBytes: 500)
+        #expect(buffer.offer(message(0, signal)) == .grant(400))
+    }
+}

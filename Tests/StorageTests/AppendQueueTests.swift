@@ -1,0 +1,171 @@
+import MartletModel
+import MartletTesting
+import NIOCore
+import Testing
+
+@testable import MartletStorage
+
+@Suite struct AppendQueueTests {
+    /// What a call of one event with an `x` for its payload costs.
+    private func cost() throws -> Int {
+        var queue = AppendQueue<UInt64>(bytesMax: 1 << 20)
+        #expect(queue.add(try Sample.request(1), ticket: 1))
+        return queue.bytes
+    }
+
+    private func queue(_ calls: [(ticket: UInt64, tenant: UInt64)]) throws -> AppendQueue<UInt64> {
+        var queue = AppendQueue<UInt64>(bytesMax: 1 << 20)
+        for (ticket, tenant) in calls {
+            #expect(queue.add(try Sample.request(ticket, of: tenant), ticket: ticket))
+        }
+        return queue
+    }
+
+    @Test func tenantsAreServedInTurn() throws {
+        var queue = try queue([(11, 1), (12, 1), (13, 1), (14, 1), (21, 2), (31, 3), (32, 3)])
+        let batch = queue.take(eventsMax: 100, bytesMax: 1 << 20)
+        #expect(batch.map(\.ticket) == [11, 21, 31, 12, 32, 13, 14])
+        #expect(!queue.hasWork && !queue.isEmpty)
+        queue.finish(batch)
+        #expect(queue.isEmpty && queue.bytes == 0 && queue.take(eventsMax: 1, bytesMax: 1).isEmpty)
+    }
+
+    @Test func aTenantIsInOneBatchOnly() throws {
+        var queue = try queue([(11, 1), (12, 1), (21, 2), (31, 3)])
+        let first = queue.take(eventsMax: 2, bytesMax: 1 << 20)
+        #expect(first.map(\.ticket) == [11, 21])
+        #expect(queue.add(try Sample.request(22, of: 2), ticket: 22))
+        let second = queue.take(eventsMax: 2, bytesMax: 1 << 20)
+        #expect(second.map(\.ticket) == [31], "the tenants 1 and 2 are under way")
+        #expect(!queue.hasWork && queue.take(eventsMax: 2, bytesMax: 1 << 20).isEmpty)
+        queue.finish(first)
+        #expect(queue.take(eventsMax: 9, bytesMax: 1 << 20).map(\.ticket).sorted() == [12, 22])
+    }
+
+    @Test func whoWasPassedOverComesFirst() throws {
+        var queue = AppendQueue<UInt64>(bytesMax: 1 << 20)
+        #expect(queue.add(try Sample.request(11, of: 1), ticket: 11))
+        #expect(queue.add(Sample.request(2, [try Sample.part(1, [1, 2, 3, 4, 5])]), ticket: 21))
+        #expect(queue.add(try Sample.request(22, of: 2), ticket: 22))
+        #expect(queue.add(try Sample.request(31, of: 3), ticket: 31))
+        #expect(queue.add(try Sample.request(12, of: 1), ticket: 12))
+        let first = queue.take(eventsMax: 3, bytesMax: 1 << 20)
+        #expect(first.map(\.ticket) == [11, 31, 12], "what fits goes ahead of another tenant's large call")
+        queue.finish(first)
+        #expect(queue.add(try Sample.request(13, of: 1), ticket: 13))
+        let second = queue.take(eventsMax: 3, bytesMax: 1 << 20)
+        #expect(second.map(\.ticket) == [21], "larger than the bound, but alone")
+        queue.finish(second)
+        #expect(queue.take(eventsMax: 3, bytesMax: 1 << 20).map(\.ticket) == [13, 22])
+    }
+
+    @Test func aBatchKeepsToItsBytes() throws {
+        let cost = try cost()
+        var queue = try queue([(11, 1), (12, 1), (21, 2), (22, 2)])
+        let first = queue.take(eventsMax: 100, bytesMax: 3 * cost)
+        #expect(first.map(\.ticket) == [11, 21, 12])
+        queue.finish(first)
+        let second = queue.take(eventsMax: 100, bytesMax: 1)
+        #expect(second.map(\.ticket) == [22], "at least one")
+    }
+
+    @Test func oneTenantGetsHalfAndNewcomersFindRoom() throws {
+        let cost = try cost()
+        var queue = AppendQueue<UInt64>(bytesMax: 10 * cost)
+        func fill(_ tenant: UInt64) throws -> Int {
+            var count = 0
+            while queue.add(try Sample.request(UInt64(count), of: tenant), ticket: tenant) { count += 1 }
+            return count
+        }
+        #expect(try (1...5).map { try fill($0) } == [5, 3, 1, 1, 0])
+        #expect(queue.bytes == 10 * cost)
+    }
+
+    @Test func whatIsTakenStaysOnTheAccountUntilItIsFinished() throws {
+        let cost = try cost()
+        var queue = AppendQueue<UInt64>(bytesMax: 4 * cost)
+        for ticket in 1...2 as ClosedRange<UInt64> { #expect(queue.add(try Sample.request(ticket), ticket: ticket)) }
+        let batch = queue.take(eventsMax: 9, bytesMax: 1 << 20)
+        #expect(queue.bytes == 2 * cost)
+        #expect(!queue.add(try Sample.request(3), ticket: 3), "the share is still used")
+        queue.finish(batch)
+        #expect(queue.bytes == 0)
+        #expect(queue.add(try Sample.request(3), ticket: 3))
+    }
+
+    @Test func aLargeCallGoesInWhereNothingElseIs() throws {
+        let cost = try cost()
+        var queue = AppendQueue<UInt64>(bytesMax: cost)
+        #expect(queue.add(try Sample.request(1), ticket: 1), "all of the room")
+        #expect(!queue.add(try Sample.request(2, of: 2), ticket: 2))
+        queue.finish(queue.take(eventsMax: 1, bytesMax: 1))
+        var small = AppendQueue<UInt64>(bytesMax: cost - 1)
+        #expect(!small.add(try Sample.request(1), ticket: 1) && small.isEmpty && !small.hasWork)
+    }
+
+    @Test func aCallCostsMoreTheMoreEventsItHas() throws {
+        var queue = AppendQueue<UInt64>(bytesMax: 1 << 20)
+        #expect(queue.add(Sample.request(1, [try Sample.part(1, Array(1...100))]), ticket: 1))
+        #expect(queue.bytes > 100 * (try Sample.event(1).body.readableBytes), "tiny events take memory, too")
+        let one = try cost()
+        #expect(queue.bytes > 50 * one)
+    }
+
+    @Test func nothingIsLostRepeatedOrOutOfOrder() throws {
+        var random = SeededGenerator.fromEnvironment()
+        let seed = random.seed
+        for _ in 0..<100 {
+            let bytesMax = Int.random(in: 5_000...40_000, using: &random)
+            var queue = AppendQueue<UInt64>(bytesMax: bytesMax)
+            var waiting: [TenantID: [UInt64]] = [:]
+            var underWay: [[AppendQueue<UInt64>.Waiting]] = []
+            var account = 0
+            var next: UInt64 = 0
+            func step(_ choice: Int) throws {
+                switch choice {
+                case 0..<5:
+                    let events = (0..<UInt64.random(in: 1...6, using: &random)).map { 10 * next + $0 }
+                    let request = Sample.request(
+                        UInt64.random(in: 1...5, using: &random), [try Sample.part(1, events)])
+                    next += 1
+                    let before = queue.bytes
+                    if queue.add(request, ticket: next) {
+                        waiting[request.tenant, default: []].append(next)
+                        account += queue.bytes - before
+                    } else {
+                        #expect(queue.bytes == before && before > 0, "seed \(seed): refused without need")
+                    }
+                case 5..<8:
+                    let eventsMax = Int.random(in: 1...12, using: &random)
+                    let limit = Int.random(in: 1...12_000, using: &random)
+                    let busy = Set(underWay.flatMap { $0.map(\.request.tenant) })
+                    let free = waiting.filter { !busy.contains($0.key) && !$0.value.isEmpty }
+                    #expect(queue.hasWork == !free.isEmpty, "seed \(seed)")
+                    let batch = queue.take(eventsMax: eventsMax, bytesMax: limit)
+                    #expect(batch.isEmpty == free.isEmpty, "seed \(seed): idle with work at hand")
+                    let events = batch.reduce(0) { $0 + $1.request.eventCount }
+                    let bytes = batch.reduce(0) { $0 + $1.bytes }
+                    #expect(
+                        batch.count == 1 || (events <= eventsMax && bytes <= limit) || batch.isEmpty, "seed \(seed)")
+                    for call in batch {
+                        #expect(!busy.contains(call.request.tenant), "seed \(seed)")
+                        #expect(waiting[call.request.tenant]?.removeFirst() == call.ticket, "seed \(seed): order")
+                    }
+                    if !batch.isEmpty { underWay.append(batch) }
+                default:
+                    guard !underWay.isEmpty else { return }
+                    let batch = underWay.remove(at: Int.random(in: 0..<underWay.count, using: &random))
+                    queue.finish(batch)
+                    account -= batch.reduce(0) { $0 + $1.bytes }
+                }
+                #expect(queue.bytes == account && queue.bytes <= bytesMax, "seed \(seed)")
+            }
+            for _ in 0..<100 { try step(Int.random(in: 0..<11, using: &random)) }
+            while !queue.isEmpty {
+                try step(6)
+                try step(9)
+            }
+            #expect(waiting.values.allSatisfy(\.isEmpty) && queue.bytes == 0 && !queue.hasWork, "seed \(seed)")
+        }
+    }
+}

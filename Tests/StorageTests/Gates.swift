@@ -1,0 +1,88 @@
+import MartletModel
+import MartletTesting
+import MartletStorageMemory
+import Foundation
+import NIOConcurrencyHelpers
+
+@testable import MartletStorage
+
+/// Holds up threads until it is opened.
+final class Gate: @unchecked Sendable {
+    // Guarded by `condition`.
+    private var isOpen = false
+    private let condition = NSCondition()
+
+    func open() {
+        condition.withLock {
+            isOpen = true
+            condition.broadcast()
+        }
+    }
+
+    /// For threads only.
+    func pass() { condition.withLock { while !isOpen { condition.wait() } } }
+}
+
+/// A writer of events in memory whose commits a test sees, holds up and makes fail.
+final class GatedWriter: StorageWriter, Sendable {
+    struct State {
+        var batches: [[AppendRequest]] = []
+        var errors: [StorageError] = []
+    }
+
+    private let base: MemoryEngine
+    let gate: Gate
+    let state = NIOLockedValueBox(State())
+
+    init(_ base: MemoryEngine = MemoryEngine(), gate: Gate = Gate()) {
+        self.base = base
+        self.gate = gate
+    }
+
+    /// The batches that came, as the numbers of their calls: of the first event of each.
+    var batches: [[UInt64]] {
+        state.withLockedValue { $0.batches }.map { batch in
+            batch.map { request in
+                request.aggregates[0].events[0].id.bytes.suffix(8).reduce(0) { $0 << 8 | UInt64($1) }
+            }
+        }
+    }
+
+    /// The next commits fail with these errors.
+    func fail(_ errors: [StorageError]) { state.withLockedValue { $0.errors = errors } }
+
+    func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult {
+        let error = state.withLockedValue { state -> StorageError? in
+            state.batches.append(batch)
+            return state.errors.isEmpty ? nil : state.errors.removeFirst()
+        }
+        gate.pass()
+        if let error { throw error }
+        return try base.makeWriter().commit(batch, now: now)
+    }
+
+    func apply(_ change: TenantChange, now: Timestamp) throws(StorageError) -> TenantChangeOutcome {
+        try base.makeWriter().apply(change, now: now)
+    }
+}
+
+/// What came, in the order in which it came.
+final class Recorder<Value: Sendable>: Sendable {
+    private let box = NIOLockedValueBox<[Value]>([])
+
+    var values: [Value] { box.withLockedValue { $0 } }
+
+    func add(_ value: Value) { box.withLockedValue { $0.append(value) } }
+
+    /// Waits until that many came; false when they do not.
+    func reaches(_ count: Int) async -> Bool { await eventually { self.values.count >= count } }
+}
+
+/// Waits for what another thread will do; false when it does not within ten seconds.
+func eventually(_ condition: @Sendable () -> Bool) async -> Bool {
+    for _ in 0..<10_000 {
+        if condition() { return true }
+        try? await Task.sleep(for: .milliseconds(1))
+    }
+    return condition()
+}

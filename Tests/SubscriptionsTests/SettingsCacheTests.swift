@@ -1,0 +1,90 @@
+import MartletModel
+import MartletStorage
+import MartletTesting
+import MartletStorageMemory
+import MartletUpcasting
+import NIOConcurrencyHelpers
+import NIOCore
+import Testing
+
+@testable import MartletTenants
+
+/// What a server remembers of its tenants' settings.
+@Suite struct SettingsCacheTests {
+    private let engine = MemoryEngine()
+    private let now = Timestamp(microseconds: 1)
+
+    private func tenant(_ number: UInt64) -> TenantID { Sample.tenant(number) }
+
+    private func put(_ tenant: TenantID, _ kind: SettingsKind, _ document: String) throws {
+        let request = PutSettingsRequest(tenant: tenant, kind: kind, document: ByteBuffer(string: document))
+        _ = try engine.makeWriter().apply(.putSettings(request), now: now)
+    }
+
+    private func resolve(_ tenant: TenantID, _ cache: SettingsCache) throws -> TenantSettings {
+        let reader = engine.makeReader()
+        return try cache.resolve(tenant, try reader.standing(of: tenant), reader: reader)
+    }
+
+    private let upcasters = #"{"upcasters":[{"event":"A","from":1,"operations":[{"remove":{"path":"/x"}}]}]}"#
+
+    @Test func aNewRevisionIsReadAndAnOldOneIsNot() throws {
+        let cache = SettingsCache(limits: Limits())
+        #expect(cache.known(tenant(1), now: .now()) == nil)
+        #expect(try resolve(tenant(1), cache).revision == 0)
+        try put(tenant(1), .upcasters, upcasters)
+        let first = try resolve(tenant(1), cache)
+        #expect(first.revision == 1 && !first.upcasters.isEmpty && first.upcastersRevision == 1)
+        let stale = try cache.resolve(tenant(1), .empty, reader: engine.makeReader())
+        #expect(stale.revision == 1, "a standing that was read before is no reason to go back")
+        try put(tenant(1), .snapshotPolicies, #"{"policies":[{"every_events":3}]}"#)
+        let second = try resolve(tenant(1), cache)
+        #expect(second.revision == 2 && second.upcastersRevision == 1, "the upcasters are the same")
+        #expect(second.policies != .none)
+        #expect(cache.known(tenant(1), now: .now())?.settings.revision == 2)
+        #expect(cache.known(tenant(1), now: .now() + .seconds(6))?.isOld == true)
+    }
+
+    @Test func whatCannotBeReadCountsAsNoneAndIsTold() throws {
+        let faults = NIOLockedValueBox<[Reason]>([])
+        let cache = SettingsCache(limits: Limits()) { _, error in faults.withLockedValue { $0.append(error.reason) } }
+        try put(tenant(1), .snapshotPolicies, #"{"policies":[{"of_a_newer_server":1}]}"#)
+        let settings = try resolve(tenant(1), cache)
+        #expect(settings.revision == 1 && settings.policies == .none && settings.upcasters.isEmpty)
+        #expect(faults.withLockedValue { $0 } == [.invalidSettings])
+    }
+
+    @Test func theOldestAreForgottenByNumberAndByBytes() throws {
+        var limits = Limits()
+        limits.settingsTenantsMax = 8
+        var cache = SettingsCache(limits: limits)
+        for number in UInt64(1)...8 { _ = try resolve(tenant(number), cache) }
+        _ = cache.known(tenant(1), now: .now())
+        _ = try resolve(tenant(9), cache)
+        let kept = (UInt64(1)...9).filter { cache.known(tenant($0), now: .now()) != nil }
+        #expect(kept == [1, 4, 5, 6, 7, 8, 9], "the two that were used longest ago are gone")
+        limits = Limits()
+        limits.settingsCacheBytesMax = 3 * upcasters.utf8.count
+        cache = SettingsCache(limits: limits)
+        for number in UInt64(1)...4 {
+            try put(tenant(number), .upcasters, upcasters)
+            _ = try resolve(tenant(number), cache)
+        }
+        #expect((UInt64(1)...4).filter { cache.known(tenant($0), now: .now()) != nil } == [2, 3, 4])
+    }
+
+    @Test(arguments: [
+        ("{", "document"), (#"{"policy":[]}"#, "unknown member 'policy'"),
+        (#"{"policies":[{"keep":0}]}"#, "policies[0].keep"),
+        (#"{"policies":[{"every_events":0}]}"#, "policies[0]"),
+        (#"{"policies":[{"every":1}]}"#, "unknown member 'every'"),
+        (#"{"policies":[{"aggregate_type":"no blanks"}]}"#, "policies[0].aggregate_type"),
+        (#"{"policies":[{},{}]}"#, "second"),
+        (#"{"policies":[{"aggregate_type":"a"},{"aggregate_type":"a"}]}"#, "policies[1]"),
+        (#"{"policies":[{"every_events":"3"}]}"#, "every_events"),
+    ])
+    func policiesThatCannotBeUsedAreRefused(_ document: String, _ words: String) {
+        let error = #expect(throws: MartletError.self) { try SnapshotPolicies(document: ByteBuffer(string: document)) }
+        #expect(error?.reason == .invalidSettings && error?.message.contains(words) == true, "\(error?.message ?? "")")
+    }
+}

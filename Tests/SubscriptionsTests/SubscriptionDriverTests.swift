@@ -1,0 +1,258 @@
+import MartletModel
+import MartletStorage
+import MartletSubscriptions
+import NIOCore
+import NIOEmbedded
+import Testing
+
+@Suite struct SubscriptionDriverTests {
+    /// A subscription on an embedded loop, and what came of it.
+    private final class Subscriber {
+        var messages: [SubscriptionMessage] = []
+        var positions: [UInt64] = []
+        var ends: [MartletError] = []
+        var onMessage: (SubscriptionMessage) -> Void = { _ in }
+        private(set) var driver: SubscriptionDriver?
+
+        init(
+            _ request: SubscribeRequest, credit: UInt64 = 1 << 30, on loop: EmbeddedEventLoop, hub: EventHub,
+            reads: SharedReads, limits: Limits
+        ) {
+            driver = SubscriptionDriver(
+                request: request, creditBytes: credit, eventLoop: loop, hub: hub, reads: reads, limits: limits,
+                emit: { [unowned self] message in
+                    messages.append(message)
+                    positions += (try? Sample.positions(message.entries)) ?? []
+                    onMessage(message)
+                },
+                onEnd: { [unowned self] in ends.append($0) })
+        }
+
+        var signals: [SubscriptionMessage.Signal] { messages.compactMap(\.signal) }
+    }
+
+    private let tenant = Sample.tenant(1)
+    private let loop = EmbeddedEventLoop()
+    private let later = Later()
+    private let log: FakeLog
+    private let limits: Limits
+    private let hub: EventHub
+    private let reads: SharedReads
+
+    init() {
+        var limits = Limits()
+        limits.pageBytesMax = 600
+        limits.pageScanEventsMax = 5
+        limits.tailBytesPerTenantMax = 20_000
+        self.limits = limits
+        log = FakeLog(execute: later.execute)
+        hub = EventHub(limits: limits)
+        reads = SharedReads(source: log, limits: limits)
+    }
+
+    private func subscribe(
+        _ start: SubscriptionStart = .after(.start), filter: EventFilter = .all, credit: UInt64 = 1 << 30
+    ) -> Subscriber {
+        let subscriber = Subscriber(
+            SubscribeRequest(tenant: tenant, start: start, filter: filter, heartbeatMillis: 1_000), credit: credit,
+            on: loop, hub: hub, reads: reads, limits: limits)
+        subscriber.driver?.start()
+        return subscriber
+    }
+
+    /// Does what is to be done, without time going by.
+    private func settle() {
+        repeat {
+            later.run()
+            loop.run()
+        } while later.count > 0
+    }
+
+    @Test func goesFromStorageToLive() {
+        _ = log.commit(Sample.drafts(30), to: tenant)
+        let subscriber = subscribe()
+        settle()
+        #expect(subscriber.positions == Array(1...30))
+        #expect(subscriber.signals == [.started(after: .start), .caughtUp(Position(30))])
+        let before = log.readCount
+        hub.publish(log.commit(Sample.drafts(5), to: tenant))
+        settle()
+        #expect(subscriber.positions == Array(1...35))
+        #expect(log.readCount == before, "live events come from memory")
+        subscriber.driver?.cancel()
+        #expect(hub.followedTenants.isEmpty)
+    }
+
+    @Test func missesNothingThatIsCommittedWhileItStarts() {
+        _ = log.commit(Sample.drafts(3), to: tenant)
+        let subscriber = subscribe()
+        hub.publish(log.commit(Sample.drafts(2), to: tenant))
+        later.run()
+        hub.publish(log.commit(Sample.drafts(2), to: tenant))
+        settle()
+        #expect(subscriber.positions == Array(1...7))
+        subscriber.driver?.cancel()
+    }
+
+    @Test func endsWhereTheStartIsRefused() {
+        _ = log.commit(Sample.drafts(3), to: tenant)
+        let subscriber = subscribe(.after(Position(4)))
+        settle()
+        #expect(subscriber.ends.map(\.reason) == [.positionBeyondHead])
+        #expect(subscriber.messages.isEmpty && hub.followedTenants.isEmpty)
+    }
+
+    @Test func isSilentOnceCancelled() {
+        _ = log.commit(Sample.drafts(3), to: tenant)
+        let early = subscribe()
+        early.driver?.cancel()
+        settle()
+        #expect(early.messages.isEmpty && early.ends.isEmpty)
+
+        let reading = subscribe()
+        later.run()
+        loop.run()
+        #expect(later.count == 1, "a page is being read")
+        reading.driver?.cancel()
+        settle()
+        #expect(reading.signals == [.started(after: .start)] && reading.positions.isEmpty && reading.ends.isEmpty)
+
+        let within = subscribe()
+        within.onMessage = { [unowned within] message in if message.count > 0 { within.driver?.cancel() } }
+        settle()
+        hub.publish(log.commit(Sample.drafts(1), to: tenant))
+        loop.advanceTime(by: .seconds(10))
+        #expect(within.positions == [1, 2, 3] && within.ends.isEmpty && hub.followedTenants.isEmpty)
+    }
+
+    @Test func pausesWhileTheChannelIsFull() {
+        let subscriber = subscribe(.head)
+        settle()
+        subscriber.onMessage = { [unowned subscriber] message in
+            if message.count > 0 { subscriber.driver?.setWritable(false) }
+        }
+        for _ in 0..<3 { hub.publish(log.commit(Sample.drafts(5, payloadBytes: 60), to: tenant)) }
+        settle()
+        let first = subscriber.positions.count
+        #expect(first > 0 && first < 15)
+        loop.advanceTime(by: .seconds(30))
+        #expect(subscriber.positions.count == first, "no event and no heartbeat into a full channel")
+        subscriber.onMessage = { _ in }
+        subscriber.driver?.setWritable(true)
+        settle()
+        #expect(subscriber.positions == Array(1...15))
+        subscriber.driver?.cancel()
+    }
+
+    @Test func subscriptionsOfOneLoopTakeTurns() {
+        let subscribers = [subscribe(.head), subscribe(.head)]
+        settle()
+        var order: [Int] = []
+        for (index, subscriber) in subscribers.enumerated() {
+            subscriber.onMessage = { message in if message.count > 0 { order.append(index) } }
+        }
+        for _ in 0..<10 { hub.publish(log.commit(Sample.drafts(4, payloadBytes: 50), to: tenant)) }
+        settle()
+        #expect(order.count >= 10)
+        for (this, next) in zip(order, order.dropFirst()) { #expect(this != next, "one page a turn") }
+        for subscriber in subscribers { subscriber.driver?.cancel() }
+    }
+
+    @Test func aPageFromStorageAndOneFromMemoryAreTwoTurns() {
+        _ = log.commit(Sample.drafts(4), to: tenant)
+        let subscriber = subscribe()
+        later.run()
+        loop.run()
+        hub.publish(log.commit(Sample.drafts(4), to: tenant))
+        var order: [String] = []
+        subscriber.onMessage = { [loop] message in
+            guard message.count > 0 else { return }
+            order.append("page")
+            loop.execute { order.append("others") }
+        }
+        settle()
+        #expect(subscriber.positions == Array(1...8) && order == ["page", "others", "page", "others"])
+        subscriber.driver?.cancel()
+    }
+
+    @Test func aLongSearchTakesTurnsToo() {
+        let searching = subscribe(.head, filter: Sample.filters[5])
+        let reading = subscribe(.head)
+        settle()
+        var order: [String] = []
+        searching.onMessage = { if case .checkpoint = $0.signal { order.append("searched") } }
+        reading.onMessage = { if $0.count > 0 { order.append("read") } }
+        for _ in 0..<20 { hub.publish(log.commit(Sample.drafts(1, payloadBytes: 30), to: tenant)) }
+        settle()
+        #expect(searching.signals.last == .checkpoint(Position(20)) && reading.positions == Array(1...20))
+        #expect(order.count >= 8)
+        for (this, next) in zip(order.prefix(8), order.prefix(8).dropFirst()) { #expect(this != next, "\(order)") }
+        searching.driver?.cancel()
+        reading.driver?.cancel()
+    }
+
+    @Test func readersAtOnePlaceShareAReadOfStorage() {
+        _ = log.commit(Sample.drafts(100), to: tenant)
+        let subscribers = (0..<10).map { _ in subscribe() }
+        settle()
+        for subscriber in subscribers { #expect(subscriber.positions == Array(1...100)) }
+        #expect(reads.readCount > 5 && reads.readCount < 40, "one reader alone needs \(reads.readCount)")
+        let shared = reads.readCount
+        let alone = subscribe()
+        settle()
+        #expect(alone.positions == Array(1...100))
+        #expect(reads.readCount == shared, "all of it was read just now, and is kept")
+        #expect(reads.keptBytes > 0 && reads.keptBytes <= limits.recentPageBytesMax)
+        for subscriber in subscribers + [alone] { subscriber.driver?.cancel() }
+    }
+
+    @Test func storageFailuresAreWaitedOut() {
+        _ = log.commit(Sample.drafts(10), to: tenant)
+        let gone = MartletError(.unavailable, reason: .storageUnavailable, message: "gone", isRetryable: true)
+        log.fail([gone, gone])
+        let subscriber = subscribe()
+        settle()
+        #expect(subscriber.positions.isEmpty && subscriber.ends.isEmpty && reads.failureCount == 1)
+        loop.advanceTime(by: .milliseconds(100))
+        settle()
+        #expect(reads.failureCount == 2)
+        loop.advanceTime(by: .milliseconds(200))
+        settle()
+        #expect(subscriber.positions == Array(1...10))
+        log.fail([MartletError(.dataLoss, reason: .storageCorrupted, message: "damaged")])
+        // With a filter: pages without one are kept from the first.
+        let second = subscribe(filter: EventFilter(eventTypes: Set(EventType("Other").map { [$0] } ?? [])))
+        settle()
+        #expect(second.ends.map(\.reason) == [.storageCorrupted])
+        subscriber.driver?.cancel()
+        #expect(hub.followedTenants.isEmpty)
+    }
+
+    @Test func beatsAndSaysWhatCreditItWaitsFor() {
+        let subscriber = subscribe(.head, credit: 10)
+        settle()
+        let run = log.commit(Sample.drafts(1), to: tenant)
+        hub.publish(run)
+        settle()
+        #expect(subscriber.positions.isEmpty)
+        let needed = UInt64(run.entries.readableBytes)
+        let beat = SubscriptionMessage.Signal.heartbeat(.start, waitingForCreditBytes: needed)
+        #expect(subscriber.signals.last == beat, "no credit that is under way will do, so it is told at once")
+        for _ in 0..<2 { loop.advanceTime(by: .seconds(1)) }
+        #expect(subscriber.signals == [.started(after: .start), .caughtUp(.start), beat, beat, beat])
+        #expect(subscriber.messages.last?.head == run.head)
+        subscriber.driver?.addCredit(needed - 10)
+        settle()
+        #expect(subscriber.positions == [1])
+        subscriber.driver?.cancel()
+    }
+
+    @Test func creditGrantedWhileTheStartIsResolvedCounts() {
+        let run = log.commit(Sample.drafts(2), to: tenant)
+        let subscriber = subscribe(credit: 0)
+        subscriber.driver?.addCredit(UInt64(run.entries.readableBytes))
+        settle()
+        #expect(subscriber.positions == [1, 2])
+        subscriber.driver?.cancel()
+    }
+}
