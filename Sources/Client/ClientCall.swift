@@ -35,7 +35,7 @@ final class ClientCall: @unchecked Sendable {
     var sink = Sink.none
     var hasStarted = false
     /// What has come of a call that has one answer.
-    private(set) var outcome: Result<ServerFrame.Body, CallFailure>?
+    private(set) var outcome: Result<CallMessage, CallFailure>?
 
     init(
         _ request: CallRequest, deadline: NIODeadline?, isDeadlineForStart: Bool = false, creditBytes: UInt64 = 0
@@ -57,7 +57,7 @@ final class ClientCall: @unchecked Sendable {
     }
 
     /// Ends it with its one answer.
-    func end(answer: ServerFrame.Body) { end(.success(answer)) }
+    func end(answer: CallMessage) { end(.success(answer)) }
 
     /// Ends it without an answer, or a stream with OK.
     func end(_ failure: CallFailure?) {
@@ -65,7 +65,7 @@ final class ClientCall: @unchecked Sendable {
         end(.failure(failure ?? .cancelled()))
     }
 
-    private func end(_ outcome: Result<ServerFrame.Body, CallFailure>) {
+    private func end(_ outcome: Result<CallMessage, CallFailure>) {
         let sink = sink
         state = .ended
         self.sink = .none

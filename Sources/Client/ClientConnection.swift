@@ -55,7 +55,7 @@ final class ClientConnection: Sendable {
     /// Carries out a call that has one answer.
     nonisolated(nonsending) func answer(
         _ request: CallRequest, deadline: NIODeadline?
-    ) async throws(CallFailure) -> ServerFrame.Body {
+    ) async throws(CallFailure) -> CallMessage {
         let call = ClientCall(request, deadline: deadline)
         await withTaskCancellationHandler {
             await unsafe withUnsafeContinuation { unsafe start(call, .unary($0)) }

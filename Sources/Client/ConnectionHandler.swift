@@ -262,7 +262,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         welcomed.succeed(connection)
     }
 
-    private func deliver(_ body: ServerFrame.Body, to id: CallID) {
+    private func deliver(_ body: CallMessage, to id: CallID) {
         guard let call = calls[id], case .stream(let buffer) = call.sink else { return }
         call.hasStarted = true
         switch buffer.offer(body) {

@@ -90,7 +90,7 @@ public final class MartletClient: Sendable, Service {
     /// Carries out a call that has one answer, trying again where that may help.
     nonisolated(nonsending) func answer(
         _ request: CallRequest, timeout: Duration? = nil
-    ) async throws(MartletError) -> ServerFrame.Body {
+    ) async throws(MartletError) -> CallMessage {
         var attempts = attempts(request, timeout: timeout ?? configuration.requestTimeout)
         while true {
             do throws(CallFailure) {

@@ -17,7 +17,7 @@ protocol QueryProgress<View>: Sendable {
     mutating func delivered(_ count: Int, position: Position, version: Version)
 
     /// The entries, and the view of a first part; nil for a part of another call.
-    static func part(_ body: ServerFrame.Body) -> (entries: ByteBuffer, view: View?)?
+    static func part(_ body: CallMessage) -> (entries: ByteBuffer, view: View?)?
 }
 
 /// A load under way.
@@ -64,7 +64,7 @@ struct LoadProgress: QueryProgress {
         lastVersion = version
     }
 
-    static func part(_ body: ServerFrame.Body) -> (entries: ByteBuffer, view: LoadView?)? {
+    static func part(_ body: CallMessage) -> (entries: ByteBuffer, view: LoadView?)? {
         guard case .load(let entries, let view) = body else { return nil }
         return (entries, view)
     }
@@ -107,7 +107,7 @@ struct ReadProgress: QueryProgress {
         lastPosition = position
     }
 
-    static func part(_ body: ServerFrame.Body) -> (entries: ByteBuffer, view: ReadView?)? {
+    static func part(_ body: CallMessage) -> (entries: ByteBuffer, view: ReadView?)? {
         guard case .read(let entries, let view) = body else { return nil }
         return (entries, view)
     }

@@ -11,7 +11,7 @@ import NIOCore
 final class StreamBuffer: Sendable {
     enum Delivery: Sendable {
         /// A part, and the credit to grant now.
-        case part(ServerFrame.Body, grantBytes: Int)
+        case part(CallMessage, grantBytes: Int)
         /// The end; nil is OK. Asked again, the answer is the same.
         case end(CallFailure?)
     }
@@ -27,7 +27,7 @@ final class StreamBuffer: Sendable {
     fileprivate static let signalsMax = 1_024
 
     fileprivate struct State {
-        var parts: Deque<ServerFrame.Body> = []
+        var parts: Deque<CallMessage> = []
         var signalCount = 0
         var end: CallFailure??
         var waiter: CheckedContinuation<Delivery, Never>?
@@ -42,7 +42,7 @@ final class StreamBuffer: Sendable {
     var hasEnded: Bool { state.withLockedValue { $0.end != nil } }
 
     /// A part came.
-    func offer(_ part: ServerFrame.Body) -> Reaction {
+    func offer(_ part: CallMessage) -> Reaction {
         let (reaction, wake) = state.withLockedValue { state -> (Reaction, (() -> Void)?) in
             guard state.end == nil else { return (.none, nil) }
             state.window.receive(Int(part.entryBytes))
@@ -97,7 +97,7 @@ final class StreamBuffer: Sendable {
 }
 
 extension StreamBuffer.State {
-    fileprivate mutating func add(_ part: ServerFrame.Body) -> Bool {
+    fileprivate mutating func add(_ part: CallMessage) -> Bool {
         guard part.entryBytes == 0 else {
             parts.append(part)
             return true
@@ -127,7 +127,7 @@ extension StreamBuffer.State {
     }
 }
 
-extension ServerFrame.Body {
+extension CallMessage {
     /// A heartbeat or a checkpoint without events: a later one says all that it says.
     fileprivate var saysHowFarOnly: Bool {
         guard case .subscribe(let message) = self, message.entries.readableBytes == 0 else { return false }

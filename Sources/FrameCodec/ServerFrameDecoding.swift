@@ -52,6 +52,14 @@ extension ServerFrameCodec {
                 message: frame.pointee.go_away.pointee.message.text ?? "")
         case MARTLET__V1__SERVER_FRAME__BODY_PING: return unsafe .ping(frame.pointee.ping.pointee.token)
         case MARTLET__V1__SERVER_FRAME__BODY_PONG: return unsafe .pong(frame.pointee.pong.pointee.token)
+        default: return unsafe message(of: frame, entries: entries).map { .message($0) }
+        }
+    }
+
+    @unsafe private static func message(
+        of frame: UnsafeMutablePointer<Martlet__V1__ServerFrame>, entries: ByteBuffer
+    ) -> CallMessage? {
+        switch unsafe frame.pointee.body_case {
         case MARTLET__V1__SERVER_FRAME__BODY_APPEND:
             return unsafe AppendReceipt(frame.pointee.append).map { .append($0) }
         case MARTLET__V1__SERVER_FRAME__BODY_LOAD:

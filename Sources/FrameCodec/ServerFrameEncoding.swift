@@ -37,6 +37,12 @@ public enum ServerFrameCodec {
                 unsafe message.pointee.token = token
                 unsafe buffer.writeField(8, &message.pointee.base)
             }
+        case .message(let message): encode(message, to: &buffer)
+        }
+    }
+
+    private static func encode(_ message: CallMessage, to buffer: inout ByteBuffer) {
+        switch message {
         case .append(let receipt): receipt.encode(to: &buffer)
         case .load(let entries, let view): encode(load: entries, view, to: &buffer)
         case .read(let entries, let view): encode(read: entries, view, to: &buffer)

@@ -42,7 +42,7 @@ final class CallWork {
     /// - Parameter answer: sends the one answer of a unary call and ends it.
     init(
         _ request: CallRequest, creditBytes: UInt64, context: CallContext, shared: ServerShared,
-        answer: @escaping (ServerFrame.Body) -> Void
+        answer: @escaping (CallMessage) -> Void
     ) {
         counters = shared.counters
         let clock = shared.clock

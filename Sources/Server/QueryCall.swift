@@ -177,7 +177,7 @@ struct CallContext {
     /// Whether the connection takes bytes now; the call is pumped when that changes.
     var isWritable: () -> Bool
     /// Sends a frame of the call.
-    var send: (ServerFrame.Body) -> Void
+    var send: (CallMessage) -> Void
     /// Ends the call with a status.
     var end: (MartletError?) -> Void
     /// Counts events that were sent.
@@ -207,8 +207,8 @@ struct CallContext {
 extension CallContext {
     /// Answers a unary call with what a storage thread reads, or ends it.
     func answer(
-        _ answer: @escaping (ServerFrame.Body) -> Void,
-        _ body: @escaping @Sendable (any StorageReader) throws(StorageError) -> ServerFrame.Body
+        _ answer: @escaping (CallMessage) -> Void,
+        _ body: @escaping @Sendable (any StorageReader) throws(StorageError) -> CallMessage
     ) {
         read(body) { result in
             switch result {

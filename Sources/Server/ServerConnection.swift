@@ -255,12 +255,12 @@ final class ServerConnection: ChannelInboundHandler {
     }
 
     /// Sends the one answer of a unary call.
-    private func answer(_ id: CallID, _ body: ServerFrame.Body) {
+    private func answer(_ id: CallID, _ body: CallMessage) {
         send(id, body)
         close(id)
     }
 
-    private func send(_ id: CallID, _ body: ServerFrame.Body) {
+    private func send(_ id: CallID, _ body: CallMessage) {
         guard calls[id] != nil else { return }
         write(ServerFrame(id, body))
     }

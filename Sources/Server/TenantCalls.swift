@@ -11,9 +11,9 @@ import NIOCore
 struct TenantCalls {
     private let shared: ServerShared
     private let context: CallContext
-    private let answer: (ServerFrame.Body) -> Void
+    private let answer: (CallMessage) -> Void
 
-    init(_ shared: ServerShared, _ context: CallContext, _ answer: @escaping (ServerFrame.Body) -> Void) {
+    init(_ shared: ServerShared, _ context: CallContext, _ answer: @escaping (CallMessage) -> Void) {
         self.shared = shared
         self.context = context
         self.answer = answer

@@ -16,9 +16,9 @@ public struct ClientSession: ~Copyable {
         /// The connection stands: calls may be started.
         case ready(Welcome)
         /// Hand that to the call, which goes on.
-        case part(CallID, ServerFrame.Body)
+        case part(CallID, CallMessage)
         /// Hand that to the call, which has ended.
-        case answer(CallID, ServerFrame.Body)
+        case answer(CallID, CallMessage)
         /// The call has ended with that status; nil is OK.
         case end(CallID, MartletError?)
         /// Start no more calls here. These were not looked at: start them again elsewhere.
@@ -218,9 +218,7 @@ public struct ClientSession: ~Copyable {
         case .goAway: return fail(Self.draining)
         case .ping(let token): return .pong(token)
         case .pong: return .ignore
-        case .append, .load, .read, .subscribe, .head, .serverStatus, .snapshotSaved, .snapshot, .snapshots,
-            .snapshotsDeleted, .settingsPut, .settings:
-            return fail(Self.fault("sent an answer before welcome"))
+        case .message: return fail(Self.fault("sent an answer before welcome"))
         }
     }
 
@@ -233,9 +231,7 @@ public struct ClientSession: ~Copyable {
         case .goAway(let last, _): return drain(after: last)
         case .ping(let token): return .pong(token)
         case .pong: return .ignore
-        case .append, .load, .read, .subscribe, .head, .serverStatus, .snapshotSaved, .snapshot, .snapshots,
-            .snapshotsDeleted, .settingsPut, .settings:
-            return receivePart(frame)
+        case .message(let message): return receive(message, of: frame.callID)
         }
     }
 
@@ -253,27 +249,26 @@ public struct ClientSession: ~Copyable {
         return .end(id, error)
     }
 
-    private mutating func receivePart(_ frame: ServerFrame) -> Reaction {
-        let id = frame.callID
+    private mutating func receive(_ message: CallMessage, of id: CallID) -> Reaction {
         if isGivenBack(id) { return .ignore }
         guard let call = calls[id] else { return fail(Self.fault("answered call \(id), which is not open")) }
-        guard call.kind == Kind(answer: frame.body) else {
+        guard call.kind == Kind(answer: message) else {
             return fail(Self.fault("answered call \(id) with the answer to another kind of call"))
         }
         guard call.kind.isStream else {
             calls[id] = nil
-            return call.isCancelled ? .ignore : .answer(id, frame.body)
+            return call.isCancelled ? .ignore : .answer(id, message)
         }
-        guard frame.body.isFirstPart == !call.hasStarted else {
+        guard message.isFirstPart == !call.hasStarted else {
             return fail(Self.fault("sent the first part of call \(id) too late or twice"))
         }
-        let bytes = frame.body.entryBytes
+        let bytes = message.entryBytes
         guard bytes <= call.creditBytes else {
             return fail(Self.fault("sent \(bytes) bytes of events on call \(id), whose credit is \(call.creditBytes)"))
         }
         calls[id]?.hasStarted = true
         calls[id]?.creditBytes -= bytes
-        return call.isCancelled ? .ignore : .part(id, frame.body)
+        return call.isCancelled ? .ignore : .part(id, message)
     }
 
     private mutating func drain(after last: CallID) -> Reaction {
@@ -323,8 +318,8 @@ extension ClientSession.Kind {
         }
     }
 
-    /// The kind of call that this answers; nil for what answers none.
-    fileprivate init?(answer: ServerFrame.Body) {
+    /// The kind of call that this answers.
+    fileprivate init(answer: CallMessage) {
         switch answer {
         case .append: self = .append
         case .load: self = .load
@@ -338,7 +333,6 @@ extension ClientSession.Kind {
         case .snapshotsDeleted: self = .deleteSnapshots
         case .settingsPut: self = .putSettings
         case .settings: self = .getSettings
-        case .welcome, .status, .goAway, .ping, .pong: return nil
         }
     }
 
@@ -352,7 +346,7 @@ extension ClientSession.Kind {
     }
 }
 
-extension ServerFrame.Body {
+extension CallMessage {
     /// Bytes of events, and of a load's snapshot, that it carries: what it takes off a call's credit.
     public var entryBytes: UInt64 {
         switch self {

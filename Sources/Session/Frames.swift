@@ -1,5 +1,4 @@
 public import MartletModel
-public import NIOCore
 
 /// Names a call within its connection: chosen by the client, above 0, each greater than the one before.
 public struct CallID: RawRepresentable, Hashable, Comparable, Sendable, CustomStringConvertible {
@@ -61,52 +60,6 @@ public struct ClientFrame: Hashable, Sendable {
     }
 }
 
-/// What a call asks for. Of the cases only an append is not boxed: it is the one that comes by the thousand.
-public enum CallRequest: Hashable, Sendable {
-    /// Appends events.
-    case append(AppendRequest)
-    /// Reads one aggregate.
-    indirect case load(LoadRequest)
-    /// Reads a tenant by position.
-    indirect case read(ReadRequest)
-    /// Follows a tenant.
-    indirect case subscribe(SubscribeRequest)
-    /// Asks for a tenant's head.
-    case getHead(TenantID)
-    /// Asks how the server does.
-    case getStatus
-    /// Saves a snapshot.
-    indirect case saveSnapshot(SaveSnapshotRequest)
-    /// Asks for a snapshot.
-    indirect case loadSnapshot(LoadSnapshotRequest)
-    /// Asks which snapshots an aggregate has.
-    indirect case listSnapshots(TenantID, AggregateName)
-    /// Deletes snapshots.
-    indirect case deleteSnapshots(DeleteSnapshotsRequest)
-    /// Replaces settings.
-    indirect case putSettings(PutSettingsRequest)
-    /// Asks for settings.
-    case getSettings(TenantID, SettingsKind)
-
-    /// The tenant that the call is about; nil for a call about the server.
-    public var tenant: TenantID? {
-        switch self {
-        case .append(let request): request.tenant
-        case .load(let request): request.tenant
-        case .read(let request): request.tenant
-        case .subscribe(let request): request.tenant
-        case .getHead(let tenant): tenant
-        case .getStatus: nil
-        case .saveSnapshot(let request): request.tenant
-        case .loadSnapshot(let request): request.tenant
-        case .listSnapshots(let tenant, _): tenant
-        case .deleteSnapshots(let request): request.tenant
-        case .putSettings(let request): request.tenant
-        case .getSettings(let tenant, _): tenant
-        }
-    }
-}
-
 /// Opens a connection.
 public struct Hello: Hashable, Sendable {
     /// The protocol versions that the client speaks.
@@ -123,22 +76,6 @@ public struct Hello: Hashable, Sendable {
 
 /// The version of the protocol that this code speaks.
 public let protocolVersion: UInt32 = 1
-
-/// Which tenants a connection may use.
-public enum TenantScope: Hashable, Sendable {
-    /// Every tenant: no identity is configured.
-    case all
-    /// These tenants.
-    case only(Set<TenantID>)
-
-    /// Whether the connection may use that tenant.
-    public func allows(_ tenant: TenantID) -> Bool {
-        switch self {
-        case .all: true
-        case .only(let tenants): tenants.contains(tenant)
-        }
-    }
-}
 
 /// Accepts a connection.
 public struct Welcome: Hashable, Sendable {
@@ -184,30 +121,8 @@ public struct ServerFrame: Hashable, Sendable {
         case ping(UInt64)
         /// Answers a ping.
         case pong(UInt64)
-        /// The answer to an append.
-        case append(AppendReceipt)
-        /// A part of the answer to a load: entries (``EventPage/entries``); the view in the first part only.
-        indirect case load(ByteBuffer, LoadView?)
-        /// A part of the answer to a read: entries (``EventPage/entries``); the view in the first part only.
-        indirect case read(ByteBuffer, ReadView?)
-        /// A message of a subscription. `count` does not travel: it is 0 in a frame that came over the wire.
-        case subscribe(SubscriptionMessage)
-        /// The answer to getHead.
-        case head(TenantHead)
-        /// The answer to getStatus.
-        indirect case serverStatus(ServerStatus)
-        /// The answer to saveSnapshot.
-        indirect case snapshotSaved(SaveSnapshotReceipt)
-        /// The answer to loadSnapshot.
-        indirect case snapshot(LoadedSnapshot)
-        /// The answer to listSnapshots.
-        case snapshots([SnapshotInfo])
-        /// The answer to deleteSnapshots: how many there were.
-        case snapshotsDeleted(UInt64)
-        /// The answer to putSettings: the revision that they have now.
-        case settingsPut(revision: UInt64)
-        /// The answer to getSettings.
-        indirect case settings(SettingsDocument)
+        /// A part of the answer to a call, or all of it.
+        case message(CallMessage)
     }
 
     /// The call that the frame belongs to.
@@ -220,4 +135,7 @@ public struct ServerFrame: Hashable, Sendable {
         self.callID = callID
         self.body = body
     }
+
+    /// A frame with a message of a call.
+    public init(_ callID: CallID, _ message: CallMessage) { self.init(callID, .message(message)) }
 }

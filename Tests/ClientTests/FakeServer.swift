@@ -92,9 +92,9 @@ struct FakeCall: Sendable {
     let frame: ClientFrame
     let request: CallRequest
 
-    func send(_ body: ServerFrame.Body) { connection.send(ServerFrame(frame.callID, body)) }
+    func send(_ message: CallMessage) { connection.send(ServerFrame(frame.callID, message)) }
 
-    func end(_ error: MartletError?) { send(.status(error)) }
+    func end(_ error: MartletError?) { connection.send(ServerFrame(frame.callID, .status(error))) }
 }
 
 final class FakeConnection: Sendable {

@@ -65,7 +65,7 @@ enum Sample {
     static func message(
         _ positions: [UInt64] = [], _ signal: SubscriptionMessage.Signal? = nil, head: UInt64 = 100,
         payloadBytes: Int = 10
-    ) throws -> ServerFrame.Body {
+    ) throws -> CallMessage {
         .subscribe(
             SubscriptionMessage(
                 entries: try entries(positions, payloadBytes: payloadBytes), head: Sample.head(head), signal: signal))

@@ -10,13 +10,13 @@ import Testing
         StreamBuffer(window: CreditWindow(windowBytes: windowBytes, windowBytesMax: 10_000))
     }
 
-    private func message(_ bytes: Int, _ signal: SubscriptionMessage.Signal? = nil) -> ServerFrame.Body {
+    private func message(_ bytes: Int, _ signal: SubscriptionMessage.Signal? = nil) -> CallMessage {
         .subscribe(
             SubscriptionMessage(
                 entries: ByteBuffer(repeating: 1, count: bytes), head: Sample.head(1), signal: signal))
     }
 
-    private func next(_ buffer: StreamBuffer) async -> (ServerFrame.Body?, Int, CallFailure?) {
+    private func next(_ buffer: StreamBuffer) async -> (CallMessage?, Int, CallFailure?) {
         switch await buffer.next() {
         case .part(let body, let bytes): (body, bytes, nil)
         case .end(let failure): (nil, 0, failure)

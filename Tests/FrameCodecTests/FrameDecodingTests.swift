@@ -127,7 +127,9 @@ import Testing
         message.writeBytes(body)
         let frame = try ServerFrameCodec.decode(message, limits: Limits())
         #expect(
-            frame.body
-                == .load(ByteBuffer(bytes: entries + entries), LoadView(version: Version(1), position: Position(7))))
+            frame
+                == ServerFrame(
+                    frame.callID,
+                    .load(ByteBuffer(bytes: entries + entries), LoadView(version: Version(1), position: Position(7)))))
     }
 }

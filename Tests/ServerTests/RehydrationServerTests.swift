@@ -64,7 +64,7 @@ import Testing
             try await peer.send(ClientFrame(CallID(2), .request(.getHead(tenant))))
             #expect(try await peer.next()?.callID == CallID(2), "999 bytes do not hold the snapshot")
             try await peer.send(ClientFrame(CallID(1), .credit(1_000)))
-            guard case .load(let entries, let view?)? = try await peer.next()?.body else {
+            guard case .message(.load(let entries, let view?))? = try await peer.next()?.body else {
                 Issue.record("no load")
                 return
             }

@@ -47,7 +47,7 @@ import Testing
         let welcome = Sample.welcome()
         let goAway = ServerFrame.Body.goAway(lastCallID: CallID(2), message: "")
         let part = Sample.readPart(isFirst: true)
-        let head = ServerFrame.Body.head(Sample.head)
+        let head = CallMessage.head(Sample.head)
         let bad = Outcome.fail(.badFrame)
         let ignore = Outcome.reaction(.ignore)
         let rows: [(String, UInt64, ServerFrame.Body, waiting: Outcome, open: Outcome)] = [
@@ -72,17 +72,17 @@ import Testing
             ("goAway", 0, goAway, .fail(.draining), .reaction(.drain(unseen: []))),
             ("ping", 0, .ping(5), .reaction(.pong(5)), .reaction(.pong(5))),
             ("pong", 0, .pong(5), ignore, ignore),
-            ("answer", 1, head, bad, .reaction(.answer(CallID(1), head))),
-            ("answer of a cancelled call", 3, .append(Sample.receipt), bad, ignore),
-            ("answer to another kind", 1, .append(Sample.receipt), bad, bad),
-            ("answer to no call", 4, head, bad, bad),
-            ("answer on the connection", 0, head, bad, bad),
-            ("part", 2, part, bad, .reaction(.part(CallID(2), part))),
-            ("part of another kind", 2, Sample.started(), bad, bad),
-            ("part without a view", 2, Sample.readPart(isFirst: false), bad, bad),
-            ("part beyond the credit", 2, Sample.readPart(101, isFirst: true), bad, bad),
-            ("load for a read", 2, .load(Sample.entries(0), nil), bad, bad),
-            ("server status", 1, .serverStatus(ServerStatus()), bad, bad),
+            ("answer", 1, .message(head), bad, .reaction(.answer(CallID(1), head))),
+            ("answer of a cancelled call", 3, .message(.append(Sample.receipt)), bad, ignore),
+            ("answer to another kind", 1, .message(.append(Sample.receipt)), bad, bad),
+            ("answer to no call", 4, .message(head), bad, bad),
+            ("answer on the connection", 0, .message(head), bad, bad),
+            ("part", 2, .message(part), bad, .reaction(.part(CallID(2), part))),
+            ("part of another kind", 2, .message(Sample.started()), bad, bad),
+            ("part without a view", 2, .message(Sample.readPart(isFirst: false)), bad, bad),
+            ("part beyond the credit", 2, .message(Sample.readPart(101, isFirst: true)), bad, bad),
+            ("load for a read", 2, .message(.load(Sample.entries(0), nil)), bad, bad),
+            ("server status", 1, .message(.serverStatus(ServerStatus())), bad, bad),
         ]
         for row in rows {
             #expect(outcome(.awaitingWelcome, row.1, row.2) == row.waiting, "\(row.0)")

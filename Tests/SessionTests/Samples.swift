@@ -31,17 +31,17 @@ enum Sample {
             serverTime: Timestamp(microseconds: 5))
     }
 
-    static func started(_ bytes: Int = 0) -> ServerFrame.Body {
+    static func started(_ bytes: Int = 0) -> CallMessage {
         .subscribe(SubscriptionMessage(entries: entries(bytes), head: head, signal: .started(after: .start)))
     }
 
-    static func heartbeat(_ bytes: Int = 0) -> ServerFrame.Body {
+    static func heartbeat(_ bytes: Int = 0) -> CallMessage {
         .subscribe(
             SubscriptionMessage(
                 entries: entries(bytes), head: head, signal: .heartbeat(Position(1), waitingForCreditBytes: 0)))
     }
 
-    static func readPart(_ bytes: Int = 0, isFirst: Bool) -> ServerFrame.Body {
+    static func readPart(_ bytes: Int = 0, isFirst: Bool) -> CallMessage {
         .read(entries(bytes), isFirst ? ReadView(to: Position(7), head: head) : nil)
     }
 }
