@@ -232,6 +232,51 @@ void   martlet__v1__limits__free_unpacked
   assert(message->base.descriptor == &martlet__v1__limits__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   martlet__v1__upcaster_limits__init
+                     (Martlet__V1__UpcasterLimits         *message)
+{
+  static const Martlet__V1__UpcasterLimits init_value = MARTLET__V1__UPCASTER_LIMITS__INIT;
+  *message = init_value;
+}
+size_t martlet__v1__upcaster_limits__get_packed_size
+                     (const Martlet__V1__UpcasterLimits *message)
+{
+  assert(message->base.descriptor == &martlet__v1__upcaster_limits__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t martlet__v1__upcaster_limits__pack
+                     (const Martlet__V1__UpcasterLimits *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &martlet__v1__upcaster_limits__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t martlet__v1__upcaster_limits__pack_to_buffer
+                     (const Martlet__V1__UpcasterLimits *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &martlet__v1__upcaster_limits__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Martlet__V1__UpcasterLimits *
+       martlet__v1__upcaster_limits__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Martlet__V1__UpcasterLimits *)
+     protobuf_c_message_unpack (&martlet__v1__upcaster_limits__descriptor,
+                                allocator, len, data);
+}
+void   martlet__v1__upcaster_limits__free_unpacked
+                     (Martlet__V1__UpcasterLimits *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &martlet__v1__upcaster_limits__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   martlet__v1__credit__init
                      (Martlet__V1__Credit         *message)
 {
@@ -1171,7 +1216,7 @@ const ProtobufCMessageDescriptor martlet__v1__welcome__descriptor =
   (ProtobufCMessageInit) martlet__v1__welcome__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__limits__field_descriptors[11] =
+static const ProtobufCFieldDescriptor martlet__v1__limits__field_descriptors[17] =
 {
   {
     "frame_bytes_max",
@@ -1305,24 +1350,102 @@ static const ProtobufCFieldDescriptor martlet__v1__limits__field_descriptors[11]
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "settings_bytes_max",
+    12,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__Limits, settings_bytes_max),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stream_credit_bytes_min",
+    13,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__Limits, stream_credit_bytes_min),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "decode_bytes_max",
+    14,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__Limits, decode_bytes_max),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "waiting_reads_max",
+    15,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__Limits, waiting_reads_max),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "heartbeat_millis_min",
+    16,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__Limits, heartbeat_millis_min),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "upcasters",
+    17,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__Limits, upcasters),
+    &martlet__v1__upcaster_limits__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__limits__field_indices_by_name[] = {
   4,   /* field[4] = aggregates_per_append_max */
   5,   /* field[5] = calls_per_connection_max */
   6,   /* field[6] = connections_max */
+  13,   /* field[13] = decode_bytes_max */
   3,   /* field[3] = events_per_append_max */
   7,   /* field[7] = filter_values_max */
   0,   /* field[0] = frame_bytes_max */
+  15,   /* field[15] = heartbeat_millis_min */
   9,   /* field[9] = keepalive_millis */
   2,   /* field[2] = metadata_bytes_max */
   1,   /* field[1] = payload_bytes_max */
+  11,   /* field[11] = settings_bytes_max */
   10,   /* field[10] = snapshot_bytes_max */
+  12,   /* field[12] = stream_credit_bytes_min */
+  16,   /* field[16] = upcasters */
   8,   /* field[8] = waiting_append_bytes_max */
+  14,   /* field[14] = waiting_reads_max */
 };
 static const ProtobufCIntRange martlet__v1__limits__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 11 }
+  { 0, 17 }
 };
 const ProtobufCMessageDescriptor martlet__v1__limits__descriptor =
 {
@@ -1332,11 +1455,114 @@ const ProtobufCMessageDescriptor martlet__v1__limits__descriptor =
   "Martlet__V1__Limits",
   "martlet.v1",
   sizeof(Martlet__V1__Limits),
-  11,
+  17,
   martlet__v1__limits__field_descriptors,
   martlet__v1__limits__field_indices_by_name,
   1,  martlet__v1__limits__number_ranges,
   (ProtobufCMessageInit) martlet__v1__limits__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor martlet__v1__upcaster_limits__field_descriptors[6] =
+{
+  {
+    "document_bytes_max",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__UpcasterLimits, document_bytes_max),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "document_depth_max",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__UpcasterLimits, document_depth_max),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "steps_max",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__UpcasterLimits, steps_max),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "operations_per_step_max",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__UpcasterLimits, operations_per_step_max),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "chain_steps_max",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__UpcasterLimits, chain_steps_max),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "table_entries_max",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__UpcasterLimits, table_entries_max),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned martlet__v1__upcaster_limits__field_indices_by_name[] = {
+  4,   /* field[4] = chain_steps_max */
+  0,   /* field[0] = document_bytes_max */
+  1,   /* field[1] = document_depth_max */
+  3,   /* field[3] = operations_per_step_max */
+  2,   /* field[2] = steps_max */
+  5,   /* field[5] = table_entries_max */
+};
+static const ProtobufCIntRange martlet__v1__upcaster_limits__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 6 }
+};
+const ProtobufCMessageDescriptor martlet__v1__upcaster_limits__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "martlet.v1.UpcasterLimits",
+  "UpcasterLimits",
+  "Martlet__V1__UpcasterLimits",
+  "martlet.v1",
+  sizeof(Martlet__V1__UpcasterLimits),
+  6,
+  martlet__v1__upcaster_limits__field_descriptors,
+  martlet__v1__upcaster_limits__field_indices_by_name,
+  1,  martlet__v1__upcaster_limits__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__upcaster_limits__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor martlet__v1__credit__field_descriptors[1] =

@@ -657,7 +657,7 @@ const ProtobufCMessageDescriptor martlet__v1__load_request__descriptor =
   (ProtobufCMessageInit) martlet__v1__load_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__load_response__field_descriptors[3] =
+static const ProtobufCFieldDescriptor martlet__v1__load_response__field_descriptors[4] =
 {
   {
     "events",
@@ -695,16 +695,29 @@ static const ProtobufCFieldDescriptor martlet__v1__load_response__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "waiting_for_credit_bytes",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__LoadResponse, waiting_for_credit_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__load_response__field_indices_by_name[] = {
   0,   /* field[0] = events */
   2,   /* field[2] = snapshot */
   1,   /* field[1] = view */
+  3,   /* field[3] = waiting_for_credit_bytes */
 };
 static const ProtobufCIntRange martlet__v1__load_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor martlet__v1__load_response__descriptor =
 {
@@ -714,7 +727,7 @@ const ProtobufCMessageDescriptor martlet__v1__load_response__descriptor =
   "Martlet__V1__LoadResponse",
   "martlet.v1",
   sizeof(Martlet__V1__LoadResponse),
-  3,
+  4,
   martlet__v1__load_response__field_descriptors,
   martlet__v1__load_response__field_indices_by_name,
   1,  martlet__v1__load_response__number_ranges,
@@ -914,7 +927,7 @@ const ProtobufCMessageDescriptor martlet__v1__read_request__descriptor =
   (ProtobufCMessageInit) martlet__v1__read_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__read_response__field_descriptors[2] =
+static const ProtobufCFieldDescriptor martlet__v1__read_response__field_descriptors[3] =
 {
   {
     "events",
@@ -940,15 +953,28 @@ static const ProtobufCFieldDescriptor martlet__v1__read_response__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "waiting_for_credit_bytes",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__ReadResponse, waiting_for_credit_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__read_response__field_indices_by_name[] = {
   0,   /* field[0] = events */
   1,   /* field[1] = view */
+  2,   /* field[2] = waiting_for_credit_bytes */
 };
 static const ProtobufCIntRange martlet__v1__read_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor martlet__v1__read_response__descriptor =
 {
@@ -958,7 +984,7 @@ const ProtobufCMessageDescriptor martlet__v1__read_response__descriptor =
   "Martlet__V1__ReadResponse",
   "martlet.v1",
   sizeof(Martlet__V1__ReadResponse),
-  2,
+  3,
   martlet__v1__read_response__field_descriptors,
   martlet__v1__read_response__field_indices_by_name,
   1,  martlet__v1__read_response__number_ranges,

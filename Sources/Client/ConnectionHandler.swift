@@ -268,7 +268,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         switch buffer.offer(body) {
         case .none: break
         case .grant(let bytes): grant(bytes, to: call)
-        case .overflow: abandon(id, call, .cancelled())
+        case .giveUp: abandon(id, call, .cancelled())
         }
     }
 

@@ -6,7 +6,8 @@ struct CreditWindow: Sendable {
     private(set) var windowBytes: Int
     /// Bytes that came and that the consumer has not taken.
     private(set) var bufferedBytes = 0
-    private let windowBytesMax: Int
+    /// How far the server's asking may raise the window.
+    let windowBytesMax: Int
     private let stepBytes: Int
     private var takenBytes = 0
     private var wantedBytes = 0

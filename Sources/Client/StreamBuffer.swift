@@ -20,8 +20,9 @@ final class StreamBuffer: Sendable {
     enum Reaction: Equatable {
         case none
         case grant(Int)
-        /// The consumer does not keep up with messages that take no credit: cancel the call.
-        case overflow
+        /// The stream has ended here, because its consumer does not keep up with messages that take no credit, or because
+        /// the next event is too large for this client: cancel the call.
+        case giveUp
     }
 
     fileprivate static let signalsMax = 1_024
@@ -46,10 +47,18 @@ final class StreamBuffer: Sendable {
         let (reaction, wake) = state.withLockedValue { state -> (Reaction, (() -> Void)?) in
             guard state.end == nil else { return (.none, nil) }
             state.window.receive(Int(part.entryBytes))
-            let grant = part.wantedBytes.map { state.window.want($0) } ?? 0
+            var grant = 0
+            if let wanted = part.wantedBytes {
+                guard wanted <= UInt64(clamping: state.window.windowBytesMax) else {
+                    state.end = .some(.init(error: Self.tooLarge(wanted, max: state.window.windowBytesMax)))
+                    return (.giveUp, state.wake())
+                }
+                grant = state.window.want(wanted)
+            }
+            guard part.isForConsumer else { return (grant > 0 ? .grant(grant) : .none, nil) }
             guard state.add(part) else {
                 state.end = .some(.init(error: Self.overflowed))
-                return (.overflow, nil)
+                return (.giveUp, nil)
             }
             return (grant > 0 ? .grant(grant) : .none, state.wake())
         }
@@ -88,6 +97,14 @@ final class StreamBuffer: Sendable {
             }
             if let ready { continuation.resume(returning: ready) }
         }
+    }
+
+    private static func tooLarge(_ bytes: UInt64, max: Int) -> MartletError {
+        MartletError(
+            .resourceExhausted, reason: .limitExceeded,
+            message: "the next part of the stream needs \(bytes) bytes of credit, this client takes at most \(max) "
+                + "(frame_bytes_max): raise frameBytesMax in its configuration's limits",
+            limit: .init(name: "frame_bytes_max", limit: UInt64(clamping: max), actual: bytes))
     }
 
     private static let overflowed = MartletError(
@@ -137,11 +154,22 @@ extension CallMessage {
         }
     }
 
-    /// The credit that the server waits for.
+    /// The credit that the server waits for; nil where it waits for none.
     fileprivate var wantedBytes: UInt64? {
-        guard case .subscribe(let message) = self, case .heartbeat(_, let bytes)? = message.signal, bytes > 0 else {
-            return nil
+        switch self {
+        case .loadWaits(let bytes), .readWaits(let bytes): return bytes
+        case .subscribe(let message):
+            guard case .heartbeat(_, let bytes)? = message.signal, bytes > 0 else { return nil }
+            return bytes
+        default: return nil
         }
-        return bytes
+    }
+
+    /// Whether it says more than that the server waits for credit.
+    fileprivate var isForConsumer: Bool {
+        switch self {
+        case .loadWaits, .readWaits: false
+        default: true
+        }
     }
 }

@@ -63,6 +63,10 @@ extension ServerFrameCodec {
         case MARTLET__V1__SERVER_FRAME__BODY_APPEND:
             return unsafe AppendReceipt(frame.pointee.append).map { .append($0) }
         case MARTLET__V1__SERVER_FRAME__BODY_LOAD:
+            let waiting = unsafe frame.pointee.load.pointee.waiting_for_credit_bytes
+            if unsafe waiting > 0 && entries.readableBytes == 0 && frame.pointee.load.pointee.view == nil {
+                return .loadWaits(creditBytes: waiting)
+            }
             var view = unsafe LoadView(frame.pointee.load.pointee.view)
             if unsafe frame.pointee.load.pointee.snapshot != nil {
                 guard view != nil, let snapshot = unsafe Snapshot(frame.pointee.load.pointee.snapshot) else {
@@ -72,6 +76,10 @@ extension ServerFrameCodec {
             }
             return .load(entries, view)
         case MARTLET__V1__SERVER_FRAME__BODY_READ:
+            let waiting = unsafe frame.pointee.read.pointee.waiting_for_credit_bytes
+            if unsafe waiting > 0 && entries.readableBytes == 0 && frame.pointee.read.pointee.view == nil {
+                return .readWaits(creditBytes: waiting)
+            }
             return unsafe .read(entries, ReadView(frame.pointee.read.pointee.view))
         case MARTLET__V1__SERVER_FRAME__BODY_SUBSCRIBE:
             return unsafe .subscribe(SubscriptionMessage(frame.pointee.subscribe, entries: entries))
@@ -329,37 +337,5 @@ extension ServerStatus {
         processCPUMicros = unsafe message.pointee.process_cpu_micros
         residentBytes = unsafe message.pointee.resident_bytes
         residentPeakBytes = unsafe message.pointee.resident_peak_bytes
-    }
-}
-
-extension Welcome {
-    /// What travels of the limits replaces `local`.
-    @unsafe init?(_ message: UnsafePointer<Martlet__V1__Welcome>, local: Limits) {
-        guard let serverVersion = unsafe message.pointee.server_version.text,
-            let identity = unsafe message.pointee.identity.text
-        else { return nil }
-        var tenants: Set<TenantID> = []
-        for index in unsafe 0..<message.pointee.n_tenants {
-            guard let tenant = unsafe message.pointee.tenants[index].uuid else { return nil }
-            tenants.insert(TenantID(tenant))
-        }
-        var limits = local
-        if let sent = unsafe message.pointee.limits?.pointee {
-            unsafe limits.frameBytesMax = Int(clamping: sent.frame_bytes_max)
-            unsafe limits.payloadBytesMax = Int(clamping: sent.payload_bytes_max)
-            unsafe limits.metadataBytesMax = Int(clamping: sent.metadata_bytes_max)
-            unsafe limits.eventsPerAppendMax = Int(clamping: sent.events_per_append_max)
-            unsafe limits.aggregatesPerAppendMax = Int(clamping: sent.aggregates_per_append_max)
-            unsafe limits.callsPerConnectionMax = Int(clamping: sent.calls_per_connection_max)
-            unsafe limits.connectionsMax = Int(clamping: sent.connections_max)
-            unsafe limits.filterValuesMax = Int(clamping: sent.filter_values_max)
-            unsafe limits.waitingAppendBytesMax = Int(clamping: sent.waiting_append_bytes_max)
-            unsafe limits.keepaliveMillis = Int(clamping: sent.keepalive_millis)
-            unsafe limits.snapshotBytesMax = Int(clamping: sent.snapshot_bytes_max)
-        }
-        self.init(
-            protocolVersion: unsafe message.pointee.protocol_version, serverVersion: serverVersion,
-            scope: unsafe message.pointee.all_tenants != 0 ? .all : .only(tenants), identity: identity, limits: limits,
-            serverTime: Timestamp(microseconds: unsafe message.pointee.server_time_micros))
     }
 }

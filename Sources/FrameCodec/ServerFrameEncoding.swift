@@ -46,6 +46,16 @@ public enum ServerFrameCodec {
         case .append(let receipt): receipt.encode(to: &buffer)
         case .load(let entries, let view): encode(load: entries, view, to: &buffer)
         case .read(let entries, let view): encode(read: entries, view, to: &buffer)
+        case .loadWaits(let creditBytes):
+            unsafe withMessage(Martlet__V1__LoadResponse(), martlet__v1__load_response__init) { message in
+                unsafe message.pointee.waiting_for_credit_bytes = creditBytes
+                unsafe buffer.writeField(17, &message.pointee.base)
+            }
+        case .readWaits(let creditBytes):
+            unsafe withMessage(Martlet__V1__ReadResponse(), martlet__v1__read_response__init) { message in
+                unsafe message.pointee.waiting_for_credit_bytes = creditBytes
+                unsafe buffer.writeField(18, &message.pointee.base)
+            }
         case .subscribe(let message): message.encode(to: &buffer)
         case .head(let head):
             unsafe withMessage(Martlet__V1__HeadResponse(), martlet__v1__head_response__init) { message in
@@ -245,42 +255,6 @@ extension ServerStatus {
                 unsafe message.pointee.resident_bytes = residentBytes
                 unsafe message.pointee.resident_peak_bytes = residentPeakBytes
                 unsafe buffer.writeField(21, &message.pointee.base)
-            }
-        }
-    }
-}
-
-extension Welcome {
-    fileprivate func encode(to buffer: inout ByteBuffer) {
-        var tenants = ByteBuffer()
-        if case .only(let allowed) = scope {
-            for tenant in allowed.sorted() {
-                tenants.writeField(3, length: 16)
-                tenants.writeBytes(tenant.uuid.bytes)
-            }
-        }
-        unsafe withCBytes([serverVersion, identity]) { text in
-            unsafe withMessage(Martlet__V1__Limits(), martlet__v1__limits__init) { limitsMessage in
-                unsafe limitsMessage.pointee.frame_bytes_max = UInt64(limits.frameBytesMax)
-                unsafe limitsMessage.pointee.payload_bytes_max = UInt64(limits.payloadBytesMax)
-                unsafe limitsMessage.pointee.metadata_bytes_max = UInt64(limits.metadataBytesMax)
-                unsafe limitsMessage.pointee.events_per_append_max = UInt64(limits.eventsPerAppendMax)
-                unsafe limitsMessage.pointee.aggregates_per_append_max = UInt64(limits.aggregatesPerAppendMax)
-                unsafe limitsMessage.pointee.calls_per_connection_max = UInt64(limits.callsPerConnectionMax)
-                unsafe limitsMessage.pointee.connections_max = UInt64(limits.connectionsMax)
-                unsafe limitsMessage.pointee.filter_values_max = UInt64(limits.filterValuesMax)
-                unsafe limitsMessage.pointee.waiting_append_bytes_max = UInt64(limits.waitingAppendBytesMax)
-                unsafe limitsMessage.pointee.keepalive_millis = UInt64(limits.keepaliveMillis)
-                unsafe limitsMessage.pointee.snapshot_bytes_max = UInt64(limits.snapshotBytesMax)
-                unsafe withMessage(Martlet__V1__Welcome(), martlet__v1__welcome__init) { message in
-                    unsafe message.pointee.protocol_version = protocolVersion
-                    unsafe message.pointee.server_version = unsafe text[0]
-                    unsafe message.pointee.all_tenants = scope == .all ? 1 : 0
-                    unsafe message.pointee.identity = unsafe text[1]
-                    unsafe message.pointee.limits = unsafe limitsMessage
-                    unsafe message.pointee.server_time_micros = serverTime.microseconds
-                    unsafe buffer.writeField(4, &message.pointee.base, tail: tenants)
-                }
             }
         }
     }

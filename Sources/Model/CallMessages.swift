@@ -55,6 +55,10 @@ public enum CallMessage: Hashable, Sendable {
     indirect case load(ByteBuffer, LoadView?)
     /// A part of the answer to a read: entries (``EventPage/entries``); the view in the first part only.
     indirect case read(ByteBuffer, ReadView?)
+    /// The next part of a load needs that much credit, and the call has less.
+    case loadWaits(creditBytes: UInt64)
+    /// The next part of a read needs that much credit, and the call has less.
+    case readWaits(creditBytes: UInt64)
     /// A message of a subscription. `count` does not travel: it is 0 in a frame that came over the wire.
     case subscribe(SubscriptionMessage)
     /// The answer to getHead.

@@ -57,6 +57,8 @@ public struct Limits: Hashable, Sendable {
     public var commitEventsMax = 4_096
     /// Reads that wait for a storage thread.
     public var waitingReadsMax = 16_384
+    /// The upcasters of one tenant.
+    public var upcasting = UpcastingLimits()
 
     /// The default limits.
     public init() {}
@@ -66,6 +68,10 @@ public struct Limits: Hashable, Sendable {
     public func decodeBytesMax(frameBytes: Int) -> Int {
         (64 << 10) + min(32 * frameBytes, 32 << 20)
     }
+
+    /// The credit with which no stream ever stands still: nothing that is sent is larger than a frame, whatever an
+    /// event's limits were when it was stored.
+    public var streamCreditBytesMin: Int { frameBytesMax }
 
     /// The payload of one event that upcasters have changed: it may be twice as long as a stored one, as far as a
     /// frame holds it.

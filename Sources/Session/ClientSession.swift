@@ -259,6 +259,7 @@ public struct ClientSession: ~Copyable {
             calls[id] = nil
             return call.isCancelled ? .ignore : .answer(id, message)
         }
+        if message.isWaiting { return call.isCancelled ? .ignore : .part(id, message) }
         guard message.isFirstPart == !call.hasStarted else {
             return fail(Self.fault("sent the first part of call \(id) too late or twice"))
         }
@@ -322,8 +323,8 @@ extension ClientSession.Kind {
     fileprivate init(answer: CallMessage) {
         switch answer {
         case .append: self = .append
-        case .load: self = .load
-        case .read: self = .read
+        case .load, .loadWaits: self = .load
+        case .read, .readWaits: self = .read
         case .subscribe: self = .subscribe
         case .head: self = .getHead
         case .serverStatus: self = .getStatus
@@ -355,6 +356,14 @@ extension CallMessage {
         case .read(let entries, _): UInt64(entries.readableBytes)
         case .subscribe(let message): UInt64(message.entries.readableBytes)
         default: 0
+        }
+    }
+
+    /// Whether it only says that its stream waits for credit; it may come before the first part.
+    fileprivate var isWaiting: Bool {
+        switch self {
+        case .loadWaits, .readWaits: true
+        default: false
         }
     }
 

@@ -1,3 +1,5 @@
+import MartletModel
+
 /// A JSON Pointer (RFC 6901) in which a segment `*` stands for every element of an array or every member of an
 /// object. A member whose name is `*` can be meant only together with its siblings.
 struct JSONPointer: Hashable, Sendable {

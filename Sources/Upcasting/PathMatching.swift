@@ -1,3 +1,5 @@
+import MartletModel
+
 /// The values that a pointer leads to.
 struct Matches {
     /// What a `*` stood for.

@@ -1,3 +1,5 @@
+import MartletModel
+
 // The operations on strings: map, split and join.
 
 extension UpcastMachine {

@@ -1,3 +1,5 @@
+import MartletModel
+
 /// Runs a program's steps on one payload.
 @safe struct UpcastMachine: ~Copyable {
     struct Failure {

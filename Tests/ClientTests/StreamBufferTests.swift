@@ -56,6 +56,31 @@ import Testing
         #expect(end.2?.error.reason == .cancelled)
     }
 
+    @Test(arguments: [CallMessage.loadWaits(creditBytes: 4_000), .readWaits(creditBytes: 4_000)])
+    func theWindowFollowsWhatIsStored(_ waiting: CallMessage) async {
+        let buffer = buffer(1_000)
+        #expect(buffer.offer(waiting) == .grant(3_000))
+        #expect(buffer.offer(waiting) == .none)
+        #expect(buffer.offer(message(4_000)) == .none)
+        let part = await next(buffer)
+        #expect(part.0 == message(4_000) && part.1 == 4_000)
+    }
+
+    @Test(arguments: [
+        CallMessage.loadWaits(creditBytes: 10_001), .readWaits(creditBytes: .max),
+        .subscribe(
+            SubscriptionMessage(
+                head: Sample.head(1), signal: .heartbeat(Position(1), waitingForCreditBytes: 10_001))),
+    ])
+    func whatIsTooLargeForTheClientEndsTheStream(_ waiting: CallMessage) async throws {
+        let buffer = buffer()
+        async let end = next(buffer)
+        #expect(buffer.offer(waiting) == .giveUp)
+        let error = try #require(await end.2?.error)
+        #expect(error.reason == .limitExceeded && error.limit?.name == "frame_bytes_max")
+        #expect(error.limit?.limit == 10_000 && error.message.contains("10000"), "\(error)")
+    }
+
     @Test func onlyTheLastHeartbeatIsKept() async {
         let buffer = buffer()
         for position in 1...5_000 as ClosedRange<UInt64> {

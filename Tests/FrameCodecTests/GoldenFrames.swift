@@ -232,6 +232,14 @@ enum GoldenFrames {
                 ServerFrame(CallID(3), .read(try entries(), ReadView(to: Position(7), head: head)))
             ),
             (
+                "load response that waits for credit",
+                ServerFrame(CallID(2), .message(.loadWaits(creditBytes: 1_100_000)))
+            ),
+            (
+                "read response that waits for credit",
+                ServerFrame(CallID(3), .message(.readWaits(creditBytes: 1_100_000)))
+            ),
+            (
                 "subscribe events",
                 ServerFrame(CallID(4), .subscribe(SubscriptionMessage(entries: try entries(), head: head)))
             ),

@@ -26,6 +26,7 @@ typedef struct Martlet__V1__ServerFrame Martlet__V1__ServerFrame;
 typedef struct Martlet__V1__Hello Martlet__V1__Hello;
 typedef struct Martlet__V1__Welcome Martlet__V1__Welcome;
 typedef struct Martlet__V1__Limits Martlet__V1__Limits;
+typedef struct Martlet__V1__UpcasterLimits Martlet__V1__UpcasterLimits;
 typedef struct Martlet__V1__Credit Martlet__V1__Credit;
 typedef struct Martlet__V1__Cancel Martlet__V1__Cancel;
 typedef struct Martlet__V1__Ping Martlet__V1__Ping;
@@ -379,10 +380,71 @@ struct  Martlet__V1__Limits
    * The payload of one snapshot.
    */
   uint64_t snapshot_bytes_max;
+  /*
+   * One document of settings.
+   */
+  uint64_t settings_bytes_max;
+  /*
+   * A stream with this credit, which is granted again whatever it consumed, never stands still.
+   */
+  uint64_t stream_credit_bytes_min;
+  /*
+   * The memory that decoding a frame of frame_bytes_max may take; a smaller frame may take 64 KiB and 32 times its size,
+   * where that is less.
+   */
+  uint64_t decode_bytes_max;
+  /*
+   * Reads that wait for storage, over all tenants.
+   */
+  uint64_t waiting_reads_max;
+  /*
+   * The shortest heartbeat that a subscriber may ask for, in milliseconds.
+   */
+  uint64_t heartbeat_millis_min;
+  /*
+   * The upcasters of one tenant.
+   */
+  Martlet__V1__UpcasterLimits *upcasters;
 };
 #define MARTLET__V1__LIMITS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__limits__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL }
+
+
+/*
+ * What the upcasters of one tenant may hold.
+ */
+struct  Martlet__V1__UpcasterLimits
+{
+  ProtobufCMessage base;
+  /*
+   * The definition document.
+   */
+  uint64_t document_bytes_max;
+  /*
+   * Levels that a definition document nests.
+   */
+  uint64_t document_depth_max;
+  /*
+   * Steps in all.
+   */
+  uint64_t steps_max;
+  /*
+   * Operations of one step.
+   */
+  uint64_t operations_per_step_max;
+  /*
+   * Steps that one event or snapshot may pass through.
+   */
+  uint64_t chain_steps_max;
+  /*
+   * Entries of all tables in the set.
+   */
+  uint64_t table_entries_max;
+};
+#define MARTLET__V1__UPCASTER_LIMITS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__upcaster_limits__descriptor) \
+    , 0, 0, 0, 0, 0, 0 }
 
 
 /*
@@ -560,6 +622,25 @@ Martlet__V1__Limits *
 void   martlet__v1__limits__free_unpacked
                      (Martlet__V1__Limits *message,
                       ProtobufCAllocator *allocator);
+/* Martlet__V1__UpcasterLimits methods */
+void   martlet__v1__upcaster_limits__init
+                     (Martlet__V1__UpcasterLimits         *message);
+size_t martlet__v1__upcaster_limits__get_packed_size
+                     (const Martlet__V1__UpcasterLimits   *message);
+size_t martlet__v1__upcaster_limits__pack
+                     (const Martlet__V1__UpcasterLimits   *message,
+                      uint8_t             *out);
+size_t martlet__v1__upcaster_limits__pack_to_buffer
+                     (const Martlet__V1__UpcasterLimits   *message,
+                      ProtobufCBuffer     *buffer);
+Martlet__V1__UpcasterLimits *
+       martlet__v1__upcaster_limits__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   martlet__v1__upcaster_limits__free_unpacked
+                     (Martlet__V1__UpcasterLimits *message,
+                      ProtobufCAllocator *allocator);
 /* Martlet__V1__Credit methods */
 void   martlet__v1__credit__init
                      (Martlet__V1__Credit         *message);
@@ -672,6 +753,9 @@ typedef void (*Martlet__V1__Welcome_Closure)
 typedef void (*Martlet__V1__Limits_Closure)
                  (const Martlet__V1__Limits *message,
                   void *closure_data);
+typedef void (*Martlet__V1__UpcasterLimits_Closure)
+                 (const Martlet__V1__UpcasterLimits *message,
+                  void *closure_data);
 typedef void (*Martlet__V1__Credit_Closure)
                  (const Martlet__V1__Credit *message,
                   void *closure_data);
@@ -698,6 +782,7 @@ extern const ProtobufCMessageDescriptor martlet__v1__server_frame__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__hello__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__welcome__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__limits__descriptor;
+extern const ProtobufCMessageDescriptor martlet__v1__upcaster_limits__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__credit__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__cancel__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__ping__descriptor;

@@ -119,7 +119,8 @@ struct  Martlet__V1__LoadRequest
 
 
 /*
- * One part of the answer to a load. There is at least one; the first carries the view.
+ * One part of the answer to a load. There is at least one with a view; it is the first, but for parts that wait for
+ * credit.
  */
 struct  Martlet__V1__LoadResponse
 {
@@ -138,10 +139,15 @@ struct  Martlet__V1__LoadResponse
    * payload takes credit as events do.
    */
   Martlet__V1__Snapshot *snapshot;
+  /*
+   * Not 0: the part has nothing else. The next part needs this many bytes of credit, and fewer are left: the load
+   * goes on when the call has that credit.
+   */
+  uint64_t waiting_for_credit_bytes;
 };
 #define MARTLET__V1__LOAD_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__load_response__descriptor) \
-    , 0,NULL, NULL, NULL }
+    , 0,NULL, NULL, NULL, 0 }
 
 
 /*
@@ -223,7 +229,8 @@ struct  Martlet__V1__ReadRequest
 
 
 /*
- * One part of the answer to a read. There is at least one; the first carries the view.
+ * One part of the answer to a read. There is at least one with a view; it is the first, but for parts that wait for
+ * credit.
  */
 struct  Martlet__V1__ReadResponse
 {
@@ -237,10 +244,15 @@ struct  Martlet__V1__ReadResponse
    * In the first part only: what the events are read from.
    */
   Martlet__V1__ReadView *view;
+  /*
+   * Not 0: the part has nothing else. The next part needs this many bytes of credit, and fewer are left: the read
+   * goes on when the call has that credit.
+   */
+  uint64_t waiting_for_credit_bytes;
 };
 #define MARTLET__V1__READ_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__read_response__descriptor) \
-    , 0,NULL, NULL }
+    , 0,NULL, NULL, 0 }
 
 
 /*

@@ -1,0 +1,113 @@
+import CMartletProtos
+import FoundationEssentials
+import MartletModel
+import MartletRecordCodec
+import MartletSession
+import NIOCore
+
+extension Welcome {
+    func encode(to buffer: inout ByteBuffer) {
+        var tenants = ByteBuffer()
+        if case .only(let allowed) = scope {
+            for tenant in allowed.sorted() {
+                tenants.writeField(3, length: 16)
+                tenants.writeBytes(tenant.uuid.bytes)
+            }
+        }
+        unsafe withCBytes([serverVersion, identity]) { text in
+            unsafe limits.withMessage { limits in
+                unsafe withMessage(Martlet__V1__Welcome(), martlet__v1__welcome__init) { message in
+                    unsafe message.pointee.protocol_version = protocolVersion
+                    unsafe message.pointee.server_version = unsafe text[0]
+                    unsafe message.pointee.all_tenants = scope == .all ? 1 : 0
+                    unsafe message.pointee.identity = unsafe text[1]
+                    unsafe message.pointee.limits = unsafe limits
+                    unsafe message.pointee.server_time_micros = serverTime.microseconds
+                    unsafe buffer.writeField(4, &message.pointee.base, tail: tenants)
+                }
+            }
+        }
+    }
+
+    /// What travels of the limits replaces `local`.
+    @unsafe init?(_ message: UnsafePointer<Martlet__V1__Welcome>, local: Limits) {
+        guard let serverVersion = unsafe message.pointee.server_version.text,
+            let identity = unsafe message.pointee.identity.text
+        else { return nil }
+        var tenants: Set<TenantID> = []
+        for index in unsafe 0..<message.pointee.n_tenants {
+            guard let tenant = unsafe message.pointee.tenants[index].uuid else { return nil }
+            tenants.insert(TenantID(tenant))
+        }
+        var limits = local
+        if let sent = unsafe message.pointee.limits { unsafe limits.take(sent) }
+        self.init(
+            protocolVersion: unsafe message.pointee.protocol_version, serverVersion: serverVersion,
+            scope: unsafe message.pointee.all_tenants != 0 ? .all : .only(tenants), identity: identity, limits: limits,
+            serverTime: Timestamp(microseconds: unsafe message.pointee.server_time_micros))
+    }
+}
+
+extension Limits {
+    @unsafe fileprivate func withMessage<Result>(
+        _ body: (UnsafeMutablePointer<Martlet__V1__Limits>) throws -> Result
+    ) rethrows -> Result {
+        try unsafe MartletFrameCodec.withMessage(Martlet__V1__UpcasterLimits(), martlet__v1__upcaster_limits__init) {
+            upcasters in
+            unsafe upcasters.pointee.document_bytes_max = UInt64(upcasting.documentBytesMax)
+            unsafe upcasters.pointee.document_depth_max = UInt64(upcasting.documentDepthMax)
+            unsafe upcasters.pointee.steps_max = UInt64(upcasting.stepsMax)
+            unsafe upcasters.pointee.operations_per_step_max = UInt64(upcasting.operationsPerStepMax)
+            unsafe upcasters.pointee.chain_steps_max = UInt64(upcasting.chainStepsMax)
+            unsafe upcasters.pointee.table_entries_max = UInt64(upcasting.tableEntriesMax)
+            return try unsafe MartletFrameCodec.withMessage(Martlet__V1__Limits(), martlet__v1__limits__init) {
+                message in
+                unsafe message.pointee.frame_bytes_max = UInt64(frameBytesMax)
+                unsafe message.pointee.payload_bytes_max = UInt64(payloadBytesMax)
+                unsafe message.pointee.metadata_bytes_max = UInt64(metadataBytesMax)
+                unsafe message.pointee.events_per_append_max = UInt64(eventsPerAppendMax)
+                unsafe message.pointee.aggregates_per_append_max = UInt64(aggregatesPerAppendMax)
+                unsafe message.pointee.calls_per_connection_max = UInt64(callsPerConnectionMax)
+                unsafe message.pointee.connections_max = UInt64(connectionsMax)
+                unsafe message.pointee.filter_values_max = UInt64(filterValuesMax)
+                unsafe message.pointee.waiting_append_bytes_max = UInt64(waitingAppendBytesMax)
+                unsafe message.pointee.keepalive_millis = UInt64(keepaliveMillis)
+                unsafe message.pointee.snapshot_bytes_max = UInt64(snapshotBytesMax)
+                unsafe message.pointee.settings_bytes_max = UInt64(settingsBytesMax)
+                unsafe message.pointee.stream_credit_bytes_min = UInt64(streamCreditBytesMin)
+                unsafe message.pointee.decode_bytes_max = UInt64(decodeBytesMax(frameBytes: frameBytesMax))
+                unsafe message.pointee.waiting_reads_max = UInt64(waitingReadsMax)
+                unsafe message.pointee.heartbeat_millis_min = UInt64(heartbeatMillisMin)
+                unsafe message.pointee.upcasters = unsafe upcasters
+                return try unsafe body(message)
+            }
+        }
+    }
+
+    /// Takes what was sent; of the fields that were added later, an older server sends none.
+    @unsafe fileprivate mutating func take(_ message: UnsafePointer<Martlet__V1__Limits>) {
+        let sent = unsafe message.pointee
+        unsafe frameBytesMax = Int(clamping: sent.frame_bytes_max)
+        unsafe payloadBytesMax = Int(clamping: sent.payload_bytes_max)
+        unsafe metadataBytesMax = Int(clamping: sent.metadata_bytes_max)
+        unsafe eventsPerAppendMax = Int(clamping: sent.events_per_append_max)
+        unsafe aggregatesPerAppendMax = Int(clamping: sent.aggregates_per_append_max)
+        unsafe callsPerConnectionMax = Int(clamping: sent.calls_per_connection_max)
+        unsafe connectionsMax = Int(clamping: sent.connections_max)
+        unsafe filterValuesMax = Int(clamping: sent.filter_values_max)
+        unsafe waitingAppendBytesMax = Int(clamping: sent.waiting_append_bytes_max)
+        unsafe keepaliveMillis = Int(clamping: sent.keepalive_millis)
+        unsafe snapshotBytesMax = Int(clamping: sent.snapshot_bytes_max)
+        func replace(_ limit: inout Int, _ sent: UInt64) { if sent > 0 { limit = Int(clamping: sent) } }
+        unsafe replace(&settingsBytesMax, sent.settings_bytes_max)
+        unsafe replace(&waitingReadsMax, sent.waiting_reads_max)
+        unsafe replace(&heartbeatMillisMin, sent.heartbeat_millis_min)
+        guard let upcasters = unsafe sent.upcasters?.pointee else { return }
+        unsafe replace(&upcasting.documentBytesMax, upcasters.document_bytes_max)
+        unsafe replace(&upcasting.documentDepthMax, upcasters.document_depth_max)
+        unsafe replace(&upcasting.stepsMax, upcasters.steps_max)
+        unsafe replace(&upcasting.operationsPerStepMax, upcasters.operations_per_step_max)
+        unsafe replace(&upcasting.chainStepsMax, upcasters.chain_steps_max)
+        unsafe replace(&upcasting.tableEntriesMax, upcasters.table_entries_max)
+    }
+}
