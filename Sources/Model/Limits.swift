@@ -55,7 +55,7 @@ public struct Limits: Hashable, Sendable {
     public var commitBytesMax = 8 << 20
     /// Events that one group commit takes.
     public var commitEventsMax = 4_096
-    /// Reads that wait for a storage thread.
+    /// Reads that wait for a storage thread or are under way, over all tenants. One tenant alone gets at most half.
     public var waitingReadsMax = 16_384
     /// The upcasters of one tenant.
     public var upcasting = UpcastingLimits()

@@ -52,12 +52,14 @@ final class CallWork {
             kind = .unary { TenantCalls(shared, context, answer).append(request) }
         case .load(let request):
             kind = .query(
-                QueryCall(isLoad: true, credit: creditBytes, context: context) { reader throws(StorageError) in
+                QueryCall(of: request.tenant, isLoad: true, credit: creditBytes, context: context) {
+                    reader throws(StorageError) in
                     try queries.open(request, now: clock(), reader: reader)
                 })
         case .read(let request):
             kind = .query(
-                QueryCall(isLoad: false, credit: creditBytes, context: context) { reader throws(StorageError) in
+                QueryCall(of: request.tenant, isLoad: false, credit: creditBytes, context: context) {
+                    reader throws(StorageError) in
                     try queries.open(request, now: clock(), reader: reader)
                 })
         case .subscribe(let request):
@@ -72,12 +74,14 @@ final class CallWork {
                     onEnd: { context.end($0) }))
         case .getHead(let tenant):
             kind = .unary {
-                context.answer(answer) { reader throws(StorageError) in .head(try reader.head(of: tenant)) }
+                context.answer(for: tenant, answer) { reader throws(StorageError) in .head(try reader.head(of: tenant))
+                }
             }
         case .saveSnapshot(let request): kind = .unary { TenantCalls(shared, context, answer).save(request) }
         case .loadSnapshot(let request):
             kind = .unary {
-                context.answer(answer) { [counters = shared.counters] reader throws(StorageError) in
+                context.answer(for: request.tenant, answer) {
+                    [counters = shared.counters] reader throws(StorageError) in
                     let loaded = try queries.snapshot(request, reader: reader)
                     counters.skipSnapshots(loaded.skipped)
                     return .snapshot(loaded)
@@ -85,7 +89,7 @@ final class CallWork {
             }
         case .listSnapshots(let tenant, let aggregate):
             kind = .unary {
-                context.answer(answer) { reader throws(StorageError) in
+                context.answer(for: tenant, answer) { reader throws(StorageError) in
                     .snapshots(try queries.snapshots(of: aggregate, in: tenant, reader: reader))
                 }
             }
@@ -93,7 +97,7 @@ final class CallWork {
         case .putSettings(let request): kind = .unary { TenantCalls(shared, context, answer).put(request) }
         case .getSettings(let tenant, let settingsKind):
             kind = .unary {
-                context.answer(answer) { reader throws(StorageError) in
+                context.answer(for: tenant, answer) { reader throws(StorageError) in
                     let settings = try reader.settings(of: tenant)
                     return .settings(
                         SettingsDocument(

@@ -142,7 +142,7 @@ extension EventStore {
         case .unknown:
             let tenants = hub.followedTenants
             guard !tenants.isEmpty else { return }
-            read { reader throws(StorageError) in
+            read(for: Self.serverOwner) { reader throws(StorageError) in
                 for (tenant, standing) in zip(tenants, try reader.standings(of: tenants)) {
                     // Settings first: what was appended after them is delivered under them.
                     hub.settingsChanged(tenant, to: try settings.resolve(tenant, standing, reader: reader))

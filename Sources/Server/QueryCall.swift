@@ -28,12 +28,14 @@ final class QueryCall {
     private var state: State
     /// The view, until it is sent; its snapshot takes credit as events do.
     private var view: OpenQuery.View?
+    private let tenant: TenantID
     private let isLoad: Bool
     private var credit: UInt64
     private let context: CallContext
 
     /// A query that begins at ``pump()``.
-    init(isLoad: Bool, credit: UInt64, context: CallContext, opening: @escaping Opening) {
+    init(of tenant: TenantID, isLoad: Bool, credit: UInt64, context: CallContext, opening: @escaping Opening) {
+        self.tenant = tenant
         self.isLoad = isLoad
         self.credit = credit
         self.context = context
@@ -70,6 +72,7 @@ final class QueryCall {
     private func open(_ opening: @escaping Opening) {
         let bounds = pageBounds
         context.read(
+            for: tenant,
             { reader throws(StorageError) -> Result<(OpenQuery, EventDelivery.Result?), MartletError> in
                 switch try opening(reader) {
                 case .failure(let error): return .failure(error)
@@ -93,6 +96,7 @@ final class QueryCall {
     private func read(_ query: OpenQuery) {
         let bounds = pageBounds
         context.read(
+            for: tenant,
             { reader throws(StorageError) -> Delivered in
                 try query.read(reader, bytesMax: bounds.bytes, scanMax: bounds.scan)
             },
@@ -193,12 +197,12 @@ struct CallContext {
 
     /// Reads on a storage thread; the result comes back on the event loop.
     func read<Value: Sendable>(
-        _ body: @escaping @Sendable (any StorageReader) throws(StorageError) -> Value,
+        for tenant: TenantID, _ body: @escaping @Sendable (any StorageReader) throws(StorageError) -> Value,
         _ completion: @escaping (Result<Value, MartletError>) -> Void
     ) {
         let bound = NIOLoopBound(completion, eventLoop: eventLoop)
         let eventLoop = eventLoop
-        store.read(body) { result in
+        store.read(for: tenant, body) { result in
             eventLoop.execute { bound.value(result) }
         }
     }
@@ -207,10 +211,10 @@ struct CallContext {
 extension CallContext {
     /// Answers a unary call with what a storage thread reads, or ends it.
     func answer(
-        _ answer: @escaping (CallMessage) -> Void,
+        for tenant: TenantID, _ answer: @escaping (CallMessage) -> Void,
         _ body: @escaping @Sendable (any StorageReader) throws(StorageError) -> CallMessage
     ) {
-        read(body) { result in
+        read(for: tenant, body) { result in
             switch result {
             case .success(let body): answer(body)
             case .failure(let error): end(error)

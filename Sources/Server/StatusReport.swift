@@ -42,8 +42,8 @@ enum StatusReport {
             bound.value("storage did not answer within \(storageMillis) ms")
         }
         // Any tenant will do: what counts is that storage answers.
-        let probe = TenantID(UUID(high: 0, low: 0))
-        context.read({ reader throws(StorageError) in try reader.head(of: probe) }) { result in
+        let probe = EventStore.serverOwner
+        context.read(for: probe, { reader throws(StorageError) in try reader.head(of: probe) }) { result in
             timeout.cancel()
             switch result {
             case .success: finish("")

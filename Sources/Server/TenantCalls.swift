@@ -41,17 +41,20 @@ struct TenantCalls {
     func refuse(_ tenant: TenantID, _ error: MartletError) {
         guard error.conflicts.contains(where: { $0.events.readableBytes > 0 }) else { return context.end(error) }
         let (settings, limits) = (shared.settings, shared.limits)
-        context.read({ reader throws(StorageError) in
-            let settings = try settings.resolve(tenant, try reader.standing(of: tenant), reader: reader)
-            let delivery = EventDelivery(
-                set: settings.upcasters, options: UpcastingOptions(onFailure: .raw),
-                payloadBytesMax: limits.upcastPayloadBytesMax)
-            return error.conflicts.map { conflict in
-                var conflict = conflict
-                conflict.deliver(by: delivery)
-                return conflict
+        context.read(
+            for: tenant,
+            { reader throws(StorageError) in
+                let settings = try settings.resolve(tenant, try reader.standing(of: tenant), reader: reader)
+                let delivery = EventDelivery(
+                    set: settings.upcasters, options: UpcastingOptions(onFailure: .raw),
+                    payloadBytesMax: limits.upcastPayloadBytesMax)
+                return error.conflicts.map { conflict in
+                    var conflict = conflict
+                    conflict.deliver(by: delivery)
+                    return conflict
+                }
             }
-        }) { result in
+        ) { result in
             var delivered = error
             delivered.conflicts =
                 (try? result.get())
@@ -75,7 +78,7 @@ struct TenantCalls {
 
     /// Checks the document on a storage thread, where that may take its time, and puts it.
     func put(_ request: PutSettingsRequest) {
-        context.read({ _ throws(StorageError) in Self.fault(of: request) }) { result in
+        context.read(for: request.tenant, { _ throws(StorageError) in Self.fault(of: request) }) { result in
             switch result {
             case .failure(let error), .success(let error?): context.end(error)
             case .success(nil): apply(.putSettings(request))
@@ -117,10 +120,13 @@ struct TenantCalls {
             // Acknowledged once they are in force here: whoever reads then gets events under them.
             let tenant = change.tenant
             let (settings, hub) = (shared.settings, shared.hub)
-            context.read({ reader throws(StorageError) in
-                let standing = try reader.standing(of: tenant)
-                hub.settingsChanged(tenant, to: try settings.resolve(tenant, standing, reader: reader))
-            }) { _ in answer(.settingsPut(revision: revision)) }
+            context.read(
+                for: tenant,
+                { reader throws(StorageError) in
+                    let standing = try reader.standing(of: tenant)
+                    hub.settingsChanged(tenant, to: try settings.resolve(tenant, standing, reader: reader))
+                }
+            ) { _ in answer(.settingsPut(revision: revision)) }
         }
     }
 
@@ -131,9 +137,12 @@ struct TenantCalls {
         if let known { body(known.settings.policies) }
         guard known == nil || known?.isOld == true && shared.store.isShared else { return }
         let settings = shared.settings
-        context.read({ reader throws(StorageError) in
-            try settings.resolve(tenant, try reader.standing(of: tenant), reader: reader)
-        }) { result in
+        context.read(
+            for: tenant,
+            { reader throws(StorageError) in
+                try settings.resolve(tenant, try reader.standing(of: tenant), reader: reader)
+            }
+        ) { result in
             if known == nil { body((try? result.get())?.policies ?? .none) }
         }
     }

@@ -18,7 +18,7 @@ struct AppendQueue<Ticket> {
     /// What one tenant has waiting. A class, so that it is changed in place wherever it is held.
     private final class Lane {
         let tenant: TenantID
-        var waiting: Deque<Waiting> = []
+        var waiting = NumberedQueue<Waiting>()
         var bytes = 0
         var isTaken = false
         /// It is among the lanes that a finished batch was taken from.
@@ -31,6 +31,9 @@ struct AppendQueue<Ticket> {
     private var lanes: [TenantID: Lane] = [:]
     /// Tenants that have something waiting and are in no batch, in the order of their turn.
     private var turn: Deque<Lane> = []
+    /// How many lanes in `turn` have nothing waiting any more.
+    private var staleTurns = 0
+    private var lastNumber: UInt64 = 0
     private(set) var bytes = 0
 
     /// What a call costs beside its events: its place in the queue and in the batch.
@@ -39,16 +42,20 @@ struct AppendQueue<Ticket> {
     init(bytesMax: Int) { self.bytesMax = bytesMax }
 
     /// Whether something waits that a batch may take now.
-    var hasWork: Bool { !turn.isEmpty }
+    var hasWork: Bool { turn.count > staleTurns }
 
     /// Whether nothing waits and nothing is taken.
     var isEmpty: Bool { lanes.isEmpty }
 
-    /// Adds a call; false where there is no room for it.
-    mutating func add(_ request: AppendRequest, ticket: Ticket) -> Bool {
+    /// Places that it holds for calls and for turns, those among them that were left.
+    var placeCount: Int { lanes.values.reduce(turn.count) { $0 + $1.waiting.placeCount } }
+
+    /// Adds a call.
+    /// - Returns: its number, larger than all before it; nil where there is no room for it.
+    mutating func add(_ request: AppendRequest, ticket: Ticket) -> UInt64? {
         let cost = request.contentBytes + Self.overheadBytes * (1 + request.eventCount)
         let known = lanes[request.tenant]
-        guard (known?.bytes ?? 0) + cost <= bytesMax - bytes || (bytes == 0 && cost <= bytesMax) else { return false }
+        guard (known?.bytes ?? 0) + cost <= bytesMax - bytes || (bytes == 0 && cost <= bytesMax) else { return nil }
         let lane: Lane
         if let known {
             lane = known
@@ -57,10 +64,27 @@ struct AppendQueue<Ticket> {
             lanes[request.tenant] = lane
         }
         if lane.waiting.isEmpty, !lane.isTaken { turn.append(lane) }
-        lane.waiting.append(Waiting(request: request, bytes: cost, ticket: ticket))
+        lastNumber += 1
+        lane.waiting.append(Waiting(request: request, bytes: cost, ticket: ticket), number: lastNumber)
         lane.bytes += cost
         bytes += cost
-        return true
+        return lastNumber
+    }
+
+    /// Takes out a call that is in no batch yet; nil where it is, or was. What it took is free at once.
+    mutating func remove(_ number: UInt64, of tenant: TenantID) -> Waiting? {
+        guard let lane = lanes[tenant], let waiting = lane.waiting.remove(number) else { return nil }
+        lane.bytes -= waiting.bytes
+        bytes -= waiting.bytes
+        guard lane.waiting.isEmpty, !lane.isTaken else { return waiting }
+        // Its place in turn is passed over; a tenant that comes again gets a new one.
+        lanes[tenant] = nil
+        staleTurns += 1
+        if turn.count > 2 * (turn.count - staleTurns) + 16 {
+            turn.removeAll { $0.waiting.isEmpty }
+            staleTurns = 0
+        }
+        return waiting
     }
 
     /// Takes a batch: a call of each tenant in turn, then the next of each, until the bounds; at least one.
@@ -71,6 +95,7 @@ struct AppendQueue<Ticket> {
         var bytes = 0
         var ring = turn
         turn.removeAll(keepingCapacity: true)
+        staleTurns = 0
         var passed: Deque<Lane> = []
         while let lane = ring.popFirst() {
             guard let next = lane.waiting.first else { continue }
@@ -80,7 +105,7 @@ struct AppendQueue<Ticket> {
                 if !lane.isTaken { passed.append(lane) }
                 continue
             }
-            lane.waiting.removeFirst()
+            _ = lane.waiting.popFirst()
             lane.isTaken = true
             events += count
             bytes += next.bytes

@@ -6,7 +6,8 @@ import NIOCore
 
 /// A storage engine at work: appends go through the group committer, reads through the reader threads.
 ///
-/// Calls return at once; completions are called on a thread of the store's, which must not be held up.
+/// Calls return at once; completions are called on a thread of the store's, which must not be held up, or before the
+/// call returns where it is refused.
 public final class EventStore: Sendable {
     private let engine: any StorageEngine
     private let limits: Limits
@@ -14,6 +15,7 @@ public final class EventStore: Sendable {
     public let clock: Clock
     private let committer: GroupCommitter
     private let readers: ReaderPool
+    private let readThreadCount: Int
     private let listening: StorageListening?
 
     /// A store that is not started yet.
@@ -31,8 +33,13 @@ public final class EventStore: Sendable {
         self.engine = engine
         self.limits = limits
         self.clock = clock
-        committer = GroupCommitter(limits: limits, clock: clock, logger: logger, onCommit: onCommit)
-        readers = ReaderPool(waitingMax: limits.waitingReadsMax)
+        let uptimeNanos: @Sendable () -> UInt64 = { NIODeadline.now().uptimeNanoseconds }
+        committer = GroupCommitter(
+            limits: limits, clock: clock, uptimeNanos: uptimeNanos, logger: logger, onCommit: onCommit)
+        // One more than the engine asks for, so that one tenant has as many as that.
+        readThreadCount = engine.readersMax + 1
+        readers = ReaderPool(
+            readsMax: limits.waitingReadsMax, threadCount: readThreadCount, uptimeNanos: uptimeNanos)
         listening = engine.makeListener().map { StorageListening(listener: $0, logger: logger, onNews: onNews) }
     }
 
@@ -56,7 +63,7 @@ public final class EventStore: Sendable {
         try engine.prepare()
         let engine = engine
         for _ in 0..<engine.writersMax { committer.start { engine.makeWriter() } }
-        for _ in 0..<engine.readersMax { readers.start { engine.makeReader() } }
+        for _ in 0..<readThreadCount { readers.start { engine.makeReader() } }
         listening?.start()
     }
 
@@ -72,9 +79,11 @@ public final class EventStore: Sendable {
     ///
     /// - Precondition: the request is valid, as decoded by MartletFrameCodec: distinct aggregates and event ids,
     ///   events everywhere, within the limits.
+    /// - Returns: what to cancel it by; nil where it was refused, and `completion` called.
+    @discardableResult
     public func append(
         _ request: AppendRequest, completion: @escaping @Sendable (Result<AppendReceipt, MartletError>) -> Void
-    ) {
+    ) -> StoreTicket? {
         let admission = committer.add(request) { [self] result in
             switch result {
             case .success(.appended(let receipt)): completion(.success(receipt))
@@ -89,30 +98,39 @@ public final class EventStore: Sendable {
             }
         }
         switch admission {
-        case .added: break
+        case .added(let number): return StoreTicket(kind: .append, tenant: request.tenant, number: number)
         case .full: completion(.failure(.appendQueueFull(limits)))
         case .closed: completion(.failure(.shuttingDown))
         }
+        return nil
     }
 
-    /// Carries out a change beside the events.
+    /// Carries out a change beside the events. One of a tenant's is under way at a time, in the order in which they came.
+    /// - Returns: what to cancel it by; nil where it was refused, and `completion` called.
+    @discardableResult
     public func apply(
         _ change: TenantChange, completion: @escaping @Sendable (Result<TenantChangeOutcome, MartletError>) -> Void
-    ) {
+    ) -> StoreTicket? {
         let admission = committer.add(change) { completion($0.mapError { MartletError($0) }) }
         switch admission {
-        case .added: break
-        case .full: completion(.failure(.appendQueueFull(limits)))
+        case .added(let number): return StoreTicket(kind: .change, tenant: change.tenant, number: number)
+        case .full: completion(.failure(.changeQueueFull(limits)))
         case .closed: completion(.failure(.shuttingDown))
         }
+        return nil
     }
 
-    /// Reads on a reader's thread.
+    /// Reads on a reader's thread, on a tenant's account: tenants are served in turn, by the time that their reads take
+    /// there, `completion` included.
+    ///
+    /// - Parameter tenant: whose read it is; ``serverOwner`` for one that no tenant asked for.
+    /// - Returns: what to cancel it by; cancelling one that was refused does nothing.
+    @discardableResult
     public func read<Value: Sendable>(
-        _ body: @escaping @Sendable (any StorageReader) throws(StorageError) -> Value,
+        for tenant: TenantID, _ body: @escaping @Sendable (any StorageReader) throws(StorageError) -> Value,
         completion: @escaping @Sendable (Result<Value, MartletError>) -> Void
-    ) {
-        let admission = readers.add { reader in
+    ) -> StoreTicket {
+        let admission = readers.add(for: tenant) { reader in
             guard let reader else { return completion(.failure(.shuttingDown)) }
             do throws(StorageError) {
                 completion(.success(try body(reader)))
@@ -121,9 +139,28 @@ public final class EventStore: Sendable {
             }
         }
         switch admission {
-        case .added: break
-        case .full: completion(.failure(.readQueueFull(limits)))
+        case .added(let number): return StoreTicket(kind: .read, tenant: tenant, number: number)
+        case .full(let count): completion(.failure(.readQueueFull(limits, count: count)))
         case .closed: completion(.failure(.shuttingDown))
+        }
+        // Numbers begin at 1.
+        return StoreTicket(kind: .read, tenant: tenant, number: 0)
+    }
+
+    /// Whose account reads are on that no tenant asked for: probes, and looking after other servers' commits.
+    public static let serverOwner = TenantID(UUID(high: 0, low: 0))
+
+    /// Cancels what waits: it leaves its queue at once, with all that it holds, and its completion is not called.
+    ///
+    /// What has begun is not stopped: an append that is in a batch, a change or a read that a thread has taken. It goes
+    /// on to its end, and its completion is called. Of two threads, one that cancels and one that begins, one wins.
+    /// - Returns: whether it left its queue; false where it has begun, is done, was refused or was cancelled before.
+    @discardableResult
+    public func cancel(_ ticket: StoreTicket) -> Bool {
+        switch ticket.kind {
+        case .append: committer.removeAppend(ticket.number, of: ticket.tenant)
+        case .change: committer.removeChange(ticket.number, of: ticket.tenant)
+        case .read: readers.remove(ticket.number, of: ticket.tenant)
         }
     }
 
@@ -133,7 +170,7 @@ public final class EventStore: Sendable {
         completion: @escaping @Sendable ([VersionConflict]) -> Void
     ) {
         let bytesMax = limits.pageBytesMax
-        read { reader throws(StorageError) -> [VersionConflict] in
+        read(for: tenant) { reader throws(StorageError) -> [VersionConflict] in
             var room = bytesMax
             var filled: [VersionConflict] = []
             for var conflict in conflicts {
@@ -193,10 +230,10 @@ extension EventStore {
 
     /// Reads on a reader's thread.
     public func read<Value: Sendable>(
-        _ body: @escaping @Sendable (any StorageReader) throws(StorageError) -> Value
+        for tenant: TenantID, _ body: @escaping @Sendable (any StorageReader) throws(StorageError) -> Value
     ) async throws(MartletError) -> Value {
         try await withCheckedContinuation { continuation in
-            read(body) { continuation.resume(returning: $0) }
+            read(for: tenant, body) { continuation.resume(returning: $0) }
         }.get()
     }
 }

@@ -1,4 +1,3 @@
-import DequeModule
 import Foundation
 import Logging
 import MartletModel
@@ -8,7 +7,8 @@ import MartletModel
 /// at once.
 ///
 /// Each writer of the engine has a thread; a tenant is in one batch at a time. Changes beside the events are carried
-/// out one by one between batches, in turn with them.
+/// out one by one between batches, in turn with them: they wait in a lane for each tenant, one of which is under way at
+/// a time.
 final class GroupCommitter: @unchecked Sendable {
     typealias Completion = @Sendable (Result<AppendOutcome, StorageError>) -> Void
 
@@ -16,20 +16,20 @@ final class GroupCommitter: @unchecked Sendable {
 
     private struct WaitingChange {
         var change: TenantChange
-        var bytes: Int
         var completion: ChangeCompletion
     }
 
     private enum Work {
         case batch([AppendQueue<Completion>.Waiting])
-        case change(WaitingChange)
+        case change(FairLanes<WaitingChange>.Taken)
     }
+
+    /// What a change costs at least: a small transaction.
+    private static let changeCostMinNanos: UInt64 = 100_000
 
     // Guarded by `condition`.
     private var queue: AppendQueue<Completion>
-    private var changes: Deque<WaitingChange> = []
-    /// Bytes of changes that wait or are being carried out.
-    private var changeBytes = 0
+    private var changes: FairLanes<WaitingChange>
     private var isChangeNext = false
     private var isClosed = false
     private var runningThreads = 0
@@ -39,11 +39,18 @@ final class GroupCommitter: @unchecked Sendable {
     private let condition = NSCondition()
     private let limits: Limits
     private let clock: Clock
+    private let uptimeNanos: @Sendable () -> UInt64
     private let logger: Logger
     private let onCommit: @Sendable (RecordedRun) -> Void
 
-    init(limits: Limits, clock: @escaping Clock, logger: Logger, onCommit: @escaping @Sendable (RecordedRun) -> Void) {
+    init(
+        limits: Limits, clock: @escaping Clock, uptimeNanos: @escaping @Sendable () -> UInt64 = { 0 }, logger: Logger,
+        onCommit: @escaping @Sendable (RecordedRun) -> Void
+    ) {
         queue = AppendQueue(bytesMax: limits.waitingAppendBytesMax)
+        changes = FairLanes(
+            sizeMax: limits.waitingChangeBytesMax, takenPerTenantMax: 1, costMin: Self.changeCostMinNanos)
+        self.uptimeNanos = uptimeNanos
         self.limits = limits
         self.clock = clock
         self.logger = logger
@@ -64,14 +71,15 @@ final class GroupCommitter: @unchecked Sendable {
     }
 
     /// Bytes that wait, or are being committed.
-    var waitingBytes: Int { condition.withLock { queue.bytes + changeBytes } }
+    var waitingBytes: Int { condition.withLock { queue.bytes + changes.size } }
 
     /// Events committed since the start.
     var committedEventCount: UInt64 { condition.withLock { eventsCommitted } }
 
     /// What became of a call that was to be added.
-    enum Admission {
-        case added
+    enum Admission: Hashable {
+        /// Under that number.
+        case added(UInt64)
         /// There is no room.
         case full
         case closed
@@ -81,24 +89,42 @@ final class GroupCommitter: @unchecked Sendable {
     func add(_ request: AppendRequest, completion: @escaping Completion) -> Admission {
         condition.withLock {
             guard !isClosed else { return .closed }
-            guard queue.add(request, ticket: completion) else { return .full }
+            guard let number = queue.add(request, ticket: completion) else { return .full }
             condition.signal()
-            return .added
+            return .added(number)
         }
     }
 
-    /// Adds a change; `completion` is called on a commit thread. All that wait may take a quarter of the room that
-    /// appends have.
+    /// Adds a change; `completion` is called on a commit thread.
     func add(_ change: TenantChange, completion: @escaping ChangeCompletion) -> Admission {
-        let bytes = change.contentBytes + 512
+        // The largest goes in where nothing else is.
+        let bytes = min(change.contentBytes + 512, limits.waitingChangeBytesMax)
         return condition.withLock {
             guard !isClosed else { return .closed }
-            guard changeBytes == 0 || changeBytes + bytes <= limits.waitingAppendBytesMax / 4 else { return .full }
-            changes.append(WaitingChange(change: change, bytes: bytes, completion: completion))
-            changeBytes += bytes
+            let waiting = WaitingChange(change: change, completion: completion)
+            guard let number = changes.add(waiting, of: change.tenant, size: bytes) else { return .full }
             condition.signal()
-            return .added
+            return .added(number)
         }
+    }
+
+    /// Takes out an append that is in no batch yet: its completion is not called. False where it is.
+    func removeAppend(_ number: UInt64, of tenant: TenantID) -> Bool {
+        // What the call holds is freed outside the lock.
+        let waiting = condition.withLock {
+            defer { if isClosed { condition.broadcast() } }
+            return queue.remove(number, of: tenant)
+        }
+        return waiting != nil
+    }
+
+    /// Takes out a change that has not begun: its completion is not called. False where it has.
+    func removeChange(_ number: UInt64, of tenant: TenantID) -> Bool {
+        let waiting = condition.withLock {
+            defer { if isClosed { condition.broadcast() } }
+            return changes.remove(number, of: tenant)
+        }
+        return waiting != nil
     }
 
     /// Takes no more calls, commits what waits, then ends the threads.
@@ -116,22 +142,22 @@ final class GroupCommitter: @unchecked Sendable {
 
     private func nextWork() -> Work? {
         condition.withLock {
-            while !queue.hasWork, changes.isEmpty {
-                if isClosed, queue.isEmpty {
+            while !queue.hasWork, !changes.hasWork {
+                if isClosed, queue.isEmpty, changes.isEmpty {
                     condition.broadcast()
                     return nil
                 }
                 condition.wait()
             }
-            if isChangeNext || !queue.hasWork, let change = changes.popFirst() {
+            if isChangeNext || !queue.hasWork, let change = changes.take() {
                 isChangeNext = false
-                if queue.hasWork || !changes.isEmpty { condition.signal() }
+                if queue.hasWork || changes.hasWork { condition.signal() }
                 return .change(change)
             }
             isChangeNext = true
             let batch = queue.take(eventsMax: limits.commitEventsMax, bytesMax: limits.commitBytesMax)
             // Another writer may take what other tenants still have waiting.
-            if queue.hasWork || !changes.isEmpty { condition.signal() }
+            if queue.hasWork || changes.hasWork { condition.signal() }
             return .batch(batch)
         }
     }
@@ -183,15 +209,25 @@ final class GroupCommitter: @unchecked Sendable {
         }
     }
 
-    private func apply(_ waiting: WaitingChange, with writer: any StorageWriter) {
+    private func apply(_ taken: FairLanes<WaitingChange>.Taken, with writer: any StorageWriter) {
+        let start = uptimeNanos()
         let result: Result<TenantChangeOutcome, StorageError>
         do throws(StorageError) {
-            result = .success(try writer.apply(waiting.change, now: clock()))
+            result = .success(try writer.apply(taken.element.change, now: clock()))
         } catch {
             logger.warning("change failed", metadata: ["error": "\(error)", "kind": "\(error.kind)"])
             result = .failure(error)
         }
-        condition.withLock { changeBytes -= waiting.bytes }
-        waiting.completion(result)
+        let end = uptimeNanos()
+        condition.withLock {
+            changes.finish(taken, cost: end > start ? end - start : 0)
+            if changes.hasWork { condition.signal() }
+        }
+        taken.element.completion(result)
     }
+}
+
+extension Limits {
+    /// Changes that wait or are being carried out, over all tenants: a quarter of the room that appends have.
+    var waitingChangeBytesMax: Int { waitingAppendBytesMax / 4 }
 }

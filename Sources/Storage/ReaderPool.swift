@@ -1,22 +1,33 @@
-import DequeModule
 import Foundation
 import MartletModel
 
-/// Threads that read, each with a reader of its own. Reads wait in one queue, bounded in count.
+/// Threads that read, each with a reader of its own. Reads wait in a lane for each tenant, and are served by what they
+/// cost, so that a tenant with many or heavy reads does not hold up the others.
 final class ReaderPool: @unchecked Sendable {
     /// Called on a reader's thread; nil when the pool is closed before the read's turn.
     typealias Job = @Sendable ((any StorageReader)?) -> Void
 
+    /// What a read costs at least: about what taking it to a thread and back does.
+    static let costMinNanos: UInt64 = 10_000
+
     // Guarded by `condition`.
-    private var jobs: Deque<Job> = []
+    private var lanes: FairLanes<Job>
     private var isClosed = false
     private var runningThreads = 0
     private var onClosed: [@Sendable () -> Void] = []
 
     private let condition = NSCondition()
-    private let waitingMax: Int
+    private let uptimeNanos: @Sendable () -> UInt64
 
-    init(waitingMax: Int) { self.waitingMax = waitingMax }
+    /// - Parameters:
+    ///   - readsMax: reads that wait or are under way, over all tenants.
+    ///   - threadCount: how many threads will be started. With more than one, one is always left for other tenants: a
+    ///     read never waits for the end of another tenant's reads alone.
+    init(readsMax: Int, threadCount: Int, uptimeNanos: @escaping @Sendable () -> UInt64) {
+        lanes = FairLanes(
+            sizeMax: readsMax, takenPerTenantMax: max(1, threadCount - 1), costMin: Self.costMinNanos)
+        self.uptimeNanos = uptimeNanos
+    }
 
     /// Starts a thread that reads with this reader.
     func start(reader: @escaping @Sendable () -> any StorageReader) {
@@ -32,22 +43,29 @@ final class ReaderPool: @unchecked Sendable {
     }
 
     /// What became of a read that was to be added.
-    enum Admission {
-        case added
-        /// Too many wait.
-        case full
+    enum Admission: Hashable {
+        /// Under that number.
+        case added(UInt64)
+        /// The tenant's share is used up: it has so many reads here.
+        case full(Int)
         case closed
     }
 
     /// Adds a read.
-    func add(_ job: @escaping Job) -> Admission {
+    func add(for tenant: TenantID, _ job: @escaping Job) -> Admission {
         condition.withLock {
             guard !isClosed else { return .closed }
-            guard jobs.count < waitingMax else { return .full }
-            jobs.append(job)
+            guard let number = lanes.add(job, of: tenant) else { return .full(lanes.size(of: tenant)) }
             condition.signal()
-            return .added
+            return .added(number)
         }
+    }
+
+    /// Takes out a read that has not begun: it is not called. False where it has.
+    func remove(_ number: UInt64, of tenant: TenantID) -> Bool {
+        // What the read holds is freed outside the lock.
+        let job = condition.withLock { lanes.remove(number, of: tenant) }
+        return job != nil
     }
 
     /// Takes no more reads, refuses those that wait, then ends the threads.
@@ -55,8 +73,7 @@ final class ReaderPool: @unchecked Sendable {
         let waiting = condition.withLock {
             isClosed = true
             condition.broadcast()
-            defer { jobs = [] }
-            return jobs
+            return lanes.removeAll()
         }
         for job in waiting { job(nil) }
         await withCheckedContinuation { continuation in
@@ -68,15 +85,26 @@ final class ReaderPool: @unchecked Sendable {
         }
     }
 
-    private func nextJob() -> Job? {
+    /// Gives back a read that is done, with what it took, and takes the next.
+    private func next(after done: (job: FairLanes<Job>.Taken, nanos: UInt64)?) -> FairLanes<Job>.Taken? {
         condition.withLock {
-            while jobs.isEmpty, !isClosed { condition.wait() }
-            return jobs.popFirst()
+            if let done { lanes.finish(done.job, cost: done.nanos) }
+            while true {
+                if let job = lanes.take() { return job }
+                if isClosed { return nil }
+                condition.wait()
+            }
         }
     }
 
     private func runJobs(with reader: any StorageReader) {
-        while let job = nextJob() { job(reader) }
+        var done: (job: FairLanes<Job>.Taken, nanos: UInt64)?
+        while let job = next(after: done) {
+            let start = uptimeNanos()
+            job.element(reader)
+            let end = uptimeNanos()
+            done = (job, end > start ? end - start : 0)
+        }
     }
 
     /// - Returns: who waits for the last thread to end, if this was it.

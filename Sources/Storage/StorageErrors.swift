@@ -56,10 +56,22 @@ extension MartletError {
             isRetryable: true)
     }
 
-    static func readQueueFull(_ limits: Limits) -> MartletError {
+    static func changeQueueFull(_ limits: Limits) -> MartletError {
+        MartletError(
+            .resourceExhausted, reason: .appendQueueFull,
+            message: "the tenant's share of the room for snapshots and settings that wait to be stored, "
+                + "\(limits.waitingChangeBytesMax) bytes (a quarter of waiting_append_bytes_max), is used up: "
+                + "retry later, or save more slowly",
+            isRetryable: true)
+    }
+
+    /// - Parameter count: reads that the tenant has waiting.
+    static func readQueueFull(_ limits: Limits, count: Int) -> MartletError {
         MartletError(
             .resourceExhausted, reason: .readQueueFull,
-            message: "waiting_reads_max is \(limits.waitingReadsMax), and so many reads wait for storage: retry later",
+            message: "the tenant's share of waiting_reads_max, \(limits.waitingReadsMax), is used up: "
+                + "\(count) of its reads wait for storage, as many as are still free for others; "
+                + "retry later, or ask for less at a time",
             isRetryable: true)
     }
 

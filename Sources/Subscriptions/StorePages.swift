@@ -19,7 +19,7 @@ public struct StorePages: PageSource {
         of request: SubscribeRequest, completion: @escaping @Sendable (Result<ResolvedStart, MartletError>) -> Void
     ) {
         let clock = store.clock
-        store.read { [settings] reader throws(StorageError) in
+        store.read(for: request.tenant) { [settings] reader throws(StorageError) in
             let standing = try reader.standing(of: request.tenant)
             let settings = try settings.resolve(request.tenant, standing, reader: reader)
             return try QueryResolution.start(of: request, head: standing.head, now: clock(), reader: reader).map {
@@ -35,7 +35,7 @@ public struct StorePages: PageSource {
         of tenant: TenantID, positions range: PageRange<Position>, filter: EventFilter, bounds: PageBounds,
         completion: @escaping @Sendable (Result<EventPage, MartletError>) -> Void
     ) {
-        store.read { reader throws(StorageError) in
+        store.read(for: tenant) { reader throws(StorageError) in
             try reader.page(of: tenant, positions: range, filter: filter, bounds: bounds)
         } completion: {
             completion($0)

@@ -9,14 +9,14 @@ import Testing
     /// What a call of one event with an `x` for its payload costs.
     private func cost() throws -> Int {
         var queue = AppendQueue<UInt64>(bytesMax: 1 << 20)
-        #expect(queue.add(try Sample.request(1), ticket: 1))
+        #expect(queue.add(try Sample.request(1), ticket: 1) != nil)
         return queue.bytes
     }
 
     private func queue(_ calls: [(ticket: UInt64, tenant: UInt64)]) throws -> AppendQueue<UInt64> {
         var queue = AppendQueue<UInt64>(bytesMax: 1 << 20)
         for (ticket, tenant) in calls {
-            #expect(queue.add(try Sample.request(ticket, of: tenant), ticket: ticket))
+            #expect(queue.add(try Sample.request(ticket, of: tenant), ticket: ticket) != nil)
         }
         return queue
     }
@@ -34,7 +34,7 @@ import Testing
         var queue = try queue([(11, 1), (12, 1), (21, 2), (31, 3)])
         let first = queue.take(eventsMax: 2, bytesMax: 1 << 20)
         #expect(first.map(\.ticket) == [11, 21])
-        #expect(queue.add(try Sample.request(22, of: 2), ticket: 22))
+        #expect(queue.add(try Sample.request(22, of: 2), ticket: 22) != nil)
         let second = queue.take(eventsMax: 2, bytesMax: 1 << 20)
         #expect(second.map(\.ticket) == [31], "the tenants 1 and 2 are under way")
         #expect(!queue.hasWork && queue.take(eventsMax: 2, bytesMax: 1 << 20).isEmpty)
@@ -44,15 +44,15 @@ import Testing
 
     @Test func whoWasPassedOverComesFirst() throws {
         var queue = AppendQueue<UInt64>(bytesMax: 1 << 20)
-        #expect(queue.add(try Sample.request(11, of: 1), ticket: 11))
-        #expect(queue.add(Sample.request(2, [try Sample.part(1, [1, 2, 3, 4, 5])]), ticket: 21))
-        #expect(queue.add(try Sample.request(22, of: 2), ticket: 22))
-        #expect(queue.add(try Sample.request(31, of: 3), ticket: 31))
-        #expect(queue.add(try Sample.request(12, of: 1), ticket: 12))
+        #expect(queue.add(try Sample.request(11, of: 1), ticket: 11) != nil)
+        #expect(queue.add(Sample.request(2, [try Sample.part(1, [1, 2, 3, 4, 5])]), ticket: 21) != nil)
+        #expect(queue.add(try Sample.request(22, of: 2), ticket: 22) != nil)
+        #expect(queue.add(try Sample.request(31, of: 3), ticket: 31) != nil)
+        #expect(queue.add(try Sample.request(12, of: 1), ticket: 12) != nil)
         let first = queue.take(eventsMax: 3, bytesMax: 1 << 20)
         #expect(first.map(\.ticket) == [11, 31, 12], "what fits goes ahead of another tenant's large call")
         queue.finish(first)
-        #expect(queue.add(try Sample.request(13, of: 1), ticket: 13))
+        #expect(queue.add(try Sample.request(13, of: 1), ticket: 13) != nil)
         let second = queue.take(eventsMax: 3, bytesMax: 1 << 20)
         #expect(second.map(\.ticket) == [21], "larger than the bound, but alone")
         queue.finish(second)
@@ -74,7 +74,7 @@ import Testing
         var queue = AppendQueue<UInt64>(bytesMax: 10 * cost)
         func fill(_ tenant: UInt64) throws -> Int {
             var count = 0
-            while queue.add(try Sample.request(UInt64(count), of: tenant), ticket: tenant) { count += 1 }
+            while queue.add(try Sample.request(UInt64(count), of: tenant), ticket: tenant) != nil { count += 1 }
             return count
         }
         #expect(try (1...5).map { try fill($0) } == [5, 3, 1, 1, 0])
@@ -84,31 +84,59 @@ import Testing
     @Test func whatIsTakenStaysOnTheAccountUntilItIsFinished() throws {
         let cost = try cost()
         var queue = AppendQueue<UInt64>(bytesMax: 4 * cost)
-        for ticket in 1...2 as ClosedRange<UInt64> { #expect(queue.add(try Sample.request(ticket), ticket: ticket)) }
+        for ticket in 1...2 as ClosedRange<UInt64> {
+            #expect(queue.add(try Sample.request(ticket), ticket: ticket) != nil)
+        }
         let batch = queue.take(eventsMax: 9, bytesMax: 1 << 20)
         #expect(queue.bytes == 2 * cost)
-        #expect(!queue.add(try Sample.request(3), ticket: 3), "the share is still used")
+        #expect(queue.add(try Sample.request(3), ticket: 3) == nil, "the share is still used")
         queue.finish(batch)
         #expect(queue.bytes == 0)
-        #expect(queue.add(try Sample.request(3), ticket: 3))
+        #expect(queue.add(try Sample.request(3), ticket: 3) != nil)
     }
 
     @Test func aLargeCallGoesInWhereNothingElseIs() throws {
         let cost = try cost()
         var queue = AppendQueue<UInt64>(bytesMax: cost)
-        #expect(queue.add(try Sample.request(1), ticket: 1), "all of the room")
-        #expect(!queue.add(try Sample.request(2, of: 2), ticket: 2))
+        #expect(queue.add(try Sample.request(1), ticket: 1) != nil, "all of the room")
+        #expect(queue.add(try Sample.request(2, of: 2), ticket: 2) == nil)
         queue.finish(queue.take(eventsMax: 1, bytesMax: 1))
         var small = AppendQueue<UInt64>(bytesMax: cost - 1)
-        #expect(!small.add(try Sample.request(1), ticket: 1) && small.isEmpty && !small.hasWork)
+        #expect(small.add(try Sample.request(1), ticket: 1) == nil && small.isEmpty && !small.hasWork)
     }
 
     @Test func aCallCostsMoreTheMoreEventsItHas() throws {
         var queue = AppendQueue<UInt64>(bytesMax: 1 << 20)
-        #expect(queue.add(Sample.request(1, [try Sample.part(1, Array(1...100))]), ticket: 1))
+        #expect(queue.add(Sample.request(1, [try Sample.part(1, Array(1...100))]), ticket: 1) != nil)
         #expect(queue.bytes > 100 * (try Sample.event(1).body.readableBytes), "tiny events take memory, too")
         let one = try cost()
         #expect(queue.bytes > 50 * one)
+    }
+
+    @Test func whoLeavesGivesBackItsRoomAndItsTurn() throws {
+        var queue = try queue([(11, 1), (12, 1), (13, 1), (21, 2)])
+        let bytes = queue.bytes
+        #expect(queue.remove(2, of: Sample.tenant(2)) == nil, "another tenant's number")
+        #expect(queue.remove(2, of: Sample.tenant(1))?.ticket == 12 && queue.bytes == bytes / 4 * 3)
+        #expect(queue.remove(2, of: Sample.tenant(1)) == nil && queue.remove(99, of: Sample.tenant(1)) == nil)
+        #expect(queue.remove(4, of: Sample.tenant(2))?.ticket == 21)
+        let batch = queue.take(eventsMax: 100, bytesMax: 1 << 20)
+        #expect(batch.map(\.ticket) == [11, 13])
+        #expect(queue.remove(1, of: Sample.tenant(1)) == nil, "it is in a batch")
+        #expect(queue.add(try Sample.request(14), ticket: 14) == 5)
+        #expect(queue.remove(5, of: Sample.tenant(1))?.ticket == 14 && !queue.hasWork && !queue.isEmpty)
+        queue.finish(batch)
+        #expect(queue.isEmpty && queue.bytes == 0 && !queue.hasWork)
+    }
+
+    @Test func thoseWhoComeAndLeaveWhileOthersWaitLeaveNothingBehind() throws {
+        var queue = try queue([(1, 1)])
+        for ticket in 2...20_000 as ClosedRange<UInt64> {
+            #expect(queue.add(try Sample.request(1, of: ticket % 3), ticket: ticket) == ticket)
+            #expect(queue.remove(ticket, of: Sample.tenant(ticket % 3))?.ticket == ticket)
+            guard queue.placeCount <= 64 else { Issue.record("\(queue.placeCount) places"); return }
+        }
+        #expect(queue.take(eventsMax: 9, bytesMax: 1 << 20).map(\.ticket) == [1] && !queue.hasWork)
     }
 
     @Test func nothingIsLostRepeatedOrOutOfOrder() throws {
@@ -121,6 +149,8 @@ import Testing
             var underWay: [[AppendQueue<UInt64>.Waiting]] = []
             var account = 0
             var next: UInt64 = 0
+            var refused: UInt64 = 0
+            var numbers: [UInt64: UInt64] = [:]
             func step(_ choice: Int) throws {
                 switch choice {
                 case 0..<5:
@@ -129,12 +159,27 @@ import Testing
                         UInt64.random(in: 1...5, using: &random), [try Sample.part(1, events)])
                     next += 1
                     let before = queue.bytes
-                    if queue.add(request, ticket: next) {
+                    if let number = queue.add(request, ticket: next) {
+                        #expect(number == next - refused, "seed \(seed)")
+                        numbers[next] = number
                         waiting[request.tenant, default: []].append(next)
                         account += queue.bytes - before
                     } else {
+                        refused += 1
                         #expect(queue.bytes == before && before > 0, "seed \(seed): refused without need")
                     }
+                case 11..<14:
+                    // Whoever is chosen leaves, if it still waits.
+                    guard next > 0 else { return }
+                    let ticket = UInt64.random(in: 1...next, using: &random)
+                    guard let number = numbers[ticket] else { return }
+                    let tenant = Sample.tenant(UInt64.random(in: 1...5, using: &random))
+                    let isThere = waiting[tenant]?.contains(ticket) == true
+                    let left = queue.remove(number, of: tenant)
+                    #expect(left?.ticket == (isThere ? ticket : nil), "seed \(seed)")
+                    waiting[tenant]?.removeAll { $0 == ticket }
+                    account -= left?.bytes ?? 0
+                    #expect(queue.remove(number, of: tenant) == nil, "seed \(seed): twice")
                 case 5..<8:
                     let eventsMax = Int.random(in: 1...12, using: &random)
                     let limit = Int.random(in: 1...12_000, using: &random)
@@ -160,7 +205,7 @@ import Testing
                 }
                 #expect(queue.bytes == account && queue.bytes <= bytesMax, "seed \(seed)")
             }
-            for _ in 0..<100 { try step(Int.random(in: 0..<11, using: &random)) }
+            for _ in 0..<100 { try step(Int.random(in: 0..<14, using: &random)) }
             while !queue.isEmpty {
                 try step(6)
                 try step(9)

@@ -32,7 +32,9 @@ import Testing
 
     private func refusalOfRead(_ store: EventStore) async -> MartletError? {
         do throws(MartletError) {
-            let head = try await store.read { reader throws(StorageError) in try reader.head(of: Sample.tenant()) }
+            let head = try await store.read(for: Sample.tenant()) { reader throws(StorageError) in
+                try reader.head(of: Sample.tenant())
+            }
             Issue.record("read up to \(head.position)")
             return nil
         } catch { return error }
@@ -174,6 +176,7 @@ import Testing
         #expect(full?.reason == .appendQueueFull && full?.isRetryable == true)
         let busy = await refusalOfRead(store)
         #expect(busy?.reason == .readQueueFull && busy?.isRetryable == true)
+        #expect(busy?.message.contains("tenant's share of waiting_reads_max, 0,") == true)
         await store.shutDown()
         let append = try await refusal(of: Sample.request(1), store)
         let read = await refusalOfRead(store)
@@ -184,7 +187,9 @@ import Testing
         try await withStore { store in
             for number in 1...50 as ClosedRange<UInt64> {
                 let receipt = try await store.append(try Sample.request(number))
-                let head = try await store.read { reader throws(StorageError) in try reader.head(of: Sample.tenant()) }
+                let head = try await store.read(for: Sample.tenant()) { reader throws(StorageError) in
+                    try reader.head(of: Sample.tenant())
+                }
                 #expect(head == TenantHead(position: receipt.lastPosition, recordedAt: receipt.recordedAt))
             }
             #expect(store.committedEventCount == 50)

@@ -6,6 +6,10 @@ import Testing
 
 @testable import MartletStorage
 
+extension GroupCommitter.Admission {
+    var isAdded: Bool { if case .added = self { true } else { false } }
+}
+
 @Suite struct GroupCommitterTests {
     typealias Outcome = (ticket: UInt64, result: Result<AppendOutcome, StorageError>)
 
@@ -32,10 +36,10 @@ import Testing
         let committer = committer()
         let writer = GatedWriter()
         committer.start { writer }
-        #expect(add(try Sample.request(1), 1, to: committer) == .added)
+        #expect(add(try Sample.request(1), 1, to: committer).isAdded)
         #expect(await eventually { writer.batches == [[1]] }, "an idle committer takes a call at once")
         for number in 2...10 as ClosedRange<UInt64> {
-            #expect(add(try Sample.request(number, of: number % 3), number, to: committer) == .added)
+            #expect(add(try Sample.request(number, of: number % 3), number, to: committer).isAdded)
         }
         #expect(outcomes.values.isEmpty && committer.waitingBytes > 0)
         writer.gate.open()
@@ -53,11 +57,11 @@ import Testing
         let committer = committer()
         let writer = GatedWriter()
         committer.start { writer }
-        #expect(add(try Sample.request(1, of: 9), 1, to: committer) == .added)
+        #expect(add(try Sample.request(1, of: 9), 1, to: committer).isAdded)
         #expect(await eventually { writer.batches.count == 1 })
         for number in 2...6 as ClosedRange<UInt64> {
             let request = try Sample.request(number, number % 2 == 0 ? .any : .none)
-            #expect(add(request, number, to: committer) == .added)
+            #expect(add(request, number, to: committer).isAdded)
         }
         writer.gate.open()
         #expect(await answered(6))
@@ -75,14 +79,14 @@ import Testing
         let error = StorageError(.outcomeUnknown, "lost")
         writer.fail([StorageError(.unavailable, "away"), error])
         committer.start { writer }
-        #expect(add(try Sample.request(1), 1, to: committer) == .added)
+        #expect(add(try Sample.request(1), 1, to: committer).isAdded)
         #expect(await eventually { writer.batches.count == 1 })
         for number in 2...4 as ClosedRange<UInt64> {
-            #expect(add(try Sample.request(number), number, to: committer) == .added)
+            #expect(add(try Sample.request(number), number, to: committer).isAdded)
         }
         writer.gate.open()
         #expect(await answered(4))
-        #expect(add(try Sample.request(5), 5, to: committer) == .added)
+        #expect(add(try Sample.request(5), 5, to: committer).isAdded)
         #expect(await answered(5))
         await committer.close()
         let kinds = outcomes.values.map { outcome -> StorageError.Kind? in
@@ -100,7 +104,7 @@ import Testing
         let writer = GatedWriter()
         writer.gate.open()
         committer.start { writer }
-        #expect(committer.add(try Sample.request(1)) { _ in order.add("answer") } == .added)
+        #expect(committer.add(try Sample.request(1)) { _ in order.add("answer") }.isAdded)
         await committer.close()
         #expect(order.values == ["run", "answer"])
     }
@@ -111,10 +115,10 @@ import Testing
         let committer = committer(limits)
         let writer = GatedWriter()
         committer.start { writer }
-        #expect(add(try Sample.request(1), 1, to: committer) == .added)
+        #expect(add(try Sample.request(1), 1, to: committer).isAdded)
         #expect(await eventually { writer.batches.count == 1 })
         for number in 2...10 as ClosedRange<UInt64> {
-            #expect(add(try Sample.request(number), number, to: committer) == .added)
+            #expect(add(try Sample.request(number), number, to: committer).isAdded)
         }
         writer.gate.open()
         await committer.close()
@@ -128,13 +132,13 @@ import Testing
         let writer = GatedWriter()
         committer.start { writer }
         var added = 0
-        while add(try Sample.request(UInt64(added + 1)), UInt64(added + 1), to: committer) == .added { added += 1 }
+        while add(try Sample.request(UInt64(added + 1)), UInt64(added + 1), to: committer).isAdded { added += 1 }
         #expect(added > 1 && committer.waitingBytes < 5_000, "half of the room, and half a call")
-        #expect(add(try Sample.request(1, of: 2), 1_000, to: committer) == .added, "another tenant finds room")
+        #expect(add(try Sample.request(1, of: 2), 1_000, to: committer).isAdded, "another tenant finds room")
         writer.gate.open()
         #expect(await answered(added + 1))
         #expect(await eventually { committer.waitingBytes == 0 })
-        #expect(add(try Sample.request(2_000), 2_000, to: committer) == .added)
+        #expect(add(try Sample.request(2_000), 2_000, to: committer).isAdded)
         await committer.close()
         #expect(outcomes.values.count == added + 2)
     }
@@ -144,10 +148,10 @@ import Testing
         let engine = MemoryEngine()
         let writers = [GatedWriter(engine), GatedWriter(engine)]
         for writer in writers { committer.start { writer } }
-        #expect(add(try Sample.request(1, of: 1), 1, to: committer) == .added)
+        #expect(add(try Sample.request(1, of: 1), 1, to: committer).isAdded)
         #expect(await eventually { writers.contains { $0.batches.count == 1 } })
-        #expect(add(try Sample.request(2, of: 1), 2, to: committer) == .added)
-        #expect(add(try Sample.request(3, of: 2), 3, to: committer) == .added)
+        #expect(add(try Sample.request(2, of: 1), 2, to: committer).isAdded)
+        #expect(add(try Sample.request(3, of: 2), 3, to: committer).isAdded)
         #expect(await eventually { writers.allSatisfy { $0.batches.count == 1 } })
         #expect(Set(writers.map(\.batches)) == [[[1]], [[3]]], "the tenant 1 waits for its own batch")
         writers.first { $0.batches == [[3]] }?.gate.open()
@@ -164,7 +168,7 @@ import Testing
         let writer = GatedWriter()
         committer.start { writer }
         for number in 1...20 as ClosedRange<UInt64> {
-            #expect(add(try Sample.request(number, of: number % 4), number, to: committer) == .added)
+            #expect(add(try Sample.request(number, of: number % 4), number, to: committer).isAdded)
         }
         let closed = Recorder<Bool>()
         let late = try Sample.request(99)
@@ -213,7 +217,7 @@ import Testing
                         for index in 0..<40 as Range<UInt64> {
                             let ticket = producer * 1_000 + index + 1
                             let request = try Sample.request(ticket, to: producer, of: index % 5)
-                            if committer.add(request, completion: { _ in answers.add(ticket) }) == .added {
+                            if committer.add(request, completion: { _ in answers.add(ticket) }).isAdded {
                                 added.add(ticket)
                             }
                         }

@@ -48,7 +48,7 @@ public final class EngineSubject: ConformanceSubject {
     }
 
     private func resolve(_ tenant: TenantID) async throws(MartletError) -> TenantSettings {
-        try await store.read { [settings] reader throws(StorageError) in
+        try await store.read(for: tenant) { [settings] reader throws(StorageError) in
             try settings.resolve(tenant, try reader.standing(of: tenant), reader: reader)
         }
     }
@@ -56,30 +56,30 @@ public final class EngineSubject: ConformanceSubject {
     /// Loads page by page.
     public func load(_ request: LoadRequest) async throws(MartletError) -> (view: LoadView, events: [RecordedEvent]) {
         let now = store.clock()
-        let query = try await store.read { [queries] reader throws(StorageError) in
+        let query = try await store.read(for: request.tenant) { [queries] reader throws(StorageError) in
             try queries.open(request, now: now, reader: reader)
         }.get()
         guard case .load(let view) = query.view else { preconditionFailure("a load has the view of a load") }
-        return (view, try await events(of: query))
+        return (view, try await events(of: query, request.tenant))
     }
 
     /// Reads page by page.
     public func read(_ request: ReadRequest) async throws(MartletError) -> (view: ReadView, events: [RecordedEvent]) {
         let now = store.clock()
-        let query = try await store.read { [queries] reader throws(StorageError) in
+        let query = try await store.read(for: request.tenant) { [queries] reader throws(StorageError) in
             try queries.open(request, now: now, reader: reader)
         }.get()
         guard case .read(let view) = query.view else { preconditionFailure("a read has the view of a read") }
-        return (view, try await events(of: query))
+        return (view, try await events(of: query, request.tenant))
     }
 
-    private func events(of query: OpenQuery) async throws(MartletError) -> [RecordedEvent] {
+    private func events(of query: OpenQuery, _ tenant: TenantID) async throws(MartletError) -> [RecordedEvent] {
         var query = query
         var events: [RecordedEvent] = []
         let limits = limits
         while !query.isDone {
             let current = query
-            let page = try await store.read { reader throws(StorageError) in
+            let page = try await store.read(for: tenant) { reader throws(StorageError) in
                 try current.read(reader, bytesMax: limits.pageBytesMax, scanMax: limits.pageScanEventsMax)
             }.get().page
             events += Self.decode(page.entries)
@@ -99,14 +99,16 @@ public final class EngineSubject: ConformanceSubject {
 
     /// The newest usable snapshot.
     public func loadSnapshot(_ request: LoadSnapshotRequest) async throws(MartletError) -> LoadedSnapshot {
-        try await store.read { [queries] reader throws(StorageError) in try queries.snapshot(request, reader: reader) }
+        try await store.read(for: request.tenant) { [queries] reader throws(StorageError) in
+            try queries.snapshot(request, reader: reader)
+        }
     }
 
     /// What snapshots there are.
     public func listSnapshots(
         of aggregate: AggregateName, tenant: TenantID
     ) async throws(MartletError) -> [SnapshotInfo] {
-        try await store.read { [queries] reader throws(StorageError) in
+        try await store.read(for: tenant) { [queries] reader throws(StorageError) in
             try queries.snapshots(of: aggregate, in: tenant, reader: reader)
         }
     }
@@ -133,7 +135,9 @@ public final class EngineSubject: ConformanceSubject {
     public func settings(
         _ kind: SettingsKind, tenant: TenantID
     ) async throws(MartletError) -> SettingsDocument {
-        let settings = try await store.read { reader throws(StorageError) in try reader.settings(of: tenant) }
+        let settings = try await store.read(for: tenant) { reader throws(StorageError) in
+            try reader.settings(of: tenant)
+        }
         return SettingsDocument(document: settings.documents[kind] ?? ByteBuffer(), revision: settings.revision)
     }
 
@@ -149,7 +153,7 @@ public final class EngineSubject: ConformanceSubject {
 
     /// A tenant's head.
     public func head(of tenant: TenantID) async throws(MartletError) -> TenantHead {
-        try await store.read { reader throws(StorageError) in try reader.head(of: tenant) }
+        try await store.read(for: tenant) { reader throws(StorageError) in try reader.head(of: tenant) }
     }
 
     /// Follows with a driver on the event loop; credit is given back as messages are taken.
