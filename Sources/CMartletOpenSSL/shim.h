@@ -6,6 +6,8 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <stdio.h>
+#include <sys/stat.h>
 
 // Errors
 
@@ -16,11 +18,20 @@ static inline void martlet_ERR_clear(void) {
 static inline int martlet_ERR_reason(unsigned long code) { return ERR_GET_REASON(code); }
 static inline int martlet_ERR_is_ssl(unsigned long code) { return ERR_GET_LIB(code) == ERR_LIB_SSL; }
 
+static inline void martlet_free(void *memory) { OPENSSL_free(memory); }
+
 // BIO
 
 static inline void martlet_BIO_clear_retry(BIO *bio) { BIO_clear_retry_flags(bio); }
 static inline void martlet_BIO_set_retry_read(BIO *bio) { BIO_set_retry_read(bio); }
 static inline long martlet_BIO_get_mem_data(BIO *bio, char **data) { return BIO_get_mem_data(bio, data); }
+// The permission bits of the file that a BIO has open; -1 where it has none.
+static inline int martlet_BIO_file_mode(BIO *bio) {
+    FILE *file = NULL;
+    struct stat status;
+    if (BIO_get_fp(bio, &file) != 1 || file == NULL || fstat(fileno(file), &status) != 0) return -1;
+    return (int)(status.st_mode & 07777);
+}
 
 // SSL_CTX
 
@@ -62,6 +73,17 @@ static inline int martlet_SSL_set_server_name(SSL *ssl, const char *name) {
 // As RFC 2253 writes a name, but UTF-8 as it stands; negative on failure.
 static inline int martlet_X509_print_subject(BIO *out, const X509 *certificate) {
     return X509_NAME_print_ex(out, X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB);
+}
+
+// Lists of certificates. A list that was made here owns what was pushed to it.
+
+static inline int martlet_X509_list_count(const STACK_OF(X509) * list) { return list == NULL ? 0 : sk_X509_num(list); }
+static inline X509 *martlet_X509_list_at(const STACK_OF(X509) * list, int index) { return sk_X509_value(list, index); }
+static inline STACK_OF(X509) * martlet_X509_list_new(void) { return sk_X509_new_null(); }
+static inline void martlet_X509_list_free(STACK_OF(X509) * list) { sk_X509_pop_free(list, X509_free); }
+// Takes over the caller's reference on success, which is 1.
+static inline int martlet_X509_list_push(STACK_OF(X509) * list, X509 *certificate) {
+    return sk_X509_push(list, certificate) > 0;
 }
 
 // Subject alternative names

@@ -34,7 +34,7 @@ public struct CertificateReport: Sendable, Hashable {
         }
         uris = names.uris
         if let privateKeyFile {
-            privateKeyMatches = try PEMFile(privateKeyFile).holdsKey(of: certificate)
+            privateKeyMatches = try PrivateKey(pemFile: privateKeyFile).belongs(to: certificate)
         }
     }
 }

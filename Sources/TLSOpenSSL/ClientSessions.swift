@@ -16,8 +16,8 @@ import NIOConcurrencyHelpers
         unsafe SSL_SESSION_free(pointer)
     }
 
-    /// It can be offered to a server.
-    var isResumable: Bool { unsafe SSL_SESSION_is_resumable(pointer) == 1 }
+    /// It can be offered to a server: nothing of the chain that the server was trusted by has expired.
+    var isResumable: Bool { unsafe SSL_SESSION_is_resumable(pointer) == 1 && PeerTrust.isResumable(pointer) }
     /// TLS 1.3 gives a new ticket with every connection, and asks that each be used once; TLS 1.2 may not.
     var isForOneUse: Bool { unsafe SSL_SESSION_get_protocol_version(pointer) >= TLS1_3_VERSION }
 }

@@ -119,6 +119,16 @@ import NIOCore
         return unsafe PeerIdentity(X509Certificate(owning: pointer))
     }
 
+    /// Until when the peer's verified chain holds, in microseconds since 1970 UTC; nil if it showed no certificate.
+    var peerTrustEndMicros: Int64? { unsafe PeerTrust.endMicros(of: ssl) }
+
+    /// Verifies the peer's chain anew, by the rules of `rules`, unless those trust the same CAs as this connection's do.
+    /// Returns until when it holds, as `peerTrustEndMicros`. Throws an error of kind `certificate` when it is not trusted.
+    func recheckPeer(under rules: SSLContext) throws(TLSError) -> Int64? {
+        guard rules.anchorsDigest != context.anchorsDigest else { return peerTrustEndMicros }
+        return try unsafe PeerTrust.recheck(ssl, under: rules.pointer)
+    }
+
     // MARK: Plaintext
 
     enum ReadStop {

@@ -10,6 +10,8 @@ import NIOConcurrencyHelpers
     private let alpn: ALPNList
     /// The sessions that this client may resume; nil in a server.
     private let sessions: ClientSessions?
+    /// A digest of the client CAs, in their order.
+    private(set) var anchorsDigest: [UInt8] = []
     /// How many connections are open.
     private let connectionCount = NIOLockedValueBox(0)
 
@@ -102,7 +104,8 @@ import NIOConcurrencyHelpers
         guard unsafe SSL_CTX_use_certificate_chain_file(pointer, certificateFile) == 1 else {
             throw ErrorQueue.configurationError("cannot use the certificate in \(certificateFile)")
         }
-        guard unsafe SSL_CTX_use_PrivateKey_file(pointer, keyFile, SSL_FILETYPE_PEM) == 1,
+        let key = try PrivateKey(pemFile: keyFile)
+        guard unsafe SSL_CTX_use_PrivateKey(pointer, key.pointer) == 1,
             unsafe SSL_CTX_check_private_key(pointer) == 1
         else { throw ErrorQueue.configurationError("cannot use the private key in \(keyFile)") }
     }
@@ -122,12 +125,20 @@ import NIOConcurrencyHelpers
             guard !policy.isEmpty else {
                 throw TLSError(.configuration, "\(caFile) holds no certificate in PEM format")
             }
+            trustTheGivenOnly()
             unsafe SSL_CTX_set_verify(pointer, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nil)
         }
         var digest = [UInt8](repeating: 0, count: 32)
         guard unsafe EVP_Digest(policy, policy.count, &digest, nil, EVP_sha256(), nil) == 1,
             unsafe SSL_CTX_set_session_id_context(pointer, digest, UInt32(digest.count)) == 1
         else { throw ErrorQueue.configurationError("cannot set the session context") }
+        anchorsDigest = digest
+    }
+
+    /// Each certificate that was given is an anchor, whoever has signed it: an issuing CA needs no root beside it, which
+    /// would let in all of the root's other CAs too.
+    private func trustTheGivenOnly() {
+        unsafe _ = X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(pointer), UInt(X509_V_FLAG_PARTIAL_CHAIN))
     }
 
     private func setServerVerification(caFile: String?, serverName: String) throws(TLSError) {
@@ -135,11 +146,14 @@ import NIOConcurrencyHelpers
             guard unsafe SSL_CTX_load_verify_file(pointer, caFile) == 1 else {
                 throw ErrorQueue.configurationError("cannot use the CA certificates in \(caFile)")
             }
+            trustTheGivenOnly()
         } else if unsafe SSL_CTX_set_default_verify_paths(pointer) != 1 {
             throw ErrorQueue.configurationError("cannot use the system's CA certificates")
         }
         let parameters = unsafe SSL_CTX_get0_param(pointer)
-        unsafe X509_VERIFY_PARAM_set_hostflags(parameters, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS))
+        // The common name is a text for people: only alternative names say whom a certificate is for.
+        unsafe X509_VERIFY_PARAM_set_hostflags(
+            parameters, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT))
         // An empty name would mean that any name will do.
         let isSet =
             !serverName.isEmpty && !serverName.utf8.contains(0)
@@ -188,16 +202,13 @@ import NIOConcurrencyHelpers
                 }, argument)
         }
         unsafe SSL_CTX_set_session_ticket_cb(
-            pointer, nil,
+            pointer,
+            { ssl, _ in unsafe PeerTrust.seal(ssl, into: SSL_get_session(ssl)) ? 1 : 0 },
             { _, session, _, _, status, _ in
                 switch status {
                 case SSL_TICKET_SUCCESS, SSL_TICKET_SUCCESS_RENEW:
-                    // A certificate that has expired since must not live on in a ticket.
-                    if let peer = unsafe SSL_SESSION_get0_peer(session),
-                        unsafe X509_cmp_current_time(X509_get0_notAfter(peer)) <= 0
-                    {
-                        return SSL_TICKET_RETURN_IGNORE_RENEW
-                    }
+                    // What has expired since, be it an intermediate, must not live on in a ticket.
+                    guard unsafe PeerTrust.isResumable(session) else { return SSL_TICKET_RETURN_IGNORE_RENEW }
                     return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW
                 default:
                     return SSL_TICKET_RETURN_IGNORE_RENEW
@@ -213,6 +224,7 @@ import NIOConcurrencyHelpers
             guard let session = unsafe session,
                 let context = unsafe SSLContext.context(martlet_SSL_CTX_get_owner(SSL_get_SSL_CTX(ssl)))
             else { return 0 }
+            guard unsafe PeerTrust.seal(ssl, into: session) else { return 0 }
             unsafe context.sessions?.add(SSLSession(owning: session))
             // 1: the reference to the session is ours now.
             return 1

@@ -4,6 +4,7 @@ import NIOConcurrencyHelpers
 public final class TLSServerContext: Sendable {
     private let configuration: TLSServerConfiguration
     let current: NIOLockedValueBox<SSLContext>
+    private let reloadObserver = NIOLockedValueBox<(@Sendable () -> Void)?>(nil)
 
     /// Reads the certificate files. Throws an error of kind `configuration` that names the file that cannot be used.
     public init(_ configuration: TLSServerConfiguration) throws(TLSError) {
@@ -11,13 +12,19 @@ public final class TLSServerContext: Sendable {
         current = NIOLockedValueBox(try SSLContext.server(configuration, after: nil))
     }
 
-    /// Reads the certificate files again, for connections that begin from now on; those that exist go on as they are.
-    /// On an error nothing changes. Clients can resume their sessions as long as the client CAs are the same; otherwise
-    /// they must show their certificates again.
+    /// Reads the certificate files again, for connections that begin from now on; for those that exist see
+    /// ``TLSHandler/recheckPeer(under:)``. On an error nothing changes. Clients can resume their sessions as long as the
+    /// client CAs are the same; otherwise they must show their certificates again.
     public func reload() throws(TLSError) {
         let old = current.withLockedValue { $0 }
         let new = try SSLContext.server(configuration, after: old)
         current.withLockedValue { $0 = new }
+        reloadObserver.withLockedValue { $0 }?()
+    }
+
+    /// Calls `body` after each reload, on the thread that reloads; nil ends that.
+    public func whenReloaded(_ body: (@Sendable () -> Void)?) {
+        reloadObserver.withLockedValue { $0 = body }
     }
 
     /// The handler for one accepted connection.

@@ -38,7 +38,8 @@ import CMartletOpenSSL
     /// The certificate is valid until then, in microseconds since 1970 UTC.
     var notAfterMicros: Int64? { unsafe Self.micros(X509_get0_notAfter(pointer)) }
 
-    private static func micros(_ time: UnsafePointer<ASN1_TIME>?) -> Int64? {
+    /// A time in microseconds since 1970 UTC.
+    static func micros(_ time: UnsafePointer<ASN1_TIME>?) -> Int64? {
         guard let time = unsafe time, let epoch = unsafe ASN1_TIME_set(nil, 0) else { return nil }
         defer { unsafe ASN1_TIME_free(epoch) }
         var days: Int32 = 0
@@ -96,8 +97,8 @@ import CMartletOpenSSL
 
 /// Owns a `BIO` that reads a PEM file.
 @safe struct PEMFile: ~Copyable {
-    private let path: String
-    private let bio: OpaquePointer
+    let path: String
+    let bio: OpaquePointer
 
     init(_ path: String) throws(TLSError) {
         ErrorQueue.clear()
@@ -122,23 +123,4 @@ import CMartletOpenSSL
         }
         throw ErrorQueue.configurationError("\(path) holds a damaged certificate")
     }
-
-    /// Whether the private key in the file belongs to `certificate`.
-    func holdsKey(of certificate: borrowing X509Certificate) throws(TLSError) -> Bool {
-        ErrorQueue.clear()
-        guard let key = unsafe PEM_read_bio_PrivateKey(bio, nil, refusePassphrase, nil) else {
-            throw ErrorQueue.configurationError("\(path) holds no readable private key")
-        }
-        defer { unsafe EVP_PKEY_free(key) }
-        let matches = unsafe X509_check_private_key(certificate.pointer, key) == 1
-        ErrorQueue.clear()
-        return matches
-    }
-}
-
-/// Answers OpenSSL's question for a passphrase with "none": by default it would ask on the terminal and wait.
-func refusePassphrase(
-    _ buffer: UnsafeMutablePointer<CChar>?, _ size: Int32, _ isForWriting: Int32, _ data: UnsafeMutableRawPointer?
-) -> Int32 {
-    -1
 }
