@@ -13,6 +13,7 @@ enum Samples {
 
     static let tenant = TenantID(UUID(high: 0x0000_0000_0000_4000, low: 0x8000_0000_0000_0001))
     static let now = Timestamp(microseconds: 1_767_225_600_000_000)
+    static let uptime = NIODeadline.uptimeNanoseconds(1_000_000_000)
     static let limits = Limits()
 
     /// 256 bytes.

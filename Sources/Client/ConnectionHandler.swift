@@ -85,7 +85,7 @@ final class ConnectionHandler: ChannelInboundHandler {
             do throws(MartletError) {
                 guard let message = try decoder.next() else { return }
                 let frame = try ServerFrameCodec.decode(message, limits: configuration.limits)
-                react(session?.receive(frame, now: now) ?? .ignore)
+                react(session?.receive(frame, now: .now()) ?? .ignore)
             } catch {
                 react(session?.receiveFault(error) ?? .fail(error))
             }
@@ -122,7 +122,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         let keepaliveMillis = max(1, configuration.limits.keepaliveMillis)
         session = ClientSession(
             welcomeMillis: Int(clamping: TimeAmount(clamping: configuration.connectTimeout).nanoseconds / 1_000_000),
-            keepaliveMillis: keepaliveMillis, now: now)
+            keepaliveMillis: keepaliveMillis, now: .now())
         let name = String(decoding: configuration.clientName.utf8.prefix(256), as: UTF8.self)
         write(ClientFrame(.connection, .hello(Hello(clientName: name.utf8.count <= 256 ? name : ""))))
         tickAt = .now()
@@ -311,8 +311,6 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     // MARK: Time
 
-    private var now: Timestamp { Timestamp(microseconds: Int64(NIODeadline.now().uptimeNanoseconds / 1_000)) }
-
     /// Makes the timer ring then at the latest.
     private func wake(at deadline: NIODeadline) {
         guard deadline < timerAt, !isDown, let eventLoop = context?.eventLoop else { return }
@@ -356,7 +354,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         let now = NIODeadline.now()
         if now >= tickAt {
             tickAt = now + .milliseconds(Int64(max(1, configuration.limits.keepaliveMillis / 4)))
-            switch session?.tick(now: self.now) ?? .none {
+            switch session?.tick(now: now) ?? .none {
             case .none: break
             case .ping(let token): write(ClientFrame(.connection, .ping(token)))
             case .fail(let error):

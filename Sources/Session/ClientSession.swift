@@ -1,7 +1,8 @@
 public import MartletModel
-import NIOCore
+public import NIOCore
 
-/// The client's side of one connection: what each frame means, without I/O and without a clock.
+/// The client's side of one connection: what each frame means, without I/O and without a clock. `now` is
+/// of a clock that never jumps: the wall clock ends no connection.
 ///
 /// Every event in every state is one of: our bug (trapped), the server's fault (the connection is failed), or
 /// ignored, because the two ends crossed on the wire (parts of a call that has just been cancelled).
@@ -77,8 +78,8 @@ public struct ClientSession: ~Copyable {
     private var lastSeenCallID: CallID?
     private var callsMax = 0
     private var lastCallID = CallID.connection
-    private var lastHeardMicros: Int64
-    private var pingSentMicros: Int64?
+    private var lastHeard: NIODeadline
+    private var pingSent: NIODeadline?
     private var pingToken: UInt64 = 0
 
     /// The session of a connection on which hello is sent at `now`.
@@ -87,10 +88,10 @@ public struct ClientSession: ~Copyable {
     ///   - welcomeMillis: how long welcome may take.
     ///   - keepaliveMillis: idle time after which the session pings; after as long again without a word the
     ///     connection counts as dead.
-    public init(welcomeMillis: Int, keepaliveMillis: Int, now: Timestamp) {
+    public init(welcomeMillis: Int, keepaliveMillis: Int, now: NIODeadline) {
         self.welcomeMillis = welcomeMillis
         self.keepaliveMillis = keepaliveMillis
-        lastHeardMicros = now.microseconds
+        lastHeard = now
     }
 
     /// The id that the next call gets.
@@ -147,9 +148,9 @@ public struct ClientSession: ~Copyable {
     }
 
     /// What a frame means.
-    public mutating func receive(_ frame: ServerFrame, now: Timestamp) -> Reaction {
-        lastHeardMicros = now.microseconds
-        pingSentMicros = nil
+    public mutating func receive(_ frame: ServerFrame, now: NIODeadline) -> Reaction {
+        lastHeard = now
+        pingSent = nil
         switch state {
         case .awaitingWelcome: return receiveFirst(frame)
         case .ready, .draining: return receiveOpen(frame)
@@ -172,11 +173,11 @@ public struct ClientSession: ~Copyable {
     }
 
     /// Time has passed; call at least every half of `keepaliveMillis` and `welcomeMillis`.
-    public mutating func tick(now: Timestamp) -> TickReaction {
-        let silentMillis = (now.microseconds - lastHeardMicros) / 1000
+    public mutating func tick(now: NIODeadline) -> TickReaction {
+        let silence = now - lastHeard
         switch state {
         case .awaitingWelcome:
-            guard silentMillis >= welcomeMillis else { return .none }
+            guard silence >= .milliseconds(Int64(welcomeMillis)) else { return .none }
             state = .closed
             return .fail(
                 MartletError(
@@ -184,8 +185,8 @@ public struct ClientSession: ~Copyable {
                     message: "the server sent no welcome within \(welcomeMillis) ms: check that it is a martlet server",
                     isRetryable: true))
         case .ready, .draining:
-            if let pingSentMicros {
-                guard (now.microseconds - pingSentMicros) / 1000 >= keepaliveMillis else { return .none }
+            if let pingSent {
+                guard now - pingSent >= .milliseconds(Int64(keepaliveMillis)) else { return .none }
                 state = .closed
                 return .fail(
                     MartletError(
@@ -193,8 +194,8 @@ public struct ClientSession: ~Copyable {
                         message: "the server did not answer a ping within \(keepaliveMillis) ms: connect again",
                         isRetryable: true))
             }
-            guard silentMillis >= keepaliveMillis else { return .none }
-            pingSentMicros = now.microseconds
+            guard silence >= .milliseconds(Int64(keepaliveMillis)) else { return .none }
+            pingSent = now
             pingToken += 1
             return .ping(pingToken)
         case .closed: return .none

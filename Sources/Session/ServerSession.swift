@@ -1,6 +1,8 @@
 public import MartletModel
+public import NIOCore
 
-/// The server's side of one connection: what each frame means, without I/O and without a clock.
+/// The server's side of one connection: what each frame means, without I/O and without a clock. `now` is
+/// of a clock that never jumps: the wall clock ends no connection.
 ///
 /// Every event in every state is one of: our bug (trapped), the peer's fault (the connection is failed,
 /// after saying why), or ignored, because the two ends crossed on the wire (credit or cancel for a call that
@@ -63,15 +65,15 @@ public struct ServerSession: ~Copyable {
     private let scope: TenantScope
     private var openCalls: Set<CallID> = []
     private var lastCallID = CallID.connection
-    private var lastHeardMicros: Int64
-    private var pingSentMicros: Int64?
+    private var lastHeard: NIODeadline
+    private var pingSent: NIODeadline?
     private var pingToken: UInt64 = 0
 
     /// The session of a connection that may use those tenants, accepted at `now`.
-    public init(limits: Limits, scope: TenantScope, now: Timestamp) {
+    public init(limits: Limits, scope: TenantScope, now: NIODeadline) {
         self.limits = limits
         self.scope = scope
-        lastHeardMicros = now.microseconds
+        lastHeard = now
     }
 
     /// How many calls are open.
@@ -81,9 +83,9 @@ public struct ServerSession: ~Copyable {
     public func isOpen(_ id: CallID) -> Bool { openCalls.contains(id) }
 
     /// What a frame means.
-    public mutating func receive(_ frame: ClientFrame, now: Timestamp) -> Reaction {
-        lastHeardMicros = now.microseconds
-        pingSentMicros = nil
+    public mutating func receive(_ frame: ClientFrame, now: NIODeadline) -> Reaction {
+        lastHeard = now
+        pingSent = nil
         switch state {
         case .awaitingHello:
             guard case .hello(let hello) = frame.body, frame.callID == .connection else {
@@ -128,20 +130,19 @@ public struct ServerSession: ~Copyable {
     }
 
     /// Time has passed; call at least every half ``Limits/keepaliveMillis``.
-    public mutating func tick(now: Timestamp) -> TickReaction {
-        let silentMillis = (now.microseconds - lastHeardMicros) / 1000
+    public mutating func tick(now: NIODeadline) -> TickReaction {
+        let silence = now - lastHeard
         switch state {
         case .awaitingHello:
-            guard silentMillis >= limits.handshakeMillis else { return .none }
+            guard silence >= .milliseconds(Int64(limits.handshakeMillis)) else { return .none }
             state = .closed
             return .fail(
                 MartletError(
                     .deadlineExceeded, reason: .helloExpected,
                     message: "no hello within \(limits.handshakeMillis) ms: send it as the first frame"))
         case .ready, .draining:
-            if let pingSentMicros {
-                let waitedMillis = (now.microseconds - pingSentMicros) / 1000
-                guard waitedMillis >= limits.keepaliveMillis else { return .none }
+            if let pingSent {
+                guard now - pingSent >= .milliseconds(Int64(limits.keepaliveMillis)) else { return .none }
                 state = .closed
                 return .fail(
                     MartletError(
@@ -149,8 +150,8 @@ public struct ServerSession: ~Copyable {
                         message: "no answer to a ping within \(limits.keepaliveMillis) ms: answer pings, reconnect",
                         isRetryable: true))
             }
-            guard silentMillis >= limits.keepaliveMillis else { return .none }
-            pingSentMicros = now.microseconds
+            guard silence >= .milliseconds(Int64(limits.keepaliveMillis)) else { return .none }
+            pingSent = now
             pingToken += 1
             return .ping(pingToken)
         case .closed: return .none

@@ -19,7 +19,7 @@ enum Sample {
     static let subscribe = CallRequest.subscribe(SubscribeRequest(tenant: tenant))
     static let getHead = CallRequest.getHead(tenant)
 
-    static func millis(_ millis: Int) -> Timestamp { Timestamp(microseconds: Int64(millis) * 1_000) }
+    static func millis(_ millis: Int) -> NIODeadline { .uptimeNanoseconds(UInt64(millis) * 1_000_000) }
 
     static func entries(_ count: Int) -> ByteBuffer { ByteBuffer(repeating: 0x0A, count: count) }
 
