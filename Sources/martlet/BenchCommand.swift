@@ -48,7 +48,7 @@ struct BenchOutputOptions: ParsableArguments {
     /// Makes a run, and puts out its figures.
     /// - Throws: ``CommandFailure`` where what was counted back does not come out even.
     func report(_ run: (BenchTarget) async throws -> RunReport) async throws {
-        var logger = Logger(label: "martlet", factory: { StreamLogHandler.standardError(label: $0) })
+        var logger = Logger(label: "martlet", factory: { PrintableLogHandler(label: $0) })
         logger.logLevel = .error
         let report: RunReport
         do {

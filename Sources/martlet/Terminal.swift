@@ -1,15 +1,18 @@
 import Foundation
+import MartletModel
 
 /// Standard output, standard error, and the progress line on a terminal.
 enum Terminal {
     /// Writes one line to standard error.
     static func complain(_ text: String) {
-        FileHandle.standardError.write(Data("martlet: \(text)\n".utf8))
+        let line = PrintableText.escape(lines: Array("martlet: \(text)\n".utf8))
+        FileHandle.standardError.write(Data(line))
     }
 
-    /// Writes bytes to standard output; ends the program quietly when nobody reads them any more.
+    /// Writes bytes to standard output; ends the program quietly when nobody reads them any more. A terminal gets what
+    /// others have chosen in printable form; a file or a pipe gets every byte as it is.
     static func write(_ bytes: [UInt8]) {
-        var rest = bytes[...]
+        var rest = (isTerminal ? PrintableText.escape(lines: bytes) : bytes)[...]
         while !rest.isEmpty {
             let count = unsafe rest.withUnsafeBytes { unsafe Foundation.write(STDOUT_FILENO, $0.baseAddress, $0.count) }
             if count < 0 {
@@ -22,6 +25,8 @@ enum Terminal {
 
     /// Writes one line to standard output.
     static func write(line: String) { write(Array(line.utf8) + [UInt8(ascii: "\n")]) }
+
+    private static let isTerminal = isatty(STDOUT_FILENO) == 1
 
     /// Whether standard error is a terminal.
     static var showsProgress: Bool { isatty(STDERR_FILENO) == 1 }
