@@ -204,7 +204,8 @@ let package = Package(
             [
                 "MartletClient", "MartletFrameCodec", "MartletModel", "MartletRecordCodec", "MartletServer",
                 "MartletSession", "MartletStorageMemory", "MartletStoragePostgreSQL", "MartletStorageSQLite",
-                "MartletTLSOpenSSL", "MartletTesting", .nioConcurrencyHelpers, .nioCore, .nioEmbedded, .nioPosix,
+                "MartletTLSOpenSSL", "MartletTesting", .logging, .nioConcurrencyHelpers, .nioCore, .nioEmbedded,
+                .nioPosix,
             ]),
         tests("SessionTests", ["MartletModel", "MartletSession", .nioCore]),
         tests(

@@ -1,4 +1,4 @@
-/// Every bound of the server, in one place; all are reported in Welcome.
+/// Every bound of the server, in one place; Welcome reports those that a client needs to know.
 ///
 /// Bytes are bytes of the encoded message. The relations between the limits are checked by
 /// ``validate()`` when a server starts.
@@ -23,8 +23,12 @@ public struct Limits: Hashable, Sendable {
     public var aggregatesPerAppendMax = 100
     /// Open calls of one connection.
     public var callsPerConnectionMax = 1_024
-    /// Open connections of the server.
+    /// Open connections of the server that have said Hello.
     public var connectionsMax = 10_000
+    /// Open connections of one address: an IPv4 address, an IPv6 network of 64 bits, loopback too.
+    public var connectionsPerAddressMax = 5_000
+    /// Open connections of the server that have not said Hello yet, on top of ``connectionsMax``.
+    public var greetingConnectionsMax = 1_024
     /// Values of one filter.
     public var filterValuesMax = 256
     /// Appends that wait for their commit, over all tenants. One tenant alone gets at most half of what
@@ -62,6 +66,10 @@ public struct Limits: Hashable, Sendable {
 
     /// The default limits.
     public init() {}
+
+    /// File descriptors that a server with these limits may need: a connection takes one, and 256 are for storage, logs,
+    /// listening, and connections that are being closed.
+    public var fileDescriptorsMax: Int { connectionsMax + greetingConnectionsMax + 256 }
 
     /// The memory that decoding one frame of that many bytes may take: 64 KiB plus the lesser of
     /// 32 times its size and 32 MiB.
@@ -112,6 +120,8 @@ public struct Limits: Hashable, Sendable {
         for (name, value) in [
             ("events_per_append_max", eventsPerAppendMax), ("aggregates_per_append_max", aggregatesPerAppendMax),
             ("calls_per_connection_max", callsPerConnectionMax), ("connections_max", connectionsMax),
+            ("connections_per_address_max", connectionsPerAddressMax),
+            ("greeting_connections_max", greetingConnectionsMax),
             ("commit_events_max", commitEventsMax), ("commit_bytes_max", commitBytesMax),
             ("page_scan_events_max", pageScanEventsMax), ("waiting_reads_max", waitingReadsMax),
             ("keepalive_millis", keepaliveMillis), ("handshake_millis", handshakeMillis),

@@ -126,6 +126,12 @@ public struct Reason: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public static let keepaliveTimeout = Reason("KEEPALIVE_TIMEOUT")
     /// The client's certificate names no tenant.
     public static let noTenantInCertificate = Reason("NO_TENANT_IN_CERTIFICATE")
+    /// The client's certificate, or one that it depends on, has expired since it connected.
+    public static let certificateExpired = Reason("CERTIFICATE_EXPIRED")
+    /// The server does not trust the CA of the client's certificate any more.
+    public static let certificateNotTrusted = Reason("CERTIFICATE_NOT_TRUSTED")
+    /// A server would be open to other machines without asking who connects.
+    public static let openToAll = Reason("OPEN_TO_ALL")
     /// The limits contradict each other.
     public static let invalidLimits = Reason("INVALID_LIMITS")
     /// The connection went away, or could not be made.

@@ -35,7 +35,8 @@ enum ConnectionIdentity {
             return .failure(
                 MartletError(
                     .permissionDenied, reason: .noTenantInCertificate,
-                    message: "the certificate of \(identity.subject) names no tenant: "
+                    message:
+                        "the certificate of \(PrintableText.escape(identity.subject, bytesMax: 256)) names no tenant: "
                         + "it needs a SAN URI spiffe://DOMAIN/tenant/UUID"))
         }
         return .success(.only(tenants))

@@ -22,6 +22,8 @@ public struct ServerConfiguration: Sendable {
     /// Client certificates are asked for: the tenants of a connection are those that its certificate
     /// names. False: every connection may use every tenant.
     public var requiresClientCertificate: Bool
+    /// Without client certificates the server listens on loopback only, unless this is set.
+    public var isOpenToAll = false
     /// How long open calls may go on after a drain began, in milliseconds.
     public var drainMillis = 10_000
     /// Event loops; they share nothing but the hub and the store.
@@ -86,8 +88,10 @@ public final class EventServer: Service {
         defer { heads.withLockedValue { $0 = nil } }
         do throws(StorageError) { try store.start() } catch { throw MartletError(error) }
         let shared = ServerShared(
-            limits: configuration.limits, serverVersion: configuration.serverVersion, clock: clock, logger: logger,
-            store: store, hub: hub, settings: settings)
+            limits: configuration.limits, serverVersion: configuration.serverVersion, tls: tls, clock: clock,
+            logger: logger, store: store, hub: hub, settings: settings)
+        tls.whenReloaded { [weak shared] in shared?.recheckTrust() }
+        defer { tls.whenReloaded(nil) }
         let group = MultiThreadedEventLoopGroup(numberOfThreads: configuration.eventLoopCount)
         do {
             try await serve(shared, group)
@@ -101,11 +105,17 @@ public final class EventServer: Service {
     }
 
     private func serve(_ shared: ServerShared, _ group: MultiThreadedEventLoopGroup) async throws {
-        let tls = tls
         let requiresClientCertificate = configuration.requiresClientCertificate
+        let address = try ListenAddress(host: configuration.host, port: configuration.port)
+        try checkReach(of: address)
         let listener = try await ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 1024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .serverChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(AcceptPause(shared.door))
+                }
+            }
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .childChannelOption(.writeBufferWaterMark, value: .init(low: 256 << 10, high: 1 << 20))
             .childChannelOption(
@@ -113,15 +123,11 @@ public final class EventServer: Service {
             )
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    let connection = ServerConnection(
-                        shared: shared, eventLoop: channel.eventLoop,
-                        requiresClientCertificate: requiresClientCertificate)
-                    try channel.pipeline.syncOperations.addHandler(tls.makeHandler())
-                    try channel.pipeline.syncOperations.addHandler(connection)
-                    shared.connectionOpened(connection, eventLoop: channel.eventLoop)
+                    try channel.pipeline.syncOperations.addHandler(
+                        ConnectionGate(shared: shared, requiresClientCertificate: requiresClientCertificate))
                 }
             }
-            .bind(host: configuration.host, port: configuration.port).get()
+            .bind(to: address.socketAddress).get()
         if let address = listener.localAddress {
             logger.info("listening", metadata: ["address": "\(address)", "storage": "\(engine.name)"])
             onListening(address)
@@ -131,6 +137,17 @@ public final class EventServer: Service {
         logger.info("draining", metadata: ["connections": "\(shared.counters.connectionCount)"])
         let limit: TimeAmount = Task.isCancelled ? .zero : .milliseconds(Int64(configuration.drainMillis))
         await shared.drain(atMost: limit, on: group.next())
+    }
+}
+
+extension EventServer {
+    /// Without client certificates only this machine may reach the server, by the address that is bound.
+    fileprivate func checkReach(of address: ListenAddress) throws(MartletError) {
+        guard !configuration.requiresClientCertificate, !configuration.isOpenToAll, !address.isLoopback else { return }
+        throw MartletError(
+            .failedPrecondition, reason: .openToAll,
+            message: "\(configuration.host) is \(address.host), which other machines can reach, "
+                + "and no client would have to say who it is: ask for client certificates, or listen on 127.0.0.1")
     }
 }
 

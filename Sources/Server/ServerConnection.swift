@@ -23,10 +23,13 @@ final class ServerConnection: ChannelInboundHandler {
     private var session: ServerSession?
     private var calls: [CallID: OpenCall] = [:]
     private var identity = ""
+    /// Its place in the server's books; set before anything else happens.
+    var number: ConnectionAdmission.Number?
+    private var trust: ConnectionTrust?
     private var channelContext: ChannelHandlerContext?
     private var isClosing = false
     private var isFlushScheduled = false
-    private var stalledSince: Timestamp?
+    private var stalledSince: NIODeadline?
     private var tickTask: RepeatedTask?
     private var deadlines = CallDeadlines()
     private var unsent = ByteBuffer()
@@ -72,14 +75,15 @@ final class ServerConnection: ChannelInboundHandler {
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
         let isWritable = context.channel.isWritable
-        stalledSince = isWritable ? nil : shared.clock()
+        stalledSince = isWritable ? nil : eventLoop.now
         context.channel.setOption(.autoRead, value: isWritable).whenFailure { _ in }
         for call in calls.values { call.pump(isWritable: isWritable) }
         context.fireChannelWritabilityChanged()
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        shared.logger.debug("connection failed", metadata: ["peer": "\(peerName)", "error": "\(error)"])
+        shared.logger.debug(
+            "connection failed", metadata: ["peer": "\(peerName)", "error": "\(PrintableText.escape("\(error)"))"])
         context.close(promise: nil)
     }
 
@@ -91,21 +95,32 @@ final class ServerConnection: ChannelInboundHandler {
         switch scope {
         case .failure(let error): fail(error)
         case .success(let scope):
-            guard shared.counters.connectionCount <= shared.limits.connectionsMax else {
-                return fail(
-                    MartletError(
-                        .resourceExhausted, reason: .tooManyConnections,
-                        message: "connections_max is \(shared.limits.connectionsMax): close some, or connect later",
-                        isRetryable: true,
-                        limit: .init(
-                            name: "connections_max", limit: UInt64(shared.limits.connectionsMax),
-                            actual: UInt64(shared.counters.connectionCount))))
-            }
-            session = ServerSession(limits: shared.limits, scope: scope, now: shared.clock())
+            trust = ConnectionTrust(context.pipeline)
+            guard recheckTrust() else { return }
+            guard !shared.door.established.isFull else { return fail(tooManyConnections) }
+            session = ServerSession(limits: shared.limits, scope: scope, now: eventLoop.now)
             self.scope = scope
             startTicking()
             if shared.counters.isDraining { drain() }
         }
+    }
+
+    /// Ends the connection unless the server still trusts what it was let in by.
+    @discardableResult
+    func recheckTrust() -> Bool {
+        guard let error = trust?.recheck(under: shared.tls, now: shared.clock()) else { return true }
+        fail(error)
+        return false
+    }
+
+    private var tooManyConnections: MartletError {
+        MartletError(
+            .resourceExhausted, reason: .tooManyConnections,
+            message: "connections_max is \(shared.limits.connectionsMax): close some, or connect later",
+            isRetryable: true,
+            limit: .init(
+                name: "connections_max", limit: UInt64(shared.limits.connectionsMax),
+                actual: UInt64(shared.door.established.count + 1)))
     }
 
     private var scope = TenantScope.only([])
@@ -119,12 +134,13 @@ final class ServerConnection: ChannelInboundHandler {
     }
 
     private func tick() {
-        let now = shared.clock()
-        if let stalledSince, (now.microseconds - stalledSince.microseconds) / 1000 >= shared.limits.writeStallMillis {
+        let now = eventLoop.now
+        if let stalledSince, now - stalledSince >= .milliseconds(Int64(shared.limits.writeStallMillis)) {
             shared.logger.info("connection takes no bytes, closing it", metadata: ["peer": "\(peerName)"])
             abort()
             return
         }
+        if let error = trust?.fault(now: shared.clock()) { return fail(error) }
         switch session?.tick(now: now) ?? .none {
         case .none: break
         case .ping(let token): write(ServerFrame(.connection, .ping(token)))
@@ -139,7 +155,7 @@ final class ServerConnection: ChannelInboundHandler {
             do throws(MartletError) {
                 guard let message = try decoder.next() else { return }
                 let frame = try ClientFrameCodec.decode(message, limits: shared.limits)
-                guard let reaction = session?.receive(frame, now: shared.clock()) else { return }
+                guard let reaction = session?.receive(frame, now: eventLoop.now) else { return }
                 react(reaction)
             } catch {
                 guard let reaction = session?.receiveFault(error) else { return fail(error) }
@@ -151,9 +167,13 @@ final class ServerConnection: ChannelInboundHandler {
     private func react(_ reaction: ServerSession.Reaction) {
         switch reaction {
         case .welcome(let version, let clientName):
+            guard let number, shared.door.establish(number) else { return fail(tooManyConnections) }
             shared.logger.debug(
                 "connection opened",
-                metadata: ["peer": "\(peerName)", "client": "\(clientName)", "identity": "\(identity)"])
+                metadata: [
+                    "peer": "\(peerName)", "client": "\(PrintableText.escape(clientName))",
+                    "identity": "\(PrintableText.escape(identity))",
+                ])
             write(
                 ServerFrame(
                     .connection,
@@ -308,7 +328,10 @@ final class ServerConnection: ChannelInboundHandler {
     private func fail(_ error: MartletError) {
         guard !isClosing else { return }
         shared.logger.info(
-            "closing a connection", metadata: ["peer": "\(peerName)", "reason": "\(error.reason)", "why": "\(error)"])
+            "closing a connection",
+            metadata: [
+                "peer": "\(peerName)", "reason": "\(error.reason)", "why": "\(PrintableText.escape("\(error)"))",
+            ])
         write(ServerFrame(.connection, .status(error)))
         closeAfterFlush()
     }

@@ -19,6 +19,9 @@ final class ServerCounters: Sendable {
     private let upcastFailuresCounter = Counter(label: "martlet_upcast_failures_total")
     private let callsCounter = Counter(label: "martlet_calls_total")
     private let failedCallsCounter = Counter(label: "martlet_calls_failed_total")
+    private let refusedConnectionsCounter = Counter(label: "martlet_connections_refused_total")
+    private let evictedConnectionsCounter = Counter(label: "martlet_connections_evicted_total")
+    private let failedAcceptsCounter = Counter(label: "martlet_accepts_failed_total")
 
     var connectionCount: Int { connections.load(ordering: .relaxed) }
     var subscriptionCount: Int { subscriptions.load(ordering: .relaxed) }
@@ -70,4 +73,10 @@ final class ServerCounters: Sendable {
     func callStarted() { callsCounter.increment() }
 
     func callFailed() { failedCallsCounter.increment() }
+
+    func refuseConnection() { refusedConnectionsCounter.increment() }
+
+    func evictConnection() { evictedConnectionsCounter.increment() }
+
+    func failAccept() { failedAcceptsCounter.increment() }
 }

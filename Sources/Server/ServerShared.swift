@@ -3,6 +3,7 @@ import MartletModel
 import MartletQueries
 import MartletStorage
 import MartletSubscriptions
+import MartletTLSOpenSSL
 import MartletTenants
 import NIOConcurrencyHelpers
 import NIOCore
@@ -20,6 +21,8 @@ final class ServerShared: Sendable {
     let startedAt: Timestamp
     let logger: Logger
     let counters = ServerCounters()
+    let tls: TLSServerContext
+    let door: Doorkeeper
     let store: EventStore
     let hub: EventHub
     let reads: SharedReads
@@ -29,12 +32,14 @@ final class ServerShared: Sendable {
     private let mailboxes = NIOLockedValueBox<[ObjectIdentifier: LoopMailbox]>([:])
 
     init(
-        limits: Limits, serverVersion: String, clock: @escaping Clock, logger: Logger, store: EventStore, hub: EventHub,
-        settings: SettingsCache
+        limits: Limits, serverVersion: String, tls: TLSServerContext, clock: @escaping Clock, logger: Logger,
+        store: EventStore, hub: EventHub, settings: SettingsCache
     ) {
         self.limits = limits
         self.serverVersion = serverVersion
+        self.tls = tls
         self.clock = clock
+        door = Doorkeeper(limits: limits, counters: counters, logger: logger)
         startedAt = clock()
         self.logger = logger
         self.store = store
@@ -74,6 +79,23 @@ final class ServerShared: Sendable {
         }
         if wasOpen { counters.connectionClosed() }
         for callback in callbacks { callback() }
+    }
+
+    /// Ends the connections that are not trusted any more, after the client CAs have changed. A few in a turn of their event
+    /// loop: each costs some signatures.
+    func recheckTrust() {
+        let open = registry.withLockedValue { Array($0.connections.values) }
+        for connections in Dictionary(grouping: open, by: { ObjectIdentifier($0.eventLoop) }).values {
+            recheckTrust(of: connections[...])
+        }
+    }
+
+    private func recheckTrust(of connections: ArraySlice<NIOLoopBound<ServerConnection>>) {
+        guard let eventLoop = connections.first?.eventLoop else { return }
+        eventLoop.execute { [self] in
+            for connection in connections.prefix(8) { connection.value.recheckTrust() }
+            recheckTrust(of: connections.dropFirst(8))
+        }
     }
 
     /// Drains every connection; returns when the last one is closed, at the latest after so long.

@@ -36,7 +36,7 @@ struct ServerOptions: ParsableArguments {
     ) async throws -> Result {
         var configuration = try configuration()
         configuration.retryBudget = budget
-        var logger = Logger(label: "martlet", factory: { StreamLogHandler.standardError(label: $0) })
+        var logger = Logger(label: "martlet", factory: { PrintableLogHandler(label: $0) })
         logger.logLevel = .error
         return try await MartletClient.withClient(configuration, logger: logger, body)
     }
@@ -114,7 +114,4 @@ struct HostPort {
         if host.hasPrefix("["), host.hasSuffix("]") { host = String(host.dropFirst().dropLast()) }
         self.port = port
     }
-
-    /// Whether only this machine can reach the address.
-    var isLoopback: Bool { host == "localhost" || host == "::1" || host.hasPrefix("127.") }
 }

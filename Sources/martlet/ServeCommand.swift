@@ -46,6 +46,19 @@ struct ServeCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Largest payload of an event, at most 7340032.", valueName: "bytes"))
     var payloadMax: Int?
 
+    @Option(help: ArgumentHelp("Most connections that have said hello (default 10000).", valueName: "count"))
+    var connectionsMax: Int?
+
+    @Option(
+        help: ArgumentHelp(
+            "Most connections of one address, or of one IPv6 /64 (default 5000).", valueName: "count"))
+    var connectionsPerAddressMax: Int?
+
+    @Option(
+        help: ArgumentHelp(
+            "Most connections that have not said hello yet (default 1024).", valueName: "count"))
+    var greetingConnectionsMax: Int?
+
     @Option(help: ArgumentHelp("trace, debug, info, notice, warning or error.", valueName: "level"))
     var logLevel = "info"
 
@@ -53,13 +66,13 @@ struct ServeCommand: AsyncParsableCommand {
         guard let level = Logger.Level(rawValue: logLevel) else {
             throw UsageError("--log-level '\(logLevel)' is none of trace, debug, info, notice, warning, error")
         }
-        var logger = Logger(label: "martlet", factory: { StreamLogHandler.standardError(label: $0) })
+        var logger = Logger(label: "martlet", factory: { PrintableLogHandler(label: $0) })
         logger.logLevel = level
-        let address = try HostPort(listen, option: "--listen")
+        let address = try listenAddress()
         guard clientCa != nil || address.isLoopback || insecureNoAuth else {
             throw UsageError(
-                "--listen \(listen) can be reached from other machines, and no client would have to say who it is: "
-                    + "give --client-ca FILE, or --insecure-no-auth if that is what you want")
+                "--listen \(listen) (\(address.host)) can be reached from other machines, and no client would have to "
+                    + "say who it is: give --client-ca FILE, or --insecure-no-auth if that is what you want")
         }
         if clientCa == nil {
             logger.notice(
@@ -68,9 +81,17 @@ struct ServeCommand: AsyncParsableCommand {
         }
         let tls = try makeTLS()
         var configuration = ServerConfiguration(
-            host: address.host, port: address.port, serverVersion: Version.text,
+            host: address.host, port: address.socketAddress.port ?? 0, serverVersion: Version.text,
             requiresClientCertificate: clientCa != nil)
+        configuration.isOpenToAll = insecureNoAuth
         if let payloadMax { configuration.limits.payloadBytesMax = payloadMax }
+        if let connectionsMax { configuration.limits.connectionsMax = connectionsMax }
+        if let connectionsPerAddressMax { configuration.limits.connectionsPerAddressMax = connectionsPerAddressMax }
+        if let greetingConnectionsMax { configuration.limits.greetingConnectionsMax = greetingConnectionsMax }
+        try configuration.limits.validate()
+        if let available = DescriptorLimit.raise() {
+            try DescriptorLimit.check(configuration.limits, available: available)
+        }
         let server = EventServer(
             configuration: configuration, tls: tls, engine: try StorageChoice(storage).engine(logger: logger),
             logger: logger
@@ -89,6 +110,14 @@ struct ServeCommand: AsyncParsableCommand {
                 ],
                 gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
         try await group.run()
+    }
+
+    /// The address of `--listen`, looked up once: what is checked is what is bound.
+    private func listenAddress() throws -> ListenAddress {
+        let named = try HostPort(listen, option: "--listen")
+        do { return try ListenAddress(host: named.host, port: named.port) } catch {
+            throw UsageError("--listen \(listen): '\(named.host)' is not the name or address of a machine")
+        }
     }
 
     private func makeTLS() throws -> TLSServerContext {

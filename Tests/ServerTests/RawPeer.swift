@@ -1,4 +1,5 @@
 import Foundation
+import MartletClient
 import MartletFrameCodec
 import MartletModel
 import MartletSession
@@ -23,8 +24,7 @@ final class RawPeer: Sendable {
 
     /// Connects with TLS, and says hello unless told otherwise.
     static func secure(_ server: TestServer, hello: Bool = true, autoRead: Bool = true) async throws -> RawPeer {
-        let context = try TLSClientContext(
-            TLSClientConfiguration(caFile: server.certificates.file("ca.pem"), serverName: "127.0.0.1"))
+        let context = try TLSClientContext(server.clientConfiguration.tls)
         let peer = try await connect(server.port, tls: context)
         await peer.inbox.waitUntilOpen()
         if hello {
@@ -55,6 +55,9 @@ final class RawPeer: Sendable {
         ClientFrameCodec.encode(frame, to: &buffer)
         try await channel.writeAndFlush(buffer).get()
     }
+
+    /// The next frame, a ping too; nil when the server has closed the connection.
+    func nextOfAny() async throws -> ServerFrame? { await inbox.next() }
 
     /// The next frame; nil when the server has closed the connection.
     func next() async throws -> ServerFrame? {

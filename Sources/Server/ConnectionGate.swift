@@ -1,0 +1,83 @@
+import Glibc
+import Logging
+import MartletTLSOpenSSL
+import NIOCore
+
+/// First in a new connection's channel: asks whether it may come in. If so, TLS and the connection take its place;
+/// otherwise nothing is made for it, and it is closed.
+final class ConnectionGate: ChannelInboundHandler, RemovableChannelHandler {
+    typealias InboundIn = ByteBuffer
+
+    private let shared: ServerShared
+    private let requiresClientCertificate: Bool
+
+    init(shared: ServerShared, requiresClientCertificate: Bool) {
+        self.shared = shared
+        self.requiresClientCertificate = requiresClientCertificate
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        let eventLoop = context.eventLoop
+        let connection = ServerConnection(
+            shared: shared, eventLoop: eventLoop, requiresClientCertificate: requiresClientCertificate)
+        let bound = NIOLoopBound(connection, eventLoop: eventLoop)
+        let number = shared.door.accept(from: context.remoteAddress, now: eventLoop.now) {
+            eventLoop.execute { bound.value.abort() }
+        }
+        guard let number else { return context.close(promise: nil) }
+        connection.number = number
+        context.channel.closeFuture.whenComplete { [door = shared.door] _ in door.release(number) }
+        do {
+            let pipeline = context.pipeline.syncOperations
+            try pipeline.addHandler(shared.tls.makeHandler(), position: .after(self))
+            try pipeline.addHandler(connection)
+            shared.connectionOpened(connection, eventLoop: eventLoop)
+        } catch {
+            shared.logger.error("cannot begin a connection", metadata: ["error": "\(error)"])
+            return context.close(promise: nil)
+        }
+        context.fireChannelActive()
+        context.pipeline.syncOperations.removeHandler(self, promise: nil)
+    }
+}
+
+/// In a listening channel: after the system had no file descriptor for a connection it is asked again after a while, not
+/// at once and without end.
+final class AcceptPause: ChannelDuplexHandler {
+    typealias InboundIn = any Channel
+    typealias OutboundIn = Never
+
+    /// How long it waits until it tries again.
+    static let pause = TimeAmount.milliseconds(100)
+
+    private let door: Doorkeeper
+    private var retry: Scheduled<Void>?
+
+    init(_ door: Doorkeeper) { self.door = door }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        guard let error = error as? IOError, Self.isExhaustion(error.errnoCode) else {
+            return context.fireErrorCaught(error)
+        }
+        door.ranOutOfDescriptors(error, now: context.eventLoop.now)
+        guard retry == nil else { return }
+        retry = context.eventLoop.assumeIsolated().scheduleTask(in: Self.pause) { [weak self] in
+            self?.retry = nil
+            context.read()
+        }
+    }
+
+    /// The channel asks for more after each try; while there is a pause, its end asks.
+    func read(context: ChannelHandlerContext) {
+        if retry == nil { context.read() }
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        retry?.cancel()
+        retry = nil
+    }
+
+    private static func isExhaustion(_ code: CInt) -> Bool {
+        [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(code)
+    }
+}
