@@ -10,7 +10,7 @@ TEST_ENV = MARTLET_TEST_PYTHON=$(CURDIR)/.build-python/bin/python \
 # Tests that start the real binary say nothing about races and memory inside the test process.
 UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests
 
-.PHONY: help run test example test-tsan test-asan demo bench bench-scale bench-profile bench-rehydration lint lint-protos format protos certs clean
+.PHONY: help run test example test-tsan test-asan demo bench bench-scale bench-profile bench-attack bench-rehydration lint lint-protos format protos certs clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,10 @@ bench-scale: certs setup ## How cost grows with history, aggregates, tenants, su
 bench-profile: certs setup ## Flame graphs and allocations of the server's paths (root, Linux' perf)
 	swift build -c release --product martlet
 	Benchmarks/profile --allocations
+
+bench-attack: certs setup-tests ## What one tenant's attacks do to another tenant's times, and to the server's memory
+	swift build -c release --product martlet
+	.build-python/bin/python Benchmarks/attack $(BENCH)
 
 bench-rehydration: certs setup-tests ## Figures of snapshots and upcasting on both engines
 	swift build -c release --product martlet

@@ -44,16 +44,16 @@ def aggregate(kind, name=None):
 
 
 class Connection:
-    """A TLS connection that speaks frames."""
+    """A TLS connection that speaks frames; `source` is the address that it comes from."""
 
-    def __init__(self, host, port, ca, cert=None, key=None, timeout=20, alpn=(ALPN,), hello=True):
+    def __init__(self, host, port, ca, cert=None, key=None, timeout=20, alpn=(ALPN,), hello=True, source=None):
         context = ssl.create_default_context(cafile=ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         if alpn:
             context.set_alpn_protocols(list(alpn))
         if cert:
             context.load_cert_chain(cert, key)
-        plain = socket.create_connection((host, port), timeout=timeout)
+        plain = socket.create_connection((host, port), timeout=timeout, source_address=source and (source, 0))
         self.socket = context.wrap_socket(plain, server_hostname=host)
         self.received = b""
         self.last_call_id = 0
