@@ -219,7 +219,8 @@ class Attacks:
         """4: lists of large snapshots, cancelled at once."""
         peer = self.peer("cancelled")
         frames = []
-        listing = snapshot_pb2.ListSnapshotsRequest(tenant=self.target.tenant, aggregate=self.target.listed)
+        listed = self.target.listed if self.hostile else self.target.stated
+        listing = snapshot_pb2.ListSnapshotsRequest(tenant=self.target.tenant, aggregate=listed)
         for call_id in peer.ids(2_000):
             frames += [request(call_id, list_snapshots=listing), cancel(call_id)]
         peer.send(b"".join(frames))
