@@ -128,7 +128,7 @@ class Target:
         for version in range(1, 31):
             self.save(self.listed, version, size)
         if self.hostile:
-            self.put("upcasters", {"upcasters": growing(1_200_000) + heavy()})
+            self.put("upcasters", {"upcasters": growing(1_750_000) + heavy()})
         self.client.close()
 
 
