@@ -298,7 +298,8 @@ final class ConnectionHandler: ChannelInboundHandler {
         retire()
         self.connection = nil
         if connection != nil {
-            logger.debug("connection ended", metadata: ["why": "\(error)", "calls": "\(calls.count)"])
+            logger.debug(
+                "connection ended", metadata: ["why": "\(PrintableText.escape("\(error)"))", "calls": "\(calls.count)"])
         }
         welcomed.fail(error)
         let open = session?.close() ?? []

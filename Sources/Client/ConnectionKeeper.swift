@@ -84,7 +84,9 @@ final class ConnectionKeeper: Sendable {
             result = .success(connection)
             logger.debug("connected", metadata: ["server": "\(configuration.host):\(configuration.port)"])
         } catch {
-            if !Task.isCancelled { logger.info("cannot connect", metadata: ["why": "\(error)"]) }
+            if !Task.isCancelled {
+                logger.info("cannot connect", metadata: ["why": "\(PrintableText.escape("\(error)"))"])
+            }
             result = .failure(CallFailure(error: error, isConnecting: true))
         }
         let waiters = state.withLockedValue { state in

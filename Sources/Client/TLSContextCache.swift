@@ -1,22 +1,35 @@
 import MartletTLSOpenSSL
 import NIOConcurrencyHelpers
 
-/// One TLS context for all connections of a client, so that sessions are resumed from one to the next. A context that
-/// cannot be made is tried again at the next connection: the files may have come.
+/// One TLS context for all connections of a client, so that sessions are resumed from one to the next. Before each
+/// connection the files are looked at: where they have changed, as when a certificate was renewed, they are read again. A
+/// context that cannot be made is tried again at the next connection.
 final class TLSContextCache: Sendable {
+    private struct Made {
+        let context: TLSClientContext
+        let stamps: [FileStamp?]
+    }
+
     private let configuration: TLSClientConfiguration
-    private let made = NIOLockedValueBox<TLSClientContext?>(nil)
+    private let made = NIOLockedValueBox<Made?>(nil)
 
     init(_ configuration: TLSClientConfiguration) { self.configuration = configuration }
 
-    /// The context.
+    /// The context of the files as they are now; where they cannot be used, of the files as they were.
     func context() throws(TLSError) -> TLSClientContext {
-        if let context = made.withLockedValue({ $0 }) { return context }
-        let context = try TLSClientContext(configuration)
-        return made.withLockedValue { made in
-            if let made { return made }
-            made = context
+        // Before the files are read: what changes meanwhile is seen the next time.
+        let stamps = [configuration.caFile, configuration.certificateFile, configuration.privateKeyFile]
+            .map { $0.flatMap { FileStamp($0) } }
+        let before = made.withLockedValue { $0 }
+        if let before, before.stamps == stamps { return before.context }
+        do throws(TLSError) {
+            let context = try TLSClientContext(configuration)
+            made.withLockedValue { $0 = Made(context: context, stamps: stamps) }
             return context
+        } catch {
+            // Half of a renewal, perhaps.
+            guard let before else { throw error }
+            return before.context
         }
     }
 }
