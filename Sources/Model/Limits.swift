@@ -29,6 +29,11 @@ public struct Limits: Hashable, Sendable {
     public var connectionsPerAddressMax = 5_000
     /// Open connections of the server that have not said Hello yet, on top of ``connectionsMax``.
     public var greetingConnectionsMax = 1_024
+    /// Frames of one connection that open no call (pings, pongs, credit, calls that are refused), at once; answers and
+    /// time make room for more.
+    public var controlFramesMax = 10_000
+    /// Such frames in a second, for ever.
+    public var controlFramesPerSecondMax = 1_000
     /// Values of one filter.
     public var filterValuesMax = 256
     /// Appends that wait for their commit, over all tenants. One tenant alone gets at most half of what
@@ -122,7 +127,9 @@ public struct Limits: Hashable, Sendable {
             ("calls_per_connection_max", callsPerConnectionMax), ("connections_max", connectionsMax),
             ("connections_per_address_max", connectionsPerAddressMax),
             ("greeting_connections_max", greetingConnectionsMax),
-            ("commit_events_max", commitEventsMax), ("commit_bytes_max", commitBytesMax),
+            ("control_frames_max", controlFramesMax),
+            ("control_frames_per_second_max", controlFramesPerSecondMax), ("commit_events_max", commitEventsMax),
+            ("commit_bytes_max", commitBytesMax),
             ("page_scan_events_max", pageScanEventsMax), ("waiting_reads_max", waitingReadsMax),
             ("keepalive_millis", keepaliveMillis), ("handshake_millis", handshakeMillis),
             ("heartbeat_millis_min", heartbeatMillisMin), ("settings_tenants_max", settingsTenantsMax),

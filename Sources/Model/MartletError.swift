@@ -126,6 +126,8 @@ public struct Reason: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public static let keepaliveTimeout = Reason("KEEPALIVE_TIMEOUT")
     /// The client's certificate names no tenant.
     public static let noTenantInCertificate = Reason("NO_TENANT_IN_CERTIFICATE")
+    /// The peer sends pings, credit, or calls that are refused without end.
+    public static let tooManyControlFrames = Reason("TOO_MANY_CONTROL_FRAMES")
     /// The client's certificate, or one that it depends on, has expired since it connected.
     public static let certificateExpired = Reason("CERTIFICATE_EXPIRED")
     /// The server does not trust the CA of the client's certificate any more.

@@ -282,6 +282,7 @@ final class ServerConnection: ChannelInboundHandler {
 
     private func send(_ id: CallID, _ body: CallMessage) {
         guard calls[id] != nil else { return }
+        session?.sent(body)
         write(ServerFrame(id, body))
     }
 

@@ -68,12 +68,14 @@ public struct ServerSession: ~Copyable {
     private var lastHeard: NIODeadline
     private var pingSent: NIODeadline?
     private var pingToken: UInt64 = 0
+    private var control: ControlFrameBudget
 
     /// The session of a connection that may use those tenants, accepted at `now`.
     public init(limits: Limits, scope: TenantScope, now: NIODeadline) {
         self.limits = limits
         self.scope = scope
         lastHeard = now
+        control = ControlFrameBudget(limits, now: now)
     }
 
     /// How many calls are open.
@@ -92,9 +94,25 @@ public struct ServerSession: ~Copyable {
                 return fail(.unauthenticated, .helloExpected, "the first frame must be hello, on call 0: send it")
             }
             return greet(hello)
-        case .ready, .draining: return receiveOpen(frame)
+        case .ready, .draining:
+            let reaction = receiveOpen(frame)
+            switch reaction {
+            // A call is on other accounts, and is cancelled once.
+            case .start, .cancel, .fail: return reaction
+            case .welcome, .refuse, .credit, .pong, .ignore: return control.spend(now: now) ? reaction : failOfFlood()
+            }
         case .closed: return .ignore
         }
+    }
+
+    /// A part or an answer of a call is sent.
+    public mutating func sent(_ message: CallMessage) { control.earn(bytes: message.entryBytes) }
+
+    private mutating func failOfFlood() -> Reaction {
+        fail(
+            .resourceExhausted, .tooManyControlFrames,
+            "control_frames_per_second_max is \(limits.controlFramesPerSecondMax), and control_frames_max at once "
+                + "\(limits.controlFramesMax): send fewer pings, credit in larger parts, and no calls that are refused")
     }
 
     /// A frame that could not be decoded: the connection cannot go on.
