@@ -21,8 +21,7 @@ public final class EventHub: Sendable {
 
     private let limits: Limits
     private let shards: [NIOLockedValueBox<[TenantID: Entry]>]
-    /// Bytes that all feeds hold; it lags behind while a run is being taken in.
-    private let heldBytes = Atomic<Int>(0)
+    private let held: HeldBytes
     /// Numbers the runs, so that the oldest of all tenants can be told.
     private let nextSequence = Atomic<UInt64>(0)
     private let isTrimming = Atomic<Bool>(false)
@@ -30,11 +29,13 @@ public final class EventHub: Sendable {
     /// A hub that nobody follows anything on.
     public init(limits: Limits) {
         self.limits = limits
+        held = HeldBytes(bytesMax: limits.tailBytesMax)
         shards = (0..<Self.shardCount).map { _ in NIOLockedValueBox([:]) }
     }
 
-    /// Bytes of memory that recent events take, over all tenants; bounded by ``Limits/tailBytesMax``.
-    public var tailBytes: Int { heldBytes.load(ordering: .relaxed) }
+    /// Bytes of memory that recent events take, over all tenants, with the pages that were made of them last; bounded by
+    /// ``Limits/tailBytesMax``.
+    public var tailBytes: Int { held.value }
 
     /// The tenants that somebody follows. After ``StorageNews/unknown`` their heads are read from storage and
     /// given to ``headMoved(_:to:)``.
@@ -44,10 +45,8 @@ public final class EventHub: Sendable {
     public func publish(_ run: RecordedRun) {
         guard let feed = feed(of: run.tenant) else { return }
         let sequence = nextSequence.wrappingAdd(1, ordering: .relaxed).newValue
-        let change = feed.publish(run, sequence: sequence)
-        heldBytes.wrappingAdd(change.heldBytes, ordering: .relaxed)
-        Self.wake(change.woken)
-        if tailBytes > limits.tailBytesMax { trim() }
+        Self.wake(feed.publish(run, sequence: sequence))
+        if held.isOver { trim() }
     }
 
     /// Takes in that a tenant has this head, as storage says; an older head than the one known changes nothing.
@@ -72,7 +71,7 @@ public final class EventHub: Sendable {
                 entries[tenant]?.followers += 1
                 return feed
             }
-            let feed = TenantFeed(tenant: tenant, limits: limits)
+            let feed = TenantFeed(tenant: tenant, limits: limits, held: held)
             entries[tenant] = Entry(feed: feed, followers: 1)
             return feed
         }
@@ -89,7 +88,7 @@ public final class EventHub: Sendable {
             entries[feed.tenant] = nil
             return true
         }
-        if isLast { heldBytes.wrappingSubtract(feed.close(), ordering: .relaxed) }
+        if isLast { feed.close() }
     }
 
     private func shard(of tenant: TenantID) -> NIOLockedValueBox<[TenantID: Entry]> {
@@ -107,7 +106,7 @@ public final class EventHub: Sendable {
     /// Drops the oldest runs of all tenants until an eighth of the room is free, so that the walk over
     /// the feeds is worth its while. One thread does so at a time.
     private func trim() {
-        while tailBytes > limits.tailBytesMax, !isTrimming.exchange(true, ordering: .acquiring) {
+        while held.isOver, !isTrimming.exchange(true, ordering: .acquiring) {
             defer { isTrimming.store(false, ordering: .releasing) }
             let feeds = shards.flatMap { $0.withLockedValue { $0.values.map(\.feed) } }
             var oldest = Heap(
@@ -116,7 +115,6 @@ public final class EventHub: Sendable {
             var dropped = 0
             while tailBytes > target, let next = oldest.popMin() {
                 let change = next.feed.dropOldest()
-                heldBytes.wrappingSubtract(change.droppedBytes, ordering: .relaxed)
                 dropped += change.droppedBytes
                 if let sequence = change.oldestSequence {
                     oldest.insert(OldestRun(sequence: sequence, feed: next.feed))

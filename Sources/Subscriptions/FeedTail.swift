@@ -37,6 +37,12 @@ struct FeedTail {
     /// The number of the oldest run held.
     var oldestSequence: UInt64? { runs.first?.sequence }
 
+    /// Whether the event after a position is here.
+    func holds(after: Position) -> Bool {
+        guard let first = runs.first?.run.firstPosition, let last = runs.last?.run.lastPosition else { return false }
+        return first <= after.next && after < last
+    }
+
     /// Takes a run into the tail, without ever leaving a gap in it.
     /// - Returns: what had to leave.
     mutating func keep(_ run: RecordedRun, sequence: UInt64, bytesMax: Int) -> [Held] {
@@ -109,6 +115,16 @@ struct FeedTail {
 extension RecordedRun {
     /// What it takes in memory, about.
     fileprivate var memoryBytes: Int {
-        256 + max(entries.readableBytes, entries.storageCapacity) + events.count * MemoryLayout<Event>.stride
+        var bytes = 256 + max(entries.readableBytes, entries.storageCapacity)
+        for event in events {
+            bytes += MemoryLayout<Event>.stride + event.type.text.memoryBytes
+            bytes += event.aggregate.type.text.memoryBytes + event.contentType.memoryBytes
+        }
+        return bytes
     }
+}
+
+extension String {
+    /// What it takes in memory beside its 16 bytes: nothing up to 15 bytes of text.
+    fileprivate var memoryBytes: Int { utf8.count > 15 ? utf8.count + 32 : 0 }
 }

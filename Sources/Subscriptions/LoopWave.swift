@@ -5,16 +5,49 @@ import NIOCore
 ///
 /// They are woken in a wave, at once when nothing was sent to them just now. A wave of many takes its time: encoding,
 /// encrypting and a write for each. The next one waits as long as that took, so that at most about half of the loop's
-/// time goes into waves, appends are still answered in between, and what is committed meanwhile goes out together.
+/// time goes into waves, appends are still answered in between, and what is committed meanwhile goes out together. A
+/// turn of the loop wakes a slice of a wave only. Joining and leaving cost O(1).
 final class LoopWave: Sendable {
     private struct State {
-        var waiters: [any FeedWaiter] = []
+        /// By slot; nil in slots that are free.
+        var waiters: [(any FeedWaiter)?] = []
+        var freeSlots: [Int] = []
+        /// Counts the waves, so that a slot of an earlier one is told from one of now.
+        var epoch: UInt64 = 0
         /// A wave is on its way, or just came.
         var isBusy = false
         /// There is news for those who wait.
         var isDue = false
+
+        var hasWaiters: Bool { waiters.count > freeSlots.count }
+
+        mutating func add(_ waiter: any FeedWaiter) -> Int {
+            if let slot = freeSlots.popLast() {
+                waiters[slot] = waiter
+                return slot
+            }
+            waiters.append(waiter)
+            return waiters.count - 1
+        }
+
+        mutating func takeAll() -> [(any FeedWaiter)?] {
+            defer {
+                waiters = []
+                freeSlots = []
+                epoch += 1
+            }
+            return waiters
+        }
     }
 
+    /// A waiter's place, to leave by.
+    struct Place: Sendable {
+        let slot: Int
+        fileprivate let epoch: UInt64
+    }
+
+    /// So many are woken in one turn of the loop.
+    private static let sliceWaiters = 256
     /// Waves of fewer are never held back.
     private static let pacedWaiters = 8
     private static let pauseMax = TimeAmount.milliseconds(20)
@@ -32,20 +65,29 @@ final class LoopWave: Sendable {
 
     /// Adds a waiter.
     /// - Parameter isDue: the head has moved already.
-    /// - Returns: false where it has, and no wave is to come: the waiter was not added and goes on at once.
-    func add(_ waiter: any FeedWaiter, isDue: Bool) -> Bool {
+    /// - Returns: its place; nil where the head has moved, and no wave is to come: the waiter was not added and goes on
+    ///   at once.
+    func add(_ waiter: any FeedWaiter, isDue: Bool) -> Place? {
         state.withLockedValue { state in
-            guard !isDue || state.isBusy else { return false }
-            state.waiters.append(waiter)
+            guard !isDue || state.isBusy else { return nil }
             if isDue { state.isDue = true }
-            return true
+            return Place(slot: state.add(waiter), epoch: state.epoch)
         }
     }
 
-    /// Takes a waiter out again; a wave that is under way may still wake it.
-    func remove(_ waiter: any FeedWaiter) {
-        state.withLockedValue { state in state.waiters.removeAll { $0 === waiter } }
+    /// Takes a waiter out again; a wave that is under way may still wake it. Touches nothing but its slot.
+    func remove(_ place: Place) {
+        // Freed after the lock is given back.
+        _ = state.withLockedValue { state -> (any FeedWaiter)? in
+            guard place.epoch == state.epoch, let waiter = state.waiters[place.slot] else { return nil }
+            state.waiters[place.slot] = nil
+            state.freeSlots.append(place.slot)
+            return waiter
+        }
     }
+
+    /// Slots that are held for waiters, free ones among them.
+    var slotCount: Int { state.withLockedValue { $0.waiters.count } }
 
     /// There is news; from any thread.
     func begin() {
@@ -54,7 +96,7 @@ final class LoopWave: Sendable {
                 state.isDue = true
                 return false
             }
-            state.isBusy = !state.waiters.isEmpty
+            state.isBusy = state.hasWaiters
             return state.isBusy
         }
         if isFirst { eventLoop.execute { self.run() } }
@@ -62,13 +104,19 @@ final class LoopWave: Sendable {
 
     private func run() {
         let waiters = state.withLockedValue { state in
-            defer { state.waiters = [] }
             state.isDue = false
-            return state.waiters
+            return state.takeAll()
         }
-        let start = clock()
-        for waiter in waiters { waiter.wake() }
-        guard waiters.count >= Self.pacedWaiters else { return goOn() }
+        wake(waiters[...], since: clock(), isPaced: waiters.count >= Self.pacedWaiters)
+    }
+
+    private func wake(_ waiters: ArraySlice<(any FeedWaiter)?>, since start: NIODeadline, isPaced: Bool) {
+        for waiter in waiters.prefix(Self.sliceWaiters) { waiter?.wake() }
+        let rest = waiters.dropFirst(Self.sliceWaiters)
+        guard rest.isEmpty else {
+            return eventLoop.execute { self.wake(rest, since: start, isPaced: isPaced) }
+        }
+        guard isPaced else { return goOn() }
         // What they wrote is flushed by a task that was added before this one.
         eventLoop.execute {
             let now = self.clock()
@@ -79,7 +127,7 @@ final class LoopWave: Sendable {
     /// The wave is over: another one comes if there is news for those who wait by now.
     private func goOn() {
         let isNext = state.withLockedValue { state in
-            state.isBusy = state.isDue && !state.waiters.isEmpty
+            state.isBusy = state.isDue && state.hasWaiters
             return state.isBusy
         }
         if isNext { eventLoop.execute { self.run() } }

@@ -9,10 +9,11 @@ enum RunSlicer {
     /// A page of one run is a slice of it; only where a page spans runs, or a filter leaves events out, bytes are
     /// copied, as few times as there are pieces. ``EventPage/isLast`` is left to the caller.
     ///
+    /// - Returns: the page, and how much memory of its own it takes: 0 for a slice.
     /// - Precondition: the runs follow each other without a gap, and the first holds the position after `after`.
     static func page(
         of runs: [RecordedRun], after: Position, filter: EventFilter, bytesMax: Int, scanMax: Int
-    ) -> EventPage {
+    ) -> (page: EventPage, bytes: Int) {
         var pieces = Pieces(bytesMax: bytesMax)
         var page = EventPage(scannedTo: after)
         var scanned = 0
@@ -67,16 +68,17 @@ enum RunSlicer {
             return true
         }
 
-        mutating func finish(_ page: EventPage) -> EventPage {
+        mutating func finish(_ page: EventPage) -> (page: EventPage, bytes: Int) {
             close()
             var page = page
             if done.count == 1 {
                 page.entries = done[0]
+                return (page, 0)
             } else {
                 page.entries.reserveCapacity(done.reduce(0) { $0 + $1.readableBytes })
                 for piece in done { page.entries.writeImmutableBuffer(piece) }
             }
-            return page
+            return (page, page.entries.storageCapacity)
         }
 
         private mutating func close() {

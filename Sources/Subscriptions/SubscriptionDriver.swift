@@ -36,6 +36,8 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     private var state = State.idle
     private var machine: SubscriptionMachine?
     private var feed: TenantFeed?
+    /// The last waiting; it may be over.
+    private var wait: FeedWait?
     private var creditBytes: UInt64 = 0
     private var isWritable = true
     private var isTurnScheduled = false
@@ -163,7 +165,8 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
                 }
             case .read(let range, let bytesMax): read(range, bytesMax: bytesMax, feed: feed)
             case .arm(let after):
-                if !feed.arm(self, after: after) { machine?.woken() }
+                wait = feed.arm(self, after: after)
+                if wait == nil { machine?.woken() }
             case .rest: return updateTimer()
             case .end(let error): return fail(error)
             }
@@ -227,10 +230,11 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
         emit = nil
         onEnd = nil
         if let feed {
-            feed.disarm(self)
+            if let wait { feed.disarm(wait) }
             hub.unfollow(feed)
         }
         feed = nil
+        wait = nil
     }
 
     /// Sees to it that a turn comes at the machine's deadline. A timer that fires too early sets the next one:

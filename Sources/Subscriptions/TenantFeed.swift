@@ -33,6 +33,12 @@ public final class TenantFeed: Sendable {
         var waves: [LoopWave] = []
         var lastPage: SharedPage?
 
+        /// Gives up the page that was made last: it is out of use, or what it is made of leaves.
+        mutating func dropPage() -> SharedPage? {
+            defer { lastPage = nil }
+            return lastPage
+        }
+
         mutating func wave(of eventLoop: any EventLoop) -> LoopWave {
             for wave in waves where wave.eventLoop === eventLoop { return wave }
             let wave = LoopWave(eventLoop: eventLoop)
@@ -47,6 +53,8 @@ public final class TenantFeed: Sendable {
         var bytesMax: Int
         var page: EventPage
         var head: Position
+        /// Memory of its own, on the hub's account; 0 for a slice of a run, which is there already.
+        var bytes: Int
 
         /// Whether a reader there would get the same page.
         func serves(_ after: Position, _ bytesMax: Int, head: Position) -> Bool {
@@ -58,9 +66,11 @@ public final class TenantFeed: Sendable {
     /// The tenant.
     public let tenant: TenantID
     private let limits: Limits
+    private let held: HeldBytes
     private let state = NIOLockedValueBox(State())
 
-    init(tenant: TenantID, limits: Limits) {
+    init(tenant: TenantID, limits: Limits, held: HeldBytes) {
+        self.held = held
         self.tenant = tenant
         self.limits = limits
     }
@@ -89,49 +99,73 @@ public final class TenantFeed: Sendable {
         case .inStorage(let to, let head, let isBehind): return .inStorage(to: to, head: head, isBehind: isBehind)
         case .runs(let runs, let head):
             // Outside the lock: a filter takes its time.
-            var page = RunSlicer.page(of: runs, after: after, filter: filter, bytesMax: bytesMax, scanMax: scanMax)
+            var (page, bytes) = RunSlicer.page(
+                of: runs, after: after, filter: filter, bytesMax: bytesMax, scanMax: scanMax)
             page.isLast = page.scannedTo == head.position
             if filter.isEmpty {
-                let made = SharedPage(after: after, bytesMax: bytesMax, page: page, head: head.position)
-                state.withLockedValue { $0.lastPage = made }
+                keep(SharedPage(after: after, bytesMax: bytesMax, page: page, head: head.position, bytes: bytes))
             }
             return .page(page, head: head)
         }
     }
 
-    /// Waits for the head to move beyond a position.
-    /// - Returns: false when it is beyond already: the waiter is not armed and pulls again. Where many wait, it may be
+    /// Keeps a page for those who wait at the same place, as long as what it is made of is here, and where there is room.
+    private func keep(_ made: SharedPage) {
+        guard made.bytes == 0 || held.reserve(made.bytes) else { return }
+        let left = state.withLockedValue { state -> SharedPage? in
+            guard state.tail.head.position == made.head, state.tail.holds(after: made.after) else { return made }
+            defer { state.lastPage = made }
+            return state.lastPage
+        }
+        held.add(-(left?.bytes ?? 0))
+    }
+
+    /// Waits for the head to move beyond a position; O(1).
+    /// - Returns: nil when it is beyond already: the waiter is not armed and pulls again. Where many wait, it may be
     ///   armed all the same, and is woken with them.
-    public func arm(_ waiter: any FeedWaiter, after position: Position) -> Bool {
+    public func arm(_ waiter: any FeedWaiter, after position: Position) -> FeedWait? {
         state.withLockedValue { state in
-            state.wave(of: waiter.eventLoop).add(waiter, isDue: state.tail.head.position > position)
+            let wave = state.wave(of: waiter.eventLoop)
+            let place = wave.add(waiter, isDue: state.tail.head.position > position)
+            return place.map { FeedWait(wave: wave, place: $0) }
         }
     }
 
-    /// Ends the waiting; a wake-up that is under way may still come.
-    public func disarm(_ waiter: any FeedWaiter) {
-        state.withLockedValue { $0.wave(of: waiter.eventLoop) }.remove(waiter)
-    }
+    /// Ends the waiting; a wake-up that is under way may still come. Ending what is over already does nothing. O(1).
+    public func disarm(_ wait: FeedWait) { wait.wave.remove(wait.place) }
+}
+
+/// Who waits for a feed, and where; ``TenantFeed/disarm(_:)`` takes it.
+public struct FeedWait: Sendable {
+    let wave: LoopWave
+    let place: LoopWave.Place
 }
 
 extension TenantFeed {
     /// Takes in a run.
-    /// - Returns: by how much the memory held changed, and who is to be woken, outside all locks.
-    func publish(_ run: RecordedRun, sequence: UInt64) -> (heldBytes: Int, woken: [LoopWave]) {
+    /// - Returns: who is to be woken, outside all locks.
+    func publish(_ run: RecordedRun, sequence: UInt64) -> [LoopWave] {
         // What leaves the tail is freed after the lock is given back.
-        let (change, woken, _) = state.withLockedValue { state in
+        let (change, woken, _, page) = state.withLockedValue { state in
             let before = state.tail.bytes
+            let page = state.dropPage()
             let dropped = state.tail.keep(run, sequence: sequence, bytesMax: limits.tailBytesPerTenantMax)
             let woken = state.tail.moveHead(to: run.head) ? state.waves : []
-            return (state.tail.bytes - before, woken, dropped)
+            return (state.tail.bytes - before, woken, dropped, page)
         }
-        return (change, woken)
+        held.add(change - (page?.bytes ?? 0))
+        return woken
     }
 
     /// Takes in a head.
     /// - Returns: who is to be woken, outside all locks.
     func headMoved(to head: TenantHead) -> [LoopWave] {
-        state.withLockedValue { $0.tail.moveHead(to: head) ? $0.waves : [] }
+        let (woken, page) = state.withLockedValue { state in
+            guard state.tail.moveHead(to: head) else { return ([LoopWave](), SharedPage?.none) }
+            return (state.waves, state.dropPage())
+        }
+        held.add(-(page?.bytes ?? 0))
+        return woken
     }
 
     /// Takes in settings; older ones than those known change nothing.
@@ -144,23 +178,35 @@ extension TenantFeed {
         }
     }
 
+    /// What its runs and its page hold in memory, the whole buffers that they are slices of.
+    var heldBytes: Int {
+        state.withLockedValue { state in
+            guard let page = state.lastPage else { return state.tail.bytes }
+            return state.tail.bytes
+                + (state.tail.holds(after: page.after) ? page.bytes : page.page.entries.storageCapacity)
+        }
+    }
+
     /// The number of the oldest run held.
     var oldestSequence: UInt64? { state.withLockedValue { $0.tail.oldestSequence } }
 
-    /// Drops the oldest run.
-    /// - Returns: how much memory it held, and the number of the one that is the oldest now.
+    /// Drops the oldest run, and the page that was made last with it.
+    /// - Returns: how much memory they held, and the number of the run that is the oldest now.
     func dropOldest() -> (droppedBytes: Int, oldestSequence: UInt64?) {
-        let (dropped, oldest) = state.withLockedValue { ($0.tail.dropOldest(), $0.tail.oldestSequence) }
-        return (dropped?.bytes ?? 0, oldest)
+        let (dropped, page, oldest) = state.withLockedValue { state in
+            (state.tail.dropOldest(), state.dropPage(), state.tail.oldestSequence)
+        }
+        let bytes = (dropped?.bytes ?? 0) + (page?.bytes ?? 0)
+        held.add(-bytes)
+        return (bytes, oldest)
     }
 
-    /// Nobody follows any more.
-    /// - Returns: how much memory was held.
-    func close() -> Int {
+    /// Nobody follows any more: gives back all memory.
+    func close() {
         let old = state.withLockedValue { state in
             defer { state = State(tail: FeedTail(isClosed: true)) }
             return state
         }
-        return old.tail.bytes
+        held.add(-old.tail.bytes - (old.lastPage?.bytes ?? 0))
     }
 }

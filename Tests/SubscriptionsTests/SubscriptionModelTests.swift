@@ -154,7 +154,7 @@ import Testing
                 #expect(reading == nil, "one read at a time")
                 reading = (range, bytesMax)
             case .arm(let after):
-                if feed.arm(waiter, after: after) { isArmed = true } else { machine.woken() }
+                if feed.arm(waiter, after: after) != nil { isArmed = true } else { machine.woken() }
             case .rest:
                 #expect(now < lastSent + .milliseconds(Int64(limits.heartbeatMillis)), "silent for too long")
                 if isArmed {
