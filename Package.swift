@@ -229,9 +229,9 @@ let package = Package(
         tests(
             "SubscriptionsTests",
             [
-                "MartletModel", "MartletRecordCodec", "MartletStorage", "MartletStorageMemory", "MartletSubscriptions",
-                "MartletTenants", "MartletTesting", "MartletUpcasting", .nioConcurrencyHelpers, .nioCore, .nioEmbedded,
-                .nioPosix,
+                "MartletDelivery", "MartletModel", "MartletRecordCodec", "MartletStorage", "MartletStorageMemory",
+                "MartletSubscriptions", "MartletTenants", "MartletTesting", "MartletUpcasting", .nioConcurrencyHelpers,
+                .nioCore, .nioEmbedded, .nioPosix,
             ]),
         tests(
             "TLSOpenSSLTests",

@@ -15,11 +15,17 @@ public struct EventDelivery: Sendable {
         public var page: EventPage
         /// Events that an upcaster failed on and that are delivered as stored.
         public var failureCount: Int
+        /// Whether it ends before the page that came does.
+        public var isCut: Bool
+        /// Work that upcasting took, in bytes looked at (``MartletModel/UpcastingLimits/workPerPageMax``).
+        public var work: Int
 
         /// A page that is delivered.
-        public init(page: EventPage, failureCount: Int = 0) {
+        public init(page: EventPage, failureCount: Int = 0, isCut: Bool = false, work: Int = 0) {
             self.page = page
             self.failureCount = failureCount
+            self.isCut = isCut
+            self.work = work
         }
     }
 
@@ -45,14 +51,61 @@ public struct EventDelivery: Sendable {
         storedFilter = stored
     }
 
+    /// How events are delivered: those with equal keys deliver a page of stored events alike, as long as one of them
+    /// lives.
+    public struct Key: Hashable, Sendable {
+        fileprivate let set: ObjectIdentifier
+        fileprivate let options: UpcastingOptions
+        fileprivate let filter: EventFilter
+    }
+
+    /// Nil where events are delivered as they are stored.
+    public var key: Key? { self.set.isEmpty ? nil : Key(set: set.identity, options: options, filter: filter) }
+
+    /// Whether a page would be delivered as another than it is. Nothing is upcast: this takes a look at each event's type
+    /// and schema version.
+    public func changes(_ page: EventPage) -> Bool {
+        guard !set.isEmpty, page.count > 0 else { return false }
+        var rest = page.entries
+        var known: [Kind] = []
+        while true {
+            do throws(RecordFault) {
+                guard let record = try RecordedEntries.nextRecord(of: &rest) else { return false }
+                // What is damaged is told of by who delivers it.
+                guard let sketch = RecordSketch(record),
+                    let type = record.getSlice(
+                        at: record.readerIndex + sketch.type.lowerBound, length: sketch.type.count)
+                else { return true }
+                let kind = Kind(type: type, schemaVersion: sketch.schemaVersion)
+                if known.contains(kind) { continue }
+                guard let type = EventType(String(buffer: type)), !concerns(type, sketch.schemaVersion),
+                    filter.eventTypes.isEmpty || filter.eventTypes.contains(type)
+                else { return true }
+                if known.count < 8 { known.append(kind) }
+            } catch { return true }
+        }
+    }
+
+    /// What decides whether an event is changed.
+    private struct Kind: Equatable {
+        let type: ByteBuffer
+        let schemaVersion: UInt32
+    }
+
     /// Delivers a page of stored events.
     ///
-    /// - Parameter bytesMax: at most so many bytes of entries; one event comes even where that alone is larger.
+    /// It ends early when the work that a page may take is used up, so that a thread that does this is busy for a bounded
+    /// time: at most that, and the work of one payload.
+    /// - Parameters:
+    ///   - bytesMax: at most so many bytes of entries; one event comes even where that alone is larger.
+    ///   - workMax: no event is begun when so much was done; the first one is.
     /// - Throws: `UPCAST_FAILED` where the page's first event fails and the options want that.
-    public func deliver(_ page: EventPage, bytesMax: Int) throws(MartletError) -> Result {
+    public func deliver(
+        _ page: EventPage, bytesMax: Int, workMax: Int = UpcastingLimits().workPerPageMax
+    ) throws(MartletError) -> Result {
         guard !set.isEmpty, page.count > 0 else { return Result(page: page) }
         var work = Work(page: page, bytesMax: bytesMax)
-        while let record = try work.nextRecord() {
+        while work.isAtStart || work.spent < workMax || work.isAtEnd, let record = try work.nextRecord() {
             guard let sketch = RecordSketch(record) else { throw Self.damaged }
             let type = work.type(record, sketch)
             guard let type else { throw Self.damaged }
@@ -83,7 +136,7 @@ public struct EventDelivery: Sendable {
                 contentType: String(
                     decoding: UnsafeRawBufferPointer(rebasing: bytes[sketch.contentType]), as: UTF8.self),
                 payload: UnsafeRawBufferPointer(rebasing: bytes[sketch.payload]), atMost: target,
-                outputBytesMax: payloadBytesMax, to: &payload)
+                outputBytesMax: payloadBytesMax, to: &payload, work: &work.spent)
         }
         switch outcome {
         case .unchanged: return work.add(sketch, asStored: record)
@@ -142,6 +195,8 @@ private struct Work {
     private var typeBytes = ByteBuffer()
     private var knownType: EventType?
     var failureCount = 0
+    /// What upcasting took so far.
+    var spent = 0
 
     init(page: EventPage, bytesMax: Int) {
         self.page = page
@@ -151,6 +206,9 @@ private struct Work {
 
     /// Nothing was dealt with yet.
     var isAtStart: Bool { doneTo == nil }
+
+    /// Everything was dealt with.
+    var isAtEnd: Bool { rest.readableBytes == 0 }
 
     mutating func nextRecord() throws(MartletError) -> ByteBuffer? {
         do throws(RecordFault) { return try RecordedEntries.nextRecord(of: &rest) } catch {
@@ -206,8 +264,9 @@ private struct Work {
         return false
     }
 
-    func finish() -> EventDelivery.Result {
-        guard let entries = entries ?? cutEntries else { return EventDelivery.Result(page: page) }
+    mutating func finish() -> EventDelivery.Result {
+        if !isAtEnd { isCut = true }
+        guard let entries = entries ?? cutEntries else { return EventDelivery.Result(page: page, work: spent) }
         var delivered = page
         delivered.entries = entries
         delivered.count = count
@@ -217,7 +276,7 @@ private struct Work {
             delivered.lastVersion = lastVersion
             if let doneTo { delivered.scannedTo = Position(doneTo) }
         }
-        return EventDelivery.Result(page: delivered, failureCount: failureCount)
+        return EventDelivery.Result(page: delivered, failureCount: failureCount, isCut: isCut, work: spent)
     }
 
     /// With nothing changed, but an end before the page's: what was kept.

@@ -27,6 +27,9 @@ public struct UpcastingLimits: Hashable, Sendable {
     public var nodesPerPayloadMax = 200_000
     /// Work that one payload's chain may take, in bytes looked at; finding one member costs 4. It bounds time.
     public var workPerPayloadMax = 32 << 20
+    /// Work of one page of events: none is begun when so much was done, so that a page takes at most this and the work
+    /// of one payload. What checking, opening and writing take is counted in.
+    public var workPerPageMax = 8 << 20
     /// Bytes of new text that the operations of one payload's chain may make.
     public var madeBytesPerPayloadMax = 16 << 20
 

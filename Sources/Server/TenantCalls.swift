@@ -152,7 +152,9 @@ extension VersionConflict {
     fileprivate mutating func deliver(by delivery: EventDelivery) {
         guard events.readableBytes > 0 else { return }
         do throws(MartletError) {
-            events = try delivery.deliver(EventPage(entries: events, count: 1), bytesMax: .max).page.entries
+            let delivered = try delivery.deliver(EventPage(entries: events, count: 1), bytesMax: .max)
+            events = delivered.page.entries
+            if delivered.isCut { eventsTruncated = true }
         } catch {
             // A record that cannot be read: the client loads what came in between, and is told there.
             events = ByteBuffer()

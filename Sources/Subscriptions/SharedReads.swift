@@ -1,73 +1,75 @@
-import DequeModule
+import MartletDelivery
 public import MartletModel
-import MartletRecordCodec
 public import MartletStorage
-public import MartletTenants
 import NIOConcurrencyHelpers
 import NIOCore
 import Synchronization
 
-/// Where a subscription starts, once its request was resolved.
-public struct ResolvedStart: Sendable {
-    /// It delivers the events after this position.
-    public var after: Position
-    /// The head that the request was resolved against.
-    public var head: TenantHead
-    /// The tenant's settings by then.
-    public var settings: TenantSettings
-
-    /// A start of those parts.
-    public init(after: Position, head: TenantHead, settings: TenantSettings = .none) {
-        self.after = after
-        self.head = head
-        self.settings = settings
-    }
-}
-
-/// Storage, as subscriptions see it. Calls return at once; completions are called once, on any thread.
-public protocol PageSource: Sendable {
-    /// Resolves where a subscription starts: `POSITION_BEYOND_HEAD` and `TIME_IN_FUTURE` for what does not
-    /// exist yet.
-    func resolveStart(
-        of request: SubscribeRequest,
-        completion: @escaping @Sendable (Result<ResolvedStart, MartletError>) -> Void)
-
-    /// Reads a page of a tenant's events, forward.
-    func readPage(
-        of tenant: TenantID, positions range: PageRange<Position>, filter: EventFilter, bounds: PageBounds,
-        completion: @escaping @Sendable (Result<EventPage, MartletError>) -> Void)
-}
-
 /// Lets those who are at about the same place read storage once: who asks for a page that is being read already
-/// waits for that one, and the last pages are kept for those who follow closely.
+/// waits for that one, and the last pages are kept for those who follow closely. A read is on its tenant's account, and
+/// is cancelled when nobody waits for it any more.
 ///
 /// Without a filter, pages are read as large as they may be, and each reader gets as much of one as it asked for, as a
 /// slice. Events never change, so that what is kept is never out of date.
+///
+/// Pages that a tenant's upcasters concern are delivered on storage threads, in turn with the tenant's reads, and once
+/// for all who are at one place and want the same.
 public final class SharedReads: Sendable {
-    private struct Key: Hashable {
+    fileprivate struct Key: Hashable {
         let tenant: TenantID
         let after: Position
+        /// What is looked for in storage.
         let filter: EventFilter
         let bytesMax: Int
+        /// Whether the page is in memory, or in storage.
+        let isInMemory: Bool
+        /// How it is delivered; nil for as it is stored.
+        let delivery: EventDelivery.Key?
     }
+
+    /// Names one who waits for a page, to leave by.
+    struct Wait: Sendable {
+        fileprivate let key: Key
+        fileprivate let read: UInt64
+        fileprivate let number: UInt64
+    }
+
+    /// A page on its way out; nil where it was in memory and has left it: the reader looks again.
+    typealias Delivered = Result<EventDelivery.Result?, MartletError>
+    typealias Completion = @Sendable (Delivered) -> Void
 
     private struct Waiting {
         let bytesMax: Int
         let completion: Completion
     }
 
+    /// A read that is under way, and who waits for it.
+    private struct Read {
+        /// The number of who came first.
+        let id: UInt64
+        /// Known once the source has it.
+        var ticket: StoreTicket?
+        var waiting = NumberedQueue<Waiting>()
+    }
+
     private struct State {
-        var waiting: [Key: [Waiting]] = [:]
+        var reads: [Key: Read] = [:]
+        var lastNumber: UInt64 = 0
         var recent = RecentPages()
+
+        mutating func join(_ key: Key, _ waiting: Waiting) -> Wait {
+            lastNumber += 1
+            var read = reads.removeValue(forKey: key) ?? Read(id: lastNumber)
+            read.waiting.append(waiting, number: lastNumber)
+            reads[key] = read
+            return Wait(key: key, read: read.id, number: lastNumber)
+        }
     }
 
     private enum Admission {
         case found(EventPage)
-        case first
-        case waits
+        case waits(Wait)
     }
-
-    private typealias Completion = @Sendable (Result<EventPage, MartletError>) -> Void
 
     /// The storage that is read.
     public let source: any PageSource
@@ -91,119 +93,153 @@ public final class SharedReads: Sendable {
     /// Bytes of pages that are kept; bounded by ``Limits/recentPageBytesMax``.
     public var keptBytes: Int { state.withLockedValue { $0.recent.bytes } }
 
-    /// Reads a page; `completion` is called once, on any thread or before this returns.
+    /// Reads under way or waiting for storage, and those who wait for them.
+    var waitingCounts: (reads: Int, readers: Int) {
+        state.withLockedValue { state in
+            (state.reads.count, state.reads.values.reduce(0) { $0 + $1.waiting.count })
+        }
+    }
+
+    /// Reads a page and delivers it; `completion` is called once, on any thread or before this returns.
     ///
     /// The page may end before the range does: it may be one that was asked for when the range was shorter.
+    /// - Returns: what to leave by; nil where the page was at hand.
     func readPage(
-        of tenant: TenantID, positions range: PageRange<Position>, filter: EventFilter, bytesMax: Int,
-        completion: @escaping @Sendable (Result<EventPage, MartletError>) -> Void
-    ) {
+        of tenant: TenantID, positions range: PageRange<Position>, delivery: EventDelivery, bytesMax: Int,
+        completion: @escaping Completion
+    ) -> Wait? {
+        let filter = delivery.storedFilter
         let isWhole = filter.isEmpty
         let readBytes = isWhole ? limits.pageBytesMax : bytesMax
-        let key = Key(tenant: tenant, after: range.after, filter: filter, bytesMax: readBytes)
+        let key = Key(
+            tenant: tenant, after: range.after, filter: filter,
+            bytesMax: delivery.key == nil ? readBytes : bytesMax, isInMemory: false, delivery: delivery.key)
         let admission = state.withLockedValue { state -> Admission in
             if isWhole, let page = state.recent.page(of: tenant, after: range.after) { return .found(page) }
-            state.waiting[key, default: []].append(Waiting(bytesMax: bytesMax, completion: completion))
-            return state.waiting[key]?.count == 1 ? .first : .waits
+            return .waits(state.join(key, Waiting(bytesMax: bytesMax, completion: completion)))
         }
         switch admission {
-        case .waits: return
-        case .found(let page): return completion(.success(page.part(after: range.after, bytesMax: bytesMax)))
-        case .first: break
-        }
-        startedCount.wrappingAdd(1, ordering: .relaxed)
-        source.readPage(
-            of: tenant, positions: range, filter: filter,
-            bounds: PageBounds(bytesMax: readBytes, scanMax: limits.pageScanEventsMax)
-        ) { [self] result in
-            if case .failure = result { failedCount.wrappingAdd(1, ordering: .relaxed) }
-            let waiting = state.withLockedValue { state in
+        case .found(let page):
+            let part = page.part(after: range.after, bytesMax: bytesMax)
+            guard delivery.changes(part) else {
+                completion(.success(EventDelivery.Result(page: part)))
+                return nil
+            }
+            return deliver(of: tenant, after: range.after, delivery, bytesMax: bytesMax, completion: completion) {
+                [self] in
+                let page = state.withLockedValue { $0.recent.page(of: tenant, after: range.after) }
+                return page?.part(after: range.after, bytesMax: bytesMax)
+            }
+        case .waits(let wait):
+            guard wait.isFirst else { return wait }
+            startedCount.wrappingAdd(1, ordering: .relaxed)
+            let ticket = source.readPage(
+                of: tenant, positions: range, filter: filter,
+                bounds: PageBounds(bytesMax: readBytes, scanMax: limits.pageScanEventsMax)
+            ) { [self] result in
+                if case .failure = result { failedCount.wrappingAdd(1, ordering: .relaxed) }
                 if isWhole, case .success(let page) = result {
-                    state.recent.keep(page, of: tenant, after: range.after, bytesMax: limits.recentPageBytesMax)
+                    state.withLockedValue { state in
+                        state.recent.keep(page, of: tenant, after: range.after, bytesMax: limits.recentPageBytesMax)
+                    }
                 }
-                return state.waiting.removeValue(forKey: key) ?? []
+                if delivery.key == nil {
+                    for reader in end(wait) {
+                        reader.completion(
+                            result.map { page in
+                                let bytesMax = isWhole ? reader.bytesMax : .max
+                                return EventDelivery.Result(page: page.part(after: range.after, bytesMax: bytesMax))
+                            })
+                    }
+                } else if isWanted(wait) {
+                    let delivered: Delivered = result.flatMap { page in
+                        let part = isWhole ? page.part(after: range.after, bytesMax: bytesMax) : page
+                        return Self.deliver(part, by: delivery, bytesMax: bytesMax)
+                    }
+                    for reader in end(wait) { reader.completion(delivered) }
+                }
             }
-            for reader in waiting {
-                reader.completion(
-                    isWhole ? result.map { $0.part(after: range.after, bytesMax: reader.bytesMax) } : result)
+            note(ticket, of: wait)
+            return wait
+        }
+    }
+
+    /// Delivers a page that is in memory, on a storage thread; `completion` is called once, on any thread or before this
+    /// returns.
+    ///
+    /// - Parameter page: gets the page by then, so that nothing is held by those who wait for their turn; nil where it has
+    ///   left.
+    /// - Returns: what to leave by.
+    func deliver(
+        of tenant: TenantID, after: Position, _ delivery: EventDelivery, bytesMax: Int,
+        completion: @escaping Completion, page: @escaping @Sendable () -> EventPage?
+    ) -> Wait {
+        let key = Key(
+            tenant: tenant, after: after, filter: delivery.storedFilter, bytesMax: bytesMax, isInMemory: true,
+            delivery: delivery.key)
+        let wait = state.withLockedValue { $0.join(key, Waiting(bytesMax: bytesMax, completion: completion)) }
+        guard wait.isFirst else { return wait }
+        let ticket = source.work(for: tenant) { [self] refusal in
+            guard isWanted(wait) else { return }
+            let delivered: Delivered
+            if let refusal {
+                delivered = .failure(refusal)
+            } else if let page = page() {
+                delivered = Self.deliver(page, by: delivery, bytesMax: bytesMax)
+            } else {
+                delivered = .success(nil)
             }
+            for reader in end(wait) { reader.completion(delivered) }
+        }
+        note(ticket, of: wait)
+        return wait
+    }
+
+    /// Whoever waits there waits no more: its completion is not called, unless that is under way. A read that nobody
+    /// waits for leaves its queue.
+    func cancel(_ wait: Wait) {
+        // What the waiter holds is freed outside the lock.
+        let (_, ticket) = state.withLockedValue { state -> (Waiting?, StoreTicket?) in
+            guard state.reads[wait.key]?.id == wait.read else { return (nil, nil) }
+            let left = state.reads[wait.key]?.waiting.remove(wait.number)
+            guard state.reads[wait.key]?.waiting.isEmpty == true else { return (left, nil) }
+            return (left, state.reads.removeValue(forKey: wait.key)?.ticket)
+        }
+        if let ticket { source.cancel(ticket) }
+    }
+
+    private static func deliver(_ page: EventPage, by delivery: EventDelivery, bytesMax: Int) -> Delivered {
+        do throws(MartletError) {
+            return .success(try delivery.deliver(page, bytesMax: bytesMax))
+        } catch { return .failure(error) }
+    }
+
+    /// Takes in what a read can be cancelled by; nobody may want it any more.
+    private func note(_ ticket: StoreTicket?, of wait: Wait) {
+        guard let ticket else { return }
+        let isOver = state.withLockedValue { state in
+            guard state.reads[wait.key]?.id == wait.read else { return true }
+            state.reads[wait.key]?.ticket = ticket
+            return false
+        }
+        if isOver { source.cancel(ticket) }
+    }
+
+    private func isWanted(_ wait: Wait) -> Bool {
+        state.withLockedValue { $0.reads[wait.key]?.id == wait.read }
+    }
+
+    /// The read is over.
+    /// - Returns: those who wait for it.
+    private func end(_ wait: Wait) -> [Waiting] {
+        state.withLockedValue { state in
+            guard state.reads[wait.key]?.id == wait.read else { return [] }
+            return state.reads.removeValue(forKey: wait.key)?.waiting.removeAll() ?? []
         }
     }
 }
 
-/// The pages that were read last, of all tenants, bounded in bytes.
-struct RecentPages {
-    private struct Kept {
-        let tenant: TenantID
-        let after: Position
-        let page: EventPage
-    }
-
-    private static let pagesMax = 64
-
-    private var pages: Deque<Kept> = []
-    private(set) var bytes = 0
-
-    /// What follows a position; the page is cut to begin there.
-    func page(of tenant: TenantID, after: Position) -> EventPage? {
-        for kept in pages.reversed() where kept.tenant == tenant && kept.after <= after && after < kept.page.scannedTo {
-            return kept.page.suffix(from: Int(after.rawValue - kept.after.rawValue))
-        }
-        return nil
-    }
-
-    mutating func keep(_ page: EventPage, of tenant: TenantID, after: Position, bytesMax: Int) {
-        let size = page.entries.storageCapacity
-        // A page with a gap is told of by those who read it, and must not be met again.
-        guard page.count > 0, UInt64(page.count) == page.scannedTo.rawValue - after.rawValue, size <= bytesMax else {
-            return
-        }
-        pages.append(Kept(tenant: tenant, after: after, page: page))
-        bytes += size
-        while bytes > bytesMax || pages.count > Self.pagesMax, let oldest = pages.popFirst() {
-            bytes -= oldest.page.entries.storageCapacity
-        }
-    }
-}
-
-extension EventPage {
-    /// The page without its first so many events; nil where the page is not as it must be.
-    fileprivate func suffix(from first: Int) -> EventPage? {
-        guard first > 0 else { return self }
-        let offset: Int? = unsafe entries.withUnsafeReadableBytes { bytes in
-            var walk = unsafe EntryWalk(bytes)
-            return walk.skip(first) ? walk.offset : nil
-        }
-        guard first < count, let offset,
-            let rest = entries.getSlice(
-                at: entries.readerIndex + offset, length: entries.readableBytes - offset)
-        else { return nil }
-        var page = self
-        page.entries = rest
-        page.count -= first
-        return page
-    }
-
-    /// The beginning of a page of consecutive positions: at most so many bytes, one event where that alone is larger.
-    fileprivate func part(after: Position, bytesMax: Int) -> EventPage {
-        guard entries.readableBytes > bytesMax, count > 1 else { return self }
-        let (taken, end) = unsafe entries.withUnsafeReadableBytes { bytes in
-            var walk = unsafe EntryWalk(bytes)
-            var taken = 0
-            var end = 0
-            while walk.next() != nil, taken == 0 || walk.offset <= bytesMax {
-                taken += 1
-                end = walk.offset
-            }
-            return (taken, end)
-        }
-        var page = self
-        page.entries = entries.getSlice(at: entries.readerIndex, length: end) ?? ByteBuffer()
-        page.count = taken
-        page.lastPosition = Position(after.rawValue + UInt64(taken))
-        page.lastVersion = nil
-        page.scannedTo = Position(after.rawValue + UInt64(taken))
-        page.isLast = false
-        return page
-    }
+extension SharedReads.Wait {
+    /// Whether it began the read.
+    fileprivate var isFirst: Bool { read == number }
 }

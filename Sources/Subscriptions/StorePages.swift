@@ -17,9 +17,9 @@ public struct StorePages: PageSource {
     /// Resolves where a subscription starts, by the store's clock, and the settings that the tenant has by then.
     public func resolveStart(
         of request: SubscribeRequest, completion: @escaping @Sendable (Result<ResolvedStart, MartletError>) -> Void
-    ) {
+    ) -> StoreTicket? {
         let clock = store.clock
-        store.read(for: request.tenant) { [settings] reader throws(StorageError) in
+        return store.read(for: request.tenant) { [settings] reader throws(StorageError) in
             let standing = try reader.standing(of: request.tenant)
             let settings = try settings.resolve(request.tenant, standing, reader: reader)
             return try QueryResolution.start(of: request, head: standing.head, now: clock(), reader: reader).map {
@@ -34,11 +34,27 @@ public struct StorePages: PageSource {
     public func readPage(
         of tenant: TenantID, positions range: PageRange<Position>, filter: EventFilter, bounds: PageBounds,
         completion: @escaping @Sendable (Result<EventPage, MartletError>) -> Void
-    ) {
+    ) -> StoreTicket? {
         store.read(for: tenant) { reader throws(StorageError) in
             try reader.page(of: tenant, positions: range, filter: filter, bounds: bounds)
         } completion: {
             completion($0)
         }
     }
+
+    /// Works on a reader's thread.
+    public func work(
+        for tenant: TenantID, _ body: @escaping @Sendable (MartletError?) -> Void
+    ) -> StoreTicket? {
+        store.read(for: tenant) { _ in
+        } completion: { (result: Result<Void, MartletError>) in
+            switch result {
+            case .success: body(nil)
+            case .failure(let error): body(error)
+            }
+        }
+    }
+
+    /// Takes a read that has not begun out of its queue.
+    public func cancel(_ ticket: StoreTicket) { store.cancel(ticket) }
 }

@@ -8,7 +8,8 @@ public import NIOCore
 /// Runs one subscription on an event loop: binds a ``SubscriptionMachine`` to the hub and to storage.
 ///
 /// All methods are called on the event loop, and so are `emit` and `onEnd`. A turn of the loop moves at most one
-/// page of events, so that a thousand subscriptions share a loop.
+/// page of events, so that a thousand subscriptions share a loop. Events that upcasters concern are upcast on a storage
+/// thread.
 ///
 /// `@unchecked Sendable`: everything mutable is touched on `eventLoop` alone.
 public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
@@ -38,6 +39,10 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     private var feed: TenantFeed?
     /// The last waiting; it may be over.
     private var wait: FeedWait?
+    /// What resolves the start.
+    private var resolving: StoreTicket?
+    /// The page that is being read or delivered; it may be there already.
+    private var reading: SharedReads.Wait?
     private var creditBytes: UInt64 = 0
     private var isWritable = true
     private var isTurnScheduled = false
@@ -76,7 +81,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
         state = .resolving
         // Followed first: what is committed while the start is resolved is not missed.
         feed = hub.follow(request.tenant)
-        reads.source.resolveStart(of: request) { [self] result in
+        resolving = reads.source.resolveStart(of: request) { [self] result in
             eventLoop.execute { self.resolved(result) }
         }
     }
@@ -116,6 +121,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
 
     private func resolved(_ result: Result<ResolvedStart, MartletError>) {
         guard case .resolving = state else { return }
+        resolving = nil
         switch result {
         case .failure(let error): fail(error)
         case .success(let start):
@@ -146,23 +152,24 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
                 if message.count > 0 { hasMovedPage = true }
             case .pull(let after, let bytesMax):
                 if hasMovedPage { return scheduleTurn() }
+                let pull = feed.pull(
+                    after: after, filter: delivery.storedFilter, bytesMax: bytesMax, scanMax: limits.pageScanEventsMax)
+                // The settings are looked at after the events: what was appended after them is delivered under them.
                 let settings = feed.settings
-                if !request.upcasting.isRaw, settings.upcastersRevision != upcastersRevision {
+                if isNews(settings) {
                     adopt(settings)
                     machine?.upcastersChanged(revision: settings.revision)
                     continue
                 }
-                let pull = feed.pull(
-                    after: after, filter: delivery.storedFilter, bytesMax: bytesMax, scanMax: limits.pageScanEventsMax)
                 // A page without a match took its time too.
-                guard case .page(let stored, let head) = pull else {
-                    machine?.pulled(pull)
-                    continue
+                if case .page(let stored, let head) = pull {
+                    hasMovedPage = true
+                    if delivery.changes(stored) {
+                        deliver(stored, after: after, head: head, bytesMax: bytesMax, feed: feed)
+                        continue
+                    }
                 }
-                hasMovedPage = true
-                if let page = deliver(stored, by: delivery, bytesMax: bytesMax) {
-                    machine?.pulled(.page(page, head: head))
-                }
+                machine?.pulled(pull)
             case .read(let range, let bytesMax): read(range, bytesMax: bytesMax, feed: feed)
             case .arm(let after):
                 wait = feed.arm(self, after: after)
@@ -174,21 +181,48 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     }
 
     private func read(_ range: PageRange<Position>, bytesMax: Int, feed: TenantFeed) {
-        // A page is delivered under the settings by which it was looked for.
-        let delivery = delivery
-        reads.readPage(of: request.tenant, positions: range, filter: delivery.storedFilter, bytesMax: bytesMax) {
-            [self] result in
-            eventLoop.execute {
-                switch result {
-                case .success(let stored):
-                    if let page = self.deliver(stored, by: delivery, bytesMax: bytesMax) {
-                        self.machine?.pageRead(page, head: feed.head, now: self.eventLoop.now)
-                    }
-                case .failure(let error): self.machine?.readFailed(error, now: self.eventLoop.now)
-                }
-                self.scheduleTurn()
-            }
+        reading = reads.readPage(
+            of: request.tenant, positions: range, delivery: delivery, bytesMax: bytesMax,
+            completion: taking(feed))
+    }
+
+    /// Has events that are in memory upcast.
+    private func deliver(_ stored: EventPage, after: Position, head: TenantHead, bytesMax: Int, feed: TenantFeed) {
+        machine?.deliveryBegan(to: stored.scannedTo, head: head)
+        let (filter, scanMax) = (delivery.storedFilter, limits.pageScanEventsMax)
+        reading = reads.deliver(
+            of: request.tenant, after: after, delivery, bytesMax: bytesMax, completion: taking(feed)
+        ) {
+            let pull = feed.pull(after: after, filter: filter, bytesMax: bytesMax, scanMax: scanMax)
+            if case .page(let page, _) = pull { return page } else { return nil }
         }
+    }
+
+    /// What takes a page in on the event loop.
+    private func taking(_ feed: TenantFeed) -> SharedReads.Completion {
+        { [self] result in eventLoop.execute { self.take(result, feed) } }
+    }
+
+    private func take(_ result: SharedReads.Delivered, _ feed: TenantFeed) {
+        guard case .running = state else { return }
+        reading = nil
+        switch result {
+        case .success(let delivered?) where !isNews(feed.settings):
+            if delivered.failureCount > 0 { onUpcastFailures(delivered.failureCount) }
+            machine?.pageRead(delivered.page, head: feed.head, now: eventLoop.now)
+        case .success:
+            // It has left memory, or was delivered under older upcasters than those that are in force by now.
+            machine?.pageDropped()
+        case .failure(let error):
+            if error.reason == .upcastFailed { onUpcastFailures(1) }
+            machine?.readFailed(error, now: eventLoop.now)
+        }
+        scheduleTurn()
+    }
+
+    /// Whether events are delivered under others than those settings.
+    private func isNews(_ settings: TenantSettings) -> Bool {
+        !request.upcasting.isRaw && settings.upcastersRevision != upcastersRevision
     }
 
     private static func delivery(
@@ -202,19 +236,6 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     private func adopt(_ settings: TenantSettings) {
         upcastersRevision = settings.upcastersRevision
         delivery = Self.delivery(of: request, under: settings, limits)
-    }
-
-    /// Nil where the page's first event cannot be upcast, which ends the subscription.
-    private func deliver(_ page: EventPage, by delivery: EventDelivery, bytesMax: Int) -> EventPage? {
-        do throws(MartletError) {
-            let result = try delivery.deliver(page, bytesMax: bytesMax)
-            if result.failureCount > 0 { onUpcastFailures(result.failureCount) }
-            return result.page
-        } catch {
-            if error.reason == .upcastFailed { onUpcastFailures(1) }
-            machine?.upcastFailed(error)
-            return nil
-        }
     }
 
     private func fail(_ error: MartletError) {
@@ -233,6 +254,10 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
             if let wait { feed.disarm(wait) }
             hub.unfollow(feed)
         }
+        if let reading { reads.cancel(reading) }
+        if let resolving { reads.source.cancel(resolving) }
+        reading = nil
+        resolving = nil
         feed = nil
         wait = nil
     }

@@ -57,7 +57,7 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
         case looking
         /// Storage is to be read, up to there.
         case behind(to: Position)
-        /// Storage is being read.
+        /// Storage is being read, or events are on their way through upcasters.
         case reading(PageRange<Position>)
         /// Storage failed and will be tried again.
         case retrying(at: NIODeadline)
@@ -144,8 +144,16 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
     /// The tenant's upcasters changed: what is delivered from here on is upcast by the new ones.
     public mutating func upcastersChanged(revision: UInt64) { say(.upcastersChanged(position, revision: revision)) }
 
-    /// The next event cannot be upcast: it ends here.
-    public mutating func upcastFailed(_ error: MartletError) { phase = .failed(error) }
+    /// The tail has events that take time to be delivered; until
+    /// ``pageRead(_:head:now:)``, ``readFailed(_:now:)`` or ``pageDropped()`` the machine rests.
+    public mutating func deliveryBegan(to: Position, head: TenantHead) {
+        guard case .looking = phase else { return }
+        headMoved(to: head)
+        phase = .reading(PageRange(after: position, to: to))
+    }
+
+    /// The page that was waited for is of no use any more: the machine looks again.
+    public mutating func pageDropped() { if case .reading = phase { phase = .looking } }
 
     /// The subscriber grants more.
     public mutating func creditAdded(_ bytes: UInt64) {
@@ -183,7 +191,7 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
         }
     }
 
-    /// What storage had. `head` is the head known now.
+    /// What storage had, or what became of what the tail had. `head` is the head known now.
     public mutating func pageRead(_ page: EventPage, head: TenantHead, now: NIODeadline) {
         guard case .reading(let range) = phase else { return }
         headMoved(to: head)
@@ -197,7 +205,7 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
         checkpointIfDue()
     }
 
-    /// Storage could not be read: what may pass is tried again, ever more slowly, up to each five seconds.
+    /// Storage could not be read, or an event not be upcast: what may pass is tried again, ever more slowly, up to each five seconds.
     public mutating func readFailed(_ error: MartletError, now: NIODeadline) {
         guard case .reading = phase else { return }
         if error.isRetryable { retry(now: now) } else { phase = .failed(error) }

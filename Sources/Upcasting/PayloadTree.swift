@@ -72,6 +72,10 @@ typealias NodeID = Int32
 
     // MARK: Bounds
 
+    /// What was done so far, in bytes looked at; a value that was opened, copied or made takes about as much as 64 bytes,
+    /// a byte that was made as one.
+    var workDone: Int { limits.workPerPayloadMax - max(0, workLeft) + 64 * nodes.count + madeCount }
+
     /// Counts work in bytes looked at.
     @inline(__always)
     mutating func charge(_ work: Int) throws(Complaint) {

@@ -63,6 +63,9 @@ public struct UpcasterSet: Sendable {
     /// The bounds under which the set was made, and which hold for every payload.
     public var limits: UpcastingLimits { storage.limits }
 
+    /// Tells this set from others as long as it lives; copies of it are the same.
+    public var identity: ObjectIdentifier { ObjectIdentifier(storage) }
+
     /// Whether there is no step.
     public var isEmpty: Bool { storage.graph.steps.isEmpty }
 

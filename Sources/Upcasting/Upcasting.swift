@@ -17,20 +17,24 @@ extension UpcasterSet {
         event type: EventType, schemaVersion: UInt32, contentType: String, payload: ByteBuffer,
         atMost target: UInt32? = nil, outputBytesMax: Int, to output: inout ByteBuffer
     ) -> UpcastOutcome {
-        unsafe payload.withUnsafeReadableBytes { bytes in
+        var work = 0
+        return unsafe payload.withUnsafeReadableBytes { bytes in
             unsafe run(
-                Step.ID(subject: .event(type), from: schemaVersion), contentType, bytes, target, outputBytesMax, &output
-            )
+                Step.ID(subject: .event(type), from: schemaVersion), contentType, bytes, target, outputBytesMax,
+                &output,
+                &work)
         }
     }
 
     /// Upcasts an event's payload, as above; the bytes must not change meanwhile.
+    /// - Parameter work: grows by what it takes, in bytes looked at, as ``UpcastingLimits/workPerPageMax`` counts.
     @unsafe public func upcast(
         event type: EventType, schemaVersion: UInt32, contentType: String, payload: UnsafeRawBufferPointer,
-        atMost target: UInt32? = nil, outputBytesMax: Int, to output: inout ByteBuffer
+        atMost target: UInt32? = nil, outputBytesMax: Int, to output: inout ByteBuffer, work: inout Int
     ) -> UpcastOutcome {
         unsafe run(
-            Step.ID(subject: .event(type), from: schemaVersion), contentType, payload, target, outputBytesMax, &output)
+            Step.ID(subject: .event(type), from: schemaVersion), contentType, payload, target, outputBytesMax, &output,
+            &work)
     }
 
     /// Upcasts the snapshot of an aggregate of that type, as an event is.
@@ -38,10 +42,11 @@ extension UpcasterSet {
         snapshot type: AggregateType, schemaVersion: UInt32, contentType: String, payload: ByteBuffer,
         atMost target: UInt32? = nil, outputBytesMax: Int, to output: inout ByteBuffer
     ) -> UpcastOutcome {
-        unsafe payload.withUnsafeReadableBytes { bytes in
+        var work = 0
+        return unsafe payload.withUnsafeReadableBytes { bytes in
             unsafe run(
                 Step.ID(subject: .snapshot(type), from: schemaVersion), contentType, bytes, target, outputBytesMax,
-                &output)
+                &output, &work)
         }
     }
 
@@ -50,14 +55,15 @@ extension UpcasterSet {
         snapshot type: AggregateType, schemaVersion: UInt32, contentType: String, payload: UnsafeRawBufferPointer,
         atMost target: UInt32? = nil, outputBytesMax: Int, to output: inout ByteBuffer
     ) -> UpcastOutcome {
-        unsafe run(
+        var work = 0
+        return unsafe run(
             Step.ID(subject: .snapshot(type), from: schemaVersion), contentType, payload, target, outputBytesMax,
-            &output)
+            &output, &work)
     }
 
     @unsafe private func run(
         _ start: Step.ID, _ contentType: String, _ payload: UnsafeRawBufferPointer, _ target: UInt32?,
-        _ outputBytesMax: Int, _ output: inout ByteBuffer
+        _ outputBytesMax: Int, _ output: inout ByteBuffer, _ work: inout Int
     ) -> UpcastOutcome {
         let graph = storage.graph
         guard !graph.steps.isEmpty else { return .unchanged }
@@ -78,12 +84,14 @@ extension UpcasterSet {
                 return failed(last, "the payload has \(payload.count) bytes, at most \(outputBytesMax) are allowed")
             }
             unsafe output.writeBytes(payload)
+            work += payload.count
             return outcome
         }
         guard JSONText.isJSON(contentType: contentType) else {
             return failed(firstChange, "the content type is not JSON")
         }
         guard payload.count < Int(Int32.max) else { return failed(first, "the payload is larger than 2 GiB") }
+        work += payload.count
         let depth: Int
         do throws(JSONText.Fault) {
             depth = try unsafe JSONText.check(payload)
@@ -93,6 +101,7 @@ extension UpcasterSet {
         return unsafe storage.program.pool.withUnsafeBytes { pool in
             var machine = unsafe UpcastMachine(
                 program: storage.program, payload: payload, pool: pool, limits: storage.limits)
+            defer { work += machine.tree.workDone + output.readableBytes }
             for step in chain {
                 if let failure = machine.run(step) {
                     let id = graph.steps[step].id

@@ -1,8 +1,11 @@
 import FoundationEssentials
+import MartletDelivery
 import MartletModel
 import MartletRecordCodec
-import MartletStorage
+@testable import MartletStorage
 import MartletSubscriptions
+import MartletTenants
+import MartletUpcasting
 import NIOConcurrencyHelpers
 import NIOCore
 
@@ -11,6 +14,8 @@ struct Draft: Hashable {
     var aggregate: AggregateName
     var type: EventType
     var payloadBytes: Int
+    /// The payload, where it is not dots.
+    var json: String?
 }
 
 /// Storage by the book: all events of some tenants, looked at one by one.
@@ -25,6 +30,8 @@ final class FakeLog: PageSource {
         var heads: [TenantID: TenantHead] = [:]
         var failures: [MartletError] = []
         var reads = 0
+        var lastTicket: UInt64 = 0
+        var cancelled: Set<StoreTicket> = []
     }
 
     private let state = NIOLockedValueBox(State())
@@ -46,8 +53,9 @@ final class FakeLog: PageSource {
     func commit(_ drafts: [Draft], to tenant: TenantID) -> RecordedRun {
         let requests = drafts.map { draft in
             let event = NewEvent(
-                type: draft.type, contentType: "text/plain",
-                payload: ByteBuffer(repeating: 0x2E, count: draft.payloadBytes))
+                type: draft.type, contentType: draft.json == nil ? "text/plain" : "application/json",
+                payload: draft.json.map { ByteBuffer(string: $0) }
+                    ?? ByteBuffer(repeating: 0x2E, count: draft.payloadBytes))
             return AppendRequest(
                 tenant: tenant,
                 aggregates: [
@@ -93,8 +101,8 @@ final class FakeLog: PageSource {
 
     func resolveStart(
         of request: SubscribeRequest, completion: @escaping @Sendable (Result<ResolvedStart, MartletError>) -> Void
-    ) {
-        execute { [self] in
+    ) -> StoreTicket? {
+        begin(request.tenant) { [self] in
             let head = head(of: request.tenant)
             switch request.start {
             case .head: completion(.success(ResolvedStart(after: head.position, head: head)))
@@ -109,15 +117,36 @@ final class FakeLog: PageSource {
     func readPage(
         of tenant: TenantID, positions range: PageRange<Position>, filter: EventFilter, bounds: PageBounds,
         completion: @escaping @Sendable (Result<EventPage, MartletError>) -> Void
-    ) {
+    ) -> StoreTicket? {
         let failure = state.withLockedValue { state in
             state.reads += 1
             return state.failures.isEmpty ? nil : state.failures.removeFirst()
         }
-        execute { [self] in
+        return begin(tenant) { [self] in
             if let failure { return completion(.failure(failure)) }
             completion(.success(page(of: tenant, positions: range, filter: filter, bounds: bounds)))
         }
+    }
+
+    func work(for tenant: TenantID, _ body: @escaping @Sendable (MartletError?) -> Void) -> StoreTicket? {
+        begin(tenant) { body(nil) }
+    }
+
+    func cancel(_ ticket: StoreTicket) { state.withLockedValue { _ = $0.cancelled.insert(ticket) } }
+
+    /// What was cancelled while it waited.
+    var cancelledCount: Int { state.withLockedValue { $0.cancelled.count } }
+
+    private func begin(_ tenant: TenantID, _ body: @escaping @Sendable () -> Void) -> StoreTicket {
+        let ticket = state.withLockedValue { state in
+            state.lastTicket += 1
+            return StoreTicket(kind: .read, tenant: tenant, number: state.lastTicket)
+        }
+        execute { [self] in
+            guard !state.withLockedValue({ $0.cancelled.contains(ticket) }) else { return }
+            body()
+        }
+        return ticket
     }
 }
 
@@ -172,6 +201,20 @@ enum Sample {
         (0..<count).map { _ in
             Draft(aggregate: aggregates[0], type: eventTypes[0], payloadBytes: payloadBytes)
         }
+    }
+
+    static let plainly = EventDelivery(set: .empty, options: .latest, payloadBytesMax: 1 << 20)
+
+    static func delivery(_ set: UpcasterSet, _ options: UpcastingOptions = .latest) -> EventDelivery {
+        EventDelivery(set: set, options: options, payloadBytesMax: 1 << 20)
+    }
+
+    static func upcasters(_ steps: String) throws -> UpcasterSet {
+        try UpcasterSet(definition: ByteBuffer(string: #"{"upcasters":"# + steps + "}"))
+    }
+
+    static func settings(_ revision: UInt64, _ set: UpcasterSet) -> TenantSettings {
+        TenantSettings(revision: revision, upcasters: set, upcastersRevision: revision, policies: .none)
     }
 
     /// The positions of what a message carries.

@@ -1,9 +1,11 @@
 import Foundation
+import MartletDelivery
 import MartletModel
 import MartletRecordCodec
 import MartletStorage
 import MartletStorageMemory
 import MartletTesting
+import MartletUpcasting
 import NIOConcurrencyHelpers
 import NIOCore
 import Testing
@@ -18,18 +20,29 @@ import Testing
 
         func resolveStart(
             of request: SubscribeRequest, completion: @escaping @Sendable (Result<ResolvedStart, MartletError>) -> Void
-        ) { completion(.success(ResolvedStart(after: .start, head: .empty))) }
+        ) -> StoreTicket? {
+            completion(.success(ResolvedStart(after: .start, head: .empty)))
+            return nil
+        }
 
         func readPage(
             of tenant: TenantID, positions range: PageRange<Position>, filter: EventFilter, bounds: PageBounds,
             completion: @escaping @Sendable (Result<EventPage, MartletError>) -> Void
-        ) {
+        ) -> StoreTicket? {
             completion(
                 Result {
                     () throws(StorageError) in
                     try engine.makeReader().page(of: tenant, positions: range, filter: filter, bounds: bounds)
                 }.mapError { MartletError($0) })
+            return nil
         }
+
+        func work(for tenant: TenantID, _ body: @escaping @Sendable (MartletError?) -> Void) -> StoreTicket? {
+            body(nil)
+            return nil
+        }
+
+        func cancel(_ ticket: StoreTicket) {}
     }
 
     @Test func everyPartOfEveryPageIsWhatStorageHolds() throws {
@@ -54,8 +67,10 @@ import Testing
             let after = Position(.random(in: 0..<head.rawValue, using: &numbers))
             let bytesMax = Int.random(in: 1...3_000, using: &numbers)
             let box = NIOLockedValueBox<EventPage?>(nil)
-            reads.readPage(of: tenant, positions: PageRange(after: after, to: head), filter: .all, bytesMax: bytesMax) {
-                result in box.withLockedValue { $0 = try? result.get() }
+            _ = reads.readPage(
+                of: tenant, positions: PageRange(after: after, to: head), delivery: Sample.plainly, bytesMax: bytesMax
+            ) { result in
+                box.withLockedValue { $0 = (try? result.get())?.page }
             }
             let page = try #require(box.withLockedValue { $0 })
             let expected = try reader.page(
@@ -69,5 +84,78 @@ import Testing
             #expect(reads.keptBytes <= limits.recentPageBytesMax, "\(place)")
         }
         #expect(reads.readCount < 2_000, "some were shared")
+    }
+
+    private func read(
+        _ reads: SharedReads, after: UInt64, to: UInt64, _ delivery: EventDelivery = Sample.plainly,
+        into pages: NIOLockedValueBox<[EventPage?]>
+    ) -> SharedReads.Wait? {
+        reads.readPage(
+            of: Sample.tenant(1), positions: PageRange(after: Position(after), to: Position(to)), delivery: delivery,
+            bytesMax: 1 << 20
+        ) { result in
+            pages.withLockedValue { $0.append((try? result.get())?.page) }
+        }
+    }
+
+    /// Defect 4 of D1: what was cancelled was read all the same.
+    @Test func aReadThatNobodyWaitsForAnyMoreLeaves() throws {
+        let later = Later()
+        let log = FakeLog(execute: later.execute)
+        _ = log.commit(Sample.drafts(20), to: Sample.tenant(1))
+        let reads = SharedReads(source: log, limits: Limits())
+        let pages = NIOLockedValueBox<[EventPage?]>([])
+        let waits = (0..<3).map { _ in read(reads, after: 0, to: 20, into: pages) }.compactMap { $0 }
+        #expect(waits.count == 3 && reads.waitingCounts == (1, 3))
+        reads.cancel(waits[0])
+        reads.cancel(waits[1])
+        reads.cancel(waits[1])
+        #expect(reads.waitingCounts == (1, 1) && log.cancelledCount == 0, "somebody waits for it")
+        reads.cancel(waits[2])
+        #expect(reads.waitingCounts == (0, 0) && log.cancelledCount == 1)
+        // Whoever comes then begins anew.
+        let next = read(reads, after: 0, to: 20, into: pages)
+        reads.cancel(waits[2])
+        #expect(reads.waitingCounts == (1, 1) && next != nil)
+        later.run()
+        #expect(pages.withLockedValue { $0.map { $0?.count } } == [20] && reads.readCount == 2)
+        if let next { reads.cancel(next) }
+        #expect(reads.waitingCounts == (0, 0))
+    }
+
+    @Test func leavingCostsTheSameHoweverManyWait() {
+        let later = Later()
+        let log = FakeLog(execute: later.execute)
+        _ = log.commit(Sample.drafts(20), to: Sample.tenant(1))
+        let reads = SharedReads(source: log, limits: Limits())
+        let pages = NIOLockedValueBox<[EventPage?]>([])
+        let waits = (0..<20_000).map { _ in read(reads, after: 0, to: 20, into: pages) }.compactMap { $0 }
+        for wait in waits.reversed() { reads.cancel(wait) }
+        #expect(waits.count == 20_000 && reads.waitingCounts == (0, 0) && log.cancelledCount == 1)
+    }
+
+    @Test func thoseWhoWantTheSameShareADeliveryAndOthersDoNot() throws {
+        let later = Later()
+        let log = FakeLog(execute: later.execute)
+        _ = log.commit(Sample.drafts(20), to: Sample.tenant(1))
+        let reads = SharedReads(source: log, limits: Limits())
+        let pages = NIOLockedValueBox<[EventPage?]>([])
+        let set = try Sample.upcasters(#"[{"event":"Made","from":1,"operations":[{"type":"Built"}]}]"#)
+        let (a, b) = (Sample.delivery(set), Sample.delivery(set))
+        let raw = Sample.delivery(set, UpcastingOptions(isRaw: true))
+        let tolerant = Sample.delivery(set, UpcastingOptions(onFailure: .raw))
+        let waits = [a, b, raw, tolerant].map { read(reads, after: 0, to: 20, $0, into: pages) }
+        #expect(waits.allSatisfy { $0 != nil } && reads.waitingCounts == (3, 4))
+        later.run()
+        let types = try pages.withLockedValue { $0 }.map { page in
+            Set(try RecordedEntries.decode(page?.entries ?? ByteBuffer()).map(\.event.type.text))
+        }
+        #expect(types.filter { $0 == ["Built"] }.count == 3 && types.filter { $0 == ["Made"] }.count == 1)
+        // From now on the page is kept: those that it is as it is for get it at once, others in turn with the reads.
+        #expect(read(reads, after: 0, to: 20, raw, into: pages) == nil)
+        #expect(read(reads, after: 0, to: 20, a, into: pages) != nil)
+        #expect(later.count == 1 && pages.withLockedValue { $0.count } == 5)
+        later.run()
+        #expect(pages.withLockedValue { $0.last??.count } == 20)
     }
 }

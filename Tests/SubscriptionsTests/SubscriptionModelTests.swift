@@ -43,6 +43,8 @@ import Testing
         /// The head of what another server committed and this one has not heard of.
         var news: TenantHead?
         var reading: (range: PageRange<Position>, bytesMax: Int)?
+        /// A page from memory that is on its way through upcasters.
+        var delivering: EventPage?
         var isArmed = false
         var isRetrying = false
         /// Positions that came.
@@ -88,8 +90,10 @@ import Testing
             case 15..<20: news = commit().head
             case 20..<26: hearNews()
             case 26..<30: hub.publish(log.commit([Sample.draft(using: &random, bytesMax: 2_000)], to: neighbour))
-            case 30..<45: finishReading(succeeds: true)
-            case 45..<48: finishReading(succeeds: false)
+            case 30..<40: finishReading(succeeds: true)
+            case 40..<42: finishReading(succeeds: false)
+            case 42..<46: try finishDelivering(succeeds: true)
+            case 46..<48: try finishDelivering(succeeds: false)
             case 48..<58:
                 let bytes = UInt64.random(in: 0...300, using: &random)
                 credit += bytes
@@ -113,6 +117,38 @@ import Testing
             hub.headMoved(tenant, to: head)
         }
 
+        /// What was asked of a storage thread comes back: whole, cut short, failed, or of no use any more.
+        func finishDelivering(succeeds: Bool) throws {
+            guard let page = delivering else { return }
+            delivering = nil
+            guard succeeds else {
+                if Bool.random(using: &random) { return machine.pageDropped() }
+                machine.readFailed(gone, now: now)
+                isRetrying = true
+                return
+            }
+            machine.pageRead(Bool.random(using: &random) ? page : try firstEvent(of: page), head: feed.head, now: now)
+        }
+
+        /// The page up to its first event.
+        private func firstEvent(of page: EventPage) throws -> EventPage {
+            var rest = page.entries
+            guard page.count > 1, let record = try RecordedEntries.nextRecord(of: &rest),
+                let first = try Sample.positions(page.entries).first
+            else { return page }
+            var cut = page
+            cut.entries = ByteBuffer()
+            RecordedEntries.write(record: record, to: &cut.entries)
+            cut.count = 1
+            cut.lastPosition = Position(first)
+            cut.scannedTo = Position(first)
+            cut.isLast = false
+            return cut
+        }
+
+        private let gone = MartletError(
+            .unavailable, reason: .storageUnavailable, message: "gone", isRetryable: true)
+
         func finishReading(succeeds: Bool) {
             guard let (range, bytesMax) = reading else { return }
             reading = nil
@@ -121,8 +157,6 @@ import Testing
                 machine.pageRead(
                     log.page(of: tenant, positions: range, filter: filter, bounds: bounds), head: feed.head, now: now)
             } else {
-                let gone = MartletError(
-                    .unavailable, reason: .storageUnavailable, message: "gone", isRetryable: true)
                 machine.readFailed(gone, now: now)
                 isRetrying = true
             }
@@ -147,9 +181,15 @@ import Testing
             case .send(let message): try check(message)
             case .pull(let after, let bytesMax):
                 isRetrying = false
-                machine.pulled(
-                    feed.pull(
-                        after: after, filter: filter, bytesMax: bytesMax, scanMax: limits.pageScanEventsMax))
+                #expect(delivering == nil, "nothing is asked for while something is on its way")
+                let pull = feed.pull(
+                    after: after, filter: filter, bytesMax: bytesMax, scanMax: limits.pageScanEventsMax)
+                if case .page(let page, let head) = pull, page.count > 0, Int.random(in: 0..<3, using: &random) == 0 {
+                    delivering = page
+                    machine.deliveryBegan(to: page.scannedTo, head: head)
+                } else {
+                    machine.pulled(pull)
+                }
             case .read(let range, let bytesMax):
                 #expect(reading == nil, "one read at a time")
                 reading = (range, bytesMax)
@@ -159,7 +199,7 @@ import Testing
                 #expect(now < lastSent + .milliseconds(Int64(limits.heartbeatMillis)), "silent for too long")
                 if isArmed {
                     #expect(nextEventBytes == 0 || deliverWakeUps(), "a lost wake-up")
-                } else if reading == nil, !isRetrying {
+                } else if reading == nil, delivering == nil, !isRetrying {
                     #expect(nextEventBytes > credit, "idle for no reason")
                 }
                 return false
@@ -227,6 +267,8 @@ import Testing
                 if try act() { continue }
                 if reading != nil {
                     finishReading(succeeds: true)
+                } else if delivering != nil {
+                    try finishDelivering(succeeds: true)
                 } else if isRetrying {
                     now = machine.deadline
                 } else if !deliverWakeUps() {

@@ -165,4 +165,67 @@ import Testing
         let delivery = EventDelivery(set: try #require(Self.set), options: .latest, payloadBytesMax: 1_000)
         #expect(try delivery.deliver(page, bytesMax: 1).page == page, "untouched, whatever the bound")
     }
+
+    /// Defect 2 of D1: a small definition makes much of two bytes, and a page of such events took seconds in one go.
+    @Test func aPageEndsWhenItsWorkIsUsedUp() throws {
+        let zeros = Array(repeating: "0", count: 500).joined(separator: ",")
+        let conversions = (0..<5).map { _ in
+            #"{"convert":{"path":"/a/*","to":"string"}},{"convert":{"path":"/a/*","to":"integer"}}"#
+        }
+        let heavy = #"{"set":{"path":"/a","value":[\#(zeros)]}},"# + conversions.joined(separator: ",")
+        let set = try UpcasterSet(
+            definition: ByteBuffer(
+                string: #"{"upcasters":[{"event":"H","from":1,"operations":["# + heavy
+                    + #",{"remove":{"path":"/a"}}]}]}"#))
+        let order = try #require(Self.order)
+        let event = NewEvent(type: try #require(EventType("H")), payload: ByteBuffer(string: "{}"))
+        let log = Log(
+            events: (1...40).map {
+                RecordedEvent(
+                    position: Position($0), version: Version($0), recordedAt: Timestamp(microseconds: 5),
+                    aggregate: order, event: event)
+            })
+        func page(after: UInt64) -> EventPage {
+            log.page(after: after, to: 40, filter: .all, bytesMax: 1 << 20, direction: .forward)
+        }
+        let delivery = EventDelivery(set: set, options: .latest, payloadBytesMax: 1 << 20)
+        let one = try delivery.deliver(page(after: 39), bytesMax: 1 << 20)
+        #expect(one.page.count == 1 && one.work > 20_000 && !one.isCut, "\(one.work) for two bytes")
+        #expect(try delivery.deliver(page(after: 0), bytesMax: 1 << 20, workMax: 0).page.count == 1, "one always comes")
+        var after: UInt64 = 0
+        var sizes: [Int] = []
+        while after < 40 {
+            let result = try delivery.deliver(page(after: after), bytesMax: 1 << 20, workMax: 3 * one.work)
+            #expect(result.work <= 4 * one.work && result.isCut == (result.page.scannedTo < Position(40)))
+            #expect(result.page.scannedTo == result.page.lastPosition && result.page.isLast == !result.isCut)
+            sizes.append(result.page.count)
+            after = result.page.scannedTo.rawValue
+        }
+        #expect(sizes == Array(repeating: 3, count: 13) + [1], "\(sizes)")
+    }
+
+    @Test func whatWouldBeChangedIsToldWithoutUpcasting() throws {
+        var random = SeededGenerator.fromEnvironment()
+        for _ in 0..<300 {
+            let log = try Self.log(&random)
+            let names = ["A", "B", "C", "D"].filter { _ in Bool.random(using: &random) }
+            let filter = EventFilter(
+                eventTypes: Bool.random(using: &random) ? [] : Set(names.compactMap { EventType($0) }))
+            let options = UpcastingOptions(isRaw: Int.random(in: 0..<5, using: &random) == 0, onFailure: .raw)
+            let set = try #require(Self.set)
+            let delivery = EventDelivery(set: set, options: options, filter: filter, payloadBytesMax: 1 << 20)
+            let page = log.page(
+                after: 0, to: UInt64(log.events.count), filter: delivery.storedFilter, bytesMax: 1 << 20,
+                direction: .forward)
+            let isChanged = try delivery.deliver(page, bytesMax: 1 << 20).page != page
+            let isConcerned =
+                !options.isRaw
+                && log.events.contains { event in
+                    delivery.storedFilter.matches(event.aggregate, event.event.type)
+                        && (set.concerns(event: event.event.type, schemaVersion: event.event.schemaVersion)
+                            || !filter.matches(event.aggregate, event.event.type))
+                }
+            #expect(delivery.changes(page) == isConcerned && (isConcerned || !isChanged), "seed \(random.seed)")
+        }
+    }
 }
