@@ -15,7 +15,7 @@ public struct Limits: Hashable, Sendable {
     public var settingsBytesMax = 1 << 20
     /// Tenants whose settings are held in memory.
     public var settingsTenantsMax = 10_000
-    /// Documents of settings that are held in memory, over all tenants; what was compiled of them comes on top.
+    /// Settings that are held in memory, over all tenants: the documents and what was compiled of them.
     public var settingsCacheBytesMax = 64 << 20
     /// Events of one append.
     public var eventsPerAppendMax = 1_000

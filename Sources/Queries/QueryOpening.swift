@@ -132,9 +132,12 @@ public struct QueryOpening: Sendable {
         var loaded = LoadedSnapshot()
         let type = request.aggregate.type
         let set = request.upcasting.isRaw ? UpcasterSet.empty : settings.upcasters
+        var work = 0
         for key in try reader.snapshots(of: request.aggregate, in: request.tenant)
         where key.version > above && key.version <= request.to ?? .max {
+            // Those that fail take a thread's time too: after a page's worth of it, the events are replayed instead.
             guard let target = set.snapshotVersion(of: type, from: key.schemaVersion, use: request.use),
+                target == key.schemaVersion || work < set.limits.workPerPageMax,
                 let stored = try reader.snapshot(of: request.aggregate, in: request.tenant, at: key.version),
                 stored.isIntact
             else {
@@ -146,7 +149,8 @@ public struct QueryOpening: Sendable {
                 var payload = ByteBuffer()
                 let outcome = set.upcast(
                     snapshot: type, schemaVersion: key.schemaVersion, contentType: snapshot.contentType,
-                    payload: snapshot.payload, atMost: target, outputBytesMax: limits.snapshotBytesMax, to: &payload)
+                    payload: snapshot.payload, atMost: target, outputBytesMax: limits.snapshotBytesMax, to: &payload,
+                    work: &work)
                 guard case .upcast(let upcast) = outcome, upcast.schemaVersion == target else {
                     loaded.skipped += 1
                     continue

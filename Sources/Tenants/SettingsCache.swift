@@ -29,7 +29,8 @@ public struct TenantSettings: Sendable {
 
 /// The settings of the tenants that were used last, compiled once. Every load and every start of a subscription
 /// compares the revision that storage has, so that no reader ever goes by older settings than those that were
-/// acknowledged before it began; what is put here by one server is seen by the others so too.
+/// acknowledged before it began; what is put here by one server is seen by the others so too. Bounded in bytes, what was
+/// compiled included; one tenant's settings are held even where they alone are larger.
 ///
 /// Settings that this server cannot read, because a newer one has put them, count as none, and are told to `onFault`.
 public final class SettingsCache: Sendable {
@@ -39,7 +40,12 @@ public final class SettingsCache: Sendable {
         var checkedAt: NIODeadline
         var usedAt: UInt64
 
-        var bytes: Int { documents.values.reduce(0) { $0 + $1.readableBytes } }
+        /// What it takes in memory, about: the whole buffers that documents are slices of, and what was compiled.
+        var bytes: Int {
+            documents.values.reduce(256 + settings.upcasters.memoryBytes + settings.policies.memoryBytes) {
+                $0 + max($1.readableBytes, $1.storageCapacity)
+            }
+        }
     }
 
     private struct State {
@@ -64,6 +70,9 @@ public final class SettingsCache: Sendable {
         bytesMax = limits.settingsCacheBytesMax
         self.onFault = onFault
     }
+
+    /// What is held takes in memory, about.
+    var bytes: Int { state.withLockedValue { $0.bytes } }
 
     /// What is known of a tenant's settings, without asking storage; nil where nothing is.
     /// - Parameter now: `isOld` where storage was last asked more than 5 seconds before.

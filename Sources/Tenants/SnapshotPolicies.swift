@@ -19,6 +19,9 @@ public struct SnapshotPolicies: Hashable, Sendable {
 
     private init() {}
 
+    /// What they take in memory, about.
+    var memoryBytes: Int { byType.count * 256 }
+
     /// The policy of a type.
     public subscript(type: AggregateType) -> SnapshotPolicy { byType[type] ?? fallback }
 

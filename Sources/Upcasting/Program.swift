@@ -100,6 +100,15 @@ struct Program: Sendable {
         }
     }
 
+    /// What the program takes in memory, about.
+    var memoryBytes: Int {
+        pool.count + segments.count * MemoryLayout<Segment>.stride + transfers.count * MemoryLayout<Transfer>.stride
+            + instructions.count * MemoryLayout<Instruction>.stride + steps.count * MemoryLayout<CompiledStep>.stride
+            + tables.reduce(0) { sum, table in
+                table.keys.reduce(sum + 64) { $0 + 128 + $1.count }
+            }
+    }
+
     private mutating func constant(_ bytes: [UInt8]) -> Slice {
         let start = UInt32(pool.count)
         pool += bytes

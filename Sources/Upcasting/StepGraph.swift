@@ -13,6 +13,15 @@ struct StepGraph: Sendable {
     /// The stored types, other than itself, whose events may be delivered as a type.
     let sources: [EventType: Set<EventType>]
 
+    /// What the graph takes in memory beside the texts of its operations, about: a block for each operation and each
+    /// segment of a pointer, and tables that name each step, and each type by each that leads to it.
+    func memoryBytes(_ program: Program) -> Int {
+        steps.count * (MemoryLayout<Step>.stride + 512)
+            + program.instructions.count * (MemoryLayout<Operation>.stride + 96)
+            + program.segments.count * (MemoryLayout<JSONPointer.Segment>.stride + 64)
+            + sources.values.reduce(0) { $0 + 64 + $1.count * 48 }
+    }
+
     /// The graph without steps.
     init() {
         steps = []

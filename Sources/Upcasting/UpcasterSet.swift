@@ -11,6 +11,7 @@ public struct UpcasterSet: Sendable {
         let graph: StepGraph
         let program: Program
         let limits: UpcastingLimits
+        let memoryBytes: Int
 
         init(
             _ steps: [Step], places: [Step.ID: String] = [:], limits: UpcastingLimits
@@ -24,6 +25,8 @@ public struct UpcasterSet: Sendable {
                     limit: "document_bytes_max", limits.documentBytesMax, bytes)
             }
             program = Program(graph.steps)
+            // The operations hold their texts once more.
+            memoryBytes = program.memoryBytes + program.pool.count + graph.memoryBytes(program)
             self.limits = limits
         }
 
@@ -31,6 +34,7 @@ public struct UpcasterSet: Sendable {
         init() {
             graph = StepGraph()
             program = Program([])
+            memoryBytes = 0
             limits = UpcastingLimits()
         }
     }
@@ -65,6 +69,9 @@ public struct UpcasterSet: Sendable {
 
     /// Tells this set from others as long as it lives; copies of it are the same.
     public var identity: ObjectIdentifier { ObjectIdentifier(storage) }
+
+    /// What the set takes in memory, about; up to some 20 times its document where that is many small operations.
+    public var memoryBytes: Int { storage.memoryBytes }
 
     /// Whether there is no step.
     public var isEmpty: Bool { storage.graph.steps.isEmpty }

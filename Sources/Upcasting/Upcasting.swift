@@ -43,7 +43,18 @@ extension UpcasterSet {
         atMost target: UInt32? = nil, outputBytesMax: Int, to output: inout ByteBuffer
     ) -> UpcastOutcome {
         var work = 0
-        return unsafe payload.withUnsafeReadableBytes { bytes in
+        return upcast(
+            snapshot: type, schemaVersion: schemaVersion, contentType: contentType, payload: payload, atMost: target,
+            outputBytesMax: outputBytesMax, to: &output, work: &work)
+    }
+
+    /// Upcasts the snapshot of an aggregate of that type, as an event is.
+    /// - Parameter work: grows by what it takes, in bytes looked at, as ``UpcastingLimits/workPerPageMax`` counts.
+    public func upcast(
+        snapshot type: AggregateType, schemaVersion: UInt32, contentType: String, payload: ByteBuffer,
+        atMost target: UInt32? = nil, outputBytesMax: Int, to output: inout ByteBuffer, work: inout Int
+    ) -> UpcastOutcome {
+        unsafe payload.withUnsafeReadableBytes { bytes in
             unsafe run(
                 Step.ID(subject: .snapshot(type), from: schemaVersion), contentType, bytes, target, outputBytesMax,
                 &output, &work)

@@ -64,13 +64,34 @@ import Testing
         let kept = (UInt64(1)...9).filter { cache.known(tenant($0), now: .now()) != nil }
         #expect(kept == [1, 4, 5, 6, 7, 8, 9], "the two that were used longest ago are gone")
         limits = Limits()
-        limits.settingsCacheBytesMax = 3 * upcasters.utf8.count
+        try put(tenant(20), .upcasters, upcasters)
+        cache = SettingsCache(limits: limits)
+        _ = try resolve(tenant(20), cache)
+        limits.settingsCacheBytesMax = 3 * cache.bytes
         cache = SettingsCache(limits: limits)
         for number in UInt64(1)...4 {
             try put(tenant(number), .upcasters, upcasters)
             _ = try resolve(tenant(number), cache)
         }
         #expect((UInt64(1)...4).filter { cache.known(tenant($0), now: .now()) != nil } == [2, 3, 4])
+    }
+
+    /// What was compiled came on top of the bound: many small operations take some 20 times their document.
+    @Test func whatWasCompiledIsOnTheAccount() throws {
+        let operations = Array(repeating: #"{"remove":{"path":"/a"}}"#, count: 100).joined(separator: ",")
+        let steps = (1...100).map { #"{"event":"A","from":\#($0),"operations":[\#(operations)]}"# }
+        let document = #"{"upcasters":["# + steps.joined(separator: ",") + "]}"
+        var limits = Limits()
+        limits.settingsCacheBytesMax = 8 << 20
+        let cache = SettingsCache(limits: limits)
+        for number in UInt64(1)...5 {
+            try put(tenant(number), .upcasters, document)
+            let settings = try resolve(tenant(number), cache)
+            #expect(settings.upcasters.memoryBytes > 5 * document.utf8.count)
+            #expect(cache.bytes > settings.upcasters.memoryBytes && cache.bytes <= limits.settingsCacheBytesMax)
+        }
+        let kept = (UInt64(1)...5).filter { cache.known(tenant($0), now: .now()) != nil }
+        #expect(kept.count < 5 && kept.last == 5)
     }
 
     @Test(arguments: [
