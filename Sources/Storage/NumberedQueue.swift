@@ -5,7 +5,7 @@ import DequeModule
 /// Adding, taking the first and looking at it cost O(1); leaving costs O(log n), a share of tidying up included. What
 /// left is freed at once.
 package struct NumberedQueue<Element> {
-    private struct Slot {
+    fileprivate struct Slot {
         let number: UInt64
         /// Nil once it has left.
         var element: Element?
@@ -76,3 +76,7 @@ package struct NumberedQueue<Element> {
 
     private mutating func dropLeading() { while let first = slots.first, first.element == nil { slots.removeFirst() } }
 }
+
+extension NumberedQueue: Sendable where Element: Sendable {}
+
+extension NumberedQueue.Slot: Sendable where Element: Sendable {}

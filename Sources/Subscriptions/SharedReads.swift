@@ -1,6 +1,6 @@
 import MartletDelivery
 public import MartletModel
-public import MartletStorage
+import MartletStorage
 import NIOConcurrencyHelpers
 import NIOCore
 import Synchronization
@@ -234,7 +234,8 @@ public final class SharedReads: Sendable {
     private func end(_ wait: Wait) -> [Waiting] {
         state.withLockedValue { state in
             guard state.reads[wait.key]?.id == wait.read else { return [] }
-            return state.reads.removeValue(forKey: wait.key)?.waiting.removeAll() ?? []
+            var read = state.reads.removeValue(forKey: wait.key)
+            return read?.waiting.removeAll() ?? []
         }
     }
 }
