@@ -53,11 +53,13 @@ struct FuzzTests {
             let set = random.pick(sets)
             var output = ByteBuffer()
             let bytesMax = random.chance(90) ? 1 << 20 : random.int(0...60)
+            var work = 0
             let outcome = unsafe payload.withUnsafeBytes { bytes in
                 unsafe set.upcast(
                     event: type, schemaVersion: 1, contentType: Sample.json, payload: bytes, outputBytesMax: bytesMax,
-                    to: &output)
+                    to: &output, work: &work)
             }
+            #expect(work >= payload.count + output.readableBytes, "seed \(seed): what was looked at is counted")
             var again = ByteBuffer()
             _ = set.upcast(
                 snapshot: snapshot, schemaVersion: 1, contentType: Sample.json, payload: ByteBuffer(bytes: payload),
