@@ -82,7 +82,7 @@ let package = Package(
         layer(
             "MartletTenants",
             [
-                "MartletModel", "MartletStorage", "MartletUpcasting", .nioConcurrencyHelpers, .nioCore,
+                "MartletModel", "MartletStorage", "MartletUpcasting", .collections, .nioConcurrencyHelpers, .nioCore,
             ]),
         layer("MartletDelivery", ["MartletModel", "MartletRecordCodec", "MartletUpcasting", .nioCore]),
         layer(
@@ -114,12 +114,25 @@ let package = Package(
                 .nioConcurrencyHelpers, .nioCore,
             ]),
         layer("MartletTLSOpenSSL", ["CMartletOpenSSL", .nioConcurrencyHelpers, .nioCore]),
+        layer("MartletAccess", ["MartletModel"]),
+        layer(
+            "MartletService",
+            [
+                "MartletAccess", "MartletDelivery", "MartletModel", "MartletQueries", "MartletSession",
+                "MartletStorage", "MartletSubscriptions", "MartletTenants", "MartletUpcasting", .logging, .metrics,
+                .nioConcurrencyHelpers, .nioCore,
+            ]),
+        layer(
+            "MartletNativeTransport",
+            [
+                "MartletAccess", "MartletFrameCodec", "MartletModel", "MartletService", "MartletSession",
+                "MartletTLSOpenSSL", "MartletTenants", .logging, .nioCore,
+            ]),
         layer(
             "MartletServer",
             [
-                "MartletDelivery", "MartletFrameCodec", "MartletModel", "MartletQueries", "MartletSession",
-                "MartletStorage", "MartletSubscriptions", "MartletTLSOpenSSL", "MartletTenants", "MartletUpcasting",
-                .lifecycle, .logging, .metrics, .nioConcurrencyHelpers, .nioCore, .nioPosix,
+                "MartletAccess", "MartletModel", "MartletNativeTransport", "MartletService", "MartletStorage",
+                "MartletTLSOpenSSL", .lifecycle, .logging, .nioConcurrencyHelpers, .nioCore, .nioPosix,
             ]),
         layer(
             "MartletClient",
@@ -197,15 +210,18 @@ let package = Package(
                 "martlet", "MartletClient", "MartletEventSourcing", "MartletModel", "MartletTLSOpenSSL",
                 "MartletTesting", .nioCore,
             ]),
-        tests(
-            "RecordCodecTests", ["CMartletProtos", "MartletModel", "MartletRecordCodec", "MartletTesting", .nioCore]),
+        tests("RecordCodecTests", ["CMartletProtos", "MartletModel", "MartletRecordCodec", "MartletTesting", .nioCore]),
         tests(
             "ServerTests",
             [
                 "MartletClient", "MartletFrameCodec", "MartletModel", "MartletRecordCodec", "MartletServer",
                 "MartletSession", "MartletStorageMemory", "MartletStoragePostgreSQL", "MartletStorageSQLite",
-                "MartletTLSOpenSSL", "MartletTesting", .logging, .nioConcurrencyHelpers, .nioCore, .nioEmbedded,
-                .nioPosix,
+                "MartletTLSOpenSSL", "MartletTesting", .logging, .nioConcurrencyHelpers, .nioCore, .nioPosix,
+            ]),
+        tests(
+            "ServiceTests",
+            [
+                "MartletAccess", "MartletModel", "MartletService", .nioConcurrencyHelpers, .nioCore, .nioEmbedded,
             ]),
         tests("SessionTests", ["MartletModel", "MartletSession", .nioCore]),
         tests(
@@ -238,6 +254,7 @@ let package = Package(
             [
                 "CMartletOpenSSL", "MartletTLSOpenSSL", .nioConcurrencyHelpers, .nioCore, .nioEmbedded, .nioPosix,
             ]),
+        tests("TenantsTests", ["MartletModel", "MartletTenants", "MartletTesting", .nioConcurrencyHelpers]),
         tests(
             "UpcastingTests",
             [

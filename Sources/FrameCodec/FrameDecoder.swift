@@ -9,8 +9,8 @@ public struct FrameDecoder: Sendable {
     /// Length of what precedes each message.
     public static let prefixBytes = 5
 
-    /// Frames of more than a page grow as they come.
-    private static let reservedBytesMax = 320 << 10
+    /// A message keeps the buffer that it came in only where that is not much larger: it may wait long.
+    private static let looseBytesMax = 2 << 10
     /// What must have come of a frame before memory is taken for the rest.
     private static let reservedFromBytes = 16 << 10
     /// What one read may bring beyond the frame.
@@ -30,6 +30,12 @@ public struct FrameDecoder: Sendable {
             buffer.discardReadBytes()
             buffer.writeImmutableBuffer(bytes)
         }
+    }
+
+    /// Length of the frame that has begun and is not whole, with its prefix; 0 without one, or before its length came.
+    public var awaitedFrameBytes: Int {
+        guard let length: UInt32 = buffer.getInteger(at: buffer.readerIndex + 1) else { return 0 }
+        return Self.prefixBytes + Int(length)
     }
 
     /// Takes the next whole message; nil until more bytes come in.
@@ -54,12 +60,20 @@ public struct FrameDecoder: Sendable {
             return nil
         }
         buffer.moveReaderIndex(forwardBy: Self.prefixBytes)
-        return buffer.readSlice(length: Int(length))
+        let message = buffer.readSlice(length: Int(length))
+        let isLoose = buffer.storageCapacity > 4 * Int(length) + Self.looseBytesMax
+        // What was read is held no longer than it is needed.
+        if buffer.readableBytes == 0 { buffer = ByteBuffer() }
+        guard isLoose, let message else { return message }
+        var own = ByteBuffer()
+        own.reserveCapacity(message.readableBytes)
+        own.writeImmutableBuffer(message)
+        return own
     }
 
-    /// A page comes in several reads: they go to where it stays, without growing it read by read.
+    /// A large frame comes in several reads: they go to where it stays, without growing it read by read.
     private mutating func makeRoom(frameBytes: Int) {
-        guard frameBytes <= Self.reservedBytesMax, buffer.readableBytes >= Self.reservedFromBytes,
+        guard buffer.readableBytes >= Self.reservedFromBytes,
             buffer.writableBytes < frameBytes - buffer.readableBytes
         else { return }
         var whole = ByteBuffer()

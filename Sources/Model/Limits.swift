@@ -69,6 +69,21 @@ public struct Limits: Hashable, Sendable {
     /// The upcasters of one tenant.
     public var upcasting = UpcastingLimits()
 
+    /// Frames that are under way to the server, over all connections, as far as one is longer than
+    /// ``inboundFreeBytes``.
+    public var inboundBytesMax = 128 << 20
+    /// What each connection may have under way to the server without an account.
+    public var inboundFreeBytes = 64 << 10
+    /// Pages and answers that are read or wait for a socket, over all connections.
+    public var outboundBytesMax = 256 << 20
+    /// Bytes that the socket of each connection may owe without an account.
+    public var outboundFreeBytes = 64 << 10
+    /// What open calls hold beside their events, over all connections: requests, filters, state.
+    public var callBytesMax = 128 << 20
+
+    /// What a frame may hold beside one payload, page or snapshot: names, metadata, keys.
+    public static let frameEnvelopeBytes = 64 << 10
+
     /// The default limits.
     public init() {}
 
@@ -101,7 +116,7 @@ public struct Limits: Hashable, Sendable {
                     .invalidArgument, reason: .invalidLimits, message: "the limits contradict each other: \(relation)")
             }
         }
-        let envelope = 64 << 10
+        let envelope = Self.frameEnvelopeBytes
         try require((1...(7 << 20)).contains(payloadBytesMax), "payload_bytes_max must be from 1 byte to 7 MiB")
         try require(metadataBytesMax >= 1, "metadata_bytes_max must be at least 1")
         try require(
@@ -120,6 +135,11 @@ public struct Limits: Hashable, Sendable {
         try require(pageBytesMax + envelope <= frameBytesMax, "frame_bytes_max must hold one page plus 64 KiB")
         try require(
             waitingAppendBytesMax >= 2 * frameBytesMax, "waiting_append_bytes_max must be at least two frames")
+        try require(
+            inboundBytesMax >= 2 * frameBytesMax, "inbound_bytes_max must be at least two frames")
+        try require(
+            outboundBytesMax >= 4 * frameBytesMax, "outbound_bytes_max must be at least four frames")
+        try require(callBytesMax >= 1 << 20, "call_bytes_max must be at least 1 MiB")
         try require(
             tailBytesMax >= tailBytesPerTenantMax, "tail_bytes_max must be at least tail_bytes_per_tenant_max")
         for (name, value) in [

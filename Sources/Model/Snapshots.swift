@@ -196,6 +196,9 @@ public struct SnapshotPolicy: Hashable, Sendable {
         self.kept = kept
     }
 
+    /// The most that a policy may keep.
+    public static let keptMax = 100
+
     /// Snapshots are never due, and 3 are kept.
     public static let never = SnapshotPolicy()
 

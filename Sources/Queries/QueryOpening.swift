@@ -45,8 +45,8 @@ public struct OpenQuery: Sendable {
 
 /// Opens loads and reads under the tenant's settings. All of it runs on a storage thread.
 public struct QueryOpening: Sendable {
-    private let settings: SettingsCache
-    private let limits: Limits
+    let settings: SettingsCache
+    let limits: Limits
 
     /// Queries under those settings and limits.
     public init(settings: SettingsCache, limits: Limits) {

@@ -1,5 +1,7 @@
 import Glibc
 import Logging
+import MartletNativeTransport
+import MartletService
 import MartletTLSOpenSSL
 import NIOCore
 
@@ -8,32 +10,37 @@ import NIOCore
 final class ConnectionGate: ChannelInboundHandler, RemovableChannelHandler {
     typealias InboundIn = ByteBuffer
 
-    private let shared: ServerShared
+    private let service: EventService
+    private let door: Doorkeeper
+    private let tls: TLSServerContext
     private let requiresClientCertificate: Bool
 
-    init(shared: ServerShared, requiresClientCertificate: Bool) {
-        self.shared = shared
+    init(service: EventService, door: Doorkeeper, tls: TLSServerContext, requiresClientCertificate: Bool) {
+        self.service = service
+        self.door = door
+        self.tls = tls
         self.requiresClientCertificate = requiresClientCertificate
     }
 
     func channelActive(context: ChannelHandlerContext) {
         let eventLoop = context.eventLoop
-        let connection = ServerConnection(
-            shared: shared, eventLoop: eventLoop, requiresClientCertificate: requiresClientCertificate)
+        let connection = ServerConnection(service: service, eventLoop: eventLoop)
         let bound = NIOLoopBound(connection, eventLoop: eventLoop)
-        let number = shared.door.accept(from: context.remoteAddress, now: eventLoop.now) {
+        let number = door.accept(from: context.remoteAddress, now: eventLoop.now) {
             eventLoop.execute { bound.value.abort() }
         }
         guard let number else { return context.close(promise: nil) }
-        connection.number = number
-        context.channel.closeFuture.whenComplete { [door = shared.door] _ in door.release(number) }
+        context.channel.closeFuture.whenComplete { [door] _ in door.release(number) }
         do {
             let pipeline = context.pipeline.syncOperations
-            try pipeline.addHandler(shared.tls.makeHandler(), position: .after(self))
+            let identity = IdentityHandler(
+                connection: connection, number: number, door: door, tls: tls, service: service,
+                requiresClientCertificate: requiresClientCertificate)
+            try pipeline.addHandlers([tls.makeHandler(), identity], position: .after(self))
             try pipeline.addHandler(connection)
-            shared.connectionOpened(connection, eventLoop: eventLoop)
+            service.connectionOpened(connection, eventLoop: eventLoop)
         } catch {
-            shared.logger.error("cannot begin a connection", metadata: ["error": "\(error)"])
+            service.logger.error("cannot begin a connection", metadata: ["error": "\(error)"])
             return context.close(promise: nil)
         }
         context.fireChannelActive()

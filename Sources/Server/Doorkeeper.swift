@@ -1,5 +1,6 @@
 import Logging
 import MartletModel
+import MartletService
 import NIOConcurrencyHelpers
 import NIOCore
 
@@ -16,13 +17,13 @@ final class Doorkeeper: Sendable {
 
     private let state: NIOLockedValueBox<State>
     private let limits: Limits
-    private let counters: ServerCounters
+    private let service: EventService
     private let logger: Logger
 
-    init(limits: Limits, counters: ServerCounters, logger: Logger) {
-        self.limits = limits
-        self.counters = counters
-        self.logger = logger
+    init(_ service: EventService) {
+        limits = service.limits
+        self.service = service
+        logger = service.logger
         state = NIOLockedValueBox(State(admission: ConnectionAdmission(limits)))
     }
 
@@ -47,7 +48,7 @@ final class Doorkeeper: Sendable {
             if victim != nil { evicted(now: now) }
             return number
         case .refuse(.address):
-            counters.refuseConnection()
+            service.connectionRefused()
             log(
                 .addressFull, now: now, .info, "closing new connections of an address that has too many",
                 [
@@ -55,7 +56,7 @@ final class Doorkeeper: Sendable {
                     "connections_per_address_max": "\(limits.connectionsPerAddressMax)",
                 ])
         case .refuse(.server):
-            counters.refuseConnection()
+            service.connectionRefused()
             log(
                 .serverFull, now: now, .warning, "closing new connections: the server has all it may have",
                 ["connections_max": "\(limits.connectionsMax)"])
@@ -89,7 +90,7 @@ final class Doorkeeper: Sendable {
 
     /// The system has no file descriptor for another connection: some that have not said Hello make room.
     func ranOutOfDescriptors(_ error: IOError, now: NIODeadline) {
-        counters.failAccept()
+        service.acceptFailed()
         let (closers, count) = state.withLockedValue { state in
             let victims = (0..<16).compactMap { _ in state.admission.evict() }
             return (victims.compactMap { state.closers.removeValue(forKey: $0) }, state.admission.count)
@@ -102,7 +103,7 @@ final class Doorkeeper: Sendable {
     }
 
     private func evicted(now: NIODeadline) {
-        counters.evictConnection()
+        service.connectionEvicted()
         log(
             .evicted, now: now, .warning, "closing connections that have not said hello: too many at once",
             ["greeting_connections_max": "\(limits.greetingConnectionsMax)"])

@@ -1,10 +1,9 @@
 public import Logging
 public import MartletModel
+import MartletNativeTransport
+import MartletService
 public import MartletStorage
-import MartletSubscriptions
 public import MartletTLSOpenSSL
-import MartletTenants
-import NIOConcurrencyHelpers
 public import NIOCore
 import NIOPosix
 public import ServiceLifecycle
@@ -42,7 +41,7 @@ public struct ServerConfiguration: Sendable {
 ///
 /// A graceful shutdown drains: no new connections and calls, open ones end, what was accepted is committed.
 /// Cancellation ends at once; what is being committed is still committed.
-public final class EventServer: Service {
+public final class EventServer: ServiceLifecycle.Service {
     private let configuration: ServerConfiguration
     private let tls: TLSServerContext
     private let engine: any StorageEngine
@@ -73,38 +72,28 @@ public final class EventServer: Service {
     ///   system says where the port cannot be opened.
     public func run() async throws {
         try configuration.limits.validate()
-        let hub = EventHub(limits: configuration.limits)
-        let heads = NIOLockedValueBox<EventStore?>(nil)
-        let settings = SettingsCache(limits: configuration.limits) { [logger] tenant, error in
-            logger.error(
-                "a tenant's settings cannot be used by this server",
-                metadata: ["tenant": "\(tenant)", "error": "\(error)"])
-        }
-        let store = EventStore(
-            engine: engine, limits: configuration.limits, clock: clock, logger: logger,
-            onCommit: { hub.publish($0) },
-            onNews: { news in heads.withLockedValue { $0 }?.tell(hub, settings, of: news) })
-        heads.withLockedValue { $0 = store }
-        defer { heads.withLockedValue { $0 = nil } }
-        do throws(StorageError) { try store.start() } catch { throw MartletError(error) }
-        let shared = ServerShared(
-            limits: configuration.limits, serverVersion: configuration.serverVersion, tls: tls, clock: clock,
-            logger: logger, store: store, hub: hub, settings: settings)
-        tls.whenReloaded { [weak shared] in shared?.recheckTrust() }
+        let service = try EventService.start(
+            engine: engine, limits: configuration.limits, serverVersion: configuration.serverVersion, clock: clock,
+            logger: logger)
+        let door = Doorkeeper(service)
+        tls.whenReloaded { [weak service] in service?.recheckConnections() }
         defer { tls.whenReloaded(nil) }
         let group = MultiThreadedEventLoopGroup(numberOfThreads: configuration.eventLoopCount)
         do {
-            try await serve(shared, group)
+            try await serve(service, door, group)
         } catch {
-            await store.shutDown()
+            await service.shutDown()
             try? await group.shutdownGracefully()
             throw error
         }
-        await store.shutDown()
+        await service.shutDown()
         try await group.shutdownGracefully()
     }
 
-    private func serve(_ shared: ServerShared, _ group: MultiThreadedEventLoopGroup) async throws {
+    private func serve(
+        _ service: EventService, _ door: Doorkeeper, _ group: MultiThreadedEventLoopGroup
+    ) async throws {
+        let tls = tls
         let requiresClientCertificate = configuration.requiresClientCertificate
         let address = try ListenAddress(host: configuration.host, port: configuration.port)
         try checkReach(of: address)
@@ -113,7 +102,7 @@ public final class EventServer: Service {
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(AcceptPause(shared.door))
+                    try channel.pipeline.syncOperations.addHandler(AcceptPause(door))
                 }
             }
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
@@ -124,7 +113,9 @@ public final class EventServer: Service {
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.addHandler(
-                        ConnectionGate(shared: shared, requiresClientCertificate: requiresClientCertificate))
+                        ConnectionGate(
+                            service: service, door: door, tls: tls,
+                            requiresClientCertificate: requiresClientCertificate))
                 }
             }
             .bind(to: address.socketAddress).get()
@@ -134,9 +125,9 @@ public final class EventServer: Service {
         }
         try? await gracefulShutdown()
         try? await listener.close()
-        logger.info("draining", metadata: ["connections": "\(shared.counters.connectionCount)"])
+        logger.info("draining", metadata: ["connections": "\(service.connectionCount)"])
         let limit: TimeAmount = Task.isCancelled ? .zero : .milliseconds(Int64(configuration.drainMillis))
-        await shared.drain(atMost: limit, on: group.next())
+        await service.drain(atMost: limit, on: group.next())
     }
 }
 
@@ -148,25 +139,5 @@ extension EventServer {
             .failedPrecondition, reason: .openToAll,
             message: "\(configuration.host) is \(address.host), which other machines can reach, "
                 + "and no client would have to say who it is: ask for client certificates, or listen on 127.0.0.1")
-    }
-}
-
-extension EventStore {
-    /// Tells the hub where tenants stand, after another server may have committed.
-    fileprivate func tell(_ hub: EventHub, _ settings: SettingsCache, of news: StorageNews) {
-        switch news {
-        case .moved(let heads): for (tenant, head) in heads { hub.headMoved(tenant, to: head) }
-        case .unknown:
-            let tenants = hub.followedTenants
-            guard !tenants.isEmpty else { return }
-            read(for: Self.serverOwner) { reader throws(StorageError) in
-                for (tenant, standing) in zip(tenants, try reader.standings(of: tenants)) {
-                    // Settings first: what was appended after them is delivered under them.
-                    hub.settingsChanged(tenant, to: try settings.resolve(tenant, standing, reader: reader))
-                    hub.headMoved(tenant, to: standing.head)
-                }
-            } completion: { (_: Result<Void, MartletError>) in
-            }
-        }
     }
 }

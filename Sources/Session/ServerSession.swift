@@ -62,7 +62,6 @@ public struct ServerSession: ~Copyable {
 
     private var state = State.awaitingHello
     private let limits: Limits
-    private let scope: TenantScope
     private var openCalls: Set<CallID> = []
     private var lastCallID = CallID.connection
     private var lastHeard: NIODeadline
@@ -70,10 +69,9 @@ public struct ServerSession: ~Copyable {
     private var pingToken: UInt64 = 0
     private var control: ControlFrameBudget
 
-    /// The session of a connection that may use those tenants, accepted at `now`.
-    public init(limits: Limits, scope: TenantScope, now: NIODeadline) {
+    /// The session of a connection that was accepted at `now`.
+    public init(limits: Limits, now: NIODeadline) {
         self.limits = limits
-        self.scope = scope
         lastHeard = now
         control = ControlFrameBudget(limits, now: now)
     }
@@ -214,13 +212,6 @@ public struct ServerSession: ~Copyable {
                     .unavailable, reason: .draining,
                     message: "the server is shutting down: send the call again elsewhere",
                     isRetryable: true))
-        }
-        if let tenant = request.tenant, !scope.allows(tenant) {
-            return .refuse(
-                frame.callID,
-                MartletError(
-                    .permissionDenied, reason: .tenantNotAllowed,
-                    message: "the connection's certificate does not name tenant \(tenant): use one that does"))
         }
         guard openCalls.count < limits.callsPerConnectionMax else {
             return .refuse(

@@ -9,7 +9,6 @@ public import NIOCore
 /// `every_events` and `every_bytes`, snapshots are never due; `keep` is 3.
 public struct SnapshotPolicies: Hashable, Sendable {
     private static let policiesMax = 1_000
-    private static let keptMax = 100
 
     private var byType: [AggregateType: SnapshotPolicy] = [:]
     private var fallback = SnapshotPolicy.never
@@ -46,8 +45,8 @@ public struct SnapshotPolicies: Hashable, Sendable {
                 throw Self.invalid(place, "has an interval of 0: leave it out for never")
             }
             let kept = policy.keep ?? SnapshotPolicy.never.kept
-            guard (1...Self.keptMax).contains(kept) else {
-                throw Self.invalid("\(place).keep", "is \(kept), allowed are 1 to \(Self.keptMax)")
+            guard (1...SnapshotPolicy.keptMax).contains(kept) else {
+                throw Self.invalid("\(place).keep", "is \(kept), allowed are 1 to \(SnapshotPolicy.keptMax)")
             }
             let made = SnapshotPolicy(everyEvents: policy.everyEvents, everyBytes: policy.everyBytes, kept: kept)
             if let text = policy.aggregateType {

@@ -14,7 +14,7 @@ import Testing
 
     /// How many of these frames a ready session takes, a frame each `millis`; nil: all of a hundred thousand.
     private func taken(everyMillis millis: Int, _ frame: (UInt64) -> ClientFrame) -> Int? {
-        var session = ServerSession(limits: Self.limits, scope: .all, now: Sample.millis(0))
+        var session = ServerSession(limits: Self.limits, now: Sample.millis(0))
         _ = session.receive(ClientFrame(.connection, .hello(Hello(clientName: "test"))), now: Sample.millis(0))
         for index in 0..<100_000 {
             let now = Sample.millis(index * millis)
@@ -38,7 +38,7 @@ import Testing
 
     /// A stream whose client grants credit for each event that it has taken.
     @Test func creditForWhatWasSentIsFree() {
-        var session = ServerSession(limits: Self.limits, scope: .all, now: Sample.millis(0))
+        var session = ServerSession(limits: Self.limits, now: Sample.millis(0))
         _ = session.receive(ClientFrame(.connection, .hello(Hello(clientName: "test"))), now: Sample.millis(0))
         _ = session.receive(ClientFrame(CallID(1), .request(Sample.read)), now: Sample.millis(0))
         for part in 0..<10_000 {
@@ -58,7 +58,7 @@ import Testing
     }
 
     @Test func callsAreNotCounted() {
-        var session = ServerSession(limits: Self.limits, scope: .all, now: Sample.millis(0))
+        var session = ServerSession(limits: Self.limits, now: Sample.millis(0))
         _ = session.receive(ClientFrame(.connection, .hello(Hello(clientName: "test"))), now: Sample.millis(0))
         for id in 1...10_000 {
             let reaction = session.receive(

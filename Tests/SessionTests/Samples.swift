@@ -6,7 +6,6 @@ import Testing
 
 enum Sample {
     static let tenant = TenantID(UUID(high: 1, low: 1))
-    static let stranger = TenantID(UUID(high: 1, low: 2))
     static let head = TenantHead(position: Position(7), recordedAt: Timestamp(microseconds: 9))
     static let error = MartletError(.unavailable, reason: .storageUnavailable, message: "away", isRetryable: true)
 

@@ -17,7 +17,7 @@ import Testing
 
     /// Ready and draining sessions have had call 1, which has ended, and call 2, which is open.
     private func session(_ state: State) -> ServerSession {
-        var session = ServerSession(limits: Self.limits, scope: .only([Sample.tenant]), now: Sample.millis(0))
+        var session = ServerSession(limits: Self.limits, now: Sample.millis(0))
         guard state != .awaitingHello else { return session }
         _ = session.receive(ClientFrame(.connection, .hello(Hello(clientName: "test"))), now: Sample.millis(0))
         for id in [CallID(1), CallID(2)] {
@@ -62,7 +62,6 @@ import Testing
         let hello = ClientFrame(.connection, .hello(Hello(clientName: "test")))
         let request = ClientFrame(CallID(3), .request(Sample.read), timeoutMillis: 7, creditBytes: 8)
         let start = Outcome.reaction(.start(CallID(3), Sample.read, timeoutMillis: 7, creditBytes: 8))
-        let stranger = ClientFrame(CallID(3), .request(.getHead(Sample.stranger)))
         let ignore = Outcome.reaction(.ignore)
         let early = Outcome.fail(.helloExpected)
         let badID = Outcome.fail(.invalidCallID)
@@ -83,9 +82,6 @@ import Testing
             ("ping", ClientFrame(.connection, .ping(4)), early, .reaction(.pong(4)), .reaction(.pong(4))),
             ("pong", ClientFrame(.connection, .pong(4)), early, ignore, ignore),
             ("request", request, early, start, .refuse(.draining)),
-            (
-                "request of a stranger", stranger, early, .refuse(.tenantNotAllowed), .refuse(.draining)
-            ),
             (
                 "request without a tenant", ClientFrame(CallID(3), .request(.getStatus)), early,
                 .reaction(.start(CallID(3), .getStatus, timeoutMillis: 0, creditBytes: 0)), .refuse(.draining)

@@ -2,7 +2,7 @@ import NIOConcurrencyHelpers
 import NIOCore
 import NIOEmbedded
 import Testing
-@testable import MartletServer
+@testable import MartletService
 
 /// One timer serves the deadlines of all calls: it goes off at the earliest, or before.
 @Suite struct CallDeadlinesTests {

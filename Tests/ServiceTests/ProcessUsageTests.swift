@@ -1,6 +1,6 @@
 import Testing
 
-@testable import MartletServer
+@testable import MartletService
 
 @Suite struct ProcessUsageTests {
     @Test func readsMemoryOutOfTheSystemsText() {

@@ -3,7 +3,7 @@ import Metrics
 import Synchronization
 
 /// What the server counts, for GetStatus and for the metrics backend that the program set up.
-final class ServerCounters: Sendable {
+final class ServiceCounters: Sendable {
     private let connections = Atomic<Int>(0)
     private let subscriptions = Atomic<Int>(0)
     private let delivered = Atomic<UInt64>(0)
@@ -32,11 +32,8 @@ final class ServerCounters: Sendable {
 
     func startDraining() { isDrainingFlag.store(true, ordering: .relaxed) }
 
-    /// - Returns: how many connections there are now.
-    func connectionOpened() -> Int {
-        let count = connections.wrappingAdd(1, ordering: .relaxed).newValue
-        connectionsGauge.record(count)
-        return count
+    func connectionOpened() {
+        connectionsGauge.record(connections.wrappingAdd(1, ordering: .relaxed).newValue)
     }
 
     func connectionClosed() {

@@ -1,5 +1,4 @@
 import MartletModel
-import MartletSession
 import NIOConcurrencyHelpers
 import NIOCore
 
@@ -7,21 +6,14 @@ import NIOCore
 /// that one commit answers wakes the loop once, and each connection writes once.
 final class LoopMailbox: Sendable {
     struct Answer {
-        var connection: NIOLoopBound<ServerConnection>
-        var call: CallID
-        var request: AppendSummary
+        var calls: NIOLoopBound<ConnectionCalls>
+        var call: CallKey
         var result: Result<AppendReceipt, MartletError>
-    }
-
-    /// What is still asked of a request once it was decided.
-    struct AppendSummary {
-        var tenant: TenantID
-        var eventCount: Int
     }
 
     private let eventLoop: any EventLoop
     private let answers = NIOLockedValueBox<[Answer]>([])
-    private let touched: NIOLoopBoundBox<[ServerConnection]>
+    private let touched: NIOLoopBoundBox<[any CallTransport]>
 
     /// A mailbox of the event loop that this is called on.
     init(eventLoop: any EventLoop) {
@@ -43,20 +35,20 @@ final class LoopMailbox: Sendable {
             defer { answers = [] }
             return answers
         }
-        for answer in taken { answer.connection.value.finish(answer) }
+        for answer in taken { answer.calls.value.finish(answer.call, answer.result) }
         flush()
     }
 
     /// Has a connection flushed at the end of this turn of the event loop; on the event loop.
-    func flushLater(_ connection: ServerConnection) {
-        touched.value.append(connection)
+    func flushLater(_ transport: any CallTransport) {
+        touched.value.append(transport)
         if touched.value.count == 1 { eventLoop.execute { self.flush() } }
     }
 
     private func flush() {
-        let connections = touched.value
-        guard !connections.isEmpty else { return }
+        let transports = touched.value
+        guard !transports.isEmpty else { return }
         touched.value = []
-        for connection in connections { connection.flush() }
+        for transport in transports { transport.flush() }
     }
 }

@@ -1,0 +1,11 @@
+import MartletModel
+import MartletStorage
+
+/// Deletes snapshots of an aggregate.
+enum DeleteSnapshotsCall {
+    static func make(_ request: DeleteSnapshotsRequest, _ handle: CallHandle) -> ChangingCall {
+        ChangingCall(tenant: request.tenant, handle, prepared: .deleteSnapshots(request)) { _ throws(StorageError) in
+            .success(.deleteSnapshots(request))
+        }
+    }
+}

@@ -1,0 +1,36 @@
+import NIOCore
+import MartletSubscriptions
+import MartletModel
+import MartletStorage
+import MartletTenants
+import MartletUpcasting
+
+/// Replaces a tenant's settings of one kind. The document is checked on a storage thread, where that may take its time.
+/// Acknowledged once they are in force here: whoever reads then gets events under them.
+enum PutSettingsCall {
+    static func make(_ request: PutSettingsRequest, _ handle: CallHandle) -> ChangingCall {
+        let (settings, hub, tenant) = (handle.service.settings, handle.service.hub, request.tenant)
+        return ChangingCall(
+            tenant: tenant, handle,
+            afterwards: { reader throws(StorageError) in
+                let standing = try reader.standing(of: tenant)
+                hub.settingsChanged(tenant, to: try settings.resolve(tenant, standing, reader: reader))
+            },
+            { _ throws(StorageError) in
+                if let fault = fault(of: request) { return .failure(fault) }
+                return .success(.putSettings(request))
+            })
+    }
+
+    private static func fault(of request: PutSettingsRequest) -> MartletError? {
+        guard request.document.readableBytes > 0 else { return nil }
+        do throws(MartletError) {
+            switch request.kind {
+            case .upcasters: _ = try UpcasterSet(definition: request.document)
+            case .snapshotPolicies: _ = try SnapshotPolicies(document: request.document)
+            default: return .invalidField("kind", "is unknown")
+            }
+            return nil
+        } catch { return error }
+    }
+}

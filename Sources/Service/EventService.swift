@@ -1,0 +1,217 @@
+public import Logging
+public import MartletModel
+import MartletQueries
+public import MartletStorage
+import MartletSubscriptions
+public import MartletTenants
+import NIOConcurrencyHelpers
+public import NIOCore
+
+/// A connection of whatever transport, as the service sees it when it drains. Used on its event loop.
+public protocol ServedConnection: AnyObject {
+    /// Takes no new calls, lets open ones finish, and closes when nothing is open.
+    func drain()
+    /// Closes at once.
+    func abort()
+    /// Ends the connection unless it may still be there: what it was let in by has changed.
+    func recheck()
+}
+
+/// The event store as its calls see it: storage, feeds, settings, accounts and counters, for every transport.
+public final class EventService: Sendable {
+    private struct Registry {
+        var connections: [ObjectIdentifier: NIOLoopBound<any ServedConnection>] = [:]
+        var onEmpty: [@Sendable () -> Void] = []
+    }
+
+    /// The bounds that it keeps.
+    public let limits: Limits
+    /// Version of the program, as it is reported.
+    public let serverVersion: String
+    /// The clock of commits.
+    public let clock: Clock
+    /// The memory that peers can make it hold.
+    public let pools: MemoryPools
+    let startedAt: Timestamp
+    /// Where it logs.
+    public let logger: Logger
+    let counters = ServiceCounters()
+    let store: EventStore
+    let hub: EventHub
+    let reads: SharedReads
+    let settings: SettingsCache
+    let queries: QueryOpening
+    let probe: StorageProbe
+    private let registry = NIOLockedValueBox(Registry())
+    private let forget = NIOLockedValueBox<@Sendable () -> Void>({})
+    private let mailboxes = NIOLockedValueBox<[ObjectIdentifier: LoopMailbox]>([:])
+
+    private init(
+        limits: Limits, serverVersion: String, clock: @escaping Clock, logger: Logger, store: EventStore, hub: EventHub,
+        settings: SettingsCache
+    ) {
+        self.limits = limits
+        self.serverVersion = serverVersion
+        self.clock = clock
+        pools = MemoryPools(limits: limits)
+        startedAt = clock()
+        self.logger = logger
+        self.store = store
+        self.hub = hub
+        self.settings = settings
+        queries = QueryOpening(settings: settings, limits: limits)
+        reads = SharedReads(source: StorePages(store, settings: settings), limits: limits)
+        probe = StorageProbe(store: store)
+    }
+
+    /// A service over an engine, whose threads are started.
+    ///
+    /// - Throws: ``MartletError`` for storage that cannot be used.
+    public static func start(
+        engine: any StorageEngine, limits: Limits, serverVersion: String, clock: @escaping Clock, logger: Logger
+    ) throws(MartletError) -> EventService {
+        let hub = EventHub(limits: limits)
+        let started = NIOLockedValueBox<EventService?>(nil)
+        let settings = SettingsCache(limits: limits) { tenant, error in
+            logger.error(
+                "a tenant's settings cannot be used by this server",
+                metadata: ["tenant": "\(tenant)", "error": "\(error)"])
+        }
+        let store = EventStore(
+            engine: engine, limits: limits, clock: clock, logger: logger,
+            onCommit: { hub.publish($0) },
+            onNews: { news in started.withLockedValue { $0 }?.take(news) })
+        do throws(StorageError) { try store.start() } catch { throw MartletError(error) }
+        let service = EventService(
+            limits: limits, serverVersion: serverVersion, clock: clock, logger: logger, store: store, hub: hub,
+            settings: settings)
+        started.withLockedValue { $0 = service }
+        service.forget.withLockedValue { $0 = { started.withLockedValue { $0 = nil } } }
+        return service
+    }
+
+    /// Commits what waits, refuses reads, and ends the threads.
+    public func shutDown() async {
+        await store.shutDown()
+        // The store knows the service by it.
+        forget.withLockedValue { $0 }()
+    }
+
+    // MARK: Connections
+
+    /// How many connections are open.
+    public var connectionCount: Int { counters.connectionCount }
+
+    /// Whether no new calls are taken.
+    public var isDraining: Bool { counters.isDraining }
+
+    /// A connection was accepted; on its event loop.
+    public func connectionOpened(_ connection: any ServedConnection, eventLoop: any EventLoop) {
+        let bound = NIOLoopBound(connection, eventLoop: eventLoop)
+        registry.withLockedValue { $0.connections[ObjectIdentifier(connection)] = bound }
+        counters.connectionOpened()
+    }
+
+    /// A connection is gone; on its event loop. More than once is once.
+    public func connectionClosed(_ connection: any ServedConnection) {
+        let (wasOpen, callbacks) = registry.withLockedValue { registry in
+            guard registry.connections.removeValue(forKey: ObjectIdentifier(connection)) != nil else {
+                return (false, [@Sendable () -> Void]())
+            }
+            guard registry.connections.isEmpty else { return (true, []) }
+            defer { registry.onEmpty = [] }
+            return (true, registry.onEmpty)
+        }
+        if wasOpen { counters.connectionClosed() }
+        for callback in callbacks { callback() }
+    }
+
+    /// Ends the connections that are not trusted any more, after the client CAs have changed. A few in a turn of their
+    /// event loop: each costs some signatures.
+    public func recheckConnections() {
+        let open = registry.withLockedValue { Array($0.connections.values) }
+        for connections in Dictionary(grouping: open, by: { ObjectIdentifier($0.eventLoop) }).values {
+            recheck(connections[...])
+        }
+    }
+
+    private func recheck(_ connections: ArraySlice<NIOLoopBound<any ServedConnection>>) {
+        guard let eventLoop = connections.first?.eventLoop else { return }
+        eventLoop.execute { [self] in
+            for connection in connections.prefix(8) { connection.value.recheck() }
+            recheck(connections.dropFirst(8))
+        }
+    }
+
+    /// Drains every connection; returns when the last one is closed, at the latest after so long.
+    public func drain(atMost limit: TimeAmount, on eventLoop: any EventLoop) async {
+        counters.startDraining()
+        let emptied = eventLoop.makePromise(of: Void.self)
+        let open = registry.withLockedValue { registry in
+            if registry.connections.isEmpty {
+                emptied.succeed()
+            } else {
+                registry.onEmpty.append { emptied.succeed() }
+            }
+            return Array(registry.connections.values)
+        }
+        for connection in open {
+            connection.eventLoop.execute { connection.value.drain() }
+        }
+        let timeout = eventLoop.scheduleTask(in: limit) { [self] in
+            for connection in registry.withLockedValue({ Array($0.connections.values) }) {
+                connection.eventLoop.execute { connection.value.abort() }
+            }
+        }
+        _ = try? await emptied.futureResult.get()
+        timeout.cancel()
+    }
+
+    /// Has a connection flushed at the end of this turn of its event loop, which this is called on.
+    public func flushLater(_ transport: any CallTransport, on eventLoop: any EventLoop) {
+        mailbox(of: eventLoop).flushLater(transport)
+    }
+
+    /// A transport refused a call before it was one.
+    public func callRefused() { counters.callFailed() }
+
+    /// A listener closed a connection that it had accepted, because there was no place for it.
+    public func connectionRefused() { counters.refuseConnection() }
+
+    /// A listener closed a connection that had not said who it is, to make room.
+    public func connectionEvicted() { counters.evictConnection() }
+
+    /// A listener could not accept a connection.
+    public func acceptFailed() { counters.failAccept() }
+
+    /// The mailbox of the event loop that this is called on.
+    func mailbox(of eventLoop: any EventLoop) -> LoopMailbox {
+        mailboxes.withLockedValue { mailboxes in
+            let id = ObjectIdentifier(eventLoop)
+            if let known = mailboxes[id] { return known }
+            let made = LoopMailbox(eventLoop: eventLoop)
+            mailboxes[id] = made
+            return made
+        }
+    }
+
+    // MARK: Other servers
+
+    /// Tells the feeds where tenants stand, after another server may have committed.
+    private func take(_ news: StorageNews) {
+        switch news {
+        case .moved(let heads): for (tenant, head) in heads { hub.headMoved(tenant, to: head) }
+        case .unknown:
+            let tenants = hub.followedTenants
+            guard !tenants.isEmpty else { return }
+            store.read(for: EventStore.serverOwner) { [hub, settings] reader throws(StorageError) in
+                for (tenant, standing) in zip(tenants, try reader.standings(of: tenants)) {
+                    // Settings first: what was appended after them is delivered under them.
+                    hub.settingsChanged(tenant, to: try settings.resolve(tenant, standing, reader: reader))
+                    hub.headMoved(tenant, to: standing.head)
+                }
+            } completion: { (_: Result<Void, MartletError>) in
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+import MartletModel
+
+extension MartletError {
+    static let cancelled = MartletError(
+        .cancelled, reason: .cancelled,
+        message: "the call was cancelled; an append may have been stored all the same")
+
+    static func deadlineExceeded(millis: UInt32) -> MartletError {
+        MartletError(
+            .deadlineExceeded, reason: .deadlineExceeded,
+            message: "the call was not done within its \(millis) ms; "
+                + "an append may have been stored: retry it with the same event ids",
+            isRetryable: true)
+    }
+
+    static func callMemoryFull(_ limits: Limits, bytes: Int) -> MartletError {
+        MartletError(
+            .resourceExhausted, reason: .tooManyCalls,
+            message: "the tenant's share of call_bytes_max, \(limits.callBytesMax), is used up by its open calls, and "
+                + "this one needs \(bytes) bytes: end some, or retry later",
+            isRetryable: true)
+    }
+
+    static func answerTooLarge(_ what: String, bytes: UInt64, _ limits: Limits) -> MartletError {
+        MartletError(
+            .resourceExhausted, reason: .limitExceeded,
+            message: "frame_bytes_max is \(limits.frameBytesMax), and \(what) takes \(bytes) bytes: "
+                + "raise the server's frame_bytes_max to read it",
+            limit: .init(name: "frame_bytes_max", limit: UInt64(limits.frameBytesMax), actual: bytes))
+    }
+
+    static func snapshotBeyond(_ version: Version) -> MartletError {
+        MartletError(
+            .failedPrecondition, reason: .snapshotBeyondAggregate,
+            message: "the aggregate is at version \(version): save a snapshot of a state that it has had")
+    }
+
+    static func settingsConflict(_ revision: UInt64) -> MartletError {
+        MartletError(
+            .aborted, reason: .settingsConflict,
+            message: "the tenant's settings have revision \(revision): get them, decide again and put them again")
+    }
+}

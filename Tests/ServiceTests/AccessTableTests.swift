@@ -1,0 +1,52 @@
+import NIOCore
+import FoundationEssentials
+import MartletAccess
+import MartletModel
+import Testing
+
+@Suite struct AccessTableTests {
+    private let own = TenantID(UUID(high: 1, low: 1))
+    private let other = TenantID(UUID(high: 1, low: 2))
+
+    @Test func aPrincipalMayUseItsTenantsOnly() throws {
+        let aggregate = AggregateName(type: try #require(AggregateType("order")), id: UUID(high: 2, low: 1))
+        let principal = Principal(identity: "CN=a", tenants: .only([own]))
+        func requests(_ tenant: TenantID) -> [CallRequest] {
+            [
+                .append(AppendRequest(tenant: tenant, aggregates: [])),
+                .load(LoadRequest(tenant: tenant, aggregate: aggregate)), .read(ReadRequest(tenant: tenant)),
+                .subscribe(SubscribeRequest(tenant: tenant)), .getHead(tenant),
+                .saveSnapshot(
+                    SaveSnapshotRequest(
+                        tenant: tenant, aggregate: aggregate, version: Version(1),
+                        snapshot: NewSnapshot(payload: .init()))),
+                .loadSnapshot(LoadSnapshotRequest(tenant: tenant, aggregate: aggregate)),
+                .listSnapshots(tenant, aggregate),
+                .deleteSnapshots(DeleteSnapshotsRequest(tenant: tenant, aggregate: aggregate)),
+                .putSettings(PutSettingsRequest(tenant: tenant, kind: .upcasters, document: .init())),
+                .getSettings(tenant, .upcasters),
+            ]
+        }
+        for request in requests(own) { #expect(AccessTable.refusal(of: request, to: principal) == nil) }
+        for request in requests(other) {
+            #expect(AccessTable.refusal(of: request, to: principal)?.reason == .tenantNotAllowed)
+            #expect(AccessTable.refusal(of: request, to: .anybody) == nil)
+        }
+        #expect(AccessTable.refusal(of: .getStatus, to: principal) == nil)
+    }
+
+    @Test func onlyWhoMayUseAllTenantsSeesTheirActivity() {
+        #expect(AccessTable.statusView(of: .anybody) == .whole)
+        #expect(AccessTable.statusView(of: Principal(identity: "CN=a", tenants: .only([own]))) == .health)
+    }
+
+    @Test func aCertificateNamesTenantsByItsURIs() throws {
+        let uri = "spiffe://example.org/tenant/\(own)"
+        #expect(
+            try Principal.certificate(subject: "CN=a", uris: ["https://example.org", uri])
+                == Principal(identity: "CN=a", tenants: .only([own])))
+        for uris in [[], ["spiffe://example.org/tenant/1"], ["spiffe:///tenant/\(own)"], [uri + "/x"]] {
+            #expect(throws: MartletError.self) { try Principal.certificate(subject: "CN=a", uris: uris) }
+        }
+    }
+}
