@@ -201,7 +201,7 @@ let package = Package(
             "LoadTestingTests",
             [
                 "MartletClient", "MartletLoadTesting", "MartletModel", "MartletRecordCodec", "MartletStorage",
-                "MartletStorageMemory", "MartletTesting", .logging, .nioConcurrencyHelpers, .nioCore,
+                "MartletStorageMemory", "MartletTesting", .logging, .nioCore,
             ]),
         tests("ModelTests", ["MartletModel", "MartletTesting"]),
         tests(

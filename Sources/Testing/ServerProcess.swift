@@ -1,24 +1,30 @@
-import Foundation
-import MartletTesting
+public import Foundation
 
 /// The program as it was built beside the tests.
-enum Binary {
-    static let path: String = {
+public enum Binary {
+    /// Its path; that of another one where the environment has `MARTLET_TEST_BINARY`.
+    public static let path: String = {
+        if let other = ProcessInfo.processInfo.environment["MARTLET_TEST_BINARY"] { return other }
         let tests = URL(fileURLWithPath: CommandLine.arguments[0]).resolvingSymlinksInPath()
         return tests.deletingLastPathComponent().appendingPathComponent("martlet").path
     }()
 
     /// What a command came to.
-    struct Outcome {
-        var code: Int32
-        var output: String
-        var errors: String
+    public struct Outcome: Sendable {
+        /// The exit code.
+        public var code: Int32
+        /// What it wrote to standard output.
+        public var output: String
+        /// What it wrote to standard error.
+        public var errors: String
 
-        var lines: [Substring] { output.split(separator: "\n") }
+        /// The lines of its standard output.
+        public var lines: [Substring] { output.split(separator: "\n") }
     }
 
     /// Runs a command to its end.
-    static func run(
+    /// - Throws: ``ProcessFailure`` where that does not come within `seconds`.
+    public static func run(
         _ arguments: [String], input: String = "", environment: [String: String] = [:], path: String = Binary.path,
         seconds: Double = 60
     ) async throws -> Outcome {
@@ -43,7 +49,8 @@ enum Binary {
 
 extension Process {
     /// Waits for the end; kills it when the time is over.
-    func end(within seconds: Double) async throws {
+    /// - Throws: ``ProcessFailure`` then.
+    public func end(within seconds: Double) async throws {
         let deadline = Date().addingTimeInterval(seconds)
         while isRunning {
             if Date() > deadline {
@@ -55,23 +62,29 @@ extension Process {
     }
 }
 
-struct ProcessFailure: Error, CustomStringConvertible {
-    var description: String
-    init(_ description: String) { self.description = description }
+/// A process did not do as it should.
+public struct ProcessFailure: Error, CustomStringConvertible {
+    /// What it did.
+    public var description: String
+
+    /// A failure with that description.
+    public init(_ description: String) { self.description = description }
 }
 
 /// `martlet serve`, as a process.
-final class ServerProcess: @unchecked Sendable {
-    // Guard: a test uses it from one task.
-    let process: Process
-    let port: Int
+public final class ServerProcess: @unchecked Sendable {
+    // Guard: a test uses it from one task; other tasks only read what stays the same.
+    /// The process.
+    public let process: Process
+    /// The port on which it listens.
+    public let port: Int
     private let log: String
     private let folder: TemporaryFolder
 
     /// Starts a server and waits until it listens.
     ///
     /// - Parameter prefix: a program that starts it, as in `strace`.
-    init(
+    public init(
         storage: String, port: Int = 0, clientCA: Bool = false, extra: [String] = [], prefix: [String] = [],
         certificates: String? = nil
     ) async throws {
@@ -109,22 +122,24 @@ final class ServerProcess: @unchecked Sendable {
     }
 
     /// What the server has logged.
-    var logged: String { (try? String(contentsOfFile: log, encoding: .utf8)) ?? "" }
+    public var logged: String { (try? String(contentsOfFile: log, encoding: .utf8)) ?? "" }
 
-    func signal(_ signal: Int32) { kill(process.processIdentifier, signal) }
+    /// Sends a signal.
+    public func signal(_ signal: Int32) { kill(process.processIdentifier, signal) }
 
     /// Sends a signal, and waits for the end.
     @discardableResult
-    func stop(_ signal: Int32 = SIGTERM, within seconds: Double = 20) async throws -> Int32 {
+    public func stop(_ signal: Int32 = SIGTERM, within seconds: Double = 20) async throws -> Int32 {
         self.signal(signal)
         try await process.end(within: seconds)
         return process.terminationStatus
     }
 
+    /// Kills what still runs.
     deinit { if process.isRunning { kill(process.processIdentifier, SIGKILL) } }
 
     /// The settings of a command that talks to this server.
-    func environment(tenant: UUID, client: String? = nil) throws -> [String: String] {
+    public func environment(tenant: UUID, client: String? = nil) throws -> [String: String] {
         let certificates = try TestCertificates.shared.get()
         var settings = [
             "MARTLET_SERVER": "127.0.0.1:\(port)", "MARTLET_CA": certificates.file("ca.pem"),

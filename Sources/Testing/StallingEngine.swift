@@ -1,30 +1,38 @@
 import Foundation
 import MartletModel
-import MartletStorage
-import MartletStorageMemory
-import MartletTesting
+public import MartletStorage
+public import MartletStorageMemory
 import NIOConcurrencyHelpers
 
 /// An engine whose commits stand still once: the first that finds so many calls committed before it.
-final class StallingEngine: StorageEngine {
+public final class StallingEngine: StorageEngine {
     private let base: MemoryEngine
     private let state: NIOLockedValueBox<(callsLeft: Int, hasStalled: Bool)>
     private let seconds: Double
 
-    init(_ base: MemoryEngine, afterCalls calls: Int, seconds: Double) {
+    /// That engine; the commit with the call of that number takes so much longer.
+    public init(_ base: MemoryEngine, afterCalls calls: Int, seconds: Double) {
         self.base = base
         self.seconds = seconds
         state = NIOLockedValueBox((calls, false))
     }
 
-    var name: String { base.name }
-    var schemaVersion: UInt32 { base.schemaVersion }
-    var writersMax: Int { base.writersMax }
-    var readersMax: Int { base.readersMax }
-    func prepare() throws(StorageError) { try base.prepare() }
-    func makeReader() -> any StorageReader { base.makeReader() }
-    func makeListener() -> (any StorageListener)? { base.makeListener() }
-    func makeWriter() -> any StorageWriter { Writer(base: base.makeWriter(), engine: self) }
+    /// That of the engine behind.
+    public var name: String { base.name }
+    /// That of the engine behind.
+    public var schemaVersion: UInt32 { base.schemaVersion }
+    /// That of the engine behind.
+    public var writersMax: Int { base.writersMax }
+    /// That of the engine behind.
+    public var readersMax: Int { base.readersMax }
+    /// That of the engine behind.
+    public func prepare() throws(StorageError) { try base.prepare() }
+    /// That of the engine behind.
+    public func makeReader() -> any StorageReader { base.makeReader() }
+    /// That of the engine behind.
+    public func makeListener() -> (any StorageListener)? { base.makeListener() }
+    /// A writer that stands still once.
+    public func makeWriter() -> any StorageWriter { Writer(base: base.makeWriter(), engine: self) }
 
     private func stallWhereItIsTime(_ calls: Int) {
         let stalls = state.withLockedValue { state in
