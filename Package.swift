@@ -171,6 +171,13 @@ let package = Package(
 
         tests("ArchitectureTests", []),
         tests(
+            "AttackTests",
+            [
+                "martlet", "MartletClient", "MartletFrameCodec", "MartletModel", "MartletSession",
+                "MartletStorageMemory", "MartletTLSOpenSSL", "MartletTesting", .nioConcurrencyHelpers, .nioCore,
+                .nioPosix,
+            ]),
+        tests(
             "ClientTests",
             [
                 "MartletClient", "MartletFrameCodec", "MartletModel", "MartletRecordCodec", "MartletSession",
