@@ -121,7 +121,7 @@ struct AttackLog: Sendable {
     var parts: [CallID: Int] = [:]
     var events: [CallID: Int] = [:]
     var entryBytes: [CallID: Int] = [:]
-    /// The bytes that a load or a read said it waits for.
+    /// The credit that a stream last said it waits for.
     var waitingBytes: [CallID: UInt64] = [:]
     var caughtUp: Set<CallID> = []
     var pongs = 0
@@ -140,7 +140,12 @@ struct AttackLog: Sendable {
         case .message(.load(let entries, _)), .message(.read(let entries, _)): addPart(id, entries)
         case .message(.subscribe(let message)):
             addPart(id, message.entries)
-            if case .caughtUp? = message.signal { caughtUp.insert(id) }
+            switch message.signal {
+            case .caughtUp: caughtUp.insert(id)
+            case .heartbeat(_, let bytes) where bytes > 0: waitingBytes[id] = bytes
+            default: break
+            }
+        case .message(.loadWaits(let bytes)), .message(.readWaits(let bytes)): waitingBytes[id] = bytes
         case .message: answered.insert(id)
         case .welcome, .goAway, .ping, .pong: break
         }

@@ -26,10 +26,12 @@ struct Victim: Sendable {
     private let clientConfiguration: ClientConfiguration
 
     /// Runs `body` against a new server on SQLite, and ends that at once afterwards.
+    ///
+    /// - Parameter folder: where the database is; a new one unless given.
     static func with<Result: Sendable>(
-        extra: [String] = [], _ body: @Sendable (Victim) async throws -> Result
+        extra: [String] = [], folder: TemporaryFolder? = nil, _ body: @Sendable (Victim) async throws -> Result
     ) async throws -> Result {
-        let folder = try TemporaryFolder()
+        let folder = try folder ?? TemporaryFolder()
         let server = try await ServerProcess(
             storage: "sqlite:\(folder.path)/martlet.db", extra: ["--log-level", "error"] + extra)
         var configuration = ClientConfiguration(
@@ -40,10 +42,15 @@ struct Victim: Sendable {
         configuration.requestTimeout = .seconds(5)
         configuration.retryBudget = .zero
         let victim = Victim(server: server, clientConfiguration: configuration)
-        defer { server.signal(SIGKILL) }
-        let result = try await body(victim)
-        withExtendedLifetime(folder) {}
-        return result
+        do {
+            let result = try await body(victim)
+            try await server.stop(SIGKILL)
+            withExtendedLifetime(folder) {}
+            return result
+        } catch {
+            try await server.stop(SIGKILL)
+            throw error
+        }
     }
 
     var port: Int { server.port }
