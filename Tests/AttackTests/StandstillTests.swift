@@ -25,7 +25,9 @@ import Testing
             }
         }
 
-        var isSnapshot: Bool { self == .smallSnapshotBeforeALargeEvent || self == .largeSnapshot || self == .snapshotThatGrew }
+        var isSnapshot: Bool {
+            self == .smallSnapshotBeforeALargeEvent || self == .largeSnapshot || self == .snapshotThatGrew
+        }
     }
 
     struct Case: Sendable, CustomTestStringConvertible {
@@ -84,7 +86,9 @@ import Testing
                     }, until: { $0.statuses[CallID(1)] != nil || $0.caughtUp.contains(CallID(1)) })
                 let log = peer.received
                 print("attack: \(one.testDescription), credit of \(credit): \(log.events[CallID(1)] ?? 0) events")
-                #expect(isOver && log.waitingBytes.isEmpty && log.statuses[CallID(1)] ?? nil == nil, "\(one.testDescription)")
+                #expect(
+                    isOver && log.waitingBytes.isEmpty && log.statuses[CallID(1)] ?? nil == nil,
+                    "\(one.testDescription)")
             }
         }
     }
