@@ -173,9 +173,8 @@ let package = Package(
         tests(
             "AttackTests",
             [
-                "martlet", "MartletClient", "MartletFrameCodec", "MartletModel", "MartletSession",
-                "MartletStorageMemory", "MartletTLSOpenSSL", "MartletTesting", .nioConcurrencyHelpers, .nioCore,
-                .nioPosix,
+                "MartletClient", "MartletFrameCodec", "MartletModel", "MartletSession", "MartletStorageMemory",
+                "MartletTLSOpenSSL", "MartletTesting", .nioConcurrencyHelpers, .nioCore, .nioPosix,
             ]),
         tests(
             "ClientTests",

@@ -49,7 +49,10 @@ struct AppendCall {
 
     private static func submit(_ request: AppendRequest, _ policies: SnapshotPolicies, _ handle: CallHandle) {
         let (calls, key) = (handle.calls, handle.key)
-        let ticket = calls.service.store.append(request.under(policies)) {
+        // The events that came in between are read afterwards, when there is room for them.
+        var request = request.under(policies)
+        request.includeConflictingEvents = false
+        let ticket = calls.service.store.append(request) {
             [mailbox = calls.mailbox, bound = calls.bound] in
             mailbox.deliver(.init(calls: bound, call: key, result: $0))
         }
