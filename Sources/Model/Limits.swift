@@ -107,6 +107,19 @@ public struct Limits: Hashable, Sendable {
         max(payloadBytesMax, min(2 * payloadBytesMax, frameBytesMax - metadataBytesMax - (64 << 10)))
     }
 
+    /// The memory that a server with these limits may need, in bytes, with so many connections: its pools and queues,
+    /// and for each connection 512 KiB for TLS, the read that is under way, and a page beyond its account.
+    ///
+    /// It is a bound on what peers can cause. 512 MiB of it are the process itself, its storage threads with a page and
+    /// an upcast payload each, and the engine's caches.
+    public func memoryBytesMax(connections: Int) -> Int {
+        let process = 512 << 20
+        let queues = waitingAppendBytesMax + waitingAppendBytesMax / 4 + 2 * commitBytesMax
+        let pools = inboundBytesMax + outboundBytesMax + callBytesMax
+        let caches = tailBytesMax + recentPageBytesMax + settingsCacheBytesMax
+        return process + queues + pools + caches + connections * (512 << 10)
+    }
+
     /// Checks the relations between the limits.
     /// - Throws: ``MartletError`` with reason `INVALID_LIMITS`, naming the relation that does not hold.
     public func validate() throws(MartletError) {

@@ -17,6 +17,9 @@ import Testing
             Broken("payload_bytes_max must be from 1 byte to 7 MiB") { $0.payloadBytesMax = 0 },
             Broken("payload_bytes_max must be from 1 byte to 7 MiB") { $0.payloadBytesMax = (7 << 20) + 1 },
             Broken("metadata_bytes_max must be at least 1") { $0.metadataBytesMax = 0 },
+            Broken("inbound_bytes_max must be at least two frames") { $0.inboundBytesMax = (16 << 20) - 1 },
+            Broken("outbound_bytes_max must be at least four frames") { $0.outboundBytesMax = (32 << 20) - 1 },
+            Broken("call_bytes_max must be at least 1 MiB") { $0.callBytesMax = (1 << 20) - 1 },
             Broken("frame_bytes_max must hold one event") {
                 $0.pageBytesMax = 1
                 $0.snapshotBytesMax = 1
@@ -106,6 +109,13 @@ import Testing
             change(&limits)
             try limits.validate()
         }
+    }
+
+    /// The figures that Docs/OPERATIONS.md gives.
+    @Test func theMemoryOfAServerIsTheSumOfItsPools() {
+        let limits = Limits()
+        #expect(limits.memoryBytesMax(connections: 0) == 1_320 << 20)
+        #expect(limits.memoryBytesMax(connections: 100) == 1_370 << 20)
     }
 
     @Test func theMemoryOfOneFrameIsBounded() {
