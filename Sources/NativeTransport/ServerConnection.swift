@@ -34,6 +34,8 @@ public final class ServerConnection: ChannelInboundHandler, CallTransport, Serve
 
     /// The system tells nobody when it took some of what a socket owes; while it owes much, it is asked this often.
     private static let recheckTime = TimeAmount.milliseconds(20)
+    /// Frames that one connection has decoded in a turn of its event loop.
+    private static let framesPerTurn = 128
 
     private let service: EventService
     private let eventLoop: any EventLoop
@@ -49,6 +51,8 @@ public final class ServerConnection: ChannelInboundHandler, CallTransport, Serve
     private var isClosing = false
     private var isFlushScheduled = false
     private var isReading = true
+    /// The last turn left frames that came in to the next one.
+    private var hasMoreFrames = false
     private var stalledSince: NIODeadline?
     private var tickTask: RepeatedTask?
     private var unsent = ByteBuffer()
@@ -151,7 +155,11 @@ public final class ServerConnection: ChannelInboundHandler, CallTransport, Serve
     // MARK: Frames
 
     private func decodeFrames() {
+        guard !hasMoreFrames else { return }
+        var count = 0
         while !isClosing {
+            count += 1
+            guard count <= Self.framesPerTurn else { return decodeMoreLater() }
             do throws(MartletError) {
                 guard let message = try decoder.next() else { break }
                 let frame = try ClientFrameCodec.decode(message, limits: service.limits)
@@ -163,6 +171,18 @@ public final class ServerConnection: ChannelInboundHandler, CallTransport, Serve
             }
         }
         hold(frameBytes: decoder.awaitedFrameBytes)
+    }
+
+    /// A read may hold thousands of small frames: other connections of the loop come in between.
+    private func decodeMoreLater() {
+        hasMoreFrames = true
+        updateReading()
+        eventLoop.execute { [bound] in
+            let connection = bound.value
+            connection.hasMoreFrames = false
+            connection.decodeFrames()
+            connection.updateReading()
+        }
     }
 
     /// Takes room for the frame that is under way, and reads on when there is room.
@@ -182,7 +202,7 @@ public final class ServerConnection: ChannelInboundHandler, CallTransport, Serve
 
     private func updateReading() {
         guard let channel = channelContext?.channel else { return }
-        let reads = isWritable && inbound?.isWaiting != true
+        let reads = isWritable && inbound?.isWaiting != true && !hasMoreFrames
         guard reads != isReading else { return }
         isReading = reads
         channel.setOption(.autoRead, value: reads).whenFailure { _ in }

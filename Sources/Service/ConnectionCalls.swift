@@ -35,6 +35,7 @@ public final class ConnectionCalls {
     private var calls: [CallKey: OpenCall] = [:]
     private var deadlines = CallDeadlines()
     let mailbox: LoopMailbox
+    let window = ReadWindow()
     var bound: NIOLoopBound<ConnectionCalls> { NIOLoopBound(self, eventLoop: eventLoop) }
 
     /// The calls of a connection of the event loop that this is called on.

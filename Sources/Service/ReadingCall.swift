@@ -30,9 +30,7 @@ final class ReadingCall: CallWork {
         self.handle = handle
         self.body = body
         self.answerBytesMax = answerBytesMax
-        room =
-            answerBytesMax == 0
-            ? nil : AnswerRoom(pool: handle.service.pools.outbound, tenant: tenant, eventLoop: handle.eventLoop)
+        room = answerBytesMax == 0 ? nil : AnswerRoom(handle, tenant: tenant)
     }
 
     func start() { pump() }

@@ -99,7 +99,7 @@ public final class FairPool: Sendable {
         func hasWaiting(_ holder: Holder) -> Bool { (lanes[holder]?.waitingCount ?? 0) > 0 }
     }
 
-    /// How many holders one call of ``give(_:for:)`` looks at; the next call goes on with those after them.
+    /// How many turns one call of ``give(_:for:)`` takes; the next call goes on with those after them.
     private static let turnsAtOnce = 64
 
     /// The pool's size.
@@ -178,18 +178,23 @@ public final class FairPool: Sendable {
 
     private func grant(_ state: inout State) -> [@Sendable () -> Void] {
         var granted: [@Sendable () -> Void] = []
-        for _ in 0..<min(state.turn.count, Self.turnsAtOnce) {
+        // Holders that found no room in a row: when all did, there is none for anybody.
+        var refusals = 0
+        for _ in 0..<Self.turnsAtOnce where refusals < state.turn.count {
             guard let holder = state.turn.popFirst() else { break }
             guard let first = state.lanes[holder]?.first() else {
                 state.lanes[holder] = nil
                 continue
             }
-            if state.fits(first.bytes, holder, bytesMax), let tell = first.granted {
-                state.take(first.bytes, holder)
-                state.lanes[holder]?.removeFirst()
-                granted.append(tell)
-            }
             state.turn.append(holder)
+            guard state.fits(first.bytes, holder, bytesMax), let tell = first.granted else {
+                refusals += 1
+                continue
+            }
+            refusals = 0
+            state.take(first.bytes, holder)
+            state.lanes[holder]?.removeFirst()
+            granted.append(tell)
         }
         return granted
     }

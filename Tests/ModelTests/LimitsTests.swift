@@ -84,11 +84,16 @@ import Testing
             {
                 $0.frameBytesMax = 1 << 30
                 $0.waitingAppendBytesMax = 2 << 30
+                $0.inboundBytesMax = 2 << 30
+                $0.outboundBytesMax = 4 << 30
             },
             { $0.pageBytesMax = $0.frameBytesMax - (64 << 10) },
             { $0.snapshotBytesMax = $0.frameBytesMax - (64 << 10) },
             { $0.settingsBytesMax = $0.frameBytesMax - (64 << 10) },
             { $0.waitingAppendBytesMax = 2 * $0.frameBytesMax },
+            { $0.inboundBytesMax = 2 * $0.frameBytesMax },
+            { $0.outboundBytesMax = 4 * $0.frameBytesMax },
+            { $0.callBytesMax = 1 << 20 },
             { $0.tailBytesMax = $0.tailBytesPerTenantMax },
             {
                 $0.eventsPerAppendMax = 1

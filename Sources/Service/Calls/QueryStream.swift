@@ -38,7 +38,15 @@ final class QueryStream: CallWork {
         case ended
     }
 
-    private typealias Read = (query: OpenQuery, delivered: EventDelivery.Result?)
+    private struct Read {
+        var query: OpenQuery
+        /// Nil where nothing is to be read, and where there was no room for it.
+        var delivered: EventDelivery.Result?
+        /// What its page takes beyond the room that was held for it.
+        var extraBytes = 0
+        /// The page was dropped: it takes so much room.
+        var neededBytes: Int?
+    }
 
     /// A page up to this size is not read again when credit comes: it is part of what the call holds anyway.
     static let heldBytesMax = 4 << 10
@@ -56,6 +64,8 @@ final class QueryStream: CallWork {
     /// itself.
     private var roomBytes: UInt64
     private var reminder: Scheduled<Void>?
+    /// Room that the last page took, where that was more than a page's: the next is likely to be as large.
+    private var largeBytes = 0
 
     /// - Parameter openingBytesMax: what the first part holds at most.
     init(
@@ -69,7 +79,7 @@ final class QueryStream: CallWork {
         credit = creditBytes
         roomBytes = creditBytes
         state = .ready(.open(opening))
-        room = AnswerRoom(pool: handle.service.pools.outbound, tenant: tenant, eventLoop: handle.eventLoop)
+        room = AnswerRoom(handle, tenant: tenant)
     }
 
     func start() { pump() }
@@ -112,7 +122,9 @@ final class QueryStream: CallWork {
         reminder = nil
         state = .waitsForRoom(step)
         let needed = if case .open = step { openingBytesMax } else { bytesMax }
-        if room.take(needed, granted: { [weak self] in self?.roomGranted(bytesMax) }) { read(step, bytesMax: bytesMax) }
+        if room.take(max(needed, largeBytes), granted: { [weak self] in self?.roomGranted(bytesMax) }) {
+            read(step, bytesMax: bytesMax)
+        }
     }
 
     private func roomGranted(_ bytesMax: Int) {
@@ -129,6 +141,7 @@ final class QueryStream: CallWork {
     private func read(_ step: Step, bytesMax: Int) {
         let scanMax = handle.limits.pageScanEventsMax
         state = .reading(nil)
+        let extra = room.extra
         let ticket = handle.read(for: tenant) { reader throws(StorageError) -> Result<Read, MartletError> in
             let query: OpenQuery
             switch step {
@@ -139,9 +152,15 @@ final class QueryStream: CallWork {
                 case .success(let opened): query = opened
                 }
             }
-            guard !query.isDone else { return .success((query, nil)) }
-            return try query.read(reader, bytesMax: bytesMax, scanMax: scanMax).map { (query, $0) }
+            guard !query.isDone else { return .success(Read(query: query)) }
+            return try query.read(reader, bytesMax: bytesMax, scanMax: scanMax).map { delivered in
+                // One event may be larger than a page.
+                let bytes = delivered.page.entries.readableBytes + Int(query.snapshotBytes)
+                guard let more = extra.take(for: bytes) else { return Read(query: query, neededBytes: bytes) }
+                return Read(query: query, delivered: delivered, extraBytes: more)
+            }
         } _: { [self] (result: Result<Result<Read, MartletError>, MartletError>) in
+            if case .success(.success(let read)) = result { room.adopt(read.extraBytes) }
             guard case .reading = state else { return room.give() }
             took(result.flatMap { $0 }, step)
             // What was sent is on the connection's account by now.
@@ -156,11 +175,20 @@ final class QueryStream: CallWork {
         case .failure(let error):
             if error.reason == .upcastFailed { handle.service.counters.failUpcasts(1) }
             end(error)
-        case .success((let query, let delivered)):
+        case .success(let read):
+            largeBytes = 0
+            if let needed = read.neededBytes {
+                // It is read again when there is room for all of it.
+                largeBytes = needed
+                state = .ready(step)
+                return
+            }
+            let (query, delivered) = (read.query, read.delivered)
             if let delivered, delivered.failureCount > 0 {
                 handle.service.counters.failUpcasts(delivered.failureCount)
             }
             let page = delivered?.page ?? EventPage()
+            if page.count == 1, page.bytes > UInt64(handle.limits.pageBytesMax) { largeBytes = Int(page.bytes) }
             if let fault = page.faultOfSize(query.snapshotBytes, handle.limits) { return end(fault) }
             guard case .open = step else { return take(page, query) }
             if case .load(let view) = query.view { handle.service.counters.skipSnapshots(view.snapshotsSkipped) }
