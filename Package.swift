@@ -233,7 +233,7 @@ let package = Package(
         tests(
             "StoragePostgreSQLTests",
             [
-                "MartletModel", "MartletRecordCodec", "MartletStorage", "MartletStorageMemory",
+                "MartletClient", "MartletModel", "MartletRecordCodec", "MartletStorage", "MartletStorageMemory",
                 "MartletStoragePostgreSQL", "MartletTesting", .nioConcurrencyHelpers, .nioCore,
             ]),
         tests(

@@ -104,6 +104,8 @@ public struct Reason: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public static let storageUnavailable = Reason("STORAGE_UNAVAILABLE")
     /// Storage is full; nothing was written.
     public static let storageFull = Reason("STORAGE_FULL")
+    /// The storage has no number left for what the call would add: a position, a version, a tenant.
+    public static let storageLimitReached = Reason("STORAGE_LIMIT_REACHED")
     /// Storage is damaged.
     public static let storageCorrupted = Reason("STORAGE_CORRUPTED")
     /// The storage schema is newer than the server knows, or the storage is set up wrongly.

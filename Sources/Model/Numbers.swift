@@ -17,8 +17,8 @@ public struct Version: RawRepresentable, Hashable, Comparable, Sendable, CustomS
     /// Above every version; SQL engines count in signed 64 bits.
     public static let max = Version(UInt64(Int64.max))
 
-    /// The version that follows.
-    public var next: Version { Version(rawValue + 1) }
+    /// The version that follows; the highest number is followed by itself.
+    public var next: Version { Version(rawValue == .max ? .max : rawValue + 1) }
 
     /// The number as text.
     public var description: String { String(rawValue) }
@@ -45,8 +45,8 @@ public struct Position: RawRepresentable, Hashable, Comparable, Sendable, Custom
     /// Above every position; SQL engines count in signed 64 bits.
     public static let max = Position(UInt64(Int64.max))
 
-    /// The position that follows.
-    public var next: Position { Position(rawValue + 1) }
+    /// The position that follows; the highest number is followed by itself.
+    public var next: Position { Position(rawValue == .max ? .max : rawValue + 1) }
 
     /// The number as text.
     public var description: String { String(rawValue) }

@@ -56,7 +56,7 @@ public struct QueryCursor: Sendable {
         switch range {
         case .versions(let aggregate, var range):
             guard let last = page.lastVersion else { return isDone = true }
-            if direction == .forward { range.after = last } else { range.to = Version(last.rawValue - 1) }
+            if direction == .forward { range.after = last } else { range.to = Version(max(1, last.rawValue) - 1) }
             self.range = .versions(aggregate, range)
             if range.after >= range.to { isDone = true }
         case .positions(var range, let filter):

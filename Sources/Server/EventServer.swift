@@ -79,20 +79,23 @@ public final class EventServer: ServiceLifecycle.Service {
         tls.whenReloaded { [weak service] in service?.recheckConnections() }
         defer { tls.whenReloaded(nil) }
         let group = MultiThreadedEventLoopGroup(numberOfThreads: configuration.eventLoopCount)
+        let timers: [Scheduled<Void>]
         do {
-            try await serve(service, door, group)
+            timers = try await serve(service, door, group)
         } catch {
             await service.shutDown()
             try? await group.shutdownGracefully()
             throw error
         }
         await service.shutDown()
+        for timer in timers { timer.cancel() }
         try await group.shutdownGracefully()
     }
 
+    /// - Returns: what ends storage calls when the time for draining is over.
     private func serve(
         _ service: EventService, _ door: Doorkeeper, _ group: MultiThreadedEventLoopGroup
-    ) async throws {
+    ) async throws -> [Scheduled<Void>] {
         let tls = tls
         let requiresClientCertificate = configuration.requiresClientCertificate
         let address = try ListenAddress(host: configuration.host, port: configuration.port)
@@ -126,8 +129,15 @@ public final class EventServer: ServiceLifecycle.Service {
         try? await gracefulShutdown()
         try? await listener.close()
         logger.info("draining", metadata: ["connections": "\(service.connectionCount)"])
-        let limit: TimeAmount = Task.isCancelled ? .zero : .milliseconds(Int64(configuration.drainMillis))
-        await service.drain(atMost: limit, on: group.next())
+        // A commit may wait for something that never comes, such as a standby. It is given up a little before the
+        // connections are, so that its calls are told.
+        let millis = Int64(configuration.drainMillis)
+        let timers = [
+            group.next().scheduleTask(in: .milliseconds(millis - millis / 10)) { service.interruptStorage(.writes) },
+            group.next().scheduleTask(in: .milliseconds(millis)) { service.interruptStorage(.all) },
+        ]
+        await service.drain(atMost: Task.isCancelled ? .zero : .milliseconds(millis), on: group.next())
+        return timers
     }
 }
 

@@ -105,6 +105,7 @@ extension TenantChangeOutcome {
         case .snapshotsDeleted(let count): .success(.snapshotsDeleted(UInt64(count)))
         case .settingsPut(let revision): .success(.settingsPut(revision: revision))
         case .settingsConflict(let revision): .failure(.settingsConflict(revision))
+        case .limitReached(let limit): .failure(.storageLimitReached(limit))
         }
     }
 }

@@ -81,7 +81,7 @@ public final class EventService: Sendable {
             engine: engine, limits: limits, clock: clock, logger: logger,
             onCommit: { hub.publish($0) },
             onNews: { news in started.withLockedValue { $0 }?.take(news) })
-        do throws(StorageError) { try store.start() } catch { throw MartletError(error) }
+        do throws(StorageError) { try store.start() } catch { throw MartletError(forOperator: error) }
         let service = EventService(
             limits: limits, serverVersion: serverVersion, clock: clock, logger: logger, store: store, hub: hub,
             settings: settings)
@@ -89,6 +89,10 @@ public final class EventService: Sendable {
         service.forget.withLockedValue { $0 = { started.withLockedValue { $0 = nil } } }
         return service
     }
+
+    /// Ends storage calls that wait for something beyond the process, so that the server can end: see
+    /// ``StorageEngine/interrupt(_:)``.
+    public func interruptStorage(_ work: StorageWork) { store.interrupt(work) }
 
     /// Commits what waits, refuses reads, and ends the threads.
     public func shutDown() async {

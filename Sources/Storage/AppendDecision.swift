@@ -14,7 +14,8 @@ public import NIOCore
 ///    the expected versions say.
 /// 2. *Reuse.* Otherwise, any event id that is stored: `EVENT_ID_REUSED`, naming all of them.
 /// 3. *Conflict.* Any expected version that does not hold: `VERSION_CONFLICT`, naming all of them.
-/// 4. *Append.* Versions and positions go on from what is there, in the order of the call.
+/// 4. *Limit.* What the storage has no number left for: `STORAGE_LIMIT_REACHED`.
+/// 5. *Append.* Versions and positions go on from what is there, in the order of the call.
 ///    The commit time is `now`, or the tenant's last one where that is later. A snapshot in the call is one of
 ///    the state after the call's events of its aggregate; which others stay is up to ``SnapshotDecision``.
 public enum AppendDecision {
@@ -129,6 +130,10 @@ public struct BatchFacts: Sendable {
     public var stored: [EventKey: StoredEvent] = [:]
     /// Snapshots of those aggregates that were asked for.
     public var snapshots: [AggregateKey: [SnapshotKey]] = [:]
+    /// The highest position that the storage can keep.
+    public var positionMax = Position.max
+    /// How many tenants the storage can keep, and how many more than those of ``heads``.
+    public var newTenants: (max: UInt64, left: UInt64) = (.max, .max)
 
     /// No facts yet.
     public init() {}
@@ -142,6 +147,12 @@ public struct AggregateSize: Hashable, Sendable {
     public var snapshotVersion: Version
     /// ``bytes`` as of when that was saved.
     public var snapshotBytes: UInt64
+
+    /// A snapshot was saved, or was not worth keeping: only one that is newer than all others puts the next one off.
+    public mutating func note(_ plan: SnapshotDecision.Plan) {
+        snapshotVersion = plan.newestVersion
+        if plan.isNewest { snapshotBytes = bytes }
+    }
 
     /// A size of those parts.
     public init(bytes: UInt64 = 0, snapshotVersion: Version = .none, snapshotBytes: UInt64 = 0) {
@@ -219,6 +230,8 @@ private struct State {
     var tenants: [TenantID: Tenant] = [:]
     /// The tenant that was asked for last.
     var current: Tenant?
+    /// How many tenants come into being by what is stored.
+    var newTenantCount: UInt64 = 0
 
     init(facts: BatchFacts, now: Timestamp) {
         self.facts = facts
@@ -246,14 +259,37 @@ private struct State {
         // Nothing that this batch could know of is known yet: nothing can be stored.
         if !(facts.stored.isEmpty && tenant?.added.isEmpty ?? true), let outcome = known(request) { return outcome }
         var conflicts: [VersionConflict] = []
+        var limit: StorageLimit?
         for part in request.aggregates {
             let actual = version(of: part.aggregate, in: request.tenant)
+            let (needed, isTooMany) = actual.rawValue.addingReportingOverflow(UInt64(part.events.count))
+            if isTooMany || needed > Version.max.rawValue {
+                limit = .versions(max: Version.max.rawValue, needed: isTooMany ? .max : needed)
+            }
             if !part.expected.holds(at: actual) {
                 conflicts.append(VersionConflict(aggregate: part.aggregate, expected: part.expected, actual: actual))
             }
         }
         guard conflicts.isEmpty else { return .versionConflict(conflicts) }
+        if let limit = limit ?? limitReached(by: request, tenant) { return .limitReached(limit) }
         return .appended(append(request, to: tenant ?? makeTenant(request.tenant)))
+    }
+
+    /// Whether what is stored of the tenant is the first of it.
+    private func isNew(_ id: TenantID, _ tenant: Tenant?) -> Bool {
+        tenant?.events.isEmpty ?? true && facts.heads[id] == nil
+    }
+
+    /// The bound of the storage that the call would go beyond; nil for none.
+    private func limitReached(by request: AppendRequest, _ tenant: Tenant?) -> StorageLimit? {
+        let head = tenant?.position ?? facts.heads[request.tenant]?.position ?? .start
+        let count = UInt64(request.eventCount)
+        let (needed, isTooMany) = head.rawValue.addingReportingOverflow(count)
+        if isTooMany || needed > facts.positionMax.rawValue {
+            return .positions(max: facts.positionMax.rawValue, needed: isTooMany ? .max : needed)
+        }
+        guard newTenantCount >= facts.newTenants.left, isNew(request.tenant, tenant) else { return nil }
+        return .tenants(max: facts.newTenants.max)
     }
 
     /// The outcome of a call of whose event ids any is stored already.
@@ -321,6 +357,7 @@ private struct State {
 
     private mutating func append(_ request: AppendRequest, to tenant: Tenant) -> AppendReceipt {
         let firstPosition = tenant.position.next
+        if facts.newTenants.left < .max, isNew(request.tenant, tenant) { newTenantCount += 1 }
         var answered: [AppendedAggregate] = []
         for part in request.aggregates {
             let key = AggregateKey(tenant: request.tenant, name: part.aggregate)
@@ -375,8 +412,7 @@ private struct State {
         facts.snapshots[key] =
             existing.filter { $0.version != version && !plan.dropped.contains($0.version) }
             + [SnapshotKey(version: version, schemaVersion: new.schemaVersion)]
-        size.snapshotVersion = plan.newestVersion
-        size.snapshotBytes = size.bytes
+        size.note(plan)
     }
 
     private mutating func makeTenant(_ id: TenantID) -> Tenant {

@@ -17,6 +17,7 @@ public final class EventStore: Sendable {
     private let readers: ReaderPool
     private let readThreadCount: Int
     private let listening: StorageListening?
+    private let faults: FaultLog
 
     /// A store that is not started yet.
     ///
@@ -40,6 +41,7 @@ public final class EventStore: Sendable {
         readThreadCount = engine.readersMax + 1
         readers = ReaderPool(
             readsMax: limits.waitingReadsMax, threadCount: readThreadCount, uptimeNanos: uptimeNanos)
+        faults = FaultLog(logger)
         listening = engine.makeListener().map { StorageListening(listener: $0, logger: logger, onNews: onNews) }
     }
 
@@ -67,6 +69,9 @@ public final class EventStore: Sendable {
         listening?.start()
     }
 
+    /// Makes calls that wait for the storage end at once, so that ``shutDown()`` does: see ``StorageEngine/interrupt(_:)``.
+    public func interrupt(_ work: StorageWork) { engine.interrupt(work) }
+
     /// Takes no more calls, commits the appends that wait, and ends the threads.
     public func shutDown() async {
         await committer.close()
@@ -88,6 +93,7 @@ public final class EventStore: Sendable {
             switch result {
             case .success(.appended(let receipt)): completion(.success(receipt))
             case .success(.eventIDsReused(let ids)): completion(.failure(.eventIDsReused(ids)))
+            case .success(.limitReached(let limit)): completion(.failure(.storageLimitReached(limit)))
             case .success(.versionConflict(let conflicts)):
                 if request.includeConflictingEvents {
                     addEvents(to: conflicts, of: request.tenant) { completion(.failure(.versionConflicts($0))) }
@@ -111,7 +117,13 @@ public final class EventStore: Sendable {
     public func apply(
         _ change: TenantChange, completion: @escaping @Sendable (Result<TenantChangeOutcome, MartletError>) -> Void
     ) -> StoreTicket? {
-        let admission = committer.add(change) { completion($0.mapError { MartletError($0) }) }
+        let admission = committer.add(change) { result in
+            switch result {
+            case .success(.limitReached(let limit)): completion(.failure(.storageLimitReached(limit)))
+            case .success(let outcome): completion(.success(outcome))
+            case .failure(let error): completion(.failure(MartletError(error)))
+            }
+        }
         switch admission {
         case .added(let number): return StoreTicket(kind: .change, tenant: change.tenant, number: number)
         case .full: completion(.failure(.changeQueueFull(limits)))
@@ -130,11 +142,12 @@ public final class EventStore: Sendable {
         for tenant: TenantID, _ body: @escaping @Sendable (any StorageReader) throws(StorageError) -> Value,
         completion: @escaping @Sendable (Result<Value, MartletError>) -> Void
     ) -> StoreTicket {
-        let admission = readers.add(for: tenant) { reader in
+        let admission = readers.add(for: tenant) { [faults] reader in
             guard let reader else { return completion(.failure(.shuttingDown)) }
             do throws(StorageError) {
                 completion(.success(try body(reader)))
             } catch {
+                faults.note("read failed", error)
                 completion(.failure(MartletError(error)))
             }
         }

@@ -40,7 +40,7 @@ final class GroupCommitter: @unchecked Sendable {
     private let limits: Limits
     private let clock: Clock
     private let uptimeNanos: @Sendable () -> UInt64
-    private let logger: Logger
+    private let faults: FaultLog
     private let onCommit: @Sendable (RecordedRun) -> Void
 
     init(
@@ -53,7 +53,7 @@ final class GroupCommitter: @unchecked Sendable {
         self.uptimeNanos = uptimeNanos
         self.limits = limits
         self.clock = clock
-        self.logger = logger
+        faults = FaultLog(logger)
         self.onCommit = onCommit
     }
 
@@ -193,9 +193,7 @@ final class GroupCommitter: @unchecked Sendable {
             }
             outcome = .success(result.outcomes)
         } catch {
-            logger.warning(
-                "commit failed",
-                metadata: ["calls": "\(batch.count)", "error": "\(error)", "kind": "\(error.kind)"])
+            faults.note("commit failed", error, calls: batch.count)
             outcome = .failure(error)
         }
         condition.withLock {
@@ -215,7 +213,7 @@ final class GroupCommitter: @unchecked Sendable {
         do throws(StorageError) {
             result = .success(try writer.apply(taken.element.change, now: clock()))
         } catch {
-            logger.warning("change failed", metadata: ["error": "\(error)", "kind": "\(error.kind)"])
+            faults.note("change failed", error)
             result = .failure(error)
         }
         let end = uptimeNanos()

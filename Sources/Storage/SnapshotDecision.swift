@@ -61,6 +61,8 @@ public enum SnapshotDecision {
         public var dropped: [Version]
         /// The newest version afterwards.
         public var newestVersion: Version
+        /// Whether the new one is newer than all that were there.
+        public var isNewest: Bool
     }
 
     /// Decides what becomes of `new`.
@@ -74,6 +76,7 @@ public enum SnapshotDecision {
         let staying = Set(newestFirst.prefix(max(1, kept)))
         return Plan(
             isKept: !isOutdated && staying.contains(new.version),
-            dropped: others.filter { !staying.contains($0) }.sorted(), newestVersion: newestFirst[0])
+            dropped: others.filter { !staying.contains($0) }.sorted(), newestVersion: newestFirst[0],
+            isNewest: existing.allSatisfy { $0.version < new.version })
     }
 }

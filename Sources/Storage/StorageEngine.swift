@@ -48,6 +48,24 @@ public protocol StorageEngine: Sendable {
     /// Waits until another process commits to this storage, or until the time-out, and says what moved.
     /// Nil where no other process can write, or where only the clock tells.
     func makeListener() -> (any StorageListener)?
+
+    /// Makes calls of that kind which wait for something beyond this process fail at once, those under way and those to
+    /// come; from any thread, for a server that has to end. A commit that waits ends as
+    /// ``StorageError/Kind-swift.enum/outcomeUnknown``. It does not block.
+    func interrupt(_ work: StorageWork)
+}
+
+/// Which calls ``StorageEngine/interrupt(_:)`` ends.
+public enum StorageWork: Hashable, Sendable {
+    /// Those of writers.
+    case writes
+    /// All.
+    case all
+}
+
+extension StorageEngine {
+    /// Nothing: no call waits for anything beyond this process for long.
+    public func interrupt(_ work: StorageWork) {}
 }
 
 /// Commits appends; used by one thread at a time.
@@ -202,6 +220,8 @@ public enum AppendOutcome: Hashable, Sendable {
     case versionConflict([VersionConflict])
     /// These ids are stored with other content or elsewhere; nothing was written.
     case eventIDsReused([ReusedEventID])
+    /// The storage has no number left for what the call would add; nothing was written.
+    case limitReached(StorageLimit)
 }
 
 /// How storage failed.
@@ -224,12 +244,16 @@ public struct StorageError: Error, Hashable, Sendable, CustomStringConvertible {
 
     /// What a caller must tell apart.
     public var kind: Kind
-    /// For a person: what happened, and the next step where there is one. No credentials.
+    /// For who runs the server: what happened, and the next step where there is one. It may name hosts, paths and what
+    /// libraries said, and is for the log. No credentials.
     public var description: String
+    /// Where in the caller's own data something is damaged, as in `position 7`: all of an error that a peer may be told.
+    public var place: String?
 
     /// An error of those parts.
-    public init(_ kind: Kind, _ description: String) {
+    public init(_ kind: Kind, _ description: String, place: String? = nil) {
         self.kind = kind
         self.description = description
+        self.place = place
     }
 }

@@ -1,30 +1,64 @@
 public import MartletModel
 
 extension MartletError {
-    /// How a storage failure is answered.
+    /// How a storage failure is answered to a peer. Of ``StorageError/description``, which may name hosts, paths and what
+    /// libraries said, nothing is in it: that goes to the server's log.
     public init(_ error: StorageError) {
         switch error.kind {
         case .unavailable:
             self.init(
-                .unavailable, reason: .storageUnavailable,
-                message: "storage cannot be reached, nothing was written: \(error); retry", isRetryable: true)
+                error,
+                "storage cannot be reached or takes no writes, nothing was written: retry later; the server's log "
+                    + "tells its operator why")
         case .outcomeUnknown:
             self.init(
-                .unknown, reason: .outcomeUnknown,
-                message: "it is not known whether the append was stored: \(error); "
-                    + "retry with the same event ids, which is safe either way", isRetryable: true)
+                error,
+                "it is not known whether the call was stored: retry with the same event ids, which is safe either "
+                    + "way; the server's log tells its operator why")
         case .full:
-            self.init(
-                .resourceExhausted, reason: .storageFull,
-                message: "storage is full, nothing was written: \(error); make room and retry", isRetryable: true)
+            self.init(error, "storage is full, nothing was written: retry once the server's operator has made room")
         case .corrupted:
+            let place = error.place.map { " at \($0)" } ?? ""
             self.init(
-                .dataLoss, reason: .storageCorrupted,
-                message: "storage is damaged: \(error); stop the server and restore a backup")
+                error,
+                "stored data is damaged\(place): tell the server's operator, who finds the place in the server's "
+                    + "log and restores a backup")
         case .schemaTooNew, .misconfigured:
             self.init(
-                .failedPrecondition, reason: .storageMisconfigured, message: "storage cannot be used: \(error)")
+                error,
+                "storage is not set up as this server needs it: tell the server's operator, who finds the cause in "
+                    + "the server's log")
         }
+    }
+
+    /// How a storage failure is told to who runs the server: with all that is known of it. Never for a peer.
+    public init(forOperator error: StorageError) {
+        switch error.kind {
+        case .unavailable: self.init(error, "storage cannot be reached, nothing was written: \(error)")
+        case .outcomeUnknown: self.init(error, "it is not known whether it was stored: \(error)")
+        case .full: self.init(error, "storage is full, nothing was written: \(error)")
+        case .corrupted: self.init(error, "storage is damaged: \(error); restore a backup")
+        case .schemaTooNew, .misconfigured: self.init(error, "storage cannot be used: \(error)")
+        }
+    }
+
+    private init(_ error: StorageError, _ message: String) {
+        switch error.kind {
+        case .unavailable:
+            self.init(.unavailable, reason: .storageUnavailable, message: message, isRetryable: true)
+        case .outcomeUnknown: self.init(.unknown, reason: .outcomeUnknown, message: message, isRetryable: true)
+        case .full: self.init(.resourceExhausted, reason: .storageFull, message: message, isRetryable: true)
+        case .corrupted: self.init(.dataLoss, reason: .storageCorrupted, message: message)
+        case .schemaTooNew, .misconfigured:
+            self.init(.failedPrecondition, reason: .storageMisconfigured, message: message)
+        }
+    }
+
+    /// The storage has no number left for what the call would add.
+    public static func storageLimitReached(_ limit: StorageLimit) -> MartletError {
+        MartletError(
+            .resourceExhausted, reason: .storageLimitReached,
+            message: "\(limit): nothing was written; \(limit.advice)")
     }
 
     static func versionConflicts(_ conflicts: [VersionConflict]) -> MartletError {

@@ -41,6 +41,8 @@ public enum TenantChangeOutcome: Hashable, Sendable {
     case settingsPut(revision: UInt64)
     /// The settings have that revision, not the expected one; nothing was written.
     case settingsConflict(revision: UInt64)
+    /// The storage has no number left for what the change would add; nothing was written.
+    case limitReached(StorageLimit)
 }
 
 /// Where a tenant stands.

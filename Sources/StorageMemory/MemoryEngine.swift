@@ -239,8 +239,7 @@ extension MemoryEngine.Tenant {
                 put: plan.isKept ? StoredSnapshot(request.snapshot, version: request.version, now: now) : nil,
                 dropped: plan.dropped)
             var size = sizes[request.aggregate] ?? AggregateSize()
-            size.snapshotVersion = plan.newestVersion
-            size.snapshotBytes = size.bytes
+            size.note(plan)
             sizes[request.aggregate] = size
             return .snapshotSaved(SaveSnapshotReceipt(isKept: plan.isKept, newestVersion: plan.newestVersion))
         case .deleteSnapshots(let request):

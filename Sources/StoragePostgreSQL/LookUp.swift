@@ -38,15 +38,15 @@ extension PostgreSQLWriter {
         if !withSnapshots.isEmpty { calls.append(PostgresCall("snapshots", Self.names(withSnapshots))) }
         let results = Array(try connection.pipeline(calls).suffix(withSnapshots.isEmpty ? 3 : 4))
         var found = Found()
-        readTenants(results[0], &found)
+        try readTenants(results[0], &found)
         guard found.tenants.count == tenants.count else {
             // Made again by the next attempt.
             borrowed.forget()
             throw PostgresFault(sqlState: "40001", message: "a tenant's row is gone", isConnectionLost: false)
         }
-        readVersions(results[1], aggregates, &found)
-        readStored(results[2], events, &found)
-        if !withSnapshots.isEmpty { readSnapshots(results[3], withSnapshots, &found) }
+        try readVersions(results[1], aggregates, &found)
+        try readStored(results[2], events, &found)
+        if !withSnapshots.isEmpty { try readSnapshots(results[3], withSnapshots, &found) }
         return found
     }
 
@@ -57,47 +57,55 @@ extension PostgreSQLWriter {
         ]
     }
 
-    private func readTenants(_ rows: PostgresResult, _ found: inout Found) {
+    private func readTenants(_ rows: PostgresResult, _ found: inout Found) throws(PostgresFault) {
         for row in 0..<rows.rowCount {
             guard let uuid = unsafe UUID(bytes: rows.bytes(row, 0)) else { continue }
             let id = TenantID(uuid)
             found.tenants[id] = FoundTenant(
-                no: rows.integer(row, 1), aggregateCount: rows.integer(row, 4),
-                settingsRevision: UInt64(rows.integer(row, 5)), changes: rows.integer(row, 6))
+                no: rows.integer(row, 1),
+                aggregateCount: Int64(try rows.unsigned(row, 4, to: PostgresResult.amountMax)),
+                settingsRevision: try rows.unsigned(row, 5), changes: rows.integer(row, 6))
             found.facts.heads[id] = TenantHead(
-                position: Position(UInt64(rows.integer(row, 2))),
+                position: Position(try rows.unsigned(row, 2)),
                 recordedAt: Timestamp(microseconds: rows.integer(row, 3)))
         }
     }
 
-    private func readVersions(_ rows: PostgresResult, _ aggregates: [AggregateKey], _ found: inout Found) {
+    private func readVersions(
+        _ rows: PostgresResult, _ aggregates: [AggregateKey], _ found: inout Found
+    ) throws(PostgresFault) {
         for row in 0..<rows.rowCount {
             let key = aggregates[Int(rows.integer(row, 0)) - 1]
             found.aggregates[key] = rows.integer(row, 1)
-            found.facts.versions[key] = Version(UInt64(rows.integer(row, 2)))
+            found.facts.versions[key] = Version(try rows.unsigned(row, 2))
             found.facts.sizes[key] = AggregateSize(
-                bytes: UInt64(rows.integer(row, 3)), snapshotVersion: Version(UInt64(rows.integer(row, 4))),
-                snapshotBytes: UInt64(rows.integer(row, 5)))
+                bytes: try rows.unsigned(row, 3, to: PostgresResult.amountMax),
+                snapshotVersion: Version(try rows.unsigned(row, 4)),
+                snapshotBytes: try rows.unsigned(row, 5, to: PostgresResult.amountMax))
         }
     }
 
-    private func readSnapshots(_ rows: PostgresResult, _ aggregates: [AggregateKey], _ found: inout Found) {
+    private func readSnapshots(
+        _ rows: PostgresResult, _ aggregates: [AggregateKey], _ found: inout Found
+    ) throws(PostgresFault) {
         for row in 0..<rows.rowCount {
             found.facts.snapshots[aggregates[Int(rows.integer(row, 0)) - 1], default: []].append(
                 SnapshotKey(
-                    version: Version(UInt64(rows.integer(row, 1))),
-                    schemaVersion: UInt32(truncatingIfNeeded: rows.integer(row, 2))))
+                    version: Version(try rows.unsigned(row, 1)),
+                    schemaVersion: UInt32(try rows.unsigned(row, 2, to: Int64(UInt32.max)))))
         }
     }
 
-    private func readStored(_ rows: PostgresResult, _ events: [EventKey], _ found: inout Found) {
+    private func readStored(
+        _ rows: PostgresResult, _ events: [EventKey], _ found: inout Found
+    ) throws(PostgresFault) {
         for row in 0..<rows.rowCount {
             guard let type = AggregateType(rows.text(row, 1)), let id = unsafe UUID(bytes: rows.bytes(row, 2)) else {
                 continue
             }
             found.facts.stored[events[Int(rows.integer(row, 0)) - 1]] = StoredEvent(
-                aggregate: AggregateName(type: type, id: id), version: Version(UInt64(rows.integer(row, 3))),
-                position: Position(UInt64(rows.integer(row, 4))),
+                aggregate: AggregateName(type: type, id: id), version: Version(try rows.unsigned(row, 3)),
+                position: Position(try rows.unsigned(row, 4)),
                 recordedAt: Timestamp(microseconds: rows.integer(row, 5)),
                 record: unsafe ByteBuffer(bytes: rows.bytes(row, 6)))
         }

@@ -86,11 +86,13 @@ extension PostgreSQLWriter {
             SnapshotKey(version: request.version, schemaVersion: request.snapshot.schemaVersion),
             existing: found.snapshots, kept: kept)
         let put = plan.isKept ? StoredSnapshot(request.snapshot, version: request.version, now: now) : nil
+        var size = found.size
+        size.note(plan)
         return (
             .snapshotSaved(SaveSnapshotReceipt(isKept: plan.isKept, newestVersion: plan.newestVersion)),
             Rest(
                 calls: SnapshotCalls.calls(put, dropped: plan.dropped, tenantNo: found.tenantNo, found.no)
-                    + found.noting(newest: plan.newestVersion, bytes: found.size.bytes))
+                    + found.noting(newest: size.snapshotVersion, bytes: size.snapshotBytes))
         )
     }
 
@@ -114,6 +116,9 @@ extension PostgreSQLWriter {
         guard let tenant = found.tenants[request.tenant] else { preconditionFailure("the tenant's row was locked") }
         guard request.expectedRevision == nil || request.expectedRevision == tenant.settingsRevision else {
             return (.settingsConflict(revision: tenant.settingsRevision), Rest())
+        }
+        guard tenant.settingsRevision < UInt64(Int64.max) else {
+            return (.limitReached(.settingsRevisions(max: UInt64(Int64.max))), Rest())
         }
         let revision = tenant.settingsRevision + 1
         let kind = [PostgresValue(tenant.no), PostgresValue(request.kind.rawValue)]

@@ -51,7 +51,8 @@ public final class PostgreSQLEngine: StorageEngine {
         self.connectionString = connectionString
         self.schema = Schema(name: schema)
         self.logger = logger
-        shared = SharedByWriters(server: UUID(), ownBackends: OwnBackends(), memory: memory, audience: audience)
+        shared = SharedByWriters(
+            server: UUID(), ownBackends: OwnBackends(), memory: memory, audience: audience, open: OpenConnections())
         writersMax = writers
         readersMax = readers
     }
@@ -59,7 +60,7 @@ public final class PostgreSQLEngine: StorageEngine {
     /// Checks the database, and brings the schema up to date; safe when several servers do so at once.
     public func prepare() throws(StorageError) {
         do throws(PostgresFault) {
-            let connection = try PostgresConnection(connectionString, statements: [])
+            let connection = try PostgresConnection(connectionString, statements: [], in: shared.open)
             guard connection.serverVersion >= Self.versionMin else {
                 throw PostgresFault(
                     sqlState: "42501", message: "the server is older than version 15: upgrade it",
@@ -81,6 +82,10 @@ public final class PostgreSQLEngine: StorageEngine {
                     .schemaTooNew,
                     "schema \(schema.name) has version \(found), this server knows up to \(Schema.version): "
                         + "use a newer server")
+            }
+            if error.isWarning {
+                throw StorageError(
+                    .outcomeUnknown, "PostgreSQL: \(error.message) (\(error.sqlState)) while migrating: start again")
             }
             throw error.storageError
         }
@@ -113,7 +118,7 @@ public final class PostgreSQLEngine: StorageEngine {
                 INSERT INTO \(schema.name).schema_version VALUES (\(Schema.version));
                 """)
         }
-        try connection.run("COMMIT")
+        try connection.commit()
     }
 
     /// A writer on a connection of its own.
@@ -123,15 +128,19 @@ public final class PostgreSQLEngine: StorageEngine {
 
     /// A reader on a connection of its own.
     public func makeReader() -> any StorageReader {
-        PostgreSQLReader(connectionString: connectionString, schema: schema)
+        PostgreSQLReader(connectionString: connectionString, schema: schema, open: shared.open)
     }
 
     /// A listener on a connection of its own.
     public func makeListener() -> (any StorageListener)? {
         PostgreSQLListener(
             connectionString: connectionString, schema: schema, server: shared.server,
-            ownBackends: shared.ownBackends)
+            ownBackends: shared.ownBackends, open: shared.open)
     }
+
+    /// Ends the connections, and makes no more: a commit that waits for a standby ends, and nobody knows what of it is
+    /// where. The database goes on waiting, and holds its locks, until the standby is there or the wait is ended.
+    public func interrupt(_ work: StorageWork) { shared.open.close(work) }
 }
 
 /// The database's processes that serve this server's writers: what they make known is known here already, unless

@@ -12,6 +12,7 @@ final class PostgreSQLListener: StorageListener, @unchecked Sendable {
     private let schema: Schema
     private let server: UUID
     private let ownBackends: OwnBackends
+    private let open: OpenConnections
     private let wakeUp: Int32
     private var connection: PostgresConnection?
     private var renewedAt = ContinuousClock.now
@@ -19,7 +20,10 @@ final class PostgreSQLListener: StorageListener, @unchecked Sendable {
     /// Half of the time for which other servers are told that this one listens.
     private static let renewalSeconds = 15
 
-    init(connectionString: String, schema: Schema, server: UUID, ownBackends: OwnBackends) {
+    init(
+        connectionString: String, schema: Schema, server: UUID, ownBackends: OwnBackends, open: OpenConnections
+    ) {
+        self.open = open
         self.connectionString = connectionString
         self.schema = schema
         self.server = server
@@ -32,7 +36,9 @@ final class PostgreSQLListener: StorageListener, @unchecked Sendable {
     func wait(atMost milliseconds: Int) throws(StorageError) -> StorageNews {
         do throws(PostgresFault) {
             guard let connection else {
-                let opened = try PostgresConnection(connectionString, statements: [])
+                let opened = try PostgresConnection(connectionString, statements: [], in: open)
+                // Who listens is no event: it need not last, and waits for no standby.
+                try opened.run("SET synchronous_commit = off")
                 try opened.run(schema.dropOldListeners)
                 try renew(opened)
                 try opened.run("LISTEN \"\(schema.channel)\"")

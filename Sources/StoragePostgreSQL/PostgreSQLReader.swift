@@ -8,12 +8,14 @@ import NIOCore
 final class PostgreSQLReader: StorageReader {
     private let connectionString: String
     private let schema: Schema
+    private let openConnections: OpenConnections
     private var connection: PostgresConnection?
     private var sizes = PageSizes()
 
-    init(connectionString: String, schema: Schema) {
+    init(connectionString: String, schema: Schema, open: OpenConnections) {
         self.connectionString = connectionString
         self.schema = schema
+        openConnections = open
     }
 
     func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding] {
@@ -22,9 +24,9 @@ final class PostgreSQLReader: StorageReader {
         for row in 0..<rows.rowCount {
             standings[Int(rows.integer(row, 0)) - 1] = TenantStanding(
                 head: TenantHead(
-                    position: Position(UInt64(rows.integer(row, 1))),
+                    position: Position(try Self.unsigned(rows, row, 1)),
                     recordedAt: Timestamp(microseconds: rows.integer(row, 2))),
-                settingsRevision: UInt64(rows.integer(row, 3)))
+                settingsRevision: try Self.unsigned(rows, row, 3))
         }
         return standings
     }
@@ -33,7 +35,7 @@ final class PostgreSQLReader: StorageReader {
         let rows = try run("settings", [PostgresValue(tenant.uuid)])
         var settings = StoredSettings()
         for row in 0..<rows.rowCount {
-            settings.revision = UInt64(rows.integer(row, 0))
+            settings.revision = try Self.unsigned(rows, row, 0)
             if rows.isNull(row, 1) { continue }
             settings.documents[SettingsKind(rawValue: rows.text(row, 1))] = unsafe ByteBuffer(bytes: rows.bytes(row, 2))
         }
@@ -42,11 +44,14 @@ final class PostgreSQLReader: StorageReader {
 
     func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotKey] {
         let rows = try run("snapshots", Self.name(aggregate, tenant))
-        return (0..<rows.rowCount).map { row in
-            SnapshotKey(
-                version: Version(UInt64(rows.integer(row, 0))),
-                schemaVersion: UInt32(truncatingIfNeeded: rows.integer(row, 1)))
+        var keys: [SnapshotKey] = []
+        for row in 0..<rows.rowCount {
+            keys.append(
+                SnapshotKey(
+                    version: Version(try Self.unsigned(rows, row, 0)),
+                    schemaVersion: UInt32(try Self.unsigned(rows, row, 1, to: Int64(UInt32.max)))))
         }
+        return keys
     }
 
     func snapshot(
@@ -57,15 +62,17 @@ final class PostgreSQLReader: StorageReader {
         guard rows.rowCount > 0 else { return nil }
         return StoredSnapshot(
             snapshot: Snapshot(
-                version: Version(UInt64(rows.integer(0, 0))), createdAt: Timestamp(microseconds: rows.integer(0, 1)),
-                schemaVersion: UInt32(truncatingIfNeeded: rows.integer(0, 2)), contentType: rows.text(0, 3),
+                version: Version(try Self.unsigned(rows, 0, 0)),
+                createdAt: Timestamp(microseconds: rows.integer(0, 1)),
+                schemaVersion: UInt32(try Self.unsigned(rows, 0, 2, to: Int64(UInt32.max))),
+                contentType: rows.text(0, 3),
                 payload: unsafe ByteBuffer(bytes: rows.bytes(0, 5))),
             checksum: UInt32(truncatingIfNeeded: rows.integer(0, 4)))
     }
 
     func position(of tenant: TenantID, asOf time: Timestamp) throws(StorageError) -> Position {
         let rows = try run("position_as_of", [PostgresValue(tenant.uuid), PostgresValue(time.microseconds)])
-        return rows.rowCount == 0 ? .start : Position(UInt64(rows.integer(0, 0)))
+        return rows.rowCount == 0 ? .start : Position(try Self.unsigned(rows, 0, 0))
     }
 
     func version(
@@ -73,7 +80,7 @@ final class PostgreSQLReader: StorageReader {
     ) throws(StorageError) -> Version {
         let rows = try run(
             "version_as_of", Self.name(aggregate, tenant) + [PostgresValue(Int64(clamping: position.rawValue))])
-        return rows.rowCount == 0 ? .none : Version(UInt64(rows.integer(0, 0)))
+        return rows.rowCount == 0 ? .none : Version(try Self.unsigned(rows, 0, 0))
     }
 
     func position(
@@ -82,7 +89,7 @@ final class PostgreSQLReader: StorageReader {
         guard version <= .max else { return nil }
         let rows = try run(
             "position_of", Self.name(aggregate, tenant) + [PostgresValue(Int64(version.rawValue))])
-        return rows.rowCount == 0 ? nil : Position(UInt64(rows.integer(0, 0)))
+        return rows.rowCount == 0 ? nil : Position(try Self.unsigned(rows, 0, 0))
     }
 
     func page(
@@ -123,6 +130,12 @@ final class PostgreSQLReader: StorageReader {
 
     // MARK: How it is done
 
+    private static func unsigned(
+        _ rows: PostgresResult, _ row: Int32, _ column: Int32, to max: Int64 = .max
+    ) throws(StorageError) -> UInt64 {
+        do throws(PostgresFault) { return try rows.unsigned(row, column, to: max) } catch { throw error.storageError }
+    }
+
     private func run(_ statement: String, _ parameters: [PostgresValue]) throws(StorageError) -> PostgresResult {
         // A connection that broke while it was idle says so only now: a read can simply be done again.
         for isLastAttempt in [false, true] {
@@ -138,7 +151,8 @@ final class PostgreSQLReader: StorageReader {
 
     private func open() throws(PostgresFault) -> PostgresConnection {
         if let connection { return connection }
-        let opened = try PostgresConnection(connectionString, statements: schema.readerStatements)
+        let opened = try PostgresConnection(
+            connectionString, statements: schema.readerStatements, in: openConnections)
         // The plans are those of look-ups by key, whatever the parameters and however young the statistics.
         try opened.run(
             """
@@ -185,8 +199,8 @@ final class PostgreSQLReader: StorageReader {
         }
         page.count = Int(count)
         if count > 0 {
-            page.lastPosition = Position(UInt64(rows.integer(count - 1, 0)))
-            page.lastVersion = Version(UInt64(rows.integer(count - 1, 1)))
+            page.lastPosition = Position(try Self.unsigned(rows, count - 1, 0))
+            page.lastVersion = Version(try Self.unsigned(rows, count - 1, 1))
         }
         page.isLast = rows.rowCount < limit && count == rows.rowCount
         sizes.note(bytes: bytes, of: Int(count))

@@ -10,6 +10,7 @@ struct SharedByWriters: Sendable {
     let connections = WriterConnections()
     let memory: RememberedTenants
     let audience: Audience
+    let open: OpenConnections
 }
 
 /// Commits batches: in one round trip what can be decided by what is remembered (``commitFromMemory(_:now:_:)``), in
@@ -65,7 +66,8 @@ final class PostgreSQLWriter: StorageWriter {
             let stored = PlanCalls(plan, before: plan.tenants.map { Self.before($0, found) })
             let rest =
                 plan.tenants.isEmpty
-                ? Rest() : Rest(calls: stored.rows + [stored.moveHeads], tell: stored.tell(from: server))
+                ? Rest(isProof: plan.outcomes.contains(where: \.isReplay))
+                : Rest(calls: stored.rows + [stored.moveHeads], tell: stored.tell(from: server))
             return ((plan, found, stored), rest)
         }
         borrowed.renew(by: found, isCommitted: !plan.tenants.isEmpty)
@@ -90,8 +92,11 @@ final class PostgreSQLWriter: StorageWriter {
 
     /// The rest of a transaction that has been begun.
     struct Rest {
-        /// What it stores; where it is nothing, the transaction is rolled back.
+        /// What it stores; where it is nothing, the transaction is rolled back, unless it is a proof.
         var calls: [PostgresCall] = []
+        /// It stores nothing, and commits all the same. What another transaction has stored may be on no standby yet,
+        /// where its wait for one was ended: once a later commit is there, all before it is.
+        var isProof = false
         /// What others are told when it has committed. That is a transaction of its own: one that notifies holds up
         /// those that do so after it until it is on disk, over all tenants and servers.
         var tell: PostgresCall?
@@ -139,7 +144,7 @@ final class PostgreSQLWriter: StorageWriter {
         do throws(PostgresFault) {
             connection = try open()
             (value, rest) = try decide(connection)
-            guard !rest.calls.isEmpty else {
+            guard !rest.calls.isEmpty || rest.isProof else {
                 _ = try connection.pipeline([PostgresCall("rollback")])
                 return value
             }
@@ -161,7 +166,9 @@ final class PostgreSQLWriter: StorageWriter {
         let commit = rest.calls.count
         let tell = shared.audience.mayBeThere(at: .now) ? rest.tell : nil
         do throws(PostgresFault) {
-            let results = try connection.pipeline(rest.calls + [PostgresCall("commit")] + (tell.map { [$0] } ?? []))
+            let results = try connection.pipeline(
+                rest.calls + [PostgresCall("commit")] + (tell.map { [$0] } ?? []), watching: commit)
+            if let warning = connection.warning { throw warning }
             let now = ContinuousClock.now
             self.connection?.answeredAt = now
             if tell != nil { shared.audience.note(isThere: results[commit + 1].rowCount > 0, at: now) }
@@ -172,6 +179,7 @@ final class PostgreSQLWriter: StorageWriter {
         } catch {
             // Only that others were not told: they find out when they next look by themselves.
             guard let failed = error.failedCall, failed > commit else { throw error }
+            if let warning = connection.warning { throw warning }
             disconnect()
         }
     }
@@ -181,7 +189,8 @@ final class PostgreSQLWriter: StorageWriter {
         disconnect()
         // What it made known was taken for known here already.
         shared.ownBackends.loseAnswer()
-        return StorageError(.outcomeUnknown, "PostgreSQL: \(fault.message) while committing")
+        let state = fault.sqlState.isEmpty ? "" : " (\(fault.sqlState))"
+        return StorageError(.outcomeUnknown, "PostgreSQL: \(fault.message)\(state) while committing")
     }
 
     // MARK: The connection
@@ -198,7 +207,8 @@ final class PostgreSQLWriter: StorageWriter {
     private func open() throws(PostgresFault) -> PostgresConnection {
         if let connection { return connection.connection }
         let generation = memory.generation
-        let opened = try PostgresConnection(connectionString, statements: schema.writerStatements)
+        let opened = try PostgresConnection(
+            connectionString, statements: schema.writerStatements, in: shared.open, for: .writing)
         // A server that died must not hold its locks for long. Weaker durability than a local flush is not accepted,
         // a stronger one is kept. The plans are those of look-ups by key, whatever the parameters and however young
         // the statistics.
@@ -232,9 +242,14 @@ final class PostgreSQLWriter: StorageWriter {
     }
 }
 
+extension AppendOutcome {
+    fileprivate var isReplay: Bool { if case .appended(let receipt) = self { receipt.replayed } else { false } }
+}
+
 extension PostgresFault {
     /// Whether a transaction in which this came up surely did not commit, where COMMIT was that call of the pipeline.
     func isSurelyBefore(call commit: Int) -> Bool {
+        if isWarning { return false }
         // An error that the server reported came instead of the commit.
         guard isConnectionLost else { return true }
         return isFarewell && failedCall.map { $0 < commit } == true

@@ -4,12 +4,28 @@ import NIOCore
 
 /// The one owner of a `PGconn *`; used by one thread at a time. Everything travels in binary.
 @safe final class PostgresConnection {
+    /// What the server warned of while a call ran that is watched.
+    private final class Warnings {
+        var isWatching = false
+        var last: PostgresFault?
+    }
+
     @unsafe private let connection: OpaquePointer
+    private let string: ConnectionString
+    private let warnings = Warnings()
+    private let registry: OpenConnections?
+    private var number: Int?
 
     /// Connects, and prepares the statements.
     ///
-    /// - Throws: ``PostgresFault``; its text never holds the connection string.
-    init(_ connectionString: String, statements: [(name: String, sql: String)]) throws(PostgresFault) {
+    /// - Parameter registry: where the connection is noted as long as it is open.
+    /// - Throws: ``PostgresFault``; its text never holds the connection string, or a password of it.
+    init(
+        _ connectionString: String, statements: [(name: String, sql: String)], in registry: OpenConnections? = nil,
+        for use: OpenConnections.Use = .other
+    ) throws(PostgresFault) {
+        let string = try ConnectionString(connectionString)
+        guard registry?.isClosed(to: use) != true else { throw .ending }
         // Defaults stand before the user's string, which may say otherwise.
         let settings: [(String, String)] = [
             ("connect_timeout", "5"), ("application_name", "martlet"), ("keepalives_idle", "10"),
@@ -23,10 +39,22 @@ import NIOCore
             throw PostgresFault(sqlState: "", message: "no memory for a connection", isConnectionLost: true)
         }
         unsafe self.connection = unsafe connection
-        // libpq would print the server's notices on standard error.
-        _ = unsafe PQsetNoticeReceiver(connection, { _, _ in }, nil)
+        self.string = string
+        self.registry = registry
+        // libpq would print the server's notices on standard error. It calls this inside the calls that read, and the
+        // object lives as long as the connection.
+        _ = unsafe PQsetNoticeReceiver(
+            connection,
+            { warnings, result in
+                guard let warnings = unsafe warnings, let result = unsafe result else { return }
+                unsafe PostgresConnection.note(result, Unmanaged.fromOpaque(warnings).takeUnretainedValue())
+            }, Unmanaged.passUnretained(warnings).toOpaque())
         guard unsafe PQstatus(connection) == CONNECTION_OK else {
             throw PostgresFault(sqlState: Self.refusal(lastMessage), message: lastMessage, isConnectionLost: true)
+        }
+        if let registry {
+            number = registry.add(socket, use)
+            guard number != nil else { throw .ending }
         }
         if !statements.isEmpty {
             _ = try inOneRoundTrip(statements.count) { index in
@@ -35,7 +63,21 @@ import NIOCore
         }
     }
 
-    deinit { unsafe PQfinish(connection) }
+    deinit {
+        if let number { registry?.remove(number) }
+        unsafe PQfinish(connection)
+    }
+
+    /// Takes a notice; the result is libpq's.
+    @unsafe private static func note(_ result: OpaquePointer, _ warnings: Warnings) {
+        func field(_ name: Unicode.Scalar) -> String {
+            unsafe PQresultErrorField(result, Int32(name.value)).map { unsafe String(cString: $0) } ?? ""
+        }
+        // 'V' is the severity in English, whatever the server speaks.
+        guard warnings.isWatching, field("V") == "WARNING" else { return }
+        warnings.last = PostgresFault(
+            sqlState: field("C"), message: field("M"), isConnectionLost: false, isWarning: true)
+    }
 
     /// libpq gives no SQLSTATE for a connection that was not made; what the server refuses for good is told by its
     /// words.
@@ -58,8 +100,24 @@ import NIOCore
 
     private var lastMessage: String {
         let text = unsafe PQerrorMessage(connection).map { unsafe String(cString: $0) } ?? ""
-        return text.split(separator: "\n").joined(separator: " ")
+        return string.scrubbed(text.split(separator: "\n").joined(separator: " "))
     }
+
+    /// Commits what was begun by ``run(_:)-(String)``.
+    /// - Throws: a warning as well: what the server has may not last.
+    func commit() throws(PostgresFault) {
+        warnings.last = nil
+        warnings.isWatching = true
+        defer { warnings.isWatching = false }
+        let result = try run("COMMIT")
+        if let warning = warnings.last { throw warning }
+        guard result.command == "COMMIT" else {
+            throw PostgresFault(sqlState: "25P02", message: "the transaction was rolled back", isConnectionLost: false)
+        }
+    }
+
+    /// What the server warned of during the watched call of the last ``pipeline(_:watching:)``.
+    var warning: PostgresFault? { warnings.last }
 
     /// Runs SQL without parameters, perhaps several statements; the result of the last one, as text.
     @discardableResult
@@ -81,9 +139,10 @@ import NIOCore
     }
 
     /// Runs prepared statements in one round trip. The first that fails fails all that follow.
+    /// - Parameter watched: warnings of that call are kept as ``warning``.
     /// - Throws: what the first failed with, once the connection is in order again.
-    func pipeline(_ calls: [PostgresCall]) throws(PostgresFault) -> [PostgresResult] {
-        try inOneRoundTrip(calls.count) { index in
+    func pipeline(_ calls: [PostgresCall], watching watched: Int? = nil) throws(PostgresFault) -> [PostgresResult] {
+        try inOneRoundTrip(calls.count, watching: watched) { index in
             let call = calls[index]
             return unsafe call.parameters.withPointers { values, lengths, formats in
                 unsafe PQsendQueryPrepared(
@@ -95,7 +154,11 @@ import NIOCore
     /// Sends so many commands, and takes the result of each.
     ///
     /// - Parameter send: sends the command of that index; 1 where that went well.
-    private func inOneRoundTrip(_ count: Int, send: (Int) -> Int32) throws(PostgresFault) -> [PostgresResult] {
+    private func inOneRoundTrip(
+        _ count: Int, watching watched: Int? = nil, send: (Int) -> Int32
+    ) throws(PostgresFault) -> [PostgresResult] {
+        warnings.last = nil
+        defer { warnings.isWatching = false }
         guard unsafe PQenterPipelineMode(connection) == 1 else { throw lost() }
         for index in 0..<count {
             guard send(index) == 1 else { throw lost() }
@@ -105,6 +168,8 @@ import NIOCore
         results.reserveCapacity(count)
         var fault: PostgresFault?
         for index in 0..<count {
+            // libpq reads on to the first answer to the next call, which comes before what that call warns of.
+            warnings.isWatching = index == watched
             while let pointer = unsafe PQgetResult(connection) {
                 let result = unsafe PostgresResult(pointer)
                 do throws(PostgresFault) { try check(result) } catch {
@@ -117,6 +182,7 @@ import NIOCore
                 results.append(result)
             }
         }
+        warnings.isWatching = false
         guard let sync = unsafe PQgetResult(connection) else { throw lost() }
         let isSynced = unsafe PQresultStatus(sync) == PGRES_PIPELINE_SYNC
         unsafe PQclear(sync)
@@ -170,7 +236,8 @@ import NIOCore
         default:
             let isLost = unsafe PQstatus(connection) != CONNECTION_OK
             throw PostgresFault(
-                sqlState: result.sqlState, message: result.message.isEmpty ? lastMessage : result.message,
+                sqlState: result.sqlState,
+                message: result.message.isEmpty ? lastMessage : string.scrubbed(result.message),
                 isConnectionLost: isLost)
         }
     }
@@ -207,6 +274,13 @@ struct PostgresFault: Error {
     var isConnectionLost: Bool
     /// Which call of a pipeline it was: those before have succeeded.
     var failedCall: Int?
+    /// The server has done what it was asked to, and says that it may not last.
+    var isWarning = false
+
+    /// No connection is made any more.
+    static var ending: PostgresFault {
+        PostgresFault(sqlState: "", message: "this server is shutting down", isConnectionLost: true)
+    }
 
     /// Whether the server itself ended the session, in good order: what it had not done by then, it did not do.
     /// Nothing that stands between may answer so in its place.
@@ -265,6 +339,21 @@ struct PostgresFault: Error {
         let bytes = unsafe bytes(row, column)
         guard bytes.count == 8 else { return 0 }
         return Int64(bigEndian: unsafe bytes.loadUnaligned(as: Int64.self))
+    }
+
+    /// Far above every count that is true: sums of two of them are numbers still.
+    static var amountMax: Int64 { 1 << 61 }
+
+    /// A bigint that is never below 0, nor above `max`.
+    func unsigned(_ row: Int32, _ column: Int32, to max: Int64 = .max) throws(PostgresFault) -> UInt64 {
+        let value = integer(row, column)
+        guard 0 <= value, value <= max else {
+            let name = unsafe PQfname(pointer, column).map { unsafe String(cString: $0) } ?? ""
+            throw PostgresFault(
+                sqlState: "XX001", message: "a row has \(value) for \(name), which is from 0 to \(max)",
+                isConnectionLost: false)
+        }
+        return UInt64(value)
     }
 
     /// An integer.

@@ -72,7 +72,7 @@ final class RememberedTenant: @unchecked Sendable {
 
     /// A transaction that held the lock has changed an aggregate's snapshots.
     func change(_ name: AggregateName) {
-        changes += 1
+        changes &+= 1
         aggregates[name] = nil
     }
 }

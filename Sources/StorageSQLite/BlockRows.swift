@@ -13,14 +13,15 @@ enum BlockRows {
     ) throws(SQLiteFault) -> EventPage {
         var fill = PageFill(bounds, filter: filter)
         let select = try connection.statement(bounds.direction == .forward ? .selectBlocks : .selectBlocksBackward)
-        select.bind(1, EventKeys.bound(tenantNo, range.after.next))
-        select.bind(2, EventKeys.bound(tenantNo, range.to))
-        try select.forEachRow { row in
-            let first = EventKeys.position(of: row.integer(0)).rawValue
-            let count = Int(row.integer(1))
+        let last = min(range.to, EventKeys.positionMax).rawValue
+        select.bind(1, try EventKeys.bound(tenantNo, range.after.next))
+        select.bind(2, try EventKeys.bound(tenantNo, range.to))
+        try select.forEachRow { row throws(SQLiteFault) in
+            let first = try EventKeys.position(of: row.integer(0), in: tenantNo).rawValue
+            let count = Int(try row.unsigned(1))
             let entries = unsafe row.blob(2)
-            let from = max(range.after.rawValue + 1, first) - first
-            let to = min(range.to.rawValue - first + 1, UInt64(count))
+            let from = max(range.after.next.rawValue, first) - first
+            let to = first > last ? 0 : min(last - first + 1, UInt64(count))
             guard from < to else { return true }
             if fill.page.count == 0, filter.isEmpty {
                 fill.reserve(Self.estimate(entries.count, of: count, wanted: range.to.rawValue - range.after.rawValue))
@@ -51,13 +52,16 @@ enum BlockRows {
         fill.reserve(ranges.reduce(0) { $0 + $1.length })
         var blob: SQLiteBlob?
         for part in ranges {
-            let key = EventKeys.key(tenantNo, Position(part.blockPosition))
+            let key = try EventKeys.key(tenantNo, Position(part.blockPosition))
             let open: SQLiteBlob
             if let blob {
                 open = blob
             } else {
                 open = try connection.blob(block: key)
                 blob = open
+            }
+            guard part.firstVersion <= to, part.lastVersion > after else {
+                throw .corrupted("ranges of aggregate \(aggregateNo) overlap")
             }
             let bytes = part.start..<part.start + part.length
             let from = max(after + 1, part.firstVersion) - part.firstVersion
@@ -91,8 +95,8 @@ enum BlockRows {
             let select = try connection.statement(.selectRanges)
             select.bind(1, aggregateNo)
             select.bind(2, Int64(clamping: after))
-            try select.forEachRow { row in
-                let range = RangeRow(row, tenantNo: tenantNo, aggregateNo: aggregateNo)
+            try select.forEachRow { row throws(SQLiteFault) in
+                let range = try RangeRow(row, tenantNo: tenantNo, aggregateNo: aggregateNo)
                 return range.firstVersion <= to && found.add(range)
             }
             // A few may be in both.
@@ -105,8 +109,8 @@ enum BlockRows {
             let select = try connection.statement(.selectRangesBackward)
             select.bind(1, aggregateNo)
             select.bind(2, Int64(clamping: below))
-            try select.forEachRow { row in
-                let range = RangeRow(row, tenantNo: tenantNo, aggregateNo: aggregateNo)
+            try select.forEachRow { row throws(SQLiteFault) in
+                let range = try RangeRow(row, tenantNo: tenantNo, aggregateNo: aggregateNo)
                 return range.lastVersion > after && found.add(range)
             }
         }
@@ -118,15 +122,19 @@ enum BlockRows {
         of version: UInt64, aggregateNo: Int64, pending: [RangeRow], _ connection: SQLiteConnection
     ) throws(SQLiteFault) -> UInt64? {
         if let first = pending.first, version >= first.firstVersion {
-            guard let range = pending.first(where: { $0.lastVersion >= version }) else { return nil }
+            guard let range = pending.first(where: { $0.lastVersion >= version }), version >= range.firstVersion
+            else { return nil }
             return range.position + version - range.firstVersion
         }
         let select = try connection.statement(.selectRange)
         select.bind(1, aggregateNo)
         select.bind(2, Int64(clamping: version))
-        return try select.firstRow { row in
-            let first = UInt64(row.integer(0) - row.integer(1) + 1)
-            return version < first ? nil : UInt64(row.integer(2)) + version - first
+        return try select.firstRow { row throws(SQLiteFault) in
+            let (last, count) = (try row.unsigned(0), try row.unsigned(1))
+            let position = try row.unsigned(2, to: Int64(EventKeys.positionMax.rawValue))
+            guard 1...last ~= count else { throw .corrupted("a range of aggregate \(aggregateNo) has \(count) events") }
+            let first = last - count + 1
+            return version < first ? nil : position + (version - first)
         } ?? nil
     }
 
@@ -135,7 +143,7 @@ enum BlockRows {
         _ position: UInt64, tenantNo: Int64, _ connection: SQLiteConnection
     ) throws(SQLiteFault) -> Int64? {
         let select = try connection.statement(.selectBlock)
-        select.bind(1, EventKeys.key(tenantNo, Position(position)))
+        select.bind(1, try EventKeys.key(tenantNo, Position(position)))
         return try select.firstRow { $0.integer(2) }
     }
 
@@ -144,12 +152,12 @@ enum BlockRows {
         at position: Position, tenantNo: Int64, _ connection: SQLiteConnection
     ) throws(SQLiteFault) -> StoredEvent {
         let select = try connection.statement(.selectBlock)
-        let key = EventKeys.key(tenantNo, position)
+        let key = try EventKeys.key(tenantNo, position)
         select.bind(1, key)
         let found: StoredEvent?? = try select.firstRow { row in
             let first = row.integer(0)
             let entries = unsafe row.blob(3)
-            guard key - first < row.integer(1) else { return nil }
+            guard first >= 0, key - first < row.integer(1) else { return nil }
             var walk = unsafe EntryWalk(entries)
             guard walk.skip(Int(key - first)), let record = walk.next()?.record,
                 let head = unsafe RecordHead(entries, record: record), head.position == position,
@@ -192,11 +200,22 @@ private struct RangeList {
 }
 
 extension RangeRow {
-    /// A row of ``Query/selectRanges``.
-    fileprivate init(_ row: borrowing SQLiteStatement.Row, tenantNo: Int64, aggregateNo: Int64) {
+    /// No block is larger.
+    private static var blockBytesMax: Int64 { 1 << 32 }
+
+    /// A row of ``Query/selectRanges``, whose numbers go together.
+    fileprivate init(
+        _ row: borrowing SQLiteStatement.Row, tenantNo: Int64, aggregateNo: Int64
+    ) throws(SQLiteFault) {
+        let positionMax = Int64(EventKeys.positionMax.rawValue)
+        let count = try row.unsigned(1, to: positionMax)
         self.init(
-            tenantNo: tenantNo, aggregateNo: aggregateNo, lastVersion: UInt64(row.integer(0)),
-            count: Int(row.integer(1)), position: UInt64(row.integer(2)), before: UInt64(row.integer(3)),
-            start: Int(row.integer(4)), length: Int(row.integer(5)), bytes: 0)
+            tenantNo: tenantNo, aggregateNo: aggregateNo, lastVersion: try row.unsigned(0), count: Int(count),
+            position: try row.unsigned(2, to: positionMax), before: try row.unsigned(3, to: positionMax),
+            start: Int(try row.unsigned(4, to: Self.blockBytesMax)),
+            length: Int(try row.unsigned(5, to: Self.blockBytesMax)), bytes: 0)
+        guard count > 0, count <= lastVersion, before < position else {
+            throw .corrupted("a range of aggregate \(aggregateNo) has \(count) events at position \(position)")
+        }
     }
 }

@@ -25,10 +25,10 @@ final class Checkpointer {
 
     private let state = State()
 
-    /// Checkpoints of the file at that path, which exists.
-    init(path: String, logger: Logger) {
+    /// Checkpoints of that file, which exists.
+    init(_ file: DatabaseFile, logger: Logger) {
         let thread = Thread { [state] in
-            Self.run(state, path: path, logger: logger)
+            Self.run(state, file, logger)
             state.condition.withLock {
                 state.hasEnded = true
                 state.condition.broadcast()
@@ -65,7 +65,7 @@ final class Checkpointer {
         }
     }
 
-    private static func run(_ state: State, path: String, logger: Logger) {
+    private static func run(_ state: State, _ file: DatabaseFile, _ logger: Logger) {
         var connection: SQLiteConnection?
         while true {
             let isClosed = state.condition.withLock {
@@ -74,7 +74,7 @@ final class Checkpointer {
             }
             if isClosed { return }
             do {
-                let open = if let connection { connection } else { try SQLiteConnection(path: path, creates: false) }
+                let open = if let connection { connection } else { try file.open() }
                 connection = open
                 try move(state, with: open)
             } catch {

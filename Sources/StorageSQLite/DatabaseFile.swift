@@ -1,53 +1,55 @@
 import Foundation
+import Logging
 import MartletStorage
 import NIOConcurrencyHelpers
 
 /// The file of an engine: its path, and which file that was when the engine was prepared.
 final class DatabaseFile: Sendable {
-    private struct Identity: Hashable {
-        var device: UInt64
-        var inode: UInt64
-    }
-
     private static let linksMax = 40
 
     let path: String
     /// What of the file is in memory only, until it is moved there.
     let ranges: RangeBuffer
-    private let prepared = NIOLockedValueBox<Identity?>(nil)
+    /// Held from ``lock(_:)`` on until nobody uses the file any more.
+    private let held = NIOLockedValueBox<FileLock?>(nil)
 
     init(path: String, rangesHeldMax: Int = 4_096) {
         self.path = path
         ranges = RangeBuffer(rowsMax: rangesHeldMax)
     }
 
-    /// Remembers which file there is now.
-    func remember() {
-        let identity = identity
-        prepared.withLockedValue { $0 = identity }
+    /// Keeps other servers away, and remembers which file there is now.
+    func lock(_ logger: Logger) throws(StorageError) {
+        guard held.withLockedValue({ $0 == nil }) else { return }
+        let lock = try FileLock(path: pathWithoutLinks, logger: logger)
+        held.withLockedValue { $0 = lock }
     }
 
     /// Fails when the file at the path is not the prepared one any more. What is written to the one that is open
     /// would be lost, and to open another one would mix it with the log that the first has left behind.
     func check() throws(StorageError) {
-        guard let now = identity else {
+        guard let now = FileIdentity(path: path) else {
             throw StorageError(.unavailable, "database file \(path) is gone: put it back")
         }
-        guard prepared.withLockedValue({ $0 == nil || $0 == now }) else {
-            throw StorageError(
-                .unavailable,
-                "database file \(path) was replaced: put the old one back, or restart the server to use this one")
-        }
+        guard held.withLockedValue({ $0 == nil || $0?.identity == now }) else { throw replaced }
     }
 
-    private var identity: Identity? {
-        var info = stat()
-        guard unsafe stat(path, &info) == 0 else { return nil }
-        return Identity(device: UInt64(info.st_dev), inode: UInt64(info.st_ino))
+    /// Opens the file, and makes sure that it is the prepared one that was opened.
+    func open(creates: Bool = false) throws(StorageError) -> SQLiteConnection {
+        let connection = try SQLiteConnection(path: path, creates: creates)
+        try check()
+        guard !connection.hasMoved else { throw replaced }
+        return connection
+    }
+
+    private var replaced: StorageError {
+        StorageError(
+            .unavailable,
+            "database file \(path) was replaced: put the old one back, or restart the server to use this one")
     }
 
     /// The path without symbolic links at its end, whether there is a file or not.
-    var pathWithoutLinks: String {
+    private var pathWithoutLinks: String {
         var path = path
         for _ in 0..<Self.linksMax {
             guard let target = try? FileManager.default.destinationOfSymbolicLink(atPath: path) else { break }

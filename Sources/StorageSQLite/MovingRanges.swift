@@ -61,10 +61,10 @@ struct AggregateRow {
         select.bind(1, tenantNo)
         select.bind(2, name.id)
         select.bind(3, name.type.text)
-        return try select.firstRow { row in
+        return try select.firstRow { row throws(SQLiteFault) in
             AggregateRow(
-                no: row.integer(0), snapshotVersion: Version(UInt64(row.integer(1))),
-                snapshotBytes: UInt64(row.integer(2)))
+                no: row.integer(0), snapshotVersion: Version(try row.unsigned(1)),
+                snapshotBytes: try row.unsigned(2, to: SQLiteStatement.Row.amountMax))
         }
     }
 }
@@ -78,7 +78,9 @@ extension RangeRow {
         if let last = pending.last { return (last.lastVersion, last.bytes) }
         let select = try connection.statement(.selectLastRange)
         select.bind(1, aggregateNo)
-        select.bind(2, Int64(version))
-        return try select.firstRow { (UInt64($0.integer(0)), UInt64($0.integer(1))) } ?? (0, 0)
+        select.bind(2, Int64(clamping: version))
+        return try select.firstRow { row throws(SQLiteFault) in
+            (try row.unsigned(0), try row.unsigned(1, to: SQLiteStatement.Row.amountMax))
+        } ?? (0, 0)
     }
 }

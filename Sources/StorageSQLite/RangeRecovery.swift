@@ -31,8 +31,8 @@ enum RangeRecovery {
 
     private static func load(_ connection: SQLiteConnection) throws(SQLiteFault) -> [RangeRow] {
         var tenants: [(no: Int64, ranged: UInt64, position: UInt64)] = []
-        try connection.statement(.selectUnranged).forEachRow { row in
-            tenants.append((row.integer(0), UInt64(row.integer(1)), UInt64(row.integer(2))))
+        try connection.statement(.selectUnranged).forEachRow { row throws(SQLiteFault) in
+            tenants.append((row.integer(0), try row.unsigned(1), try row.unsigned(2)))
             return true
         }
         var rows: [RangeRow] = []
@@ -49,15 +49,17 @@ enum RangeRecovery {
         var pieces: [(name: Int, row: RangeRow)] = []
         var isBroken = false
         let select = try connection.statement(.selectBlocks)
-        select.bind(1, EventKeys.key(tenantNo, Position(ranged + 1)))
-        select.bind(2, EventKeys.key(tenantNo, Position(position)))
-        try select.forEachRow { row in
-            let first = EventKeys.position(of: row.integer(0)).rawValue
+        select.bind(1, try EventKeys.key(tenantNo, Position(ranged).next))
+        select.bind(2, try EventKeys.key(tenantNo, Position(position)))
+        try select.forEachRow { row throws(SQLiteFault) in
+            let first = try EventKeys.position(of: row.integer(0), in: tenantNo).rawValue
             let entries = unsafe row.blob(2)
             var walk = unsafe EntryWalk(entries)
             var last: Int?
-            for index in 0..<UInt64(row.integer(1)) {
-                guard let next = walk.next(), let head = unsafe RecordHead(entries, record: next.record) else {
+            for index in 0..<(try row.unsigned(1)) {
+                guard let next = walk.next(), let head = unsafe RecordHead(entries, record: next.record),
+                    head.position.rawValue == first + index, .none < head.version, head.version <= .max
+                else {
                     isBroken = true
                     return false
                 }
@@ -77,6 +79,10 @@ enum RangeRecovery {
                 guard let number else { return false }
                 let recordBytes = UInt64(next.record.count)
                 if let last, last == number {
+                    guard pieces[pieces.count - 1].row.lastVersion + 1 == head.version.rawValue else {
+                        isBroken = true
+                        return false
+                    }
                     pieces[pieces.count - 1].row.lastVersion = head.version.rawValue
                     pieces[pieces.count - 1].row.count += 1
                     pieces[pieces.count - 1].row.length += next.entry.count

@@ -14,7 +14,7 @@ extension SQLiteWriter {
                 outcome = try carryOut(change, now: now, connection)
             } catch { throw error.storageError }
             switch outcome {
-            case .snapshotBeyondAggregate, .settingsConflict: try rollBack(connection)
+            case .snapshotBeyondAggregate, .settingsConflict, .limitReached: try rollBack(connection)
             case .snapshotSaved, .snapshotsDeleted, .settingsPut: try commit(connection)
             }
             // What was changed is looked up again when it is needed.
@@ -53,7 +53,9 @@ extension SQLiteWriter {
             existing: try snapshots(of: aggregate.no, connection), kept: kept)
         let put = plan.isKept ? StoredSnapshot(request.snapshot, version: request.version, now: now) : nil
         try store(put, dropped: plan.dropped, of: aggregate.no, connection)
-        try note(newest: plan.newestVersion, bytes: aggregate.size.bytes, of: aggregate.no, connection)
+        var size = aggregate.size
+        size.note(plan)
+        try note(newest: size.snapshotVersion, bytes: size.snapshotBytes, of: aggregate.no, connection)
         return .snapshotSaved(SaveSnapshotReceipt(isKept: plan.isKept, newestVersion: plan.newestVersion))
     }
 
@@ -81,6 +83,13 @@ extension SQLiteWriter {
         let revision = known?.settingsRevision ?? 0
         guard request.expectedRevision == nil || request.expectedRevision == revision else {
             return .settingsConflict(revision: revision)
+        }
+        guard revision < UInt64(Int64.max) else {
+            return .limitReached(.settingsRevisions(max: UInt64(Int64.max)))
+        }
+        if known == nil {
+            let (max, left) = try newTenants(connection)
+            guard left > 0 else { return .limitReached(.tenants(max: max)) }
         }
         // A tenant may set up its settings before its first event.
         let no = if let known { known.no } else { try store(request.tenant, head: .empty, connection) }
@@ -147,11 +156,11 @@ enum SnapshotRows {
         let select = try connection.statement(.selectSnapshots)
         select.bind(1, aggregateNo)
         var keys: [SnapshotKey] = []
-        try select.forEachRow { row in
+        try select.forEachRow { row throws(SQLiteFault) in
             keys.append(
                 SnapshotKey(
-                    version: Version(UInt64(row.integer(0))), schemaVersion: UInt32(truncatingIfNeeded: row.integer(1)))
-            )
+                    version: Version(try row.unsigned(0)),
+                    schemaVersion: UInt32(try row.unsigned(1, to: Int64(UInt32.max)))))
             return true
         }
         return keys
@@ -162,12 +171,13 @@ enum SnapshotRows {
     ) throws(SQLiteFault) -> StoredSnapshot? {
         let select = try connection.statement(.selectSnapshot)
         select.bind(1, aggregateNo)
-        select.bind(2, Int64(clamping: version.rawValue))
-        return try select.firstRow { row in
+        guard version <= .max else { return nil }
+        select.bind(2, Int64(version.rawValue))
+        return try select.firstRow { row throws(SQLiteFault) in
             StoredSnapshot(
                 snapshot: Snapshot(
-                    version: Version(UInt64(row.integer(0))), createdAt: Timestamp(microseconds: row.integer(1)),
-                    schemaVersion: UInt32(truncatingIfNeeded: row.integer(2)), contentType: row.text(3),
+                    version: Version(try row.unsigned(0)), createdAt: Timestamp(microseconds: row.integer(1)),
+                    schemaVersion: UInt32(try row.unsigned(2, to: Int64(UInt32.max))), contentType: row.text(3),
                     payload: unsafe ByteBuffer(bytes: row.blob(5))),
                 checksum: UInt32(truncatingIfNeeded: row.integer(4)))
         }

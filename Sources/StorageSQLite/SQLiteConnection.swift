@@ -93,6 +93,13 @@ import MartletStorage
         }
     }
 
+    /// Whether the file that is open is not the one at its path any more.
+    var hasMoved: Bool {
+        var hasMoved: Int32 = 0
+        let code = unsafe sqlite3_file_control(database, "main", SQLITE_FCNTL_HAS_MOVED, &hasMoved)
+        return code != SQLITE_OK || hasMoved != 0
+    }
+
     /// Whether no transaction is open.
     var isAutocommit: Bool { unsafe sqlite3_get_autocommit(database) != 0 }
 

@@ -13,6 +13,9 @@ final class SQLiteReader: StorageReader {
 
     init(file: DatabaseFile) { self.file = file }
 
+    /// The file's lock goes last.
+    deinit { connection = nil }
+
     func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding] {
         try read { connection throws(SQLiteFault) in
             try Self.atOnce(connection, statements: tenants.count) { () throws(SQLiteFault) in
@@ -134,7 +137,7 @@ final class SQLiteReader: StorageReader {
         // Kept only when all goes well.
         connection = nil
         try file.check()
-        let used = if let open { open } else { try SQLiteConnection(path: file.path, creates: false) }
+        let used = if let open { open } else { try file.open() }
         do throws(SQLiteFault) {
             let value = try body(used)
             connection = used
@@ -196,13 +199,13 @@ final class SQLiteReader: StorageReader {
     ) throws(SQLiteFault) -> (no: Int64, standing: TenantStanding)? {
         let select = try connection.statement(.selectTenant)
         select.bind(1, id.uuid)
-        return try select.firstRow { row in
+        return try select.firstRow { row throws(SQLiteFault) in
             (
                 row.integer(0),
                 TenantStanding(
                     head: TenantHead(
-                        position: Position(UInt64(row.integer(1))), recordedAt: Timestamp(microseconds: row.integer(2))),
-                    settingsRevision: UInt64(row.integer(3)))
+                        position: Position(try row.unsigned(1)), recordedAt: Timestamp(microseconds: row.integer(2))),
+                    settingsRevision: try row.unsigned(3))
             )
         }
     }

@@ -61,10 +61,10 @@ import NIOCore
 
     /// Calls `row` for each row until it returns false. The statement is reset afterwards, so that no read
     /// transaction stays open.
-    func forEachRow(_ row: (borrowing Row) -> Bool) throws(SQLiteFault) {
+    func forEachRow(_ row: (borrowing Row) throws(SQLiteFault) -> Bool) throws(SQLiteFault) {
         defer { reset() }
         while try step() {
-            guard unsafe row(Row(statement: statement)) else { return }
+            guard try unsafe row(Row(statement: statement)) else { return }
         }
     }
 
@@ -75,9 +75,11 @@ import NIOCore
     }
 
     /// Calls `row` for the first row; nil where there is none.
-    func firstRow<Value>(_ row: (borrowing Row) -> Value) throws(SQLiteFault) -> Value? {
+    func firstRow<Value>(
+        _ row: (borrowing Row) throws(SQLiteFault) -> Value
+    ) throws(SQLiteFault) -> Value? {
         defer { reset() }
-        return try step() ? unsafe row(Row(statement: statement)) : nil
+        return try step() ? try unsafe row(Row(statement: statement)) : nil
     }
 
     private func step() throws(SQLiteFault) -> Bool {
@@ -95,6 +97,19 @@ import NIOCore
         @unsafe let statement: OpaquePointer
 
         func integer(_ column: Int32) -> Int64 { unsafe sqlite3_column_int64(statement, column) }
+
+        /// Far above every count of bytes that is true: sums of two of them are numbers still.
+        static var amountMax: Int64 { 1 << 61 }
+
+        /// A number that is never below 0, nor above `max`.
+        func unsigned(_ column: Int32, to max: Int64 = .max) throws(SQLiteFault) -> UInt64 {
+            let value = integer(column)
+            guard 0 <= value, value <= max else {
+                let name = unsafe sqlite3_column_name(statement, column).map { unsafe String(cString: $0) } ?? ""
+                throw .corrupted("a row has \(value) for \(name), which is from 0 to \(max)")
+            }
+            return UInt64(value)
+        }
 
         func text(_ column: Int32) -> String {
             guard let bytes = unsafe sqlite3_column_text(statement, column) else { return "" }

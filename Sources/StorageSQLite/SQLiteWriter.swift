@@ -41,6 +41,12 @@ final class SQLiteWriter: StorageWriter {
         self.rememberedMax = rememberedMax
     }
 
+    /// The file's lock goes last.
+    deinit {
+        connection = nil
+        checkpointer = nil
+    }
+
     func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult {
         try write { connection throws(StorageError) in try commit(batch, now: now, on: connection) }
     }
@@ -70,9 +76,9 @@ final class SQLiteWriter: StorageWriter {
 
     private func open() throws(StorageError) -> SQLiteConnection {
         if let connection { return connection }
-        let opened = try SQLiteConnection(path: file.path, creates: false)
+        let opened = try file.open()
         opened.countLogPages()
-        if checkpointer == nil { checkpointer = Checkpointer(path: file.path, logger: logger) }
+        if checkpointer == nil { checkpointer = Checkpointer(file, logger: logger) }
         connection = opened
         return opened
     }
@@ -170,6 +176,7 @@ final class SQLiteWriter: StorageWriter {
 
     private func facts(of batch: [AppendRequest], _ connection: SQLiteConnection) throws(SQLiteFault) -> BatchFacts {
         var facts = BatchFacts()
+        facts.positionMax = EventKeys.positionMax
         facts.versions.reserveCapacity(batch.count)
         facts.sizes.reserveCapacity(batch.count)
         var last: (id: TenantID, tenant: Tenant?)?
@@ -179,7 +186,10 @@ final class SQLiteWriter: StorageWriter {
                 last = (request.tenant, found)
                 facts.heads[request.tenant] = found?.head
             }
-            guard let tenant = last?.tenant else { continue }
+            guard let tenant = last?.tenant else {
+                if facts.newTenants.left == .max { facts.newTenants = try newTenants(connection) }
+                continue
+            }
             for part in request.aggregates {
                 let key = AggregateKey(tenant: request.tenant, name: part.aggregate)
                 guard let aggregate = try aggregate(key, in: tenant.no, connection) else { continue }
@@ -202,7 +212,11 @@ final class SQLiteWriter: StorageWriter {
                 for event in part.events {
                     select.bind(1, tenant.no)
                     select.bind(2, event.id)
-                    guard let position = try select.firstRow({ Position(UInt64($0.integer(0))) }) else { continue }
+                    guard
+                        let position = try select.firstRow({ row throws(SQLiteFault) in
+                            Position(try row.unsigned(0))
+                        })
+                    else { continue }
                     facts.stored[EventKey(tenant: request.tenant, id: event.id)] = try BlockRows.storedEvent(
                         at: position, tenantNo: tenant.no, connection)
                 }
@@ -211,16 +225,23 @@ final class SQLiteWriter: StorageWriter {
         return !facts.stored.isEmpty
     }
 
+    /// How many tenants a file can hold, and how many more.
+    func newTenants(_ connection: SQLiteConnection) throws(SQLiteFault) -> (max: UInt64, left: UInt64) {
+        let last = try connection.statement(.selectLastTenant).firstRow { $0.integer(0) } ?? 0
+        let max = EventKeys.tenantsMax - 1
+        return (UInt64(max), UInt64(max - min(Swift.max(last, 0), max)))
+    }
+
     func tenant(_ id: TenantID, _ connection: SQLiteConnection) throws(SQLiteFault) -> Tenant? {
         if let known = tenants[id] { return known }
         let select = try connection.statement(.selectTenant)
         select.bind(1, id.uuid)
-        let found = try select.firstRow { row in
+        let found = try select.firstRow { row throws(SQLiteFault) in
             Tenant(
                 no: row.integer(0),
                 head: TenantHead(
-                    position: Position(UInt64(row.integer(1))), recordedAt: Timestamp(microseconds: row.integer(2))),
-                settingsRevision: UInt64(row.integer(3)))
+                    position: Position(try row.unsigned(1)), recordedAt: Timestamp(microseconds: row.integer(2))),
+                settingsRevision: try row.unsigned(3))
         }
         if let found { tenants[id] = found }
         return found
@@ -264,7 +285,7 @@ final class SQLiteWriter: StorageWriter {
         stored.tenants[run.tenant] = tenantNo
         let insertBlock = try connection.statement(.insertBlock)
         try BlockCutter(run: run).forEachBlock { (block, pieces) throws(SQLiteFault) in
-            insertBlock.bind(1, EventKeys.key(tenantNo, run.position(at: block.events.lowerBound)))
+            insertBlock.bind(1, try EventKeys.key(tenantNo, run.position(at: block.events.lowerBound)))
             insertBlock.bind(2, run.recordedAt.microseconds)
             insertBlock.bind(3, Int64(block.events.count))
             try insertBlock.run(blob: 4, run.entries, block.bytes)
@@ -321,8 +342,9 @@ final class SQLiteWriter: StorageWriter {
         insert.bind(2, Int64(head.position.rawValue))
         insert.bind(3, head.recordedAt.microseconds)
         try insert.run()
-        guard connection.lastInsertedRow < EventKeys.tenantsMax else {
-            throw SQLiteFault(code: SQLITE_FULL, message: "a file holds at most \(EventKeys.tenantsMax) tenants")
+        // The decision has seen that there is a number left.
+        guard 0..<EventKeys.tenantsMax ~= connection.lastInsertedRow else {
+            throw .corrupted("a tenant got number \(connection.lastInsertedRow), which has no place in a key")
         }
         return connection.lastInsertedRow
     }
@@ -365,20 +387,31 @@ extension RecordedRun {
 
 /// The keys of the table `blocks`.
 enum EventKeys {
-    /// A key is a positive 64-bit integer: what its position leaves is for the tenant's number.
+    /// A key is a positive 64-bit integer: what its position leaves is for the tenant's number, which is below this.
     static let tenantsMax: Int64 = 1 << Int64(63 - Schema.positionBits)
+    /// The highest position that has a place in a key.
+    static let positionMax = Position(1 << UInt64(Schema.positionBits) - 1)
 
-    static func key(_ tenantNo: Int64, _ position: Position) -> Int64 {
-        precondition(position.rawValue < 1 << UInt64(Schema.positionBits), "a position has 40 bits")
+    /// - Throws: for numbers that have no place in a key, which no server has written.
+    static func key(_ tenantNo: Int64, _ position: Position) throws(SQLiteFault) -> Int64 {
+        guard 0..<tenantsMax ~= tenantNo, position <= positionMax else {
+            throw .corrupted("position \(position) of tenant \(tenantNo) has no place in a key")
+        }
         return tenantNo << Int64(Schema.positionBits) | Int64(position.rawValue)
     }
 
     /// The key of a bound, which may lie above every position.
-    static func bound(_ tenantNo: Int64, _ position: Position) -> Int64 {
-        key(tenantNo, min(position, Position(1 << UInt64(Schema.positionBits) - 1)))
+    static func bound(_ tenantNo: Int64, _ position: Position) throws(SQLiteFault) -> Int64 {
+        try key(tenantNo, min(position, positionMax))
     }
 
-    static func position(of key: Int64) -> Position {
-        Position(UInt64(key) & (1 << UInt64(Schema.positionBits) - 1))
+    static func position(of key: Int64) -> Position { Position(UInt64(bitPattern: key) & positionMax.rawValue) }
+
+    /// - Throws: for a key of another tenant: then the tenant's own block is not there.
+    static func position(of key: Int64, in tenantNo: Int64) throws(SQLiteFault) -> Position {
+        guard key >> Int64(Schema.positionBits) == tenantNo else {
+            throw .corrupted("a block of tenant \(tenantNo) is missing")
+        }
+        return position(of: key)
     }
 }

@@ -132,7 +132,7 @@ enum Schema {
 /// Every statement, prepared once a connection.
 enum Query: Int, CaseIterable {
     case begin, beginRead, commit, rollback
-    case selectTenant, insertTenant, updateTenant
+    case selectTenant, selectLastTenant, insertTenant, updateTenant
     case selectAggregate, insertAggregate, selectUnranged, updateRanged
     case selectPositionOfID, insertEventID
     case insertBlock, selectBlock, selectBlocks, selectBlocksBackward
@@ -147,6 +147,7 @@ enum Query: Int, CaseIterable {
         case .commit: "COMMIT"
         case .rollback: "ROLLBACK"
         case .selectTenant: "SELECT no, position, recorded_at, settings_revision FROM tenants WHERE id = ?1"
+        case .selectLastTenant: "SELECT max(no) FROM tenants"
         case .insertTenant: "INSERT INTO tenants (id, position, recorded_at) VALUES (?1, ?2, ?3)"
         case .updateTenant: "UPDATE tenants SET position = ?2, recorded_at = ?3 WHERE no = ?1"
         case .selectAggregate:

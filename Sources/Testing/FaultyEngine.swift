@@ -62,6 +62,9 @@ public final class FaultyEngine: StorageEngine {
     /// That of the engine behind.
     public func makeListener() -> (any StorageListener)? { base.makeListener() }
 
+    /// That of the engine behind.
+    public func interrupt(_ work: StorageWork) { base.interrupt(work) }
+
     private func nextFault() -> CommitFault {
         faults.withLockedValue { faults in
             guard faults.commitsLeft > 0 else { return .none }

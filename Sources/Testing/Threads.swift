@@ -58,6 +58,9 @@ public final class RunningThread<Value: Sendable>: @unchecked Sendable {
         }
     }
 
+    /// Whether it has come to its end.
+    public var isDone: Bool { condition.withLock { result != nil } }
+
     /// Waits for the end.
     /// - Throws: what the work threw.
     public func value() throws -> Value {

@@ -53,7 +53,7 @@ import Testing
             #expect(times.slowest < Bound.callMillis && times.failures.isEmpty, "\(times)")
             for peer in all {
                 try await peer.readAgain()
-                let isOver = try await peer.waits(seconds: 15) { $0.endCount == calls / connections }
+                let isOver = try await peer.waits(seconds: 60) { $0.endCount == calls / connections }
                 #expect(isOver, "\(peer.received.endCount) of \(calls / connections) calls were answered")
                 check(peer.received)
             }
@@ -87,7 +87,7 @@ import Testing
             #expect(more < Self.memoryMiB)
             #expect(times.slowest < Bound.callMillis && times.failures.isEmpty, "\(times)")
             peer.push((1...UInt64(calls)).map { ClientFrame(CallID($0), .credit(16 << 20)) })
-            let isOver = try await peer.waits(seconds: 15) { $0.endCount == calls }
+            let isOver = try await peer.waits(seconds: 60) { $0.endCount == calls }
             #expect(isOver, "\(peer.received.endCount) of \(calls) calls were answered")
             check(peer.received)
         }

@@ -19,12 +19,15 @@ enum FaultyDisk {
         case write
         /// A sync that the disk refuses.
         case sync
+        /// A file system that takes no writes.
+        case readOnly
 
         fileprivate var code: Int32 {
             switch self {
             case .full: SQLITE_FULL
             case .write: SQLITE_IOERR | 3 << 8
             case .sync: SQLITE_IOERR | 4 << 8
+            case .readOnly: SQLITE_READONLY
             }
         }
     }

@@ -118,7 +118,7 @@ import Testing
                 for _ in 0..<10 {
                     guard
                         let error = refusal({ () throws(StorageError) in
-                            try SQLiteEngine.migrate(path: path, logger: .silent)
+                            try SQLiteEngine.migrate(DatabaseFile(path: path), logger: .silent)
                         })
                     else { return }
                     guard error.kind == .unavailable else { throw error }

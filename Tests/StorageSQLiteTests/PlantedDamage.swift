@@ -230,7 +230,9 @@ struct DamageSubject {
             words[letter] = try connection.text(
                 "SELECT no FROM aggregates WHERE hex(id) = '\(name.id.uuidString.replacing("-", with: ""))'")
         }
-        for position in [1, 4, 6, 8] { words["k\(position)"] = "\(EventKeys.key(1, Position(UInt64(position))))" }
+        for position in [1, 4, 6, 8] {
+            words["k\(position)"] = String(try EventKeys.key(1, Position(UInt64(position))))
+        }
     }
 
     /// The text with what stands for the words in braces.

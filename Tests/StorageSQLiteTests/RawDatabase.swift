@@ -40,6 +40,7 @@ extension RawDatabase {
             guard let name = names.firstIndex(of: event.aggregate) else { throw BenchFailure("an unknown aggregate") }
             let no = tenant * names.count + name + 1
             let record = run.record(at: index)
+            let key = try EventKeys.key(Int64(tenant + 1), Position(run.firstPosition.rawValue + UInt64(index)))
             sql += """
                 INSERT INTO aggregates (no, tenant_no, type, id, version)
                 VALUES (\(no), \(tenant + 1), '\(event.aggregate.type.text)', \(Self.blob(event.aggregate.id.bytes)), 0)
@@ -47,7 +48,7 @@ extension RawDatabase {
                 UPDATE aggregates SET version = \(event.version.rawValue), bytes = bytes + \(record.readableBytes)
                 WHERE no = \(no);
                 INSERT INTO events (key, aggregate_no, version, recorded_at, tenant_no, event_id, type, record)
-                VALUES (\(EventKeys.key(Int64(tenant + 1), Position(run.firstPosition.rawValue + UInt64(index)))), \(no),
+                VALUES (\(key), \(no),
                         \(event.version.rawValue), \(run.recordedAt.microseconds), \(tenant + 1),
                         \(Self.blob(event.id.bytes)), '\(event.type.text)', \(Self.blob(Array(record.readableBytesView))));
                 """

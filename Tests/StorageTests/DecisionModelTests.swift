@@ -30,6 +30,7 @@ import Testing
                     case .appended(let receipt): counts[receipt.replayed ? 1 : 0] += 1
                     case .versionConflict: counts[2] += 1
                     case .eventIDsReused: counts[3] += 1
+                    case .limitReached(let limit): Issue.record("\(limit)")
                     }
                 }
             }

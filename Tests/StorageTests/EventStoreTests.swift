@@ -162,7 +162,9 @@ import Testing
         ]
         for (kind, reason) in rest {
             let error = MartletError(StorageError(kind, "why"))
-            #expect(error.reason == reason && !error.isRetryable && error.message.contains("why"))
+            #expect(error.reason == reason && !error.isRetryable && !error.message.contains("why"))
+            let told = MartletError(forOperator: StorageError(kind, "why"))
+            #expect(told.reason == reason && !told.isRetryable && told.message.contains("why"))
         }
     }
 

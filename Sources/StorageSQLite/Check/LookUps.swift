@@ -16,7 +16,7 @@ struct EventLookUp {
         guard tenantNo > 0, tenantNo < EventKeys.tenantsMax, position > 0,
             position < 1 << Int64(Schema.positionBits)
         else { return nil }
-        select.bind(1, EventKeys.key(tenantNo, Position(UInt64(position))))
+        select.bind(1, try EventKeys.key(tenantNo, Position(UInt64(position))))
         var decoder = RecordDecoder()
         guard let block = try select.firstRow({ StoredBlock($0, &decoder) }), block.tenantNo == tenantNo else {
             return nil

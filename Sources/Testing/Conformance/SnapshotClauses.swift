@@ -26,14 +26,42 @@ extension ConformanceSuite {
                 try requireEqual(try await s.snapshot(order).snapshot?.payload, payload, "the state")
             }
         },
-        ConformanceClause("snapshot.beyond", "A version above the aggregate's is refused.") { s in
+        ConformanceClause("snapshot.beyond", "A version above the aggregate's is refused, however high it is.") { s in
             let order = try await s.order(events: 2)
             for aggregate in [order, s.aggregate()] {
-                try await s.refused(.snapshotBeyondAggregate) { () async throws(MartletError) in
-                    _ = try await s.save(aggregate, 3)
+                for version in [3, UInt64(Int64.max), 1 << 63, .max] {
+                    try await s.refused(.snapshotBeyondAggregate) { () async throws(MartletError) in
+                        _ = try await s.save(aggregate, version)
+                    }
                 }
             }
             try requireEqual(try await s.list(order), [], "the snapshots")
+        },
+        ConformanceClause("snapshot.high-versions", "Versions of 2^63 and more are higher than any, in every call.") {
+            s in
+            let order = try await s.order(events: 2)
+            _ = try await s.save(order, 1)
+            for version in [UInt64(Int64.max), 1 << 63, .max] {
+                try requireEqual(
+                    try await s.snapshot(order, to: version).snapshot?.version, Version(1), "to \(version)")
+                try requireEqual(try await s.delete(order, version), 0, "how many of version \(version)")
+                var part = AggregateAppend(
+                    aggregate: order, expected: .exact(Version(version)), events: try s.events(1))
+                part.snapshot = NewSnapshot(payload: ByteBuffer(string: "{}"))
+                try await s.refused(.versionConflict) { [part] () async throws(MartletError) in
+                    try await s.append([part])
+                }
+                let load = LoadRequest(
+                    tenant: s.tenant, aggregate: order, target: .version(Version(version)), snapshot: SnapshotUse())
+                let (view, events) = try await s.subject.load(load)
+                try require(
+                    view.version == Version(2) && view.snapshot?.version == Version(1) && events.count == 1,
+                    "as of version \(version): \(view), \(events.count) events")
+                let (_, later) = try await s.subject.load(
+                    LoadRequest(tenant: s.tenant, aggregate: order, after: Version(version)))
+                try requireEqual(later.count, 0, "events after version \(version)")
+            }
+            try requireEqual(try await s.list(order), [1], "the snapshots")
         },
         ConformanceClause("snapshot.kept", "The newest three are kept; an older one never replaces a newer one.") { s in
             let order = try await s.order(events: 9)
@@ -134,6 +162,28 @@ extension ConformanceSuite {
             let payload = "\"\(String(repeating: "x", count: 500))\""
             let large = try await s.append(try s.events(1, payload: payload), to: other).aggregates[0].snapshotDue
             try require(!small && large, "due for bytes: \(small), then \(large)")
+        },
+        ConformanceClause(
+            "snapshot.due-stale", "Saving a snapshot that is not newer than the newest one puts nothing off."
+        ) { s in
+            let order = s.aggregate()
+            _ = try await s.put(.snapshotPolicies, #"{"policies":[{"every_bytes":1000,"keep":2}]}"#)
+            let payload = "\"\(String(repeating: "x", count: 600))\""
+            for _ in 0..<3 { _ = try await s.append(try s.events(1), to: order) }
+            _ = try await s.save(order, 2)
+            _ = try await s.save(order, 3, schemaVersion: 2)
+            // More than half of what makes one due.
+            var due = try await s.append(try s.events(1, payload: payload), to: order).aggregates[0].snapshotDue
+            try require(!due, "due after one event")
+            // One that is kept and is older, one that is not kept, the newest once more, and one in an older schema.
+            for (version, schemaVersion) in [(UInt64(2), UInt32(1)), (1, 1), (3, 2), (3, 1)] {
+                _ = try await s.save(order, version, schemaVersion: schemaVersion)
+                due = try await s.append(try s.events(1, payload: payload), to: order).aggregates[0].snapshotDue
+                try require(due, "version \(version) in schema \(schemaVersion) put it off")
+            }
+            _ = try await s.save(order, 8)
+            due = try await s.append(try s.events(1), to: order).aggregates[0].snapshotDue
+            try require(!due, "a newer one puts it off")
         },
         ConformanceClause(
             "snapshot.load",
