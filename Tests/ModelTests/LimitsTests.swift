@@ -81,6 +81,8 @@ import Testing
             {
                 $0.frameBytesMax = 1 << 30
                 $0.waitingAppendBytesMax = 2 << 30
+                $0.inboundBytesMax = 2 << 30
+                $0.outboundBytesMax = 4 << 30
             },
             { $0.pageBytesMax = $0.frameBytesMax - (64 << 10) },
             { $0.snapshotBytesMax = $0.frameBytesMax - (64 << 10) },
