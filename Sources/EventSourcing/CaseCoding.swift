@@ -1,4 +1,5 @@
 import FoundationEssentials
+import MartletModel
 import NIOConcurrencyHelpers
 import NIOCore
 
@@ -18,13 +19,13 @@ struct CaseCoding<Event: Codable>: Sendable {
 
     private static var only: ByteBuffer { ByteBuffer(string: #""_0""#) }
     private static var shapesMax: Int { 1_000 }
-    private let shapes = NIOLockedValueBox<[String: Shape]>([:])
+    private let shapes = NIOLockedValueBox<[ExactText: Shape]>([:])
 
     func shape(of name: String) -> Shape {
-        if let known = shapes.withLockedValue({ $0[name] }) { return known }
+        if let known = shapes.withLockedValue({ $0[ExactText(name)] }) { return known }
         let shape = probe(name)
         // Names come from the store too: what is remembered is bounded.
-        shapes.withLockedValue { if $0.count < Self.shapesMax { $0[name] = shape } }
+        shapes.withLockedValue { if $0.count < Self.shapesMax { $0[ExactText(name)] = shape } }
         return shape
     }
 

@@ -22,8 +22,8 @@ public struct CommandContext: Hashable, Sendable {
     public var source = ""
     /// W3C trace context; where empty, that of the current span by the instrument that the program has set up.
     public var traceparent = ""
-    /// Free labels.
-    public var tags: [String: String] = [:]
+    /// Free labels; two keys are the same only when their bytes are.
+    public var tags: [ExactText: String] = [:]
 
     /// The context of the current task; nil means a new one for each command.
     @TaskLocal public static var current: CommandContext?

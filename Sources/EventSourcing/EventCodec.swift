@@ -56,8 +56,8 @@ public enum DecodedEvent<Event: Sendable>: Sendable {
 /// Turns an aggregate's events into stored ones and back, with its upcasters. For events that come from a read or a
 /// subscription; a ``Repository`` has one of its own.
 public struct EventCodec<A: Aggregate>: Sendable {
-    private let kindsByName: [String: Schema<A>.Kind]
-    private let kindsByCase: [String: Schema<A>.Kind]
+    private let kindsByName: [ExactText: Schema<A>.Kind]
+    private let kindsByCase: [ExactText: Schema<A>.Kind]
     private let whole: Schema<A>.Kind?
     private let chains: EventChains
     private let cases = CaseCoding<A.Event>()
@@ -67,8 +67,8 @@ public struct EventCodec<A: Aggregate>: Sendable {
     /// Checks the schema.
     /// - Throws: the first defect of the schema.
     public init(_ schema: Schema<A> = A.schema) throws(SchemaError) {
-        var byName: [String: Schema<A>.Kind] = [:]
-        var byCase: [String: Schema<A>.Kind] = [:]
+        var byName: [ExactText: Schema<A>.Kind] = [:]
+        var byCase: [ExactText: Schema<A>.Kind] = [:]
         var whole: Schema<A>.Kind?
         for kind in schema.kinds {
             guard EventType(kind.name) != nil, kind.version >= 1 else {
@@ -77,14 +77,14 @@ public struct EventCodec<A: Aggregate>: Sendable {
                     "'\(kind.name)' \(kind.version): a type has 1 to 256 bytes without control characters, a version "
                         + "begins at 1")
             }
-            guard byName.updateValue(kind, forKey: kind.name) == nil else {
+            guard byName.updateValue(kind, forKey: ExactText(kind.name)) == nil else {
                 throw SchemaError(.duplicate, "the event type \(kind.name) is declared twice")
             }
             guard let caseName = kind.caseName else {
                 whole = kind
                 continue
             }
-            guard byCase.updateValue(kind, forKey: caseName) == nil else {
+            guard byCase.updateValue(kind, forKey: ExactText(caseName)) == nil else {
                 throw SchemaError(.duplicate, "the case \(caseName) is declared twice")
             }
             if case .noSuchCase = cases.shape(of: caseName) {
@@ -107,12 +107,12 @@ public struct EventCodec<A: Aggregate>: Sendable {
 
     /// Today's event type of that name; a case that nothing was said about is one in version 1.
     private static func kind(
-        _ name: String, _ byName: [String: Schema<A>.Kind], _ byCase: [String: Schema<A>.Kind], isWhole: Bool,
+        _ name: String, _ byName: [ExactText: Schema<A>.Kind], _ byCase: [ExactText: Schema<A>.Kind], isWhole: Bool,
         _ cases: CaseCoding<A.Event>
     ) -> Schema<A>.Kind? {
-        if let kind = byName[name] { return kind }
+        if let kind = byName[ExactText(name)] { return kind }
         // A case that has another name in the store is not known by its own.
-        guard byCase[name] == nil, !isWhole else { return nil }
+        guard byCase[ExactText(name)] == nil, !isWhole else { return nil }
         if case .noSuchCase = cases.shape(of: name) { return nil }
         return Schema<A>.Kind(name: name, version: 1, caseName: name)
     }
@@ -150,7 +150,7 @@ public struct EventCodec<A: Aggregate>: Sendable {
                         description: "\(A.Event.self) is no enum that Swift has made Codable: declare wholeEvent(_:)")
                 }
                 kind =
-                    kindsByCase[parts.name]
+                    kindsByCase[ExactText(parts.name)]
                     ?? Schema<A>.Kind(name: parts.name, version: 1, caseName: parts.name)
                 payload = parts.payload
                 readBack = try cases.join(parts.name, payload)
@@ -233,7 +233,7 @@ public struct EventCodec<A: Aggregate>: Sendable {
     ) throws(EventUndecodable) -> [(EventVersion, ByteBuffer)] {
         do {
             return try step.transform(payload).map { output in
-                guard let version = step.outputs[output.name] else {
+                guard let version = step.outputs[ExactText(output.name)] else {
                     throw EventUndecodable(
                         event,
                         "its upcaster from \(step.name) \(step.from) made a \(output.name), not declared in into:")

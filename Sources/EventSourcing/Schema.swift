@@ -1,4 +1,4 @@
-import MartletModel
+public import MartletModel
 public import NIOCore
 
 /// What becomes of a stored event whose type the program does not know.
@@ -74,7 +74,7 @@ public struct Schema<A: Aggregate>: Sendable {
     ) -> Schema {
         with {
             $0.steps.append(
-                EventStep(name: name, from: version, outputs: [name: version + 1]) { bytes in
+                EventStep(name: name, from: version, outputs: [ExactText(name): version + 1]) { bytes in
                     [UpcastEvent(name, bytes: try transform(bytes))]
                 })
         }
@@ -83,7 +83,7 @@ public struct Schema<A: Aggregate>: Sendable {
     /// Each event of that type and version becomes any number of others, none included; typed.
     /// - Parameter outputs: the types that may come out, and in which version.
     public func split<Old: Decodable & SendableMetatype>(
-        _ name: String, from version: UInt32, into outputs: [String: UInt32],
+        _ name: String, from version: UInt32, into outputs: [ExactText: UInt32],
         _ transform: @escaping @Sendable (Old) throws -> [UpcastEvent]
     ) -> Schema {
         splitBytes(name, from: version, into: outputs) { try transform(EventJSON.decode(Old.self, from: $0)) }
@@ -92,7 +92,7 @@ public struct Schema<A: Aggregate>: Sendable {
     /// Each event of that type and version becomes any number of others, none included; on payloads of any kind.
     /// - Parameter outputs: the types that may come out, and in which version.
     public func splitBytes(
-        _ name: String, from version: UInt32, into outputs: [String: UInt32],
+        _ name: String, from version: UInt32, into outputs: [ExactText: UInt32],
         _ transform: @escaping @Sendable (ByteBuffer) throws -> [UpcastEvent]
     ) -> Schema {
         with { $0.steps.append(EventStep(name: name, from: version, outputs: outputs, transform: transform)) }
@@ -144,7 +144,7 @@ public struct UpcastEvent: Sendable {
 struct EventStep: Sendable {
     var name: String
     var from: UInt32
-    var outputs: [String: UInt32]
+    var outputs: [ExactText: UInt32]
     var transform: @Sendable (ByteBuffer) throws -> [UpcastEvent]
 }
 

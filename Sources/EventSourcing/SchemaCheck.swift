@@ -1,3 +1,5 @@
+import MartletModel
+
 /// What is wrong with a ``Schema``: a defect of the program, told when a ``Repository`` is made.
 public struct SchemaError: Error, Hashable, Sendable, CustomStringConvertible {
     /// A kind of defect.
@@ -43,6 +45,15 @@ struct EventVersion: Hashable, Sendable, CustomStringConvertible {
     var version: UInt32
 
     var description: String { "\(name) \(version)" }
+
+    static func == (a: EventVersion, b: EventVersion) -> Bool {
+        a.version == b.version && ExactText(a.name) == ExactText(b.name)
+    }
+
+    func hash(into hasher: inout Hasher) {
+        hasher.combine(ExactText(name))
+        hasher.combine(version)
+    }
 }
 
 /// Upcasters of events, checked as a whole.
@@ -67,9 +78,9 @@ struct EventChains: Sendable {
                     .beyondCurrent, "there is an upcaster from \(at), but today's version of \(at.name) is \(now)")
             }
             for (name, version) in step.outputs {
-                let next = EventVersion(name: name, version: version)
+                let next = EventVersion(name: name.text, version: version)
                 guard steps[next] == nil else { continue }
-                guard let now = current(name) else {
+                guard let now = current(name.text) else {
                     throw SchemaError(.gap, "\(at) leads to \(next), which is no event of today: add the next upcaster")
                 }
                 guard version != now else { continue }
@@ -88,7 +99,7 @@ struct EventChains: Sendable {
         var path: [(at: EventVersion, rest: [EventVersion])] = []
         var onPath: Set<EventVersion> = []
         func successors(_ at: EventVersion) -> [EventVersion] {
-            (steps[at]?.outputs ?? [:]).map { EventVersion(name: $0, version: $1) }
+            (steps[at]?.outputs ?? [:]).map { EventVersion(name: $0.text, version: $1) }
         }
         path.append((start, successors(start)))
         onPath.insert(start)

@@ -94,6 +94,8 @@ enum CanonicalAppends {
                 let message = unsafe martlet__v1__new_snapshot__unpack(
                     allocator, bytes.count, bytes.baseAddress?.assumingMemoryBound(to: UInt8.self))
             else { return nil }
+            // An unknown field keeps a write out, with its number.
+            guard unsafe message.pointee.base.n_unknown_fields == 0 else { return nil }
             return try? unsafe NewSnapshot(message, name: "snapshot", limits: limits)
         }
     }

@@ -22,7 +22,9 @@ public enum ClientFrameCodec {
         let bytes = message.readableBytes
         let budget = limits.decodeBytesMax(frameBytes: bytes)
         let arena = DecodingArena(budget: budget)
-        let frame = unsafe message.withUnsafeReadableBytes { bytes in
+        let form = WireForm.ofClientFrame(message)
+        let plain = form.mustRewrite ? WireForm.plainClientFrame(message, mergesBodies: !form.isWrite) : message
+        let frame = unsafe plain.withUnsafeReadableBytes { bytes in
             unsafe arena.withAllocator { allocator -> ClientFrame? in
                 guard
                     let frame = unsafe martlet__v1__client_frame__unpack(
@@ -36,7 +38,8 @@ public enum ClientFrameCodec {
         guard let frame else {
             throw .undecodable("ClientFrame", bytes: bytes, budget: budget, wasExhausted: arena.wasExhausted)
         }
-        return frame
+        guard form.isWrite, let finding = form.finding else { return frame }
+        return frame.refused(finding.error)
     }
 
     @unsafe private static func body(
@@ -92,7 +95,10 @@ public enum ClientFrameCodec {
 
     @unsafe private static func hello(_ hello: UnsafeMutablePointer<Martlet__V1__Hello>) -> ClientFrame.Body {
         guard let name = unsafe hello.pointee.client_name.text, name.utf8.count <= 256 else {
-            return .malformed(.invalidField("hello.client_name", "must be at most 256 bytes of UTF-8"))
+            return .malformedHello(
+                .invalidField(
+                    "hello.client_name",
+                    "has \(unsafe hello.pointee.client_name.len) bytes: at most 256 bytes of UTF-8 are allowed"))
         }
         let versions = unsafe UnsafeBufferPointer(
             start: hello.pointee.protocol_versions, count: min(64, hello.pointee.n_protocol_versions))
@@ -148,7 +154,7 @@ public enum ClientFrameCodec {
                 unsafe buffer.writeField(8, &message.pointee.base)
             }
         case .request(let request): request.encode(to: &buffer)
-        case .malformed: preconditionFailure("a malformed request is decoded, never sent")
+        case .malformed, .malformedHello: preconditionFailure("a malformed request is decoded, never sent")
         }
     }
 }

@@ -133,6 +133,7 @@ extension AppendRequest {
                     part.pointee.snapshot, name: "aggregates[\(index)].snapshot", limits: limits)
             names.append((name, expected, events, snapshot))
         }
+        let admission = encoder.admission
         var rest = encoder.finish()[...]
         try Self.requireDistinctIDs(rest)
         self.init(
@@ -143,6 +144,7 @@ extension AppendRequest {
                     aggregate: name, expected: expected, events: Array(rest.prefix(count)), snapshot: snapshot)
             },
             includeConflictingEvents: unsafe message.pointee.include_conflicting_events != 0)
+        self.admission = admission
     }
 
     private static func requireDistinctIDs(_ events: ArraySlice<EncodedEvent>) throws(MartletError) {

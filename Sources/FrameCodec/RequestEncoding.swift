@@ -87,7 +87,7 @@ extension EventFilter {
         _ body: (UnsafeMutablePointer<Martlet__V1__EventFilter>?) throws -> Result
     ) rethrows -> Result {
         guard !isEmpty else { return try body(nil) }
-        let types = aggregateTypes.map(\.text).sorted() + eventTypes.map(\.text).sorted()
+        let types = aggregateTypes.map(\.text).sorted() + eventTypes.map { ExactText($0.text) }.sorted().map(\.text)
         let ids = ByteBuffer(bytes: aggregateIDs.sorted().flatMap(\.bytes))
         return try unsafe withCBytes(types) { texts in
             try unsafe ids.withUnsafeReadableBytes { idBytes in

@@ -19,9 +19,10 @@ extension ServerFrameCodec {
         guard let (head, entries) = Entries.split(message) else {
             throw .undecodable("ServerFrame", bytes: bytes, budget: 0, wasExhausted: false)
         }
+        let plain = WireForm.ofServerFrame(head).mustRewrite ? WireForm.plainServerFrame(head) : head
         let budget = limits.decodeBytesMax(frameBytes: head.readableBytes)
         let arena = DecodingArena(budget: budget)
-        let frame = unsafe head.withUnsafeReadableBytes { bytes in
+        let frame = unsafe plain.withUnsafeReadableBytes { bytes in
             unsafe arena.withAllocator { allocator -> ServerFrame? in
                 guard
                     let frame = unsafe martlet__v1__server_frame__unpack(
@@ -172,6 +173,7 @@ private enum Entries {
                     let content = buffer.readSlice(length: length)
                 else { return nil }
                 self.content = content
+            case 3: guard WireForm.skipGroup(number, in: &buffer) else { return nil }
             case 5: guard buffer.readSlice(length: 4) != nil else { return nil }
             default: return nil
             }

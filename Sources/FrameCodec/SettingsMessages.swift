@@ -41,7 +41,7 @@ extension UpcastingOptions {
     func encode(field: UInt32, to buffer: inout ByteBuffer) {
         guard self != .latest else { return }
         var stops = ByteBuffer()
-        for (type, version) in stopAt.sorted(by: { $0.key.text < $1.key.text }) {
+        for (type, version) in stopAt.sorted(by: { ExactText($0.key.text) < ExactText($1.key.text) }) {
             unsafe withCBytes([type.text]) { text in
                 unsafe withMessage(Martlet__V1__SchemaVersionMax(), martlet__v1__schema_version_max__init) { message in
                     unsafe message.pointee.event_type = unsafe text[0]

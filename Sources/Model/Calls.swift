@@ -9,6 +9,8 @@ public struct AppendRequest: Hashable, Sendable {
     public var aggregates: [AggregateAppend]
     /// On a conflict, answer the events that came in between.
     public var includeConflictingEvents: Bool
+    /// Whether what is not stored yet may be stored.
+    public var admission = Admission.admitted
 
     /// An append of those parts.
     public init(tenant: TenantID, aggregates: [AggregateAppend], includeConflictingEvents: Bool = false) {
@@ -26,6 +28,15 @@ public struct AppendRequest: Hashable, Sendable {
             $0 + $1.events.reduce($1.snapshot?.payload.readableBytes ?? 0) { $0 + $1.body.readableBytes }
         }
     }
+}
+
+/// Whether an append may be stored. A rule that came after the first events does not bind those that are stored: a
+/// retry of them is answered before this is looked at.
+public enum Admission: Hashable, Sendable {
+    /// It may.
+    case admitted
+    /// A rule keeps it out, for that reason.
+    indirect case refused(MartletError)
 }
 
 /// What is appended to one aggregate.

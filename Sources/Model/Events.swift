@@ -20,8 +20,8 @@ public struct EventMetadata: Hashable, Sendable {
     public var source = ""
     /// W3C trace context of the writer.
     public var traceparent = ""
-    /// Free labels.
-    public var tags: [String: String] = [:]
+    /// Free labels; two keys are the same only when their bytes are.
+    public var tags: [ExactText: String] = [:]
 
     /// Metadata with nothing in it.
     public init() {}

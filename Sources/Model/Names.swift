@@ -84,6 +84,9 @@ public struct EventType: Hashable, Sendable, CustomStringConvertible {
         a.text == b.text && a.text.utf8.elementsEqual(b.text.utf8)
     }
 
+    /// Hashes the bytes.
+    public func hash(into hasher: inout Hasher) { text.hashBytes(into: &hasher) }
+
     /// The text.
     public var description: String { text }
 }

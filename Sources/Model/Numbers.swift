@@ -56,7 +56,7 @@ public struct Position: RawRepresentable, Hashable, Comparable, Sendable, Custom
 }
 
 /// A moment in microseconds since 1970 UTC.
-public struct Timestamp: Hashable, Comparable, Sendable, CustomStringConvertible {
+public struct Timestamp: Hashable, Comparable, Sendable {
     /// Microseconds since 1970 UTC.
     public var microseconds: Int64
 
@@ -70,18 +70,6 @@ public struct Timestamp: Hashable, Comparable, Sendable, CustomStringConvertible
 
     /// Moments sort by time.
     public static func < (a: Timestamp, b: Timestamp) -> Bool { a.microseconds < b.microseconds }
-
-    /// RFC 3339 in UTC with six digits of fraction, as in `2026-01-31T12:00:00.000000Z`.
-    public var description: String {
-        var (seconds, fraction) = microseconds.quotientAndRemainder(dividingBy: 1_000_000)
-        if fraction < 0 {
-            seconds -= 1
-            fraction += 1_000_000
-        }
-        let date = Date(timeIntervalSince1970: Double(seconds)).formatted(.iso8601)
-        let digits = String(fraction + 1_000_000).dropFirst()
-        return date.dropLast() + "." + digits + "Z"
-    }
 }
 
 /// The end of a tenant's events.

@@ -59,12 +59,17 @@ public struct CanonicalEvents {
         return unsafe String(decoding: bytes, as: UTF8.self)
     }
 
+    private static func isAdmitted(_ occurredAt: UInt64) -> Bool {
+        let micros = Int64(bitPattern: occurredAt)
+        return micros >= Timestamp.earliest.microseconds && micros <= Timestamp.latest.microseconds
+    }
+
     /// Whether the fields are in order, none is a default, every text is UTF-8, and tags are sorted and unique.
     @unsafe private static func isCanonicalMetadata(_ bytes: UnsafeRawBufferPointer, _ range: Range<Int>) -> Bool {
         var fields = unsafe StrictFields(bytes, range)
         guard fields.takeText(1 << 3 | 2), fields.takeText(2 << 3 | 2) else { return false }
         if fields.take(3 << 3) {
-            guard let occurredAt = fields.varint(), occurredAt != 0 else { return false }
+            guard let occurredAt = fields.varint(), occurredAt != 0, isAdmitted(occurredAt) else { return false }
         }
         for number: UInt8 in 4...8 where !fields.takeText(number << 3 | 2) { return false }
         var lastKey: Range<Int>?

@@ -19,6 +19,8 @@ public struct EventEncoder {
     private let limits: Limits
     var bodies = ByteBuffer()
     var drafts: [Draft] = []
+    /// Set where an event, added as it was unpacked, keeps all rules but one that came later.
+    public private(set) var admission = Admission.admitted
 
     /// An encoder that holds events to those limits.
     public init(limits: Limits) { self.limits = limits }
@@ -35,6 +37,7 @@ public struct EventEncoder {
         let metadataBytes =
             unsafe event.pointee.metadata.map { unsafe martlet__v1__metadata__get_packed_size($0) } ?? 0
         try checkMetadata(bytes: metadataBytes, name: name)
+        unsafe admit(event.pointee.metadata, name: name)
         unsafe bodies.writeMessage(&event.pointee.base)
         drafts.append(draft)
         drafts[drafts.count - 1].end = bodies.writerIndex
@@ -55,6 +58,7 @@ public struct EventEncoder {
         }
         drafts.removeAll(keepingCapacity: true)
         bodies = ByteBuffer()
+        admission = .admitted
         return events
     }
 
@@ -113,6 +117,16 @@ public struct EventEncoder {
                 unsafe ByteText.isUTF8(tag.value.bytes)
             else { throw .invalidField("\(name()).metadata.tags", "holds text that is not UTF-8") }
         }
+    }
+
+    @unsafe private mutating func admit(_ metadata: UnsafeMutablePointer<Martlet__V1__Metadata>?, name: () -> String) {
+        guard admission == .admitted, let micros = unsafe metadata?.pointee.occurred_at_micros else { return }
+        let time = Timestamp(microseconds: micros)
+        guard time < .earliest || time > .latest else { return }
+        admission = .refused(
+            .invalidField(
+                "\(name()).metadata.occurred_at_micros",
+                "is \(time): a time is from \(Timestamp.earliest) to \(Timestamp.latest)"))
     }
 
     @unsafe private static func canonicalise(_ event: UnsafeMutablePointer<Martlet__V1__Event>) {

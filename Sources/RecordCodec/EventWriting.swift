@@ -50,7 +50,7 @@ extension EventEncoder {
 /// The size of metadata's encoding, and what was worked out for it.
 private struct MetadataSize {
     private let occurredAt: UInt64
-    /// Sorted by the bytes of their key; `String` would sort them by what they mean.
+    /// Sorted by the bytes of their key.
     private let tags: [(key: String, value: String)]
     /// Length of the encoding.
     let bytes: Int
@@ -59,7 +59,7 @@ private struct MetadataSize {
         occurredAt = UInt64(bitPattern: metadata.occurredAt?.microseconds ?? 0)
         tags =
             metadata.tags.isEmpty
-            ? [] : metadata.tags.sorted { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }
+            ? [] : metadata.tags.sorted { $0.key < $1.key }.map { ($0.key.text, $0.value) }
         var bytes =
             FieldWriter.size(of: metadata.userID) + FieldWriter.size(of: metadata.role)
             + FieldWriter.size(of: occurredAt) + FieldWriter.size(of: metadata.correlationID)

@@ -113,7 +113,7 @@ public struct RecordDecoder: Sendable {
             guard let key = unsafe tag.text(1 << 3 | 2, of: bytes), let value = unsafe tag.text(2 << 3 | 2, of: bytes),
                 tag.isAtEnd
             else { return nil }
-            metadata.tags[key] = value
+            metadata.tags[ExactText(key)] = value
         }
         return fields.isAtEnd ? metadata : nil
     }

@@ -175,7 +175,7 @@ extension EventMetadata {
             guard let tag = unsafe message.tags[index], let key = unsafe tag.pointee.key.text,
                 let value = unsafe tag.pointee.value.text
             else { return nil }
-            tags[key] = value
+            tags[ExactText(key)] = value
         }
     }
 }

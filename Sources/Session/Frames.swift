@@ -40,6 +40,8 @@ public struct ClientFrame: Hashable, Sendable {
         /// Opens a call that cannot be carried out: the request is malformed or unknown. The call
         /// ends with the error, the connection goes on.
         indirect case malformed(MartletError)
+        /// A hello that does not keep to its bounds.
+        indirect case malformedHello(MartletError)
     }
 
     /// The call that the frame belongs to.

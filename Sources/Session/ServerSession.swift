@@ -88,6 +88,7 @@ public struct ServerSession: ~Copyable {
         pingSent = nil
         switch state {
         case .awaitingHello:
+            if case .malformedHello(let error) = frame.body, frame.callID == .connection { return receiveFault(error) }
             guard case .hello(let hello) = frame.body, frame.callID == .connection else {
                 return fail(.unauthenticated, .helloExpected, "the first frame must be hello, on call 0: send it")
             }
@@ -187,7 +188,7 @@ public struct ServerSession: ~Copyable {
 
     private mutating func receiveOpen(_ frame: ClientFrame) -> Reaction {
         switch frame.body {
-        case .hello:
+        case .hello, .malformedHello:
             return fail(.failedPrecondition, .helloExpected, "hello came a second time: send it once")
         case .ping(let token): return .pong(token)
         case .pong: return .ignore

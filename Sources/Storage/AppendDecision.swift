@@ -258,6 +258,7 @@ private struct State {
         current = tenant
         // Nothing that this batch could know of is known yet: nothing can be stored.
         if !(facts.stored.isEmpty && tenant?.added.isEmpty ?? true), let outcome = known(request) { return outcome }
+        if case .refused(let error) = request.admission { return .refused(error) }
         var conflicts: [VersionConflict] = []
         var limit: StorageLimit?
         for part in request.aggregates {

@@ -94,6 +94,7 @@ public final class EventStore: Sendable {
             case .success(.appended(let receipt)): completion(.success(receipt))
             case .success(.eventIDsReused(let ids)): completion(.failure(.eventIDsReused(ids)))
             case .success(.limitReached(let limit)): completion(.failure(.storageLimitReached(limit)))
+            case .success(.refused(let error)): completion(.failure(error))
             case .success(.versionConflict(let conflicts)):
                 if request.includeConflictingEvents {
                     addEvents(to: conflicts, of: request.tenant) { completion(.failure(.versionConflicts($0))) }

@@ -222,6 +222,8 @@ public enum AppendOutcome: Hashable, Sendable {
     case eventIDsReused([ReusedEventID])
     /// The storage has no number left for what the call would add; nothing was written.
     case limitReached(StorageLimit)
+    /// None of it is stored, and a rule for new events keeps it out (``AppendRequest/admission``); nothing was written.
+    indirect case refused(MartletError)
 }
 
 /// How storage failed.

@@ -115,7 +115,7 @@ public final class SettingsCache: Sendable {
                 settings.upcasters = try UpcasterSet(definition: document)
             }
             if let document = stored.documents[.snapshotPolicies] {
-                settings.policies = try SnapshotPolicies(document: document)
+                settings.policies = try SnapshotPolicies(stored: document)
             }
         } catch { onFault(tenant, error) }
         return settings

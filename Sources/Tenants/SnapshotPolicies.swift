@@ -24,9 +24,22 @@ public struct SnapshotPolicies: Hashable, Sendable {
     /// The policy of a type.
     public subscript(type: AggregateType) -> SnapshotPolicy { byType[type] ?? fallback }
 
-    /// Reads and checks a document.
+    /// Reads and checks a new document, which must be JSON in UTF-8 (RFC 8259).
     /// - Throws: ``MartletError`` with reason `INVALID_SETTINGS`, which names the place and what is wrong there.
     public init(document: ByteBuffer) throws(MartletError) {
+        let fault = unsafe document.withUnsafeReadableBytes { bytes -> JSONText.Fault? in
+            do throws(JSONText.Fault) {
+                try unsafe JSONText.check(bytes)
+                return nil
+            } catch { return error }
+        }
+        if let fault { throw Self.invalid("document", "is not JSON: at byte \(fault.offset), \(fault.complaint)") }
+        try self.init(stored: document)
+    }
+
+    /// Reads a document that is stored. Older servers took JSON in UTF-16 and UTF-32, too: it stays in force.
+    /// - Throws: ``MartletError`` with reason `INVALID_SETTINGS`.
+    init(stored document: ByteBuffer) throws(MartletError) {
         let policies: [Policy]
         do {
             policies = try JSONDecoder().decode(Document.self, from: Data(document.readableBytesView)).policies
@@ -34,7 +47,7 @@ public struct SnapshotPolicies: Hashable, Sendable {
             throw error
         } catch let error as DecodingError {
             throw Self.invalid(error.place, error.complaint)
-        } catch { throw Self.invalid("document", "\(error)") }
+        } catch { throw Self.invalid("document", "cannot be read") }
         guard policies.count <= Self.policiesMax else {
             throw Self.invalid("policies", "are \(policies.count), at most \(Self.policiesMax) are allowed")
         }
@@ -110,11 +123,12 @@ private struct AnyKey: CodingKey {
 }
 
 extension KeyedDecodingContainer where Key == AnyKey {
-    fileprivate func allow(_ names: Set<String>) throws {
-        for key in allKeys where !names.contains(key.stringValue) {
-            throw DecodingError.dataCorrupted(
-                DecodingError.Context(
-                    codingPath: codingPath, debugDescription: "has an unknown member '\(key.stringValue)'"))
+    fileprivate func allow(_ names: [String]) throws {
+        for key in allKeys where !names.contains(where: { $0.utf8.elementsEqual(key.stringValue.utf8) }) {
+            throw SnapshotPolicies.invalid(
+                DecodingError.place(codingPath),
+                "has an unknown member '\(String(key.stringValue.unicodeScalars.prefix(64)))', "
+                    + "known are \(names.joined(separator: ", "))")
         }
     }
 }
@@ -129,12 +143,29 @@ extension DecodingError {
         }
     }
 
-    fileprivate var place: String {
-        let path = (context?.codingPath ?? []).map { $0.intValue.map { "[\($0)]" } ?? ".\($0.stringValue)" }.joined()
-        return path.isEmpty ? "document" : String(path.drop { $0 == "." })
+    fileprivate var place: String { Self.place(context?.codingPath ?? []) }
+
+    fileprivate static func place(_ path: [any CodingKey]) -> String {
+        let text = path.map { $0.intValue.map { "[\($0)]" } ?? ".\($0.stringValue)" }.joined()
+        return text.isEmpty ? "document" : String(text.drop { $0 == "." })
     }
 
-    fileprivate var complaint: String { context?.debugDescription ?? "cannot be read" }
+    /// What is wrong, in words of this code: those of Swift's library are for programmers, and may change.
+    fileprivate var complaint: String {
+        switch self {
+        case .keyNotFound(let key, _): "must have \"\(key.stringValue)\""
+        case .valueNotFound: "must not be null"
+        case .typeMismatch(let type, _):
+            switch type {
+            case is String.Type: "must be a string"
+            case is UInt64.Type, is Int.Type: "must be a whole number"
+            case is [Any].Type: "must be a list"
+            default: "must be an object"
+            }
+        case .dataCorrupted: "is not JSON, or holds a number that is not whole or too large"
+        @unknown default: "cannot be read"
+        }
+    }
 }
 
 extension AppendRequest {

@@ -1,3 +1,5 @@
+import MartletModel
+
 /// A moment to the nanosecond, and its text in RFC 3339; years 0000 to 9999, without leap seconds.
 struct CivilTime: Equatable {
     /// Since 1970 UTC; the fraction counts up from here.
@@ -5,8 +7,8 @@ struct CivilTime: Equatable {
     /// From 0 to 999,999,999.
     var nanoseconds: Int
 
-    static let secondsMin = daysSince1970(year: 0, month: 1, day: 1) * 86_400
-    static let secondsMax = daysSince1970(year: 10_000, month: 1, day: 1) * 86_400 - 1
+    static let secondsMin = CivilCalendar.daysSince1970(year: 0, month: 1, day: 1) * 86_400
+    static let secondsMax = CivilCalendar.daysSince1970(year: 10_000, month: 1, day: 1) * 86_400 - 1
 
     /// The moment of that many nanoseconds since 1970; nil outside of the years 0000 to 9999.
     init?(nanosecondsSince1970 total: Int128) {
@@ -36,7 +38,7 @@ struct CivilTime: Equatable {
             let minute = number(14, 2), let second = number(17, 2), text[4] == UInt8(ascii: "-"),
             text[7] == UInt8(ascii: "-"), text[10] | 0x20 == UInt8(ascii: "t"), text[13] == UInt8(ascii: ":"),
             text[16] == UInt8(ascii: ":"), (1...12).contains(month), day >= 1,
-            day <= Self.days(inMonth: month, ofYear: year), hour < 24, minute < 60, second < 60
+            day <= CivilCalendar.days(inMonth: month, ofYear: year), hour < 24, minute < 60, second < 60
         else { return nil }
 
         var at = 19
@@ -61,7 +63,7 @@ struct CivilTime: Equatable {
             if text[at] == UInt8(ascii: "-") { offset = -offset }
         default: return nil
         }
-        let days = Self.daysSince1970(year: year, month: month, day: day)
+        let days = CivilCalendar.daysSince1970(year: year, month: month, day: day)
         seconds = days * 86_400 + hour * 3_600 + minute * 60 + second - offset
         nanoseconds = fraction
         guard (Self.secondsMin...Self.secondsMax).contains(seconds) else { return nil }
@@ -69,8 +71,10 @@ struct CivilTime: Equatable {
 
     /// The text, in UTC, with 0, 3, 6 or 9 digits of fraction: as few as hold it.
     var rfc3339: [UInt8] {
-        let (days, time) = (Self.floor(seconds, 86_400), seconds - Self.floor(seconds, 86_400) * 86_400)
-        let (year, month, day) = Self.date(daysSince1970: days)
+        let (days, time) = (
+            CivilCalendar.floor(seconds, 86_400), seconds - CivilCalendar.floor(seconds, 86_400) * 86_400
+        )
+        let (year, month, day) = CivilCalendar.date(daysSince1970: days)
         var text: [UInt8] = []
         text.reserveCapacity(30)
         func append(_ number: Int, digits: Int, _ mark: Unicode.Scalar) {
@@ -109,36 +113,5 @@ struct CivilTime: Equatable {
         }
         guard nanoseconds % unit == 0 else { return nil }
         return seconds * perSecond + nanoseconds / unit
-    }
-
-    private static func floor(_ a: Int, _ b: Int) -> Int { a >= 0 ? a / b : -((-a + b - 1) / b) }
-
-    private static func days(inMonth month: Int, ofYear year: Int) -> Int {
-        switch month {
-        case 2: year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) ? 29 : 28
-        case 4, 6, 9, 11: 30
-        default: 31
-        }
-    }
-
-    // The calendar counts from March, so that a leap day is the last of its year, in eras of 400 years.
-
-    private static func daysSince1970(year: Int, month: Int, day: Int) -> Int {
-        let year = month <= 2 ? year - 1 : year
-        let era = floor(year, 400)
-        let yearOfEra = year - era * 400
-        let dayOfYear = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1
-        return era * 146_097 + yearOfEra * 365 + yearOfEra / 4 - yearOfEra / 100 + dayOfYear - 719_468
-    }
-
-    private static func date(daysSince1970 days: Int) -> (year: Int, month: Int, day: Int) {
-        let days = days + 719_468
-        let era = floor(days, 146_097)
-        let dayOfEra = days - era * 146_097
-        let yearOfEra = (dayOfEra - dayOfEra / 1_460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
-        let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
-        let shifted = (5 * dayOfYear + 2) / 153
-        let month = shifted < 10 ? shifted + 3 : shifted - 9
-        return (yearOfEra + era * 400 + (month <= 2 ? 1 : 0), month, dayOfYear - (153 * shifted + 2) / 5 + 1)
     }
 }

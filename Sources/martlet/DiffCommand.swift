@@ -47,17 +47,17 @@ struct DiffCommand: AsyncParsableCommand {
             let events = try await client.load(
                 LoadRequest(tenant: tenantID, aggregate: name, after: after, target: end, upcasting: options))
             guard events.view.version >= after || isOpen else { throw Self.reversed }
-            var types: [String: UInt64] = [:]
+            var types: [ExactText: UInt64] = [:]
             var (count, firstAt, lastAt): (UInt64, Timestamp?, Timestamp?) = (0, nil, nil)
             for try await event in events {
                 Terminal.write(EventLine.encode(event))
                 count += 1
                 firstAt = firstAt ?? event.recordedAt
                 lastAt = event.recordedAt
-                let type = event.event.type.text
+                let type = ExactText(event.event.type.text)
                 if types[type] != nil || types.count < Self.typesMax { types[type, default: 0] += 1 }
             }
-            let counted = types.sorted { $0.key < $1.key }.map { "\(EventLine.quoted($0.key)):\($0.value)" }
+            let counted = types.sorted { $0.key < $1.key }.map { "\(EventLine.quoted($0.key.text)):\($0.value)" }
             var line = #"{"diff":{"from_version":\#(after),"to_version":\#(events.view.version),"events":\#(count)"#
             if let firstAt, let lastAt { line += #","first_at":"\#(firstAt)","last_at":"\#(lastAt)""# }
             Terminal.write(line: line + #","types":{\#(counted.joined(separator: ","))}}}"#)

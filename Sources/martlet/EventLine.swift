@@ -76,7 +76,7 @@ enum EventLine {
         add("source", metadata.source)
         add("traceparent", metadata.traceparent)
         if !metadata.tags.isEmpty {
-            let tags = metadata.tags.sorted { $0.key < $1.key }.map { "\(quoted($0.key)):\(quoted($0.value))" }
+            let tags = metadata.tags.sorted { $0.key < $1.key }.map { "\(quoted($0.key.text)):\(quoted($0.value))" }
             members.append("\"tags\":{\(tags.joined(separator: ","))}")
         }
         return members.isEmpty ? nil : "{\(members.joined(separator: ","))}"
@@ -124,12 +124,12 @@ enum EventLine {
         return Parsed(event: event, hasID: id != nil, aggregate: aggregate, version: version)
     }
 
-    private static func members(of text: [UInt8]) throws -> [String: ArraySlice<UInt8>] {
+    private static func members(of text: [UInt8]) throws -> [ExactText: ArraySlice<UInt8>] {
         do {
-            var members: [String: ArraySlice<UInt8>] = [:]
+            var members: [ExactText: ArraySlice<UInt8>] = [:]
             for (key, value) in try unsafe text.withUnsafeBytes({ bytes in try unsafe JSONText.members(bytes) }) {
                 guard let name = decodeString(text[key]) else { continue }
-                members[name] = text[value]
+                members[ExactText(name)] = text[value]
             }
             return members
         } catch let fault as JSONText.Fault {
@@ -137,7 +137,7 @@ enum EventLine {
         }
     }
 
-    private static func payload(_ members: [String: ArraySlice<UInt8>]) throws -> [UInt8] {
+    private static func payload(_ members: [ExactText: ArraySlice<UInt8>]) throws -> [UInt8] {
         if let payload = members["payload"] { return Array(payload) }
         guard let text = try string(members["payload_base64"], "payload_base64") else {
             throw LineFault("\"payload\" is missing (or \"payload_base64\", for bytes that are no JSON)")
@@ -148,7 +148,8 @@ enum EventLine {
 
     private static func metadata(_ text: [UInt8]) throws -> EventMetadata {
         var metadata = EventMetadata()
-        for (key, value) in try members(of: text) {
+        for (name, value) in try members(of: text) {
+            let key = name.text
             switch key {
             case "user_id": metadata.userID = try string(value, key) ?? ""
             case "role": metadata.role = try string(value, key) ?? ""
@@ -158,12 +159,14 @@ enum EventLine {
             case "source": metadata.source = try string(value, key) ?? ""
             case "traceparent": metadata.traceparent = try string(value, key) ?? ""
             case "occurred_at":
-                guard let text = try string(value, key), let time = Timestamp(rfc3339: text) else {
+                guard let text = try string(value, key), let time = Timestamp(text) else {
                     throw LineFault("\"occurred_at\" is no time in RFC 3339")
                 }
                 metadata.occurredAt = time
             case "tags":
-                for (tag, text) in try members(of: Array(value)) { metadata.tags[tag] = try string(text, tag) ?? "" }
+                for (tag, text) in try members(of: Array(value)) {
+                    metadata.tags[tag] = try string(text, tag.text) ?? ""
+                }
             default: throw LineFault("metadata knows no \"\(key)\": put it under \"tags\"")
             }
         }

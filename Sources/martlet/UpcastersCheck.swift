@@ -165,7 +165,7 @@ struct UpcastTrial {
     /// Prints a line for each stored type and schema version, and the sum.
     func report(to position: Position) {
         let sorted = groups.sorted {
-            ($0.key.type.text, $0.key.schemaVersion) < ($1.key.type.text, $1.key.schemaVersion)
+            (ExactText($0.key.type.text), $0.key.schemaVersion) < (ExactText($1.key.type.text), $1.key.schemaVersion)
         }
         for (key, counts) in sorted {
             let version = key.schemaVersion == 0 ? "null" : "\(key.schemaVersion)"

@@ -36,12 +36,15 @@ enum YAMLDocument {
     }
 
     private static func convert(_ text: String, bytesMax: Int) throws(LineFault) -> [UInt8] {
-        let root: Node?
-        do { root = try Parser(yaml: text).singleRoot() } catch { throw LineFault(describe(error)) }
-        guard let root else { throw LineFault("is empty") }
-        var writer = Writer(bytesMax: bytesMax)
-        try writer.write(root, depth: 1)
-        return writer.bytes
+        let mask = ScalarMask(for: text)
+        do throws(LineFault) {
+            let root: Node?
+            do { root = try Parser(yaml: mask.masked(text)).singleRoot() } catch { throw LineFault(describe(error)) }
+            guard let root else { throw LineFault("is empty") }
+            var writer = Writer(bytesMax: bytesMax, mask: mask)
+            try writer.write(root, depth: 1)
+            return writer.bytes
+        } catch { throw LineFault(mask.unmasked(error.description)) }
     }
 
     private static func describe(_ error: any Error) -> String {
@@ -59,6 +62,7 @@ enum YAMLDocument {
 
     private struct Writer {
         let bytesMax: Int
+        let mask: ScalarMask
         var bytes: [UInt8] = []
 
         mutating func write(_ node: Node, depth: Int) throws(LineFault) {
@@ -81,12 +85,16 @@ enum YAMLDocument {
             case .mapping(let members):
                 try allow(members.tag, [Tag.Name.map], node)
                 bytes.append(UInt8(ascii: "{"))
+                var keys = Set<ExactText>(minimumCapacity: members.count)
                 for (index, member) in members.enumerated() {
                     guard case .scalar(let key) = member.key else {
                         throw fault(member.key, "a key must be a scalar, as in JSON")
                     }
                     guard key.string != "<<" || key.style != .plain else {
                         throw fault(member.key, "merge keys (<<) are not supported: write the members out")
+                    }
+                    guard keys.insert(ExactText(mask.unmasked(key.string))).inserted else {
+                        throw fault(member.key, "the key \(key.string) comes twice")
                     }
                     if index > 0 { bytes.append(UInt8(ascii: ",")) }
                     write(string: key.string)
@@ -139,7 +147,7 @@ enum YAMLDocument {
 
         private mutating func write(string: String) {
             bytes.append(UInt8(ascii: "\""))
-            for byte in string.utf8 {
+            for byte in mask.unmasked(string).utf8 {
                 switch byte {
                 case UInt8(ascii: "\""), UInt8(ascii: "\\"): bytes += [UInt8(ascii: "\\"), byte]
                 case 0..<0x20: bytes += Array(String(format: "\\u%04x", Int(byte)).utf8)

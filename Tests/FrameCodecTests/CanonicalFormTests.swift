@@ -154,9 +154,12 @@ enum RandomFrames {
         metadata.correlationID = text()
         metadata.traceparent = text()
         if Bool.random(using: &random) {
-            metadata.occurredAt = Timestamp(microseconds: Int64(bitPattern: random.next() | 1))
+            // The very microsecond of 1970 stands for nil on the wire.
+            metadata.occurredAt = Timestamp(
+                microseconds: Int64.random(
+                    in: Timestamp.earliest.microseconds...Timestamp.latest.microseconds, using: &random) | 1)
         }
-        for _ in 0..<Int.random(in: 0...2, using: &random) { metadata.tags[text()] = text() }
+        for _ in 0..<Int.random(in: 0...2, using: &random) { metadata.tags[ExactText(text())] = text() }
         let isJSON = Bool.random(using: &random)
         return NewEvent(
             id: UUID(high: random.next(), low: random.next()),

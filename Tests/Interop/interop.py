@@ -262,6 +262,44 @@ def wrong_fields_are_refused():
     assert load(connection, name)[0].version == 0, "nothing of all this was stored"
 
 
+def with_unknown(message, number=31_999):
+    """The message's bytes with an unknown varint, and an unknown group with a field inside."""
+    return message.SerializeToString() + b"".join(
+        [varint(number << 3), varint(150), varint(number << 3 | 3), b"\x08\x01", varint(number << 3 | 4)]
+    )
+
+
+@check
+def unknown_fields_are_refused_in_writes_and_skipped_elsewhere():
+    connection = connect()
+    name = aggregate("unknown")
+
+    def send(field, body):
+        connection.last_call_id += 1
+        frame = varint(1 << 3) + varint(connection.last_call_id) + varint(3 << 3) + varint(1 << 20)
+        frame += varint(field << 3 | 2) + varint(len(body)) + body
+        connection.send_bytes(b"\0" + struct.pack(">I", len(frame)) + frame)
+        return connection.receive()
+
+    request = append_request((name, expected(none=True), [event("Placed", b"1")]))
+    status = send(16, with_unknown(request)).status
+    assert status.reason == "INVALID_FIELD" and "31999" in status.message, status
+    assert load(connection, name)[0].version == 0, "nothing is written"
+    append(connection, *[(part.aggregate, part.expected, part.events) for part in request.aggregates])
+    answer = send(16, with_unknown(request))
+    assert answer.append.replayed, "a retry of what is stored is answered"
+    found = send(20, with_unknown(query_pb2.HeadRequest(tenant=TENANT)))
+    assert found.get_head.head.position > 0, "a read skips them"
+    half = query_pb2.LoadRequest(tenant=TENANT).SerializeToString()
+    rest = query_pb2.LoadRequest(aggregate=name).SerializeToString()
+    body = varint(17 << 3 | 2) + varint(len(half)) + half + varint(17 << 3 | 2) + varint(len(rest)) + rest
+    connection.last_call_id += 1
+    frame = varint(1 << 3) + varint(connection.last_call_id) + varint(3 << 3) + varint(1 << 20) + body
+    connection.send_bytes(b"\0" + struct.pack(">I", len(frame)) + frame)
+    part = connection.receive()
+    assert part.load.view.version == 1, "a body in two parts is merged"
+
+
 @check
 def out_of_range_is_refused():
     connection, name = connect(), aggregate("interop.bad")

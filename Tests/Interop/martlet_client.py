@@ -122,7 +122,7 @@ class Connection:
         return getattr(frame, kind)
 
     def stream(self, credit_bytes=WINDOW_BYTES, **request):
-        """The parts of an answer that streams; credit is given back as they are taken."""
+        """The parts of an answer that streams; credit is given back as they are taken, and raised when that waits."""
         call_id = self.start(credit_bytes=credit_bytes, **request)
         while True:
             frame = self.receive()
@@ -134,6 +134,13 @@ class Connection:
                     raise MartletError(frame.status)
                 return
             part = getattr(frame, kind)
+            if kind != "subscribe" and part.waiting_for_credit_bytes:
+                # All that came was granted again: the call has the whole credit.
+                missing = part.waiting_for_credit_bytes - credit_bytes
+                if missing > 0:
+                    self.grant(call_id, missing)
+                    credit_bytes = part.waiting_for_credit_bytes
+                continue
             yield part
             if part.events:
                 self.grant(call_id, entries_size(part.events))

@@ -109,7 +109,7 @@ enum Sample {
             // The very microsecond of 1970 stands for nil on the wire.
             metadata.occurredAt = Timestamp(microseconds: Int64.random(in: .min ... .max, using: &random) | 1)
         }
-        for _ in 0..<Int.random(in: 0...4, using: &random) { metadata.tags[text()] = text() }
+        for _ in 0..<Int.random(in: 0...4, using: &random) { metadata.tags[ExactText(text())] = text() }
         return metadata
     }
 

@@ -79,6 +79,14 @@ import Testing
                 ClientFrame(.connection, .hello(Hello(protocolVersions: [2, 3], clientName: ""))),
                 .fail(.protocolVersionUnsupported), .fail(.helloExpected), .fail(.helloExpected)
             ),
+            (
+                "hello beyond its bounds", ClientFrame(.connection, .malformedHello(Sample.error)),
+                .fail(.storageUnavailable), .fail(.helloExpected), .fail(.helloExpected)
+            ),
+            (
+                "hello beyond its bounds on a call", ClientFrame(CallID(3), .malformedHello(Sample.error)), early,
+                .fail(.helloExpected), .fail(.helloExpected)
+            ),
             ("ping", ClientFrame(.connection, .ping(4)), early, .reaction(.pong(4)), .reaction(.pong(4))),
             ("pong", ClientFrame(.connection, .pong(4)), early, ignore, ignore),
             ("request", request, early, start, .refuse(.draining)),

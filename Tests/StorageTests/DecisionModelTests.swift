@@ -31,6 +31,7 @@ import Testing
                     case .versionConflict: counts[2] += 1
                     case .eventIDsReused: counts[3] += 1
                     case .limitReached(let limit): Issue.record("\(limit)")
+                    case .refused(let error): Issue.record("nothing keeps it out: \(error)")
                     }
                 }
             }

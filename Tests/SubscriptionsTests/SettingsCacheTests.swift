@@ -1,3 +1,4 @@
+import Foundation
 import MartletModel
 import MartletStorage
 import MartletTesting
@@ -107,5 +108,36 @@ import Testing
     func policiesThatCannotBeUsedAreRefused(_ document: String, _ words: String) {
         let error = #expect(throws: MartletError.self) { try SnapshotPolicies(document: ByteBuffer(string: document)) }
         #expect(error?.reason == .invalidSettings && error?.message.contains(words) == true, "\(error?.message ?? "")")
+    }
+
+    @Test(arguments: [String.Encoding.utf16, .utf16LittleEndian, .utf16BigEndian, .utf32])
+    func aNewDocumentIsJSONInUTF8(_ encoding: String.Encoding) throws {
+        let text = #"{"policies":[{"every_events":2}]}"#
+        let document = ByteBuffer(bytes: try #require(text.data(using: encoding)))
+        let error = #expect(throws: MartletError.self) { try SnapshotPolicies(document: document) }
+        #expect(error?.message.contains("document is not JSON: at byte ") == true, "\(error?.message ?? "")")
+    }
+
+    /// What is wrong is said in this code's words, not in those of Swift's library.
+    @Test(arguments: [
+        ("[", "document is not JSON: at byte 1"), (#"{"policies":{}}"#, "policies must be a list"),
+        (#"{"policies":[3]}"#, "policies[0] must be an object"), ("{}", #"document must have "policies""#),
+        (#"{"policies":[{"keep":"3"}]}"#, "policies[0].keep must be a whole number"),
+        (#"{"policies":[{"every_events":-1}]}"#, "a number that is not whole or too large"),
+        (#"{"policies":[{"every_events":1.5}]}"#, "a number that is not whole or too large"),
+        (#"{"policies":[{"aggregate_type":3}]}"#, "policies[0].aggregate_type must be a string"),
+        (#"{"policies":null}"#, "policies must not be null"),
+    ])
+    func refusalsAreInOurWords(_ document: String, _ words: String) {
+        let error = #expect(throws: MartletError.self) { try SnapshotPolicies(document: ByteBuffer(string: document)) }
+        #expect(error?.message.contains(words) == true, "\(error?.message ?? "")")
+        #expect(error?.message.contains("Swift") == false && error?.message.contains("Decod") == false)
+    }
+
+    /// A server of before took it: it stays in force.
+    @Test func aStoredDocumentStaysInForce() throws {
+        let text = #"{"policies":[{"every_events":2}]}"#
+        let utf16 = ByteBuffer(bytes: try #require(text.data(using: .utf16)))
+        #expect(try SnapshotPolicies(stored: utf16) == SnapshotPolicies(document: ByteBuffer(string: text)))
     }
 }

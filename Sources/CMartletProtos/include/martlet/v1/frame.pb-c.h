@@ -280,7 +280,7 @@ struct  Martlet__V1__Hello
   size_t n_protocol_versions;
   uint32_t *protocol_versions;
   /*
-   * Name and version of the client, for the server's log; at most 256 bytes.
+   * Name and version of the client, for the server's log; at most 256 bytes, more is INVALID_FIELD.
    */
   ProtobufCBinaryData client_name;
 };

@@ -1,0 +1,317 @@
+import CMartletProtos
+import MartletModel
+import MartletRecordCodec
+import MartletSession
+import NIOCore
+
+/// What a frame holds that protobuf-c does not read as protobuf means it, and what a write may not hold.
+///
+/// protobuf-c takes no groups and no known field of another wire type: both are unknown fields, to be skipped. A member
+/// of a `oneof` that comes twice is to be merged; protobuf-c takes the last one. Frames that hold any of that are
+/// rewritten without it before protobuf-c reads them.
+@safe struct WireForm {
+    /// The first thing that keeps a write out.
+    struct Finding {
+        /// The field's number.
+        var number: UInt64
+        /// Where it stands, from the outside in.
+        var path: [String] = []
+        /// A known field, which comes twice.
+        var isTwice = false
+    }
+
+    private(set) var finding: Finding?
+    /// The body is a request that writes.
+    private(set) var isWrite = false
+    /// There is a group, or a known field of another wire type, or a body that comes twice and is to be merged.
+    var mustRewrite: Bool { hasAlien || (hasDoubled && !isWrite) }
+
+    private var hasAlien = false
+    private var hasDoubled = false
+
+    private typealias Descriptor = UnsafePointer<ProtobufCMessageDescriptor>
+    private typealias Field = UnsafePointer<ProtobufCFieldDescriptor>
+
+    /// append, save_snapshot, delete_snapshots, put_settings.
+    private static let writes: Set<UInt32> = [16, 22, 25, 26]
+    private static let groupDepthMax = 100
+
+    static func ofClientFrame(_ message: ByteBuffer) -> WireForm {
+        unsafe withMessage(Martlet__V1__ClientFrame(), martlet__v1__client_frame__init) { frame in
+            unsafe WireForm(message, frame.pointee.base.descriptor)
+        }
+    }
+
+    static func ofServerFrame(_ message: ByteBuffer) -> WireForm {
+        unsafe withMessage(Martlet__V1__ServerFrame(), martlet__v1__server_frame__init) { frame in
+            var form = unsafe WireForm(message, frame.pointee.base.descriptor)
+            form.isWrite = false
+            return form
+        }
+    }
+
+    /// The frame as protobuf-c reads it the way protobuf means it. What cannot be read is left as it is.
+    static func plainClientFrame(_ message: ByteBuffer, mergesBodies: Bool) -> ByteBuffer {
+        unsafe withMessage(Martlet__V1__ClientFrame(), martlet__v1__client_frame__init) { frame in
+            unsafe plain(message, frame.pointee.base.descriptor, mergesBodies)
+        }
+    }
+
+    /// The frame as protobuf-c reads it the way protobuf means it. What cannot be read is left as it is.
+    static func plainServerFrame(_ message: ByteBuffer) -> ByteBuffer {
+        unsafe withMessage(Martlet__V1__ServerFrame(), martlet__v1__server_frame__init) { frame in
+            unsafe plain(message, frame.pointee.base.descriptor, true)
+        }
+    }
+
+    @unsafe private init(_ message: ByteBuffer, _ descriptor: Descriptor?) {
+        guard let descriptor = unsafe descriptor else { return }
+        unsafe message.withUnsafeReadableBytes { bytes in
+            guard unsafe survey(WireReader(bytes, 0..<bytes.count), descriptor, isFrame: true) else {
+                // No message: protobuf-c says so.
+                self = WireForm()
+                return
+            }
+        }
+    }
+
+    private init() {}
+
+    /// False where the bytes are no message.
+    @unsafe private mutating func survey(_ whole: WireReader, _ descriptor: Descriptor, isFrame: Bool) -> Bool {
+        var reader = whole
+        var last: UInt32 = 0
+        while !reader.isAtEnd {
+            guard let part = reader.next() else { return false }
+            guard let field = unsafe Self.field(part, descriptor) else {
+                if unsafe Self.field(number: part.number, descriptor) != nil || part.wireType == 3 { hasAlien = true }
+                if finding == nil { finding = Finding(number: part.number) }
+                continue
+            }
+            guard let sub = unsafe Self.message(field) else { continue }
+            if unsafe field.pointee.flags & UInt32(PROTOBUF_C_FIELD_FLAG_ONEOF.rawValue) != 0 {
+                if last == part.number {
+                    hasDoubled = true
+                    if finding == nil { finding = Finding(number: part.number, isTwice: true) }
+                }
+                last = UInt32(truncatingIfNeeded: part.number)
+                if isFrame { isWrite = Self.writes.contains(last) }
+            }
+            let isFirst = finding == nil
+            guard unsafe survey(reader.inside(part), sub, isFrame: false) else { return false }
+            if isFirst, finding != nil {
+                finding?.path.insert(unsafe Self.name(field, part, in: whole), at: 0)
+            }
+        }
+        return true
+    }
+
+    @unsafe private static func plain(_ message: ByteBuffer, _ descriptor: Descriptor?, _ merges: Bool) -> ByteBuffer {
+        guard let descriptor = unsafe descriptor else { return message }
+        var plain = ByteBuffer()
+        plain.reserveCapacity(message.readableBytes)
+        let isWhole = unsafe message.withUnsafeReadableBytes { bytes in
+            unsafe rewrite(WireReader(bytes, 0..<bytes.count), descriptor, merges, to: &plain)
+        }
+        return isWhole ? plain : message
+    }
+
+    @unsafe private static func rewrite(
+        _ whole: WireReader, _ descriptor: Descriptor, _ merges: Bool, to plain: inout ByteBuffer
+    ) -> Bool {
+        var reader = whole
+        var body: (number: UInt64, content: ByteBuffer, descriptor: Descriptor)?
+        while !reader.isAtEnd {
+            guard let part = reader.next() else { return false }
+            guard let field = unsafe field(part, descriptor) else { continue }
+            guard let sub = unsafe message(field) else {
+                unsafe plain.writeBytes(reader.bytes(part.whole))
+                continue
+            }
+            if merges, unsafe field.pointee.flags & UInt32(PROTOBUF_C_FIELD_FLAG_ONEOF.rawValue) != 0 {
+                if unsafe body?.number != part.number { unsafe body = (part.number, ByteBuffer(), sub) }
+                unsafe body?.content.writeBytes(reader.bytes(part.content))
+                continue
+            }
+            var inner = ByteBuffer()
+            guard unsafe rewrite(reader.inside(part), sub, merges, to: &inner) else { return false }
+            plain.writeField(UInt32(truncatingIfNeeded: part.number), length: inner.readableBytes)
+            plain.writeImmutableBuffer(inner)
+        }
+        guard let (number, content, sub) = unsafe body else { return true }
+        var inner = ByteBuffer()
+        let isWhole = unsafe content.withUnsafeReadableBytes { bytes in
+            unsafe rewrite(WireReader(bytes, 0..<bytes.count), sub, merges, to: &inner)
+        }
+        plain.writeField(UInt32(truncatingIfNeeded: number), length: inner.readableBytes)
+        plain.writeImmutableBuffer(inner)
+        return isWhole
+    }
+
+    /// The field that a part of a message is; nil where it is unknown, or of another wire type.
+    @unsafe private static func field(_ part: WireReader.Part, _ descriptor: Descriptor) -> Field? {
+        guard let field = unsafe field(number: part.number, descriptor) else { return nil }
+        let wireType: UInt8 =
+            switch unsafe field.pointee.type {
+            case PROTOBUF_C_TYPE_STRING, PROTOBUF_C_TYPE_BYTES, PROTOBUF_C_TYPE_MESSAGE: 2
+            case PROTOBUF_C_TYPE_FIXED64, PROTOBUF_C_TYPE_SFIXED64, PROTOBUF_C_TYPE_DOUBLE: 1
+            case PROTOBUF_C_TYPE_FIXED32, PROTOBUF_C_TYPE_SFIXED32, PROTOBUF_C_TYPE_FLOAT: 5
+            default: 0
+            }
+        // Numbers that are repeated may come packed.
+        let isPacked = unsafe part.wireType == 2 && field.pointee.label == PROTOBUF_C_LABEL_REPEATED
+        return unsafe part.wireType == wireType || isPacked ? field : nil
+    }
+
+    @unsafe private static func field(number: UInt64, _ descriptor: Descriptor) -> Field? {
+        guard let fields = unsafe descriptor.pointee.fields else { return nil }
+        for index in unsafe 0..<Int(descriptor.pointee.n_fields) where unsafe UInt64(fields[index].id) == number {
+            return unsafe fields + index
+        }
+        return nil
+    }
+
+    /// The descriptor of a field that holds messages; nil for other fields.
+    @unsafe private static func message(_ field: Field) -> Descriptor? {
+        guard unsafe field.pointee.type == PROTOBUF_C_TYPE_MESSAGE else { return nil }
+        return unsafe field.pointee.descriptor?.assumingMemoryBound(to: ProtobufCMessageDescriptor.self)
+    }
+
+    /// `append`, or `aggregates[3]` in a list.
+    @unsafe private static func name(_ field: Field, _ part: WireReader.Part, in whole: WireReader) -> String {
+        let name = unsafe String(cString: field.pointee.name)
+        guard unsafe field.pointee.label == PROTOBUF_C_LABEL_REPEATED else { return name }
+        var reader = whole
+        var index = 0
+        while let before = reader.next(), before.whole.lowerBound < part.whole.lowerBound {
+            if before.number == part.number { index += 1 }
+        }
+        return "\(name)[\(index)]"
+    }
+
+    /// Skips what follows the key of a group's start.
+    static func skipGroup(_ number: UInt64, in buffer: inout ByteBuffer) -> Bool {
+        let end = unsafe buffer.withUnsafeReadableBytes { bytes -> Int? in
+            var reader = unsafe WireReader(bytes, 0..<bytes.count)
+            return reader.skipGroup(number, depthMax: groupDepthMax) ? reader.at : nil
+        }
+        guard let end else { return false }
+        buffer.moveReaderIndex(forwardBy: end)
+        return true
+    }
+
+    /// Takes a message's fields one by one, of whatever wire type.
+    @safe struct WireReader {
+        struct Part {
+            var number: UInt64
+            var wireType: UInt8
+            /// The field with its key.
+            var whole: Range<Int>
+            /// What a length-delimited field holds.
+            var content: Range<Int>
+        }
+
+        @unsafe private let bytes: UnsafeRawBufferPointer
+        private(set) var at: Int
+        private let end: Int
+
+        @unsafe init(_ bytes: UnsafeRawBufferPointer, _ range: Range<Int>) {
+            precondition(range.lowerBound >= 0 && range.upperBound <= bytes.count, "the fields lie within their bytes")
+            unsafe self.bytes = bytes
+            at = range.lowerBound
+            end = range.upperBound
+        }
+
+        var isAtEnd: Bool { at == end }
+
+        func inside(_ part: Part) -> WireReader { unsafe WireReader(bytes, part.content) }
+
+        @unsafe func bytes(_ range: Range<Int>) -> UnsafeRawBufferPointer {
+            unsafe UnsafeRawBufferPointer(rebasing: bytes[range])
+        }
+
+        mutating func next() -> Part? {
+            let start = at
+            guard let key = varint(), at - start <= 5, key <= UInt64(UInt32.max), key >> 3 > 0 else { return nil }
+            var content = at..<at
+            switch key & 7 {
+            case 0: guard varint() != nil else { return nil }
+            case 1: guard skip(8) else { return nil }
+            case 2:
+                guard let length = varint(), length <= UInt64(end - at) else { return nil }
+                content = at..<at + Int(length)
+                at = content.upperBound
+            case 3: guard skipGroup(key >> 3, depthMax: groupDepthMax) else { return nil }
+            case 5: guard skip(4) else { return nil }
+            default: return nil
+            }
+            return Part(number: key >> 3, wireType: UInt8(key & 7), whole: start..<at, content: content)
+        }
+
+        mutating func skipGroup(_ number: UInt64, depthMax: Int) -> Bool {
+            var open = [number]
+            while let innermost = open.last {
+                let start = at
+                guard let key = varint(), at - start <= 5, key <= UInt64(UInt32.max), key >> 3 > 0 else { return false }
+                switch key & 7 {
+                case 0: guard varint() != nil else { return false }
+                case 1: guard skip(8) else { return false }
+                case 2: guard let length = varint(), length <= UInt64(end - at), skip(Int(length)) else { return false }
+                case 3:
+                    guard open.count < depthMax else { return false }
+                    open.append(key >> 3)
+                case 4:
+                    guard key >> 3 == innermost else { return false }
+                    open.removeLast()
+                case 5: guard skip(4) else { return false }
+                default: return false
+                }
+            }
+            return true
+        }
+
+        private mutating func skip(_ count: Int) -> Bool {
+            guard end - at >= count else { return false }
+            at += count
+            return true
+        }
+
+        private mutating func varint() -> UInt64? {
+            var value: UInt64 = 0
+            for shift in stride(from: UInt64(0), to: 70, by: 7) {
+                guard at < end else { return nil }
+                let byte = unsafe bytes[at]
+                at += 1
+                value |= UInt64(byte & 0x7F) << shift
+                if byte < 0x80 { return value }
+            }
+            return nil
+        }
+    }
+}
+
+extension WireForm.Finding {
+    /// What the write is refused with.
+    var error: MartletError {
+        let place = path.isEmpty ? "the frame" : path.joined(separator: ".")
+        return isTwice
+            ? .invalidField(place, "holds field \(number) twice: send it once")
+            : .invalidField(
+                place, "holds field \(number), which this server does not know: leave it out, or use a newer server")
+    }
+}
+
+extension ClientFrame {
+    /// The frame with its write refused: an append unless it is stored already, any other as it is.
+    func refused(_ error: MartletError) -> ClientFrame {
+        guard case .request(let request) = body else { return self }
+        var frame = self
+        if case .append(var append) = request {
+            append.admission = .refused(error)
+            frame.body = .request(.append(append))
+        } else {
+            frame.body = .malformed(error)
+        }
+        return frame
+    }
+}
