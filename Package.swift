@@ -216,9 +216,7 @@ let package = Package(
                 "martlet", "MartletClient", "MartletEventSourcing", "MartletModel", "MartletTLSOpenSSL",
                 "MartletTesting", .nioCore,
             ]),
-        tests(
-            "RecordCodecTests",
-            ["CMartletProtos", "MartletModel", "MartletRecordCodec", "MartletTesting", .nioCore]),
+        tests("RecordCodecTests", ["CMartletProtos", "MartletModel", "MartletRecordCodec", "MartletTesting", .nioCore]),
         tests(
             "ServerTests",
             [
