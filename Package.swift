@@ -216,7 +216,9 @@ let package = Package(
                 "martlet", "MartletClient", "MartletEventSourcing", "MartletModel", "MartletTLSOpenSSL",
                 "MartletTesting", .nioCore,
             ]),
-        tests("RecordCodecTests", ["CMartletProtos", "MartletModel", "MartletRecordCodec", "MartletTesting", .nioCore]),
+        tests(
+            "RecordCodecTests",
+            ["CMartletProtos", "MartletModel", "MartletRecordCodec", "MartletTesting", .nioCore]),
         tests(
             "ServerTests",
             [
