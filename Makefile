@@ -8,9 +8,11 @@ TEST_ENV = MARTLET_TEST_PYTHON=$(CURDIR)/.build-python/bin/python \
 # One test after the other: many hold peers to times, which a machine with all of them at once would not keep, and
 # Foundation's Process reads beyond its buffer when more than about 1,300 files are open in the process that starts one.
 # Tests that start the real binary say nothing about races and memory inside the test process.
-UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests
+UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests --skip AttackTests
+# Attacks that measure what others feel meanwhile: they want a quiet machine, and a target of their own.
+TIMED_ATTACKS = FairnessTests LoopTimeTests MemoryTests
 
-.PHONY: help run test example test-tsan test-asan demo bench bench-scale bench-profile bench-attack bench-rehydration lint lint-protos format protos certs clean
+.PHONY: help run test example test-attacks test-tsan test-asan demo bench bench-scale bench-profile bench-attack bench-rehydration lint lint-protos format protos certs clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,8 +24,12 @@ run: certs ## Install what is missing, build in release, serve on SQLite at 127.
 test: setup-tests lint lint-protos ## Install what is missing, check everything, run every test
 	.ci/check-protos
 	swift build --build-tests
-	$(TEST_ENV) swift test --skip-build --no-parallel
+	$(TEST_ENV) swift test --skip-build --no-parallel $(TIMED_ATTACKS:%=--skip %)
 	$(MAKE) example
+
+test-attacks: setup-tests ## Attack a server through the wire, with bounds on what others feel; on a quiet machine
+	swift build --build-tests
+	$(TEST_ENV) swift test --skip-build --no-parallel --filter AttackTests
 
 example: setup-tests ## Build the example and run its tests
 	swift test --package-path Examples/Bank --scratch-path .build-example
