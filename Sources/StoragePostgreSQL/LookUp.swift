@@ -45,7 +45,7 @@ extension PostgreSQLWriter {
             throw PostgresFault(sqlState: "40001", message: "a tenant's row is gone", isConnectionLost: false)
         }
         readVersions(results[1], aggregates, &found)
-        readStored(results[2], events, &found)
+        try readStored(results[2], events, &found)
         if !withSnapshots.isEmpty { readSnapshots(results[3], withSnapshots, &found) }
         return found
     }
@@ -90,16 +90,23 @@ extension PostgreSQLWriter {
         }
     }
 
-    private func readStored(_ rows: PostgresResult, _ events: [EventKey], _ found: inout Found) {
+    private func readStored(
+        _ rows: PostgresResult, _ events: [EventKey], _ found: inout Found
+    ) throws(PostgresFault) {
         for row in 0..<rows.rowCount {
             guard let type = AggregateType(rows.text(row, 1)), let id = unsafe UUID(bytes: rows.bytes(row, 2)) else {
                 continue
             }
-            found.facts.stored[events[Int(rows.integer(row, 0)) - 1]] = StoredEvent(
+            let key = events[Int(rows.integer(row, 0)) - 1]
+            let stored = StoredEvent(
                 aggregate: AggregateName(type: type, id: id), version: Version(UInt64(rows.integer(row, 3))),
                 position: Position(UInt64(rows.integer(row, 4))),
                 recordedAt: Timestamp(microseconds: rows.integer(row, 5)),
                 record: unsafe ByteBuffer(bytes: rows.bytes(row, 6)))
+            do throws(StorageError) { try RecordCheck(tenant: key.tenant).check(stored) } catch {
+                throw PostgresFault(sqlState: "XX001", message: error.description, isConnectionLost: false)
+            }
+            found.facts.stored[key] = stored
         }
     }
 }

@@ -203,8 +203,9 @@ final class SQLiteWriter: StorageWriter {
                     select.bind(1, tenant.no)
                     select.bind(2, event.id)
                     guard let position = try select.firstRow({ Position(UInt64($0.integer(0))) }) else { continue }
-                    facts.stored[EventKey(tenant: request.tenant, id: event.id)] = try BlockRows.storedEvent(
-                        at: position, tenantNo: tenant.no, connection)
+                    let key = EventKey(tenant: request.tenant, id: event.id)
+                    facts.stored[key] = try BlockRows.storedEvent(
+                        at: position, key, tenantNo: tenant.no, connection)
                 }
             }
         }

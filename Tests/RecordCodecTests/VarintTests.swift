@@ -11,8 +11,9 @@ import Testing
     }
 
     private func read(_ bytes: [UInt8]) -> UInt64? {
-        var buffer = ByteBuffer(bytes: bytes)
-        return Varint.read(from: &buffer)
+        let buffer = ByteBuffer(bytes: bytes)
+        var fields = LenientFields(0..<buffer.readableBytes)
+        return fields.varint(in: buffer.readableBytesUInt8Span)
     }
 
     @Test func edges() {
@@ -47,8 +48,9 @@ import Testing
     }
 
     @Test func whatFollowsIsLeftAlone() {
-        var buffer = ByteBuffer(bytes: [0x80, 1, 9, 9])
-        #expect(Varint.read(from: &buffer) == 128 && buffer.array == [9, 9])
+        let buffer = ByteBuffer(bytes: [0x80, 1, 9, 9])
+        var fields = LenientFields(0..<4)
+        #expect(fields.varint(in: buffer.readableBytesUInt8Span) == 128 && fields.offset == 2)
         #expect(read([0x80, 0x00]) == 0, "a longer form than need be is one, too")
     }
 
