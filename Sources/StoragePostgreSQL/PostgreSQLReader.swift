@@ -24,6 +24,7 @@ final class PostgreSQLReader: StorageReader {
                 head: TenantHead(
                     position: Position(UInt64(rows.integer(row, 1))),
                     recordedAt: Timestamp(microseconds: rows.integer(row, 2))),
+                headEventID: unsafe rows.isNull(row, 4) ? nil : UUID(bytes: rows.bytes(row, 4)),
                 settingsRevision: UInt64(rows.integer(row, 3)))
         }
         return standings
@@ -35,17 +36,34 @@ final class PostgreSQLReader: StorageReader {
         for row in 0..<rows.rowCount {
             settings.revision = UInt64(rows.integer(row, 0))
             if rows.isNull(row, 1) { continue }
-            settings.documents[SettingsKind(rawValue: rows.text(row, 1))] = unsafe ByteBuffer(bytes: rows.bytes(row, 2))
+            let (key, value) = (rows.text(row, 1), unsafe ByteBuffer(bytes: rows.bytes(row, 2)))
+            let sum = Seal.document(
+                value, kind: "settings", key: key, revision: UInt64(bitPattern: rows.integer(row, 3)), tenant: tenant)
+            guard rows.isNull(row, 4) || rows.integer(row, 4) == Int64(sum) else {
+                throw StorageError(
+                    .corrupted, "the settings \(key) do not fit their checksum: run martlet doctor --deep")
+            }
+            settings.documents[SettingsKind(rawValue: key)] = value
         }
         return settings
     }
 
-    func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotKey] {
+    func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] {
         let rows = try run("snapshots", Self.name(aggregate, tenant))
         return (0..<rows.rowCount).map { row in
-            SnapshotKey(
-                version: Version(UInt64(rows.integer(row, 0))),
-                schemaVersion: UInt32(truncatingIfNeeded: rows.integer(row, 1)))
+            let bytes = rows.integer(row, 4)
+            var info = SnapshotInfo(
+                version: Version(UInt64(clamping: rows.integer(row, 0))),
+                createdAt: Timestamp(microseconds: rows.integer(row, 2)),
+                schemaVersion: UInt32(truncatingIfNeeded: rows.integer(row, 1)), contentType: rows.text(row, 3),
+                payloadBytes: Int(clamping: max(0, bytes)), isIntact: bytes == rows.integer(row, 5))
+            let sum = UInt32(truncatingIfNeeded: rows.integer(row, 6))
+            if !rows.isNull(row, 7),
+                rows.integer(row, 7) != Int64(Seal.snapshot(info, checksum: sum, of: aggregate, in: tenant))
+            {
+                info.isIntact = false
+            }
+            return info
         }
     }
 
@@ -55,12 +73,14 @@ final class PostgreSQLReader: StorageReader {
         guard version <= .max else { return nil }
         let rows = try run("snapshot", Self.name(aggregate, tenant) + [PostgresValue(Int64(version.rawValue))])
         guard rows.rowCount > 0 else { return nil }
-        return StoredSnapshot(
+        var stored = StoredSnapshot(
             snapshot: Snapshot(
                 version: Version(UInt64(rows.integer(0, 0))), createdAt: Timestamp(microseconds: rows.integer(0, 1)),
                 schemaVersion: UInt32(truncatingIfNeeded: rows.integer(0, 2)), contentType: rows.text(0, 3),
                 payload: unsafe ByteBuffer(bytes: rows.bytes(0, 5))),
             checksum: UInt32(truncatingIfNeeded: rows.integer(0, 4)))
+        stored.isSealed = rows.isNull(0, 6) || rows.integer(0, 6) == Int64(stored.seal(of: aggregate, in: tenant))
+        return stored
     }
 
     func position(of tenant: TenantID, asOf time: Timestamp) throws(StorageError) -> Position {

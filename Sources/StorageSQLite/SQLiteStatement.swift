@@ -36,6 +36,8 @@ import NIOCore
         }
     }
 
+    func bindNull(_ index: Int32) { _ = unsafe sqlite3_bind_null(statement, index) }
+
     func bind(_ index: Int32, _ uuid: UUID) {
         unsafe withUnsafeBytes(of: uuid.uuid) { bytes in
             _ = unsafe martlet_sqlite_bind_blob_copy(statement, index, bytes.baseAddress, Int32(bytes.count))
@@ -95,6 +97,8 @@ import NIOCore
         @unsafe let statement: OpaquePointer
 
         func integer(_ column: Int32) -> Int64 { unsafe sqlite3_column_int64(statement, column) }
+
+        func isNull(_ column: Int32) -> Bool { unsafe sqlite3_column_type(statement, column) == SQLITE_NULL }
 
         func text(_ column: Int32) -> String {
             guard let bytes = unsafe sqlite3_column_text(statement, column) else { return "" }
