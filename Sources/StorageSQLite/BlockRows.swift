@@ -18,7 +18,7 @@ enum BlockRows {
         select.bind(2, EventKeys.bound(tenantNo, range.to))
         try select.forEachRow { row in
             let first = EventKeys.position(of: row.integer(0)).rawValue
-            let count = Int(row.integer(1))
+            let count = Int(clamping: max(0, row.integer(1)))
             let entries = unsafe row.blob(2)
             let from = max(range.after.rawValue + 1, first) - first
             let to = min(range.to.rawValue - first + 1, UInt64(count))
@@ -86,6 +86,7 @@ enum BlockRows {
         _ connection: SQLiteConnection
     ) throws(SQLiteFault) -> [RangeRow] {
         var found = RangeList(bounds)
+        var isBroken = false
         let wanted = pending.filter { $0.firstVersion <= to && $0.lastVersion > after }
         switch bounds.direction {
         case .forward:
@@ -93,7 +94,10 @@ enum BlockRows {
             select.bind(1, aggregateNo)
             select.bind(2, Int64(clamping: after))
             try select.forEachRow { row in
-                let range = RangeRow(row, tenantNo: tenantNo, aggregateNo: aggregateNo)
+                guard let range = RangeRow(row, tenantNo: tenantNo, aggregateNo: aggregateNo) else {
+                    isBroken = true
+                    return false
+                }
                 return range.firstVersion <= to && found.add(range)
             }
             // A few may be in both.
@@ -107,10 +111,14 @@ enum BlockRows {
             select.bind(1, aggregateNo)
             select.bind(2, Int64(clamping: below))
             try select.forEachRow { row in
-                let range = RangeRow(row, tenantNo: tenantNo, aggregateNo: aggregateNo)
+                guard let range = RangeRow(row, tenantNo: tenantNo, aggregateNo: aggregateNo) else {
+                    isBroken = true
+                    return false
+                }
                 return range.lastVersion > after && found.add(range)
             }
         }
+        guard !isBroken else { throw .corrupted("a range of aggregate number \(aggregateNo) is none") }
         return found.rows
     }
 
@@ -126,8 +134,9 @@ enum BlockRows {
         select.bind(1, aggregateNo)
         select.bind(2, Int64(clamping: version))
         return try select.firstRow { row in
+            guard row.integer(0) >= row.integer(1), row.integer(1) > 0, row.integer(2) > 0 else { return nil }
             let first = UInt64(row.integer(0) - row.integer(1) + 1)
-            return version < first ? nil : UInt64(row.integer(2)) + version - first
+            return version < first ? nil : UInt64(row.integer(2)) &+ (version - first)
         } ?? nil
     }
 
@@ -136,7 +145,7 @@ enum BlockRows {
         _ position: UInt64, tenantNo: Int64, _ connection: SQLiteConnection
     ) throws(SQLiteFault) -> Int64? {
         let select = try connection.statement(.selectBlock)
-        select.bind(1, EventKeys.key(tenantNo, Position(position)))
+        select.bind(1, EventKeys.bound(tenantNo, Position(position)))
         return try select.firstRow { $0.integer(2) }
     }
 
@@ -145,12 +154,12 @@ enum BlockRows {
         at position: Position, _ key: EventKey, tenantNo: Int64, _ connection: SQLiteConnection
     ) throws(SQLiteFault) -> StoredEvent {
         let select = try connection.statement(.selectBlock)
-        let rowKey = EventKeys.key(tenantNo, position)
+        let rowKey = EventKeys.bound(tenantNo, position)
         select.bind(1, rowKey)
         let found: StoredEvent?? = try select.firstRow { row in
             let first = row.integer(0)
             let entries = unsafe row.blob(3)
-            guard rowKey - first < row.integer(1) else { return nil }
+            guard rowKey &- first < row.integer(1), rowKey >= first else { return nil }
             var walk = unsafe EntryWalk(entries)
             guard walk.skip(Int(rowKey - first)), let record = walk.next()?.record,
                 let layout = unsafe RecordLayout(entries, record: record),
@@ -194,11 +203,15 @@ private struct RangeList {
 }
 
 extension RangeRow {
-    /// A row of ``Query/selectRanges``.
-    fileprivate init(_ row: borrowing SQLiteStatement.Row, tenantNo: Int64, aggregateNo: Int64) {
+    /// A row of ``Query/selectRanges``; nil where it is none that this code wrote.
+    fileprivate init?(_ row: borrowing SQLiteStatement.Row, tenantNo: Int64, aggregateNo: Int64) {
+        let (lastVersion, count, position, before) = (row.integer(0), row.integer(1), row.integer(2), row.integer(3))
+        let (start, length) = (row.integer(4), row.integer(5))
+        guard 1...Int64(Int32.max) ~= count, lastVersion >= count, 1..<1 << Int64(Schema.positionBits) ~= position,
+            0..<position ~= before, 0...Int64(Int32.max) ~= start, 0...Int64(Int32.max) ~= length
+        else { return nil }
         self.init(
-            tenantNo: tenantNo, aggregateNo: aggregateNo, lastVersion: UInt64(row.integer(0)),
-            count: Int(row.integer(1)), position: UInt64(row.integer(2)), before: UInt64(row.integer(3)),
-            start: Int(row.integer(4)), length: Int(row.integer(5)), bytes: 0)
+            tenantNo: tenantNo, aggregateNo: aggregateNo, lastVersion: UInt64(lastVersion), count: Int(count),
+            position: UInt64(position), before: UInt64(before), start: Int(start), length: Int(length), bytes: 0)
     }
 }

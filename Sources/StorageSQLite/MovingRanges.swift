@@ -63,8 +63,8 @@ struct AggregateRow {
         select.bind(3, name.type.text)
         return try select.firstRow { row in
             AggregateRow(
-                no: row.integer(0), snapshotVersion: Version(UInt64(row.integer(1))),
-                snapshotBytes: UInt64(row.integer(2)))
+                no: row.integer(0), snapshotVersion: Version(UInt64(clamping: row.integer(1))),
+                snapshotBytes: UInt64(clamping: row.integer(2)))
         }
     }
 }
@@ -79,6 +79,6 @@ extension RangeRow {
         let select = try connection.statement(.selectLastRange)
         select.bind(1, aggregateNo)
         select.bind(2, Int64(version))
-        return try select.firstRow { (UInt64($0.integer(0)), UInt64($0.integer(1))) } ?? (0, 0)
+        return try select.firstRow { (UInt64(clamping: $0.integer(0)), UInt64(clamping: $0.integer(1))) } ?? (0, 0)
     }
 }

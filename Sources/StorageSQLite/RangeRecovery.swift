@@ -61,15 +61,15 @@ enum RangeRecovery {
         var pieces: [(name: Int, row: RangeRow)] = []
         var isBroken = false
         let select = try connection.statement(.selectBlocks)
-        select.bind(1, EventKeys.key(tenantNo, Position(ranged + 1)))
-        select.bind(2, EventKeys.key(tenantNo, Position(position)))
+        select.bind(1, EventKeys.bound(tenantNo, Position(ranged + 1)))
+        select.bind(2, EventKeys.bound(tenantNo, Position(position)))
         try select.forEachRow { row in
             let first = EventKeys.position(of: row.integer(0)).rawValue
             let entries = unsafe row.blob(2)
             var walk = unsafe EntryWalk(entries)
             let typed = unsafe entries.assumingMemoryBound(to: UInt8.self)
             var last: Int?
-            for index in 0..<UInt64(row.integer(1)) {
+            for index in 0..<UInt64(clamping: row.integer(1)) {
                 guard let next = walk.next(), let head = unsafe RecordLayout(entries, record: next.record),
                     head.position.rawValue == first + index,
                     unsafe head.storedVerdict(in: typed.span, tenant: tenant.id) != .damaged

@@ -191,7 +191,8 @@ enum SnapshotRows {
         return try select.firstRow { row in
             var stored = StoredSnapshot(
                 snapshot: Snapshot(
-                    version: Version(UInt64(row.integer(0))), createdAt: Timestamp(microseconds: row.integer(1)),
+                    version: Version(UInt64(clamping: row.integer(0))),
+                    createdAt: Timestamp(microseconds: row.integer(1)),
                     schemaVersion: UInt32(truncatingIfNeeded: row.integer(2)), contentType: row.text(3),
                     payload: unsafe ByteBuffer(bytes: row.blob(5))),
                 checksum: UInt32(truncatingIfNeeded: row.integer(4)))

@@ -211,8 +211,9 @@ final class SQLiteReader: StorageReader {
                 row.integer(0),
                 TenantStanding(
                     head: TenantHead(
-                        position: Position(UInt64(row.integer(1))), recordedAt: Timestamp(microseconds: row.integer(2))),
-                    headEventID: unsafe UUID(bytes: row.blob(4)), settingsRevision: UInt64(row.integer(3)))
+                        position: Position(UInt64(clamping: row.integer(1))),
+                        recordedAt: Timestamp(microseconds: row.integer(2))),
+                    headEventID: unsafe UUID(bytes: row.blob(4)), settingsRevision: UInt64(clamping: row.integer(3)))
             )
         }
     }

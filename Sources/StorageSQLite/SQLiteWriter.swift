@@ -202,7 +202,9 @@ final class SQLiteWriter: StorageWriter {
                 for event in part.events {
                     select.bind(1, tenant.no)
                     select.bind(2, event.id)
-                    guard let position = try select.firstRow({ Position(UInt64($0.integer(0))) }) else { continue }
+                    guard let position = try select.firstRow({ Position(UInt64(clamping: $0.integer(0))) }) else {
+                        continue
+                    }
                     let key = EventKey(tenant: request.tenant, id: event.id)
                     facts.stored[key] = try BlockRows.storedEvent(
                         at: position, key, tenantNo: tenant.no, connection)
@@ -220,8 +222,9 @@ final class SQLiteWriter: StorageWriter {
             Tenant(
                 no: row.integer(0),
                 head: TenantHead(
-                    position: Position(UInt64(row.integer(1))), recordedAt: Timestamp(microseconds: row.integer(2))),
-                settingsRevision: UInt64(row.integer(3)))
+                    position: Position(UInt64(clamping: row.integer(1))),
+                    recordedAt: Timestamp(microseconds: row.integer(2))),
+                settingsRevision: UInt64(clamping: row.integer(3)))
         }
         if let found { tenants[id] = found }
         return found
