@@ -10,7 +10,7 @@ TEST_ENV = MARTLET_TEST_PYTHON=$(CURDIR)/.build-python/bin/python \
 # Tests that start the real binary say nothing about races and memory inside the test process.
 UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests
 
-.PHONY: help run test example test-tsan test-asan demo bench bench-scale bench-profile bench-rehydration lint lint-protos format protos certs clean
+.PHONY: help run test example test-tsan test-asan fuzz demo bench bench-scale bench-profile bench-rehydration lint lint-protos format protos certs clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,12 @@ test-asan: setup-tests ## Run the unit tests under the address sanitizer
 	swift build --build-tests --sanitize=address --scratch-path .build-asan
 	LSAN_OPTIONS=suppressions=$(CURDIR)/Tests/lsan.suppressions $(TEST_ENV) \
 		swift test --skip-build --sanitize=address --scratch-path .build-asan --no-parallel $(UNIT_ONLY)
+
+MINUTES ?= 1
+
+fuzz: setup-fuzz ## Fuzz each target for MINUTES (1) minutes, print what they reached
+	MARTLET_FUZZ=1 swift build -c release --sanitize=address --scratch-path .build-fuzz --product martlet-fuzz
+	Fuzz/run --minutes $(MINUTES) $(FUZZ)
 
 demo: certs ## Import this machine's package history while a subscriber counts it
 	swift build -c release --product martlet
@@ -91,13 +97,16 @@ certs: setup ## Make development certificates in Certs/dev
 clean: ## Remove what was built
 	rm -rf .build .build-*
 
-.PHONY: setup setup-tests setup-bench
+.PHONY: setup setup-tests setup-bench setup-fuzz
 setup:
 	@.ci/setup
 
 setup-tests:
 	@.ci/setup --tests
 	@.ci/python-env
+
+setup-fuzz:
+	@.ci/setup --fuzz
 
 setup-bench:
 	@.ci/setup --bench
