@@ -32,11 +32,10 @@ final class GroupCommitter: @unchecked Sendable {
     private var changes: FairLanes<WaitingChange>
     private var isChangeNext = false
     private var isClosed = false
-    private var runningThreads = 0
-    private var onClosed: [@Sendable () -> Void] = []
     private var eventsCommitted: UInt64 = 0
 
     private let condition = NSCondition()
+    private let threads = WorkThreads()
     private let limits: Limits
     private let clock: Clock
     private let uptimeNanos: @Sendable () -> UInt64
@@ -59,15 +58,7 @@ final class GroupCommitter: @unchecked Sendable {
 
     /// Starts a thread that commits with this writer.
     func start(writer: @escaping @Sendable () -> any StorageWriter) {
-        condition.withLock { runningThreads += 1 }
-        let thread = Thread { [self] in
-            // The writer is gone, and its connection closed, before anybody hears that the committer is.
-            commitBatches(with: writer())
-            for callback in threadEnded() { callback() }
-        }
-        thread.name = "commit"
-        thread.stackSize = 1 << 20
-        thread.start()
+        threads.start(name: "commit") { [self] in commitBatches(with: writer()) }
     }
 
     /// Bytes that wait, or are being committed.
@@ -129,15 +120,11 @@ final class GroupCommitter: @unchecked Sendable {
 
     /// Takes no more calls, commits what waits, then ends the threads.
     func close() async {
-        await withCheckedContinuation { continuation in
-            let isDone = condition.withLock {
-                isClosed = true
-                condition.broadcast()
-                if runningThreads > 0 { onClosed.append { continuation.resume() } }
-                return runningThreads == 0
-            }
-            if isDone { continuation.resume() }
+        condition.withLock {
+            isClosed = true
+            condition.broadcast()
         }
+        await threads.waitForEnd()
     }
 
     private func nextWork() -> Work? {
@@ -168,16 +155,6 @@ final class GroupCommitter: @unchecked Sendable {
             case .batch(let batch): commit(batch, with: writer)
             case .change(let waiting): apply(waiting, with: writer)
             }
-        }
-    }
-
-    /// - Returns: who waits for the last thread to end, if this was it.
-    private func threadEnded() -> [@Sendable () -> Void] {
-        condition.withLock {
-            runningThreads -= 1
-            guard runningThreads == 0 else { return [] }
-            defer { onClosed = [] }
-            return onClosed
         }
     }
 

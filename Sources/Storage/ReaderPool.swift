@@ -13,10 +13,9 @@ final class ReaderPool: @unchecked Sendable {
     // Guarded by `condition`.
     private var lanes: FairLanes<Job>
     private var isClosed = false
-    private var runningThreads = 0
-    private var onClosed: [@Sendable () -> Void] = []
 
     private let condition = NSCondition()
+    private let threads = WorkThreads()
     private let uptimeNanos: @Sendable () -> UInt64
 
     /// - Parameters:
@@ -31,15 +30,7 @@ final class ReaderPool: @unchecked Sendable {
 
     /// Starts a thread that reads with this reader.
     func start(reader: @escaping @Sendable () -> any StorageReader) {
-        condition.withLock { runningThreads += 1 }
-        let thread = Thread { [self] in
-            // The reader is gone, and its connection closed, before anybody hears that the pool is.
-            runJobs(with: reader())
-            for callback in threadEnded() { callback() }
-        }
-        thread.name = "read"
-        thread.stackSize = 1 << 20
-        thread.start()
+        threads.start(name: "read") { [self] in runJobs(with: reader()) }
     }
 
     /// What became of a read that was to be added.
@@ -76,13 +67,7 @@ final class ReaderPool: @unchecked Sendable {
             return lanes.removeAll()
         }
         for job in waiting { job(nil) }
-        await withCheckedContinuation { continuation in
-            let isDone = condition.withLock {
-                if runningThreads > 0 { onClosed.append { continuation.resume() } }
-                return runningThreads == 0
-            }
-            if isDone { continuation.resume() }
-        }
+        await threads.waitForEnd()
     }
 
     /// Gives back a read that is done, with what it took, and takes the next.
@@ -104,16 +89,6 @@ final class ReaderPool: @unchecked Sendable {
             job.element(reader)
             let end = uptimeNanos()
             done = (job, end > start ? end - start : 0)
-        }
-    }
-
-    /// - Returns: who waits for the last thread to end, if this was it.
-    private func threadEnded() -> [@Sendable () -> Void] {
-        condition.withLock {
-            runningThreads -= 1
-            guard runningThreads == 0 else { return [] }
-            defer { onClosed = [] }
-            return onClosed
         }
     }
 }

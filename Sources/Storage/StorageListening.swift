@@ -8,11 +8,10 @@ final class StorageListening: @unchecked Sendable {
     private static let pollMillis = 1_000
 
     // Guarded by `condition`.
-    private var isRunning = false
     private var isStopped = false
-    private var onStopped: [@Sendable () -> Void] = []
 
     private let condition = NSCondition()
+    private let threads = WorkThreads()
     private let listener: any StorageListener
     private let logger: Logger
     private let onNews: @Sendable (StorageNews) -> Void
@@ -23,25 +22,16 @@ final class StorageListening: @unchecked Sendable {
         self.onNews = onNews
     }
 
-    func start() {
-        condition.withLock { isRunning = true }
-        let thread = Thread { [self] in listen() }
-        thread.name = "listen"
-        thread.stackSize = 1 << 20
-        thread.start()
-    }
+    func start() { threads.start(name: "listen") { [self] in listen() } }
 
     func stop() async {
-        await withCheckedContinuation { continuation in
-            let wasRunning = condition.withLock {
-                isStopped = true
-                condition.broadcast()
-                guard isRunning else { return false }
-                onStopped.append { continuation.resume() }
-                return true
-            }
-            if wasRunning { listener.interrupt() } else { continuation.resume() }
+        condition.withLock {
+            isStopped = true
+            condition.broadcast()
         }
+        // Where it does not wait right now, its next wait ends at once.
+        listener.interrupt()
+        await threads.waitForEnd()
     }
 
     private func listen() {
@@ -59,11 +49,5 @@ final class StorageListening: @unchecked Sendable {
                 onNews(.unknown)
             }
         }
-        let callbacks = condition.withLock {
-            isRunning = false
-            defer { onStopped = [] }
-            return onStopped
-        }
-        for callback in callbacks { callback() }
     }
 }

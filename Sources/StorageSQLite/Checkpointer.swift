@@ -1,5 +1,6 @@
 import Foundation
 import Logging
+import MartletStorage
 
 /// Moves what is in the write-ahead log into the database, beside the commits.
 ///
@@ -20,32 +21,23 @@ final class Checkpointer {
         var isRequested = false
         var isRestDue = false
         var isClosed = false
-        var hasEnded = false
     }
 
     private let state = State()
+    private let threads = WorkThreads()
 
     /// Checkpoints of that file, which exists.
     init(_ file: DatabaseFile, logger: Logger) {
-        let thread = Thread { [state] in
-            Self.run(state, file, logger)
-            state.condition.withLock {
-                state.hasEnded = true
-                state.condition.broadcast()
-            }
-        }
-        thread.name = "checkpoint"
-        thread.stackSize = 1 << 20
-        thread.start()
+        threads.start(name: "checkpoint") { [state] in Self.run(state, file, logger) }
     }
 
-    /// Waits until its connection is closed: the last one of a file leaves no log behind.
+    /// Waits until its connection is closed and the file let go: the last one of a file leaves no log and no lock.
     deinit {
         state.condition.withLock {
             state.isClosed = true
             state.condition.broadcast()
-            while !state.hasEnded { state.condition.wait() }
         }
+        threads.blockUntilEnd()
     }
 
     /// A commit left so many pages in the log.

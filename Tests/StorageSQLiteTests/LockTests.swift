@@ -25,6 +25,17 @@ import Testing
         try second.prepare()
     }
 
+    /// Whatever threads an engine's writer has, they have let go of the file when the writer is gone.
+    @Test func aFileIsFreeAsSoonAsItsWriterIsGone() throws {
+        let folder = try TemporaryFolder()
+        let tenant = TenantID(UUID())
+        for _ in 0..<500 {
+            let engine = SQLiteEngine(path: folder.path + "/m.db", logger: .silent)
+            try engine.prepare()
+            try engine.makeWriter().append(try .sample(tenant: tenant))
+        }
+    }
+
     @Test func ofThoseThatStartAtOnceOneWins() async throws {
         for round in 0..<20 {
             let folder = try TemporaryFolder()
