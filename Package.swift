@@ -67,10 +67,11 @@ let package = Package(
         systemLibrary("CMartletPostgreSQL", pkgConfig: "libpq", apt: "libpq-dev"),
         systemLibrary("CMartletProtobufC", pkgConfig: "libprotobuf-c", apt: "libprotobuf-c-dev"),
         systemLibrary("CMartletSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev"),
+        .target(name: "CMartletChecksum"),
         .target(name: "CMartletProtos", dependencies: ["CMartletProtobufC"]),
 
         layer("MartletModel", [.nioCore]),
-        layer("MartletRecordCodec", ["CMartletProtos", "MartletModel", .nioCore]),
+        layer("MartletRecordCodec", ["CMartletChecksum", "CMartletProtos", "MartletModel", .nioCore]),
         layer("MartletUpcasting", ["MartletModel", .nioCore]),
         layer("MartletSession", ["MartletModel", .nioCore]),
         layer(
@@ -143,8 +144,8 @@ let package = Package(
         layer(
             "MartletLoadTesting",
             [
-                "MartletClient", "MartletModel", "MartletSession", .collections, .histogram, .logging,
-                .nioConcurrencyHelpers, .nioCore,
+                "MartletClient", "MartletModel", "MartletRecordCodec", "MartletSession", .collections, .histogram,
+                .logging, .nioConcurrencyHelpers, .nioCore,
             ]),
         layer(
             "MartletEventSourcing",

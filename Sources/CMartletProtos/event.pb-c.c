@@ -664,7 +664,7 @@ const ProtobufCMessageDescriptor martlet__v1__event__descriptor =
   (ProtobufCMessageInit) martlet__v1__event__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__recorded_event__field_descriptors[9] =
+static const ProtobufCFieldDescriptor martlet__v1__recorded_event__field_descriptors[10] =
 {
   {
     "position",
@@ -774,10 +774,23 @@ static const ProtobufCFieldDescriptor martlet__v1__recorded_event__field_descrip
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "checksum",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED32,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__RecordedEvent, checksum),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__recorded_event__field_indices_by_name[] = {
   4,   /* field[4] = aggregate_id */
   3,   /* field[3] = aggregate_type */
+  9,   /* field[9] = checksum */
   5,   /* field[5] = event */
   0,   /* field[0] = position */
   2,   /* field[2] = recorded_at_micros */
@@ -789,7 +802,7 @@ static const unsigned martlet__v1__recorded_event__field_indices_by_name[] = {
 static const ProtobufCIntRange martlet__v1__recorded_event__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 9 }
+  { 0, 10 }
 };
 const ProtobufCMessageDescriptor martlet__v1__recorded_event__descriptor =
 {
@@ -799,7 +812,7 @@ const ProtobufCMessageDescriptor martlet__v1__recorded_event__descriptor =
   "Martlet__V1__RecordedEvent",
   "martlet.v1",
   sizeof(Martlet__V1__RecordedEvent),
-  9,
+  10,
   martlet__v1__recorded_event__field_descriptors,
   martlet__v1__recorded_event__field_indices_by_name,
   1,  martlet__v1__recorded_event__number_ranges,

@@ -1,5 +1,5 @@
 public import MartletModel
-import MartletRecordCodec
+public import MartletRecordCodec
 public import NIOCore
 
 /// Events as they came over the wire, in one piece and in the order asked for. An event that nobody asks for is never
@@ -16,6 +16,12 @@ public struct EventBatch: Sendable, Sequence {
         public let version: Version
         /// The encoded RecordedEvent.
         public let bytes: ByteBuffer
+
+        /// Whether the event is what the server stored of that tenant, by the checksum that it carries; for raw events.
+        /// Those that an upcaster changed have none, nor have those that were stored before there were any.
+        public func checksumVerdict(tenant: TenantID) -> ChecksumVerdict {
+            RecordLayout(bytes)?.verdict(in: bytes.readableBytesUInt8Span, tenant: tenant) ?? .damaged
+        }
 
         /// Decodes the event.
         /// - Throws: `BAD_FRAME` where the server sent what is no event.
@@ -36,12 +42,12 @@ public struct EventBatch: Sendable, Sequence {
         /// The next event; nil at the end.
         public mutating func next() -> Record? {
             // The batch was walked through when it came: there is no fault any more.
-            guard offset < entries.readableBytes, let glance = try? RecordedEntries.glance(at: offset, of: entries),
+            guard offset < entries.readableBytes, let numbers = try? RecordedEntries.numbers(at: offset, of: entries),
                 let bytes = entries.getSlice(
-                    at: entries.readerIndex + glance.record.lowerBound, length: glance.record.count)
+                    at: entries.readerIndex + numbers.record.lowerBound, length: numbers.record.count)
             else { return nil }
-            offset = glance.record.upperBound
-            return Record(position: Position(glance.position), version: Version(glance.version), bytes: bytes)
+            offset = numbers.record.upperBound
+            return Record(position: Position(numbers.position), version: Version(numbers.version), bytes: bytes)
         }
     }
 
@@ -74,21 +80,21 @@ public struct EventBatch: Sendable, Sequence {
     init(_ entries: ByteBuffer) throws(MartletError) {
         var offset = 0
         var count = 0
-        var first: RecordGlance?
-        var last: RecordGlance?
+        var first: RecordNumbers?
+        var last: RecordNumbers?
         var disorder: (position: Position, after: Position)?
         while offset < entries.readableBytes {
-            let glance: RecordGlance
+            let numbers: RecordNumbers
             do throws(RecordFault) {
-                glance = try RecordedEntries.glance(at: offset, of: entries)
+                numbers = try RecordedEntries.numbers(at: offset, of: entries)
             } catch { throw .noEvent(error) }
-            if let last, glance.position <= last.position, disorder == nil {
-                disorder = (Position(glance.position), Position(last.position))
+            if let last, numbers.position <= last.position, disorder == nil {
+                disorder = (Position(numbers.position), Position(last.position))
             }
-            if first == nil { first = glance }
-            last = glance
+            if first == nil { first = numbers }
+            last = numbers
             count += 1
-            offset = glance.record.upperBound
+            offset = numbers.record.upperBound
         }
         self.entries = entries
         self.count = count

@@ -72,13 +72,13 @@ public struct EventDelivery: Sendable {
             do throws(RecordFault) {
                 guard let record = try RecordedEntries.nextRecord(of: &rest) else { return false }
                 // What is damaged is told of by who delivers it.
-                guard let sketch = RecordSketch(record),
+                guard let layout = RecordLayout(record),
                     let type = record.getSlice(
-                        at: record.readerIndex + sketch.type.lowerBound, length: sketch.type.count)
+                        at: record.readerIndex + layout.eventType.lowerBound, length: layout.eventType.count)
                 else { return true }
-                let kind = Kind(type: type, schemaVersion: sketch.schemaVersion)
+                let kind = Kind(type: type, schemaVersion: layout.eventSchemaVersion)
                 if known.contains(kind) { continue }
-                guard let type = EventType(String(buffer: type)), !concerns(type, sketch.schemaVersion),
+                guard let type = EventType(String(buffer: type)), !concerns(type, layout.eventSchemaVersion),
                     filter.eventTypes.isEmpty || filter.eventTypes.contains(type)
                 else { return true }
                 if known.count < 8 { known.append(kind) }
@@ -106,10 +106,10 @@ public struct EventDelivery: Sendable {
         guard !set.isEmpty, page.count > 0 else { return Result(page: page) }
         var work = Work(page: page, bytesMax: bytesMax)
         while work.isAtStart || work.spent < workMax || work.isAtEnd, let record = try work.nextRecord() {
-            guard let sketch = RecordSketch(record) else { throw Self.damaged }
-            let type = work.type(record, sketch)
+            guard let layout = RecordLayout(record) else { throw Self.damaged }
+            let type = work.type(record, layout)
             guard let type else { throw Self.damaged }
-            guard try take(record, sketch, type, &work) else { break }
+            guard try take(record, layout, type, &work) else { break }
         }
         return work.finish()
     }
@@ -120,56 +120,56 @@ public struct EventDelivery: Sendable {
 
     /// - Returns: false where the page ends before this event.
     private func take(
-        _ record: ByteBuffer, _ sketch: RecordSketch, _ type: EventType, _ work: inout Work
+        _ record: ByteBuffer, _ layout: RecordLayout, _ type: EventType, _ work: inout Work
     ) throws(MartletError) -> Bool {
-        guard concerns(type, sketch.schemaVersion) else {
-            guard filter.eventTypes.isEmpty || filter.eventTypes.contains(type) else { return work.skip(sketch) }
-            return work.add(sketch, asStored: record)
+        guard concerns(type, layout.eventSchemaVersion) else {
+            guard filter.eventTypes.isEmpty || filter.eventTypes.contains(type) else { return work.skip(layout) }
+            return work.add(layout, asStored: record)
         }
-        let target = set.target(event: type, schemaVersion: sketch.schemaVersion, stopAt: options.stopAt)
-        let delivered = set.deliveredType(of: type, schemaVersion: sketch.schemaVersion, atMost: target)
-        guard filter.eventTypes.isEmpty || filter.eventTypes.contains(delivered) else { return work.skip(sketch) }
+        let target = set.target(event: type, schemaVersion: layout.eventSchemaVersion, stopAt: options.stopAt)
+        let delivered = set.deliveredType(of: type, schemaVersion: layout.eventSchemaVersion, atMost: target)
+        guard filter.eventTypes.isEmpty || filter.eventTypes.contains(delivered) else { return work.skip(layout) }
         var payload = ByteBuffer()
         let outcome = unsafe record.withUnsafeReadableBytes { bytes in
             unsafe set.upcast(
-                event: type, schemaVersion: sketch.schemaVersion,
+                event: type, schemaVersion: layout.eventSchemaVersion,
                 contentType: String(
-                    decoding: UnsafeRawBufferPointer(rebasing: bytes[sketch.contentType]), as: UTF8.self),
-                payload: UnsafeRawBufferPointer(rebasing: bytes[sketch.payload]), atMost: target,
+                    decoding: UnsafeRawBufferPointer(rebasing: bytes[layout.contentType]), as: UTF8.self),
+                payload: UnsafeRawBufferPointer(rebasing: bytes[layout.payload]), atMost: target,
                 outputBytesMax: payloadBytesMax, to: &payload, work: &work.spent)
         }
         switch outcome {
-        case .unchanged: return work.add(sketch, asStored: record)
+        case .unchanged: return work.add(layout, asStored: record)
         case .upcast(let upcast):
             let newType = upcast.eventType.flatMap { $0 == type ? nil : $0.text }
-            return work.add(sketch) {
-                sketch.writeEntry(
+            return work.add(layout) {
+                layout.writeEntry(
                     of: record, type: newType, schemaVersion: upcast.schemaVersion, payload: payload, to: &$0)
             }
         case .failed(let failure):
             switch options.onFailure {
             case .raw:
-                let isAdded = work.add(sketch) {
-                    RecordSketch.writeEntry(of: record, failure: failure.description, to: &$0)
+                let isAdded = work.add(layout) {
+                    RecordedEntries.writeEntry(of: record, failure: failure.description, to: &$0)
                 }
                 if isAdded { work.failureCount += 1 }
                 return isAdded
             case .fail:
                 guard work.isAtStart else { return work.end() }
-                throw Self.failed(failure, sketch, record)
+                throw Self.failed(failure, layout, record)
             }
         }
     }
 
-    private static func failed(_ failure: UpcastFailure, _ sketch: RecordSketch, _ record: ByteBuffer) -> MartletError {
-        let id = sketch.eventID(in: record)
+    private static func failed(_ failure: UpcastFailure, _ layout: RecordLayout, _ record: ByteBuffer) -> MartletError {
+        let id = layout.eventID(in: record)
         return MartletError(
             .failedPrecondition, reason: .upcastFailed,
-            message: "the event at position \(sketch.position) cannot be upcast: \(failure); mend the upcaster, or ask "
+            message: "the event at position \(layout.position) cannot be upcast: \(failure); mend the upcaster, or ask "
                 + "for such events as they are stored",
             failedUpcast: id.map {
                 FailedUpcast(
-                    position: Position(sketch.position), eventID: $0, eventType: failure.subject.text,
+                    position: layout.position, eventID: $0, eventType: failure.subject.text,
                     fromVersion: failure.fromVersion, operation: failure.operation ?? 0, path: failure.pointer,
                     complaint: failure.complaint)
             })
@@ -190,7 +190,7 @@ private struct Work {
     private var lastPosition: Position?
     private var lastVersion: Version?
     /// Position of the last event that was looked at and delivered or left out.
-    private var doneTo: UInt64?
+    private var doneTo: Position?
     private var isCut = false
     private var typeBytes = ByteBuffer()
     private var knownType: EventType?
@@ -217,9 +217,9 @@ private struct Work {
     }
 
     /// The record's event type; neighbours often have the same.
-    mutating func type(_ record: ByteBuffer, _ sketch: RecordSketch) -> EventType? {
-        guard let bytes = record.getSlice(at: record.readerIndex + sketch.type.lowerBound, length: sketch.type.count)
-        else { return nil }
+    mutating func type(_ record: ByteBuffer, _ layout: RecordLayout) -> EventType? {
+        let place = record.readerIndex + layout.eventType.lowerBound
+        guard let bytes = record.getSlice(at: place, length: layout.eventType.count) else { return nil }
         if let knownType, bytes == typeBytes { return knownType }
         typeBytes = bytes
         knownType = EventType(String(buffer: bytes))
@@ -227,23 +227,23 @@ private struct Work {
     }
 
     /// The event stays as it is, and where nothing was changed so far, the page does too.
-    mutating func add(_ sketch: RecordSketch, asStored record: ByteBuffer) -> Bool {
-        guard entries == nil else { return add(sketch) { RecordedEntries.write(record: record, to: &$0) } }
+    mutating func add(_ layout: RecordLayout, asStored record: ByteBuffer) -> Bool {
+        guard entries == nil else { return add(layout) { RecordedEntries.write(record: record, to: &$0) } }
         count += 1
-        note(sketch, isDelivered: true)
+        note(layout, isDelivered: true)
         return true
     }
 
     /// The event is left out.
-    mutating func skip(_ sketch: RecordSketch) -> Bool {
-        begin(before: sketch)
-        note(sketch, isDelivered: false)
+    mutating func skip(_ layout: RecordLayout) -> Bool {
+        begin(before: layout)
+        note(layout, isDelivered: false)
         return true
     }
 
     /// Writes the event's entry, if there is room for it.
-    mutating func add(_ sketch: RecordSketch, _ write: (inout ByteBuffer) -> Void) -> Bool {
-        begin(before: sketch)
+    mutating func add(_ layout: RecordLayout, _ write: (inout ByteBuffer) -> Void) -> Bool {
+        begin(before: layout)
         guard var written = entries else { return end() }
         // The one owner, so that appending does not copy.
         entries = ByteBuffer()
@@ -254,7 +254,7 @@ private struct Work {
         entries = written
         guard fits else { return end() }
         count += 1
-        note(sketch, isDelivered: true)
+        note(layout, isDelivered: true)
         return true
     }
 
@@ -274,7 +274,7 @@ private struct Work {
         if isCut {
             delivered.isLast = false
             delivered.lastVersion = lastVersion
-            if let doneTo { delivered.scannedTo = Position(doneTo) }
+            if let doneTo { delivered.scannedTo = doneTo }
         }
         return EventDelivery.Result(page: delivered, failureCount: failureCount, isCut: isCut, work: spent)
     }
@@ -286,7 +286,7 @@ private struct Work {
 
     private var keptBytes = 0
 
-    private mutating func begin(before sketch: RecordSketch) {
+    private mutating func begin(before layout: RecordLayout) {
         guard entries == nil else { return }
         var kept = ByteBuffer()
         kept.reserveCapacity(page.entries.readableBytes + page.entries.readableBytes / 4)
@@ -296,10 +296,10 @@ private struct Work {
         entries = kept
     }
 
-    private mutating func note(_ sketch: RecordSketch, isDelivered: Bool) {
+    private mutating func note(_ layout: RecordLayout, isDelivered: Bool) {
         keptBytes = page.entries.readableBytes - rest.readableBytes
-        doneTo = sketch.position
-        lastVersion = Version(sketch.version)
-        if isDelivered { lastPosition = Position(sketch.position) }
+        doneTo = layout.position
+        lastVersion = layout.version
+        if isDelivered { lastPosition = layout.position }
     }
 }

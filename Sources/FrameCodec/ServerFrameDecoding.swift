@@ -110,40 +110,43 @@ extension ServerFrameCodec {
 
 /// Takes the events out of a frame that streams them, so that they stay encoded.
 private enum Entries {
-    private static let streamed: ClosedRange<UInt64> = 17...19
+    private static let streamed: ClosedRange<UInt32> = 17...19
 
     /// The frame without its events, and its events as entries; nil where the bytes are no message.
     static func split(_ message: ByteBuffer) -> (head: ByteBuffer, entries: ByteBuffer)? {
-        var rest = message
         var head = ByteBuffer()
         var entries = ByteBuffer()
-        while rest.readableBytes > 0 {
-            guard let field = Field(takenFrom: &rest) else { return nil }
-            guard streamed.contains(field.number), var body = field.content else {
-                head.writeImmutableBuffer(field.whole)
+        var fields = LenientFields(0..<message.readableBytes)
+        while let field = fields.next(in: message.readableBytesUInt8Span) {
+            guard streamed.contains(field.number), let content = field.content else {
+                head.copy(field.start..<fields.offset, of: message)
                 continue
             }
             var kept = ByteBuffer()
             var mayBeEntries = true
-            while body.readableBytes > 0 {
+            var inside = LenientFields(content)
+            while let inner = inside.next(in: message.readableBytesUInt8Span) {
+                let isEntry = inner.number == 1 && inner.content != nil
                 // The server writes the events last and in one piece: the rest of the body is theirs.
-                if mayBeEntries, body.getInteger(at: body.readerIndex, as: UInt8.self) == 0x0A {
+                if isEntry, mayBeEntries {
                     mayBeEntries = false
-                    guard isEntries(body) else { continue }
-                    if entries.readableBytes == 0 { entries = body } else { entries.writeImmutableBuffer(body) }
-                    break
+                    if let rest = message.part(inner.start..<content.upperBound), isEntries(rest) {
+                        if entries.readableBytes == 0 { entries = rest } else { entries.writeImmutableBuffer(rest) }
+                        inside = LenientFields(content.upperBound..<content.upperBound)
+                        break
+                    }
                 }
-                guard let inner = Field(takenFrom: &body) else { return nil }
-                if inner.number == 1, inner.content != nil {
-                    entries.writeImmutableBuffer(inner.whole)
+                if isEntry {
+                    entries.copy(inner.start..<inside.offset, of: message)
                 } else {
-                    kept.writeImmutableBuffer(inner.whole)
+                    kept.copy(inner.start..<inside.offset, of: message)
                 }
             }
-            head.writeField(UInt32(field.number), length: kept.readableBytes)
+            guard !inside.isBroken else { return nil }
+            head.writeField(field.number, length: kept.readableBytes)
             head.writeImmutableBuffer(kept)
         }
-        return (head, entries)
+        return fields.isBroken ? nil : (head, entries)
     }
 
     private static func isEntries(_ body: ByteBuffer) -> Bool {
@@ -153,36 +156,17 @@ private enum Entries {
             return true
         } catch { return false }
     }
+}
 
-    /// One protobuf field.
-    private struct Field {
-        var number: UInt64
-        var whole: ByteBuffer
-        /// What a length-delimited field holds; nil for the other kinds.
-        var content: ByteBuffer?
+extension ByteBuffer {
+    /// A range of what is readable, without copying it.
+    fileprivate func part(_ range: Range<Int>) -> ByteBuffer? {
+        getSlice(at: readerIndex + range.lowerBound, length: range.count)
+    }
 
-        init?(takenFrom buffer: inout ByteBuffer) {
-            let start = buffer
-            guard let key = Varint.read(from: &buffer) else { return nil }
-            number = key >> 3
-            switch key & 7 {
-            case 0: guard Varint.read(from: &buffer) != nil else { return nil }
-            case 1: guard buffer.readSlice(length: 8) != nil else { return nil }
-            case 2:
-                guard let length = Varint.read(from: &buffer).flatMap({ Int(exactly: $0) }),
-                    let content = buffer.readSlice(length: length)
-                else { return nil }
-                self.content = content
-            case 3: guard WireForm.skipGroup(number, in: &buffer) else { return nil }
-            case 5: guard buffer.readSlice(length: 4) != nil else { return nil }
-            default: return nil
-            }
-            guard
-                let whole = start.getSlice(
-                    at: start.readerIndex, length: start.readableBytes - buffer.readableBytes)
-            else { return nil }
-            self.whole = whole
-        }
+    /// Appends a range of what is readable of another.
+    fileprivate mutating func copy(_ range: Range<Int>, of source: ByteBuffer) {
+        if let part = source.part(range) { writeImmutableBuffer(part) }
     }
 }
 

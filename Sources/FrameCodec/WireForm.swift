@@ -13,7 +13,7 @@ import NIOCore
     /// The first thing that keeps a write out.
     struct Finding {
         /// The field's number.
-        var number: UInt64
+        var number: UInt32
         /// Where it stands, from the outside in.
         var path: [String] = []
         /// A known field, which comes twice.
@@ -34,7 +34,6 @@ import NIOCore
 
     /// append, save_snapshot, delete_snapshots, put_settings.
     private static let writes: Set<UInt32> = [16, 22, 25, 26]
-    private static let groupDepthMax = 100
 
     static func ofClientFrame(_ message: ByteBuffer) -> WireForm {
         unsafe withMessage(Martlet__V1__ClientFrame(), martlet__v1__client_frame__init) { frame in
@@ -94,7 +93,7 @@ import NIOCore
                     hasDoubled = true
                     if finding == nil { finding = Finding(number: part.number, isTwice: true) }
                 }
-                last = UInt32(truncatingIfNeeded: part.number)
+                last = part.number
                 if isFrame { isWrite = Self.writes.contains(last) }
             }
             let isFirst = finding == nil
@@ -120,7 +119,7 @@ import NIOCore
         _ whole: WireReader, _ descriptor: Descriptor, _ merges: Bool, to plain: inout ByteBuffer
     ) -> Bool {
         var reader = whole
-        var body: (number: UInt64, content: ByteBuffer, descriptor: Descriptor)?
+        var body: (number: UInt32, content: ByteBuffer, descriptor: Descriptor)?
         while !reader.isAtEnd {
             guard let part = reader.next() else { return false }
             guard let field = unsafe field(part, descriptor) else { continue }
@@ -135,7 +134,7 @@ import NIOCore
             }
             var inner = ByteBuffer()
             guard unsafe rewrite(reader.inside(part), sub, merges, to: &inner) else { return false }
-            plain.writeField(UInt32(truncatingIfNeeded: part.number), length: inner.readableBytes)
+            plain.writeField(part.number, length: inner.readableBytes)
             plain.writeImmutableBuffer(inner)
         }
         guard let (number, content, sub) = unsafe body else { return true }
@@ -143,7 +142,7 @@ import NIOCore
         let isWhole = unsafe content.withUnsafeReadableBytes { bytes in
             unsafe rewrite(WireReader(bytes, 0..<bytes.count), sub, merges, to: &inner)
         }
-        plain.writeField(UInt32(truncatingIfNeeded: number), length: inner.readableBytes)
+        plain.writeField(number, length: inner.readableBytes)
         plain.writeImmutableBuffer(inner)
         return isWhole
     }
@@ -163,9 +162,9 @@ import NIOCore
         return unsafe part.wireType == wireType || isPacked ? field : nil
     }
 
-    @unsafe private static func field(number: UInt64, _ descriptor: Descriptor) -> Field? {
+    @unsafe private static func field(number: UInt32, _ descriptor: Descriptor) -> Field? {
         guard let fields = unsafe descriptor.pointee.fields else { return nil }
-        for index in unsafe 0..<Int(descriptor.pointee.n_fields) where unsafe UInt64(fields[index].id) == number {
+        for index in unsafe 0..<Int(descriptor.pointee.n_fields) where unsafe fields[index].id == number {
             return unsafe fields + index
         }
         return nil
@@ -189,21 +188,10 @@ import NIOCore
         return "\(name)[\(index)]"
     }
 
-    /// Skips what follows the key of a group's start.
-    static func skipGroup(_ number: UInt64, in buffer: inout ByteBuffer) -> Bool {
-        let end = unsafe buffer.withUnsafeReadableBytes { bytes -> Int? in
-            var reader = unsafe WireReader(bytes, 0..<bytes.count)
-            return reader.skipGroup(number, depthMax: groupDepthMax) ? reader.at : nil
-        }
-        guard let end else { return false }
-        buffer.moveReaderIndex(forwardBy: end)
-        return true
-    }
-
     /// Takes a message's fields one by one, of whatever wire type.
     @safe struct WireReader {
         struct Part {
-            var number: UInt64
+            var number: UInt32
             var wireType: UInt8
             /// The field with its key.
             var whole: Range<Int>
@@ -212,17 +200,15 @@ import NIOCore
         }
 
         @unsafe private let bytes: UnsafeRawBufferPointer
-        private(set) var at: Int
-        private let end: Int
+        private var fields: LenientFields
 
         @unsafe init(_ bytes: UnsafeRawBufferPointer, _ range: Range<Int>) {
             precondition(range.lowerBound >= 0 && range.upperBound <= bytes.count, "the fields lie within their bytes")
             unsafe self.bytes = bytes
-            at = range.lowerBound
-            end = range.upperBound
+            fields = LenientFields(range)
         }
 
-        var isAtEnd: Bool { at == end }
+        var isAtEnd: Bool { fields.isAtEnd }
 
         func inside(_ part: Part) -> WireReader { unsafe WireReader(bytes, part.content) }
 
@@ -231,61 +217,11 @@ import NIOCore
         }
 
         mutating func next() -> Part? {
-            let start = at
-            guard let key = varint(), at - start <= 5, key <= UInt64(UInt32.max), key >> 3 > 0 else { return nil }
-            var content = at..<at
-            switch key & 7 {
-            case 0: guard varint() != nil else { return nil }
-            case 1: guard skip(8) else { return nil }
-            case 2:
-                guard let length = varint(), length <= UInt64(end - at) else { return nil }
-                content = at..<at + Int(length)
-                at = content.upperBound
-            case 3: guard skipGroup(key >> 3, depthMax: groupDepthMax) else { return nil }
-            case 5: guard skip(4) else { return nil }
-            default: return nil
-            }
-            return Part(number: key >> 3, wireType: UInt8(key & 7), whole: start..<at, content: content)
-        }
-
-        mutating func skipGroup(_ number: UInt64, depthMax: Int) -> Bool {
-            var open = [number]
-            while let innermost = open.last {
-                let start = at
-                guard let key = varint(), at - start <= 5, key <= UInt64(UInt32.max), key >> 3 > 0 else { return false }
-                switch key & 7 {
-                case 0: guard varint() != nil else { return false }
-                case 1: guard skip(8) else { return false }
-                case 2: guard let length = varint(), length <= UInt64(end - at), skip(Int(length)) else { return false }
-                case 3:
-                    guard open.count < depthMax else { return false }
-                    open.append(key >> 3)
-                case 4:
-                    guard key >> 3 == innermost else { return false }
-                    open.removeLast()
-                case 5: guard skip(4) else { return false }
-                default: return false
-                }
-            }
-            return true
-        }
-
-        private mutating func skip(_ count: Int) -> Bool {
-            guard end - at >= count else { return false }
-            at += count
-            return true
-        }
-
-        private mutating func varint() -> UInt64? {
-            var value: UInt64 = 0
-            for shift in stride(from: UInt64(0), to: 70, by: 7) {
-                guard at < end else { return nil }
-                let byte = unsafe bytes[at]
-                at += 1
-                value |= UInt64(byte & 0x7F) << shift
-                if byte < 0x80 { return value }
-            }
-            return nil
+            let typed = unsafe bytes.assumingMemoryBound(to: UInt8.self)
+            guard let field = unsafe fields.next(in: typed.span) else { return nil }
+            return Part(
+                number: field.number, wireType: field.wireType, whole: field.start..<fields.offset,
+                content: field.content ?? fields.offset..<fields.offset)
         }
     }
 }

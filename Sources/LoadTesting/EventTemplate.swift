@@ -1,6 +1,7 @@
 import FoundationEssentials
 import MartletClient
 public import MartletModel
+import MartletRecordCodec
 import NIOCore
 
 /// Makes events that differ in their ids only: encoded once, then copied and given an id, so that making an event
@@ -107,7 +108,7 @@ extension EventTemplate {
     fileprivate func event(id: UUID, body: ByteBuffer) -> EncodedEvent {
         EncodedEvent(
             id: id, type: type, contentType: contentType, schemaVersion: schemaVersion, payloadBytes: payloadBytes,
-            body: body)
+            body: body, bodyChecksum: CRC32C.checksum(of: body))
     }
 }
 

@@ -1,9 +1,7 @@
+import MartletRecordCodec
 import NIOCore
 
 /// The positions of encoded events, found without decoding the events.
-///
-/// An entry is the byte 0x0A, a length, and a record that begins with its position (field 1), its version (field 2) and
-/// its commit time (field 3); see PROTOCOL.md.
 struct PagePositions: Sendable {
     /// The first event's position.
     let first: UInt64
@@ -85,42 +83,14 @@ struct PagePositions: Sendable {
 
     @unsafe private static func scan(_ bytes: UnsafeRawBufferPointer) -> Found? {
         var found = Found()
-        var index = 0
-        func varint(_ end: Int) -> UInt64? {
-            var value: UInt64 = 0
-            var shift: UInt64 = 0
-            while index < end, shift < 64 {
-                let byte = unsafe bytes[index]
-                index += 1
-                value |= UInt64(byte & 0x7F) << shift
-                if byte < 0x80 { return value }
-                shift += 7
+        var walk = unsafe EntryWalk(bytes)
+        let typed = unsafe bytes.assumingMemoryBound(to: UInt8.self)
+        while let (_, record) = walk.next() {
+            guard let numbers = unsafe RecordNumbers(typed.span, record: record), numbers.position > 0 else {
+                return nil
             }
-            return nil
+            found.add(numbers.position, numbers.version, numbers.recordedAt)
         }
-        while index < bytes.count {
-            guard unsafe bytes[index] == 0x0A else { return nil }
-            index += 1
-            guard let length = varint(bytes.count), length <= UInt64(bytes.count - index) else { return nil }
-            let end = index + Int(length)
-            guard index < end, unsafe bytes[index] == 0x08 else { return nil }
-            index += 1
-            guard let position = varint(end) else { return nil }
-            var version: UInt64 = 0
-            if index < end, unsafe bytes[index] == 0x10 {
-                index += 1
-                guard let value = varint(end) else { return nil }
-                version = value
-            }
-            var committedAt: UInt64 = 0
-            if index < end, unsafe bytes[index] == 0x18 {
-                index += 1
-                guard let value = varint(end) else { return nil }
-                committedAt = value
-            }
-            found.add(position, version, committedAt)
-            index = end
-        }
-        return found
+        return walk.isBroken ? nil : found
     }
 }

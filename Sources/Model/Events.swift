@@ -113,10 +113,13 @@ public struct EncodedEvent: Hashable, Sendable {
     public let payloadBytes: Int
     /// The canonical encoding of the protobuf message `Event`.
     public let body: ByteBuffer
+    /// CRC-32C of ``body``: where the event is stored, only what it gets there is added to it.
+    public let bodyChecksum: UInt32
 
     /// The fields must be those of `body`.
     public init(
-        id: UUID, type: EventType, contentType: String, schemaVersion: UInt32, payloadBytes: Int, body: ByteBuffer
+        id: UUID, type: EventType, contentType: String, schemaVersion: UInt32, payloadBytes: Int, body: ByteBuffer,
+        bodyChecksum: UInt32
     ) {
         self.id = id
         self.type = type
@@ -124,6 +127,7 @@ public struct EncodedEvent: Hashable, Sendable {
         self.schemaVersion = schemaVersion
         self.payloadBytes = payloadBytes
         self.body = body
+        self.bodyChecksum = bodyChecksum
     }
 }
 

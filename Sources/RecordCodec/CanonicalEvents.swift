@@ -43,7 +43,8 @@ public struct CanonicalEvents {
         }
         return EncodedEvent(
             id: id, type: type, contentType: contentType, schemaVersion: UInt32(truncatingIfNeeded: schemaVersion),
-            payloadBytes: payload.count, body: body)
+            payloadBytes: payload.count, body: body,
+            bodyChecksum: unsafe CRC32C.checksum(of: bytes.part(range)))
     }
 
     @unsafe private mutating func eventType(_ bytes: UnsafeRawBufferPointer) -> EventType? {

@@ -49,11 +49,11 @@ public struct EventEncoder {
         var events: [EncodedEvent] = []
         events.reserveCapacity(drafts.count)
         for draft in drafts {
+            let body = bodies.getSlice(at: start, length: draft.end - start) ?? ByteBuffer()
             events.append(
                 EncodedEvent(
                     id: draft.id, type: draft.type, contentType: draft.contentType, schemaVersion: draft.schemaVersion,
-                    payloadBytes: draft.payloadBytes,
-                    body: bodies.getSlice(at: start, length: draft.end - start) ?? ByteBuffer()))
+                    payloadBytes: draft.payloadBytes, body: body, bodyChecksum: CRC32C.checksum(of: body)))
             start = draft.end
         }
         drafts.removeAll(keepingCapacity: true)

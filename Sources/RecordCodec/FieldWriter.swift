@@ -38,6 +38,17 @@ public import NIOCore
         written += source.count
     }
 
+    /// Writes four bytes, little-endian.
+    mutating func fixed32(_ value: UInt32) {
+        unsafe withUnsafeBytes(of: value.littleEndian) { unsafe bytes($0) }
+    }
+
+    /// The checksum of what `checksum` is that of, followed by what was written from there on.
+    func checksum(_ checksum: UInt32, from start: Int) -> UInt32 {
+        let part = unsafe UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(target)[start..<written])
+        return unsafe CRC32C.extend(checksum, by: part)
+    }
+
     /// Writes what a buffer holds.
     @inlinable public mutating func buffer(_ buffer: ByteBuffer) {
         unsafe buffer.withUnsafeReadableBytes { unsafe bytes($0) }

@@ -1,5 +1,3 @@
-public import CMartletProtos
-import FoundationEssentials
 public import MartletModel
 public import NIOCore
 
@@ -18,20 +16,40 @@ public struct RecordFault: Error, Hashable, Sendable, CustomStringConvertible {
 public enum RecordedEntries {
     private static let entryKey: UInt8 = 0x0A
 
-    /// Appends one entry.
+    /// Appends the entry of an event of that tenant, with its checksum.
     /// - Returns: where in `buffer` the record, which is the entry without key and length, begins; it
     ///   ends at the buffer's writer index.
     @discardableResult
     public static func write(
+        position: Position, version: Version, recordedAt: Timestamp, aggregate: AggregateName, event: EncodedEvent,
+        tenant: TenantID, to buffer: inout ByteBuffer
+    ) -> Int {
+        write(
+            position, version, recordedAt, aggregate, event.body,
+            checksum: CRC32C.extend(event.bodyChecksum, by: tenant), to: &buffer)
+    }
+
+    /// Appends an entry without a checksum, as servers of before wrote them.
+    /// - Returns: where in `buffer` the record begins.
+    @discardableResult
+    public static func write(
         position: Position, version: Version, recordedAt: Timestamp, aggregate: AggregateName, body: ByteBuffer,
         to buffer: inout ByteBuffer
+    ) -> Int {
+        write(position, version, recordedAt, aggregate, body, checksum: nil, to: &buffer)
+    }
+
+    /// - Parameter checksum: of the event's own bytes and the tenant.
+    private static func write(
+        _ position: Position, _ version: Version, _ recordedAt: Timestamp, _ aggregate: AggregateName,
+        _ body: ByteBuffer, checksum: UInt32?, to buffer: inout ByteBuffer
     ) -> Int {
         let type = aggregate.type.text
         let recordedAt = UInt64(bitPattern: recordedAt.microseconds)
         let recordBytes =
             FieldWriter.size(of: position.rawValue) + FieldWriter.size(of: version.rawValue)
             + FieldWriter.size(of: recordedAt) + FieldWriter.size(of: type) + FieldWriter.size(ofContent: 16)
-            + FieldWriter.size(ofContent: body.readableBytes)
+            + (checksum == nil ? 0 : 5) + FieldWriter.size(ofContent: body.readableBytes)
         let prefixBytes = 1 + Varint.byteCount(UInt64(recordBytes))
         let start = buffer.writerIndex + prefixBytes
         buffer.writeFields(prefixBytes + recordBytes) { writer in
@@ -44,6 +62,11 @@ public enum RecordedEntries {
             writer.byte(5 << 3 | 2)
             writer.byte(16)
             writer.uuid(aggregate.id)
+            if let checksum {
+                let whole = writer.checksum(checksum, from: prefixBytes)
+                writer.byte(10 << 3 | 5)
+                writer.fixed32(whole)
+            }
             writer.byte(6 << 3 | 2)
             writer.varint(UInt64(body.readableBytes))
             writer.buffer(body)
@@ -73,19 +96,26 @@ public enum RecordedEntries {
     /// Takes the next record off the front of entries; nil at the end.
     public static func nextRecord(of entries: inout ByteBuffer) throws(RecordFault) -> ByteBuffer? {
         guard entries.readableBytes > 0 else { return nil }
-        let range = unsafe entries.withUnsafeReadableBytes { bytes -> Range<Int>? in
-            var fields = unsafe StrictFields(bytes, 0..<bytes.count)
-            return fields.take(entryKey) ? fields.content() : nil
-        }
-        if let range {
-            entries.moveReaderIndex(forwardBy: range.lowerBound)
-            if let record = entries.readSlice(length: range.count) { return record }
-        }
-        // A length may be longer than it need be.
-        guard entries.readInteger(as: UInt8.self) == entryKey, let length = Varint.read(from: &entries),
-            let count = Int(exactly: length), let record = entries.readSlice(length: count)
+        var fields = LenientFields(0..<entries.readableBytes)
+        guard let field = fields.next(in: entries.readableBytesUInt8Span), field.number == 1,
+            let range = field.content,
+            let record = entries.getSlice(at: entries.readerIndex + range.lowerBound, length: range.count)
         else { throw RecordFault("bytes that are no entry of the field events") }
+        entries.moveReaderIndex(forwardBy: range.upperBound)
         return record
+    }
+
+    /// The numbers of the entry that begins at that offset of entries, and where its record stands; only its first few
+    /// bytes are read.
+    /// - Throws: where there is none.
+    public static func numbers(at offset: Int, of entries: ByteBuffer) throws(RecordFault) -> RecordNumbers {
+        guard (0..<entries.readableBytes).contains(offset) else { throw RecordFault("entries that end too early") }
+        let bytes = entries.readableBytesUInt8Span
+        var fields = LenientFields(offset..<bytes.count)
+        guard let field = fields.next(in: bytes), field.number == 1, let record = field.content,
+            let numbers = RecordNumbers(bytes, record: record)
+        else { throw RecordFault("bytes that are no recorded event") }
+        return numbers
     }
 
     /// Decodes entries, in order.
@@ -101,81 +131,5 @@ public enum RecordedEntries {
     public static func decode(record: ByteBuffer) throws(RecordFault) -> RecordedEvent {
         var decoder = RecordDecoder()
         return try decoder.decode(record)
-    }
-
-    /// Decodes one record by protobuf-c.
-    static func unpack(record: ByteBuffer) throws(RecordFault) -> RecordedEvent {
-        let arena = DecodingArena(budget: (64 << 10) + 32 * record.readableBytes)
-        let event = unsafe record.withUnsafeReadableBytes { bytes in
-            unsafe arena.withAllocator { allocator -> RecordedEvent? in
-                guard
-                    let message = unsafe martlet__v1__recorded_event__unpack(
-                        allocator, bytes.count, bytes.baseAddress?.assumingMemoryBound(to: UInt8.self))
-                else { return nil }
-                return unsafe RecordedEvent(message)
-            }
-        }
-        guard let event else { throw RecordFault("a record of \(record.readableBytes) bytes cannot be decoded") }
-        return event
-    }
-}
-
-extension RecordedEvent {
-    /// Copies an unpacked event; nil where a field is not as it must be.
-    @unsafe public init?(_ message: UnsafePointer<Martlet__V1__RecordedEvent>) {
-        guard let type = unsafe message.pointee.aggregate_type.text.flatMap(AggregateType.init),
-            let id = unsafe message.pointee.aggregate_id.uuid,
-            let content = unsafe message.pointee.event, let event = unsafe NewEvent(content),
-            let failure = unsafe message.pointee.upcast_failure.text
-        else { return nil }
-        let storedType = unsafe message.pointee.stored_type.len == 0 ? nil : message.pointee.stored_type.text
-        let storedVersion = unsafe message.pointee.stored_schema_version
-        self.init(
-            position: Position(unsafe message.pointee.position), version: Version(unsafe message.pointee.version),
-            recordedAt: Timestamp(microseconds: unsafe message.pointee.recorded_at_micros),
-            aggregate: AggregateName(type: type, id: id), event: event,
-            storedSchemaVersion: storedVersion == 0 ? nil : storedVersion,
-            storedType: storedType.flatMap(EventType.init), upcastFailure: failure.isEmpty ? nil : failure)
-    }
-}
-
-extension NewEvent {
-    @unsafe init?(_ message: UnsafePointer<Martlet__V1__Event>) {
-        guard let id = unsafe message.pointee.id.uuid,
-            let type = unsafe message.pointee.type.text.flatMap(EventType.init),
-            let contentType = unsafe message.pointee.content_type.text,
-            let metadata = unsafe EventMetadata(message.pointee.metadata)
-        else { return nil }
-        self.init(
-            id: id, type: type, contentType: contentType, schemaVersion: unsafe message.pointee.schema_version,
-            metadata: metadata, payload: unsafe ByteBuffer(bytes: message.pointee.payload.bytes))
-    }
-}
-
-extension EventMetadata {
-    @unsafe init?(_ message: UnsafePointer<Martlet__V1__Metadata>?) {
-        self.init()
-        guard let message = unsafe message?.pointee else { return }
-        guard let userID = unsafe message.user_id.text, let role = unsafe message.role.text,
-            let correlationID = unsafe message.correlation_id.text,
-            let causationID = unsafe message.causation_id.text, let requestID = unsafe message.request_id.text,
-            let source = unsafe message.source.text, let traceparent = unsafe message.traceparent.text
-        else { return nil }
-        self.userID = userID
-        self.role = role
-        self.correlationID = correlationID
-        self.causationID = causationID
-        self.requestID = requestID
-        self.source = source
-        self.traceparent = traceparent
-        if unsafe message.occurred_at_micros != 0 {
-            occurredAt = Timestamp(microseconds: unsafe message.occurred_at_micros)
-        }
-        for index in unsafe 0..<message.n_tags {
-            guard let tag = unsafe message.tags[index], let key = unsafe tag.pointee.key.text,
-                let value = unsafe tag.pointee.value.text
-            else { return nil }
-            tags[ExactText(key)] = value
-        }
     }
 }

@@ -7,18 +7,6 @@ public enum Varint {
     @inlinable public static func byteCount(_ value: UInt64) -> Int {
         (64 - (value | 1).leadingZeroBitCount + 6) / 7
     }
-
-    /// Reads a varint of at most 10 bytes; nil where there is none.
-    public static func read(from buffer: inout ByteBuffer) -> UInt64? {
-        var value: UInt64 = 0
-        for shift in stride(from: UInt64(0), to: 70, by: 7) {
-            guard let byte: UInt8 = buffer.readInteger() else { return nil }
-            if shift == 63, byte > 1 { return nil }
-            value |= UInt64(byte & 0x7F) << shift
-            if byte < 0x80 { return value }
-        }
-        return nil
-    }
 }
 
 extension ByteBuffer {

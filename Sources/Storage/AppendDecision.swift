@@ -250,8 +250,8 @@ private struct State {
         tenant.moves.reserveCapacity(batch.count)
     }
 
-    /// About what the position, the version, the time and the aggregate of an event take in its record.
-    private static let headBytes = 64
+    /// About what the position, the version, the time, the aggregate and the checksum of an event take in its record.
+    private static let headBytes = 72
 
     mutating func decide(_ request: AppendRequest) -> AppendOutcome {
         let tenant = current?.id == request.tenant ? current : tenants[request.tenant]
@@ -329,15 +329,11 @@ private struct State {
                 recordedAt: first.recordedAt, replayed: true))
     }
 
-    /// Whether storing `event` where `stored` is would give the same bytes.
+    /// Whether storing `event` where `stored` is would give the same bytes, but for a checksum.
     private func isSame(_ event: EncodedEvent, in aggregate: AggregateName, as stored: StoredEvent) -> Bool {
-        guard aggregate == stored.aggregate else { return false }
-        var entry = ByteBuffer()
-        let start = RecordedEntries.write(
-            position: stored.position, version: stored.version, recordedAt: stored.recordedAt, aggregate: aggregate,
-            body: event.body, to: &entry)
-        entry.moveReaderIndex(to: start)
-        return entry == stored.record
+        guard aggregate == stored.aggregate, let layout = RecordLayout(stored.record) else { return false }
+        let place = stored.record.readerIndex + layout.event.lowerBound
+        return stored.record.getSlice(at: place, length: layout.event.count) == event.body
     }
 
     private func storedEvent(_ id: UUID, in tenant: TenantID) -> StoredEvent? {
@@ -375,7 +371,7 @@ private struct State {
                 tenant.position = tenant.position.next
                 let start = RecordedEntries.write(
                     position: tenant.position, version: version, recordedAt: tenant.recordedAt,
-                    aggregate: part.aggregate, body: event.body, to: &tenant.entries)
+                    aggregate: part.aggregate, event: event, tenant: tenant.id, to: &tenant.entries)
                 tenant.added[event.id] = tenant.events.count
                 tenant.events.append(
                     RecordedRun.Event(

@@ -176,20 +176,22 @@ public final class MemoryEngine: StorageEngine {
         }
 
         func page(
-            of aggregate: AggregateName, in tenant: TenantID, versions range: PageRange<Version>, bounds: PageBounds
+            of aggregate: AggregateName, in id: TenantID, versions range: PageRange<Version>, bounds: PageBounds
         ) throws(StorageError) -> EventPage {
-            let tenant = self.tenant(tenant)
+            let tenant = tenant(id)
             let indices = tenant.indices(of: aggregate).filter {
                 let version = tenant.events[$0].event.version
                 return version > range.after && version <= range.to
             }
-            return Self.page(indices, tenant, bounds)
+            let page = Self.page(indices, tenant, bounds)
+            try RecordCheck(tenant: id).check(page, of: aggregate, versions: range, bounds.direction)
+            return page
         }
 
         func page(
-            of tenant: TenantID, positions range: PageRange<Position>, filter: EventFilter, bounds: PageBounds
+            of id: TenantID, positions range: PageRange<Position>, filter: EventFilter, bounds: PageBounds
         ) throws(StorageError) -> EventPage {
-            let tenant = self.tenant(tenant)
+            let tenant = tenant(id)
             guard range.after < range.to else {
                 return EventPage(scannedTo: bounds.direction == .forward ? range.to : range.after.next)
             }
@@ -201,6 +203,7 @@ public final class MemoryEngine: StorageEngine {
             }
             var page = Self.page(indices, tenant, bounds)
             page.complete(scanned: scanned, of: range, bounds.direction)
+            try RecordCheck(tenant: id).check(page, positions: range, filter: filter, bounds.direction)
             return page
         }
 

@@ -103,11 +103,16 @@ extension PostgreSQLWriter {
             guard let type = AggregateType(rows.text(row, 1)), let id = unsafe UUID(bytes: rows.bytes(row, 2)) else {
                 continue
             }
-            found.facts.stored[events[Int(rows.integer(row, 0)) - 1]] = StoredEvent(
+            let key = events[Int(rows.integer(row, 0)) - 1]
+            let stored = StoredEvent(
                 aggregate: AggregateName(type: type, id: id), version: Version(try rows.unsigned(row, 3)),
                 position: Position(try rows.unsigned(row, 4)),
                 recordedAt: Timestamp(microseconds: rows.integer(row, 5)),
                 record: unsafe ByteBuffer(bytes: rows.bytes(row, 6)))
+            do throws(StorageError) { try RecordCheck(tenant: key.tenant).check(stored) } catch {
+                throw .damage(error)
+            }
+            found.facts.stored[key] = stored
         }
     }
 }

@@ -95,11 +95,13 @@ final class PostgreSQLReader: StorageReader {
     func page(
         of aggregate: AggregateName, in tenant: TenantID, versions range: PageRange<Version>, bounds: PageBounds
     ) throws(StorageError) -> EventPage {
-        try read(
+        let page = try read(
             bounds.direction == .forward ? "aggregate_page" : "aggregate_page_backward",
             Self.name(aggregate, tenant) + [
                 PostgresValue(Int64(clamping: range.after.rawValue)), PostgresValue(Int64(clamping: range.to.rawValue)),
             ], tenant, bounds)
+        try RecordCheck(tenant: tenant).check(page, of: aggregate, versions: range, bounds.direction)
+        return page
     }
 
     func page(
@@ -125,6 +127,7 @@ final class PostgreSQLReader: StorageReader {
         if bounds.direction == .backward { statement += "_backward" }
         var page = try read(statement, parameters, tenant, bounds)
         page.complete(scanned: scanned, of: range, bounds.direction)
+        try RecordCheck(tenant: tenant).check(page, positions: range, filter: filter, bounds.direction)
         return page
     }
 

@@ -276,6 +276,8 @@ struct PostgresFault: Error {
     var failedCall: Int?
     /// The server has done what it was asked to, and says that it may not last.
     var isWarning = false
+    /// Where in a tenant's own data something is damaged.
+    var place: String?
 
     /// No connection is made any more.
     static var ending: PostgresFault {
@@ -286,12 +288,17 @@ struct PostgresFault: Error {
     /// Nothing that stands between may answer so in its place.
     var isFarewell: Bool { ["57P01", "57P05", "25P03"].contains(sqlState) }
 
+    /// Stored data is damaged.
+    static func damage(_ error: StorageError) -> PostgresFault {
+        PostgresFault(sqlState: "XX001", message: error.description, isConnectionLost: false, place: error.place)
+    }
+
     /// How the port tells it, where nothing was committed.
     var storageError: StorageError {
         let text = "PostgreSQL: \(message)" + (sqlState.isEmpty ? "" : " (\(sqlState))")
         switch sqlState {
         case "53100": return StorageError(.full, "\(text): make room for the database")
-        case "XX001", "XX002", "23505": return StorageError(.corrupted, text)
+        case "XX001", "XX002", "23505": return StorageError(.corrupted, text, place: place)
         case "42P01", "3F000", "42501", "28P01", "28000", "3D000":
             return StorageError(.misconfigured, "\(text): check role, password, database and rights")
         case "25006": return StorageError(.unavailable, "\(text): this server follows another, connect to the primary")

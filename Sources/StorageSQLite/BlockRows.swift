@@ -1,3 +1,4 @@
+import CMartletSQLite
 import FoundationEssentials
 import MartletModel
 import MartletRecordCodec
@@ -147,31 +148,32 @@ enum BlockRows {
         return try select.firstRow { $0.integer(2) }
     }
 
-    /// The event at a position.
+    /// The event at a position, which has that id.
     static func storedEvent(
-        at position: Position, tenantNo: Int64, _ connection: SQLiteConnection
+        at position: Position, _ key: EventKey, tenantNo: Int64, _ connection: SQLiteConnection
     ) throws(SQLiteFault) -> StoredEvent {
         let select = try connection.statement(.selectBlock)
-        let key = try EventKeys.key(tenantNo, position)
-        select.bind(1, key)
+        let rowKey = try EventKeys.key(tenantNo, position)
+        select.bind(1, rowKey)
         let found: StoredEvent?? = try select.firstRow { row in
             let first = row.integer(0)
             let entries = unsafe row.blob(3)
-            guard first >= 0, key - first < row.integer(1) else { return nil }
+            guard first >= 0, rowKey - first < row.integer(1) else { return nil }
             var walk = unsafe EntryWalk(entries)
-            guard walk.skip(Int(key - first)), let record = walk.next()?.record,
-                let head = unsafe RecordHead(entries, record: record), head.position == position,
-                let type = unsafe AggregateType(
-                    String(decoding: UnsafeRawBufferPointer(rebasing: entries[head.aggregateType]), as: UTF8.self)),
-                let id = unsafe UUID(bytes: UnsafeRawBufferPointer(rebasing: entries[head.aggregateID]))
+            guard walk.skip(Int(rowKey - first)), let record = walk.next()?.record,
+                let layout = unsafe RecordLayout(entries, record: record),
+                let aggregate = unsafe layout.aggregate(in: entries),
+                unsafe UUID(bytes: UnsafeRawBufferPointer(rebasing: entries[layout.eventID])) == key.id
             else { return nil }
             return StoredEvent(
-                aggregate: AggregateName(type: type, id: id), version: head.version, position: position,
-                recordedAt: head.recordedAt,
+                aggregate: aggregate, version: layout.version, position: position, recordedAt: layout.recordedAt,
                 record: unsafe ByteBuffer(bytes: UnsafeRawBufferPointer(rebasing: entries[record])))
         }
         guard case let event?? = found else {
-            throw .corrupted("no block holds position \(position) of tenant \(tenantNo)")
+            throw .corrupted("no block holds event \(key.id) at position \(position)")
+        }
+        do throws(StorageError) { try RecordCheck(tenant: key.tenant).check(event) } catch {
+            throw SQLiteFault(damage: error)
         }
         return event
     }

@@ -12,6 +12,14 @@ enum RangeRecovery {
         var id: [UInt8]
     }
 
+    /// A tenant some of whose ranges are not in the table.
+    private struct Unranged {
+        var no: Int64
+        var id: TenantID
+        var ranged: UInt64
+        var position: UInt64
+    }
+
     /// Brings a buffer up to date where it is not.
     /// - Returns: its generation.
     @discardableResult
@@ -30,20 +38,23 @@ enum RangeRecovery {
     }
 
     private static func load(_ connection: SQLiteConnection) throws(SQLiteFault) -> [RangeRow] {
-        var tenants: [(no: Int64, ranged: UInt64, position: UInt64)] = []
+        var tenants: [Unranged] = []
         try connection.statement(.selectUnranged).forEachRow { row throws(SQLiteFault) in
-            tenants.append((row.integer(0), try row.unsigned(1), try row.unsigned(2)))
+            guard let id = unsafe UUID(bytes: row.blob(3)) else { throw .corrupted("a tenant has no id") }
+            tenants.append(
+                Unranged(
+                    no: row.integer(0), id: TenantID(id), ranged: try row.unsigned(1), position: try row.unsigned(2)))
             return true
         }
         var rows: [RangeRow] = []
-        for tenant in tenants { try load(tenant.no, after: tenant.ranged, to: tenant.position, connection, &rows) }
+        for tenant in tenants { try load(tenant, connection, &rows) }
         return rows
     }
 
     private static func load(
-        _ tenantNo: Int64, after ranged: UInt64, to position: UInt64, _ connection: SQLiteConnection,
-        _ rows: inout [RangeRow]
+        _ tenant: Unranged, _ connection: SQLiteConnection, _ rows: inout [RangeRow]
     ) throws(SQLiteFault) {
+        let (tenantNo, ranged, position) = (tenant.no, tenant.ranged, tenant.position)
         var known: [Name: Int] = [:]
         var names: [AggregateName] = []
         var pieces: [(name: Int, row: RangeRow)] = []
@@ -55,10 +66,12 @@ enum RangeRecovery {
             let first = try EventKeys.position(of: row.integer(0), in: tenantNo).rawValue
             let entries = unsafe row.blob(2)
             var walk = unsafe EntryWalk(entries)
+            let typed = unsafe entries.assumingMemoryBound(to: UInt8.self)
             var last: Int?
             for index in 0..<(try row.unsigned(1)) {
-                guard let next = walk.next(), let head = unsafe RecordHead(entries, record: next.record),
-                    head.position.rawValue == first + index, .none < head.version, head.version <= .max
+                guard let next = walk.next(), let head = unsafe RecordLayout(entries, record: next.record),
+                    head.position.rawValue == first + index, .none < head.version, head.version <= .max,
+                    unsafe head.storedVerdict(in: typed.span, tenant: tenant.id) != .damaged
                 else {
                     isBroken = true
                     return false
@@ -101,7 +114,7 @@ enum RangeRecovery {
             }
             return true
         }
-        guard !isBroken else { throw .corrupted("a block of tenant \(tenantNo) holds no events") }
+        guard !isBroken else { throw .corrupted("a block of tenant \(tenant.id) is damaged") }
         // A block that is ranged in part does not exist: ranges move by whole commits.
         var bytes: [Int: UInt64] = [:]
         var numbers: [Int: Int64] = [:]

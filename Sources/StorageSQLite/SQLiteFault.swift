@@ -6,6 +6,8 @@ struct SQLiteFault: Error {
     /// The extended result code.
     var code: Int32
     var message: String
+    /// Where in a tenant's own data something is damaged.
+    var place: String?
 
     /// A key is taken (SQLITE_CONSTRAINT_PRIMARYKEY).
     static let duplicateKey = SQLITE_CONSTRAINT | 6 << 8
@@ -24,12 +26,19 @@ struct SQLiteFault: Error {
         self.message = message
     }
 
+    /// Stored data is damaged.
+    init(damage: StorageError) {
+        code = SQLITE_CORRUPT
+        message = damage.description
+        place = damage.place
+    }
+
     /// How the port tells it, where nothing was committed.
     var storageError: StorageError {
         let text = "SQLite: \(message) (code \(code))"
         return switch primary {
         case SQLITE_FULL: StorageError(.full, "\(text): make room on the disk")
-        case SQLITE_CORRUPT, SQLITE_NOTADB: StorageError(.corrupted, text)
+        case SQLITE_CORRUPT, SQLITE_NOTADB: StorageError(.corrupted, text, place: place)
         default: StorageError(.unavailable, text)
         }
     }

@@ -106,18 +106,21 @@ final class SQLiteReader: StorageReader {
     func page(
         of aggregate: AggregateName, in tenant: TenantID, versions range: PageRange<Version>, bounds: PageBounds
     ) throws(StorageError) -> EventPage {
-        try readAggregate(aggregate, in: tenant) { found, connection throws(SQLiteFault) in
+        let page = try readAggregate(aggregate, in: tenant) { found, connection throws(SQLiteFault) in
             try BlockRows.page(
                 aggregateNo: found.no, tenantNo: found.tenantNo, versions: range, bounds: bounds,
                 pending: found.pending, connection)
-        } ?? EventPage()
+        }
+        guard let page else { return EventPage() }
+        try RecordCheck(tenant: tenant).check(page, of: aggregate, versions: range, bounds.direction)
+        return page
     }
 
     func page(
         of tenant: TenantID, positions range: PageRange<Position>, filter: EventFilter, bounds: PageBounds
     ) throws(StorageError) -> EventPage {
         let end = bounds.direction == .forward ? range.to : range.after.next
-        return try read { connection throws(SQLiteFault) in
+        let page = try read { connection throws(SQLiteFault) in
             guard range.after < range.to, let (no, _) = try Self.tenant(tenant, connection) else {
                 return EventPage(scannedTo: end)
             }
@@ -126,6 +129,8 @@ final class SQLiteReader: StorageReader {
             page.complete(scanned: scanned, of: range, bounds.direction)
             return page
         }
+        try RecordCheck(tenant: tenant).check(page, positions: range, filter: filter, bounds.direction)
+        return page
     }
 
     // MARK: How it is done

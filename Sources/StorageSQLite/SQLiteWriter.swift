@@ -217,8 +217,8 @@ final class SQLiteWriter: StorageWriter {
                             Position(try row.unsigned(0))
                         })
                     else { continue }
-                    facts.stored[EventKey(tenant: request.tenant, id: event.id)] = try BlockRows.storedEvent(
-                        at: position, tenantNo: tenant.no, connection)
+                    let key = EventKey(tenant: request.tenant, id: event.id)
+                    facts.stored[key] = try BlockRows.storedEvent(at: position, key, tenantNo: tenant.no, connection)
                 }
             }
         }

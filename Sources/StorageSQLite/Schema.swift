@@ -152,7 +152,7 @@ enum Query: Int, CaseIterable {
         case .updateTenant: "UPDATE tenants SET position = ?2, recorded_at = ?3 WHERE no = ?1"
         case .selectAggregate:
             "SELECT no, snapshot_version, snapshot_bytes FROM aggregates WHERE tenant_no = ?1 AND id = ?2 AND type = ?3"
-        case .selectUnranged: "SELECT no, ranged, position FROM tenants WHERE ranged < position"
+        case .selectUnranged: "SELECT no, ranged, position, id FROM tenants WHERE ranged < position"
         case .updateRanged: "UPDATE tenants SET ranged = ?2 WHERE no = ?1"
         case .insertAggregate: "INSERT INTO aggregates (tenant_no, id, type) VALUES (?1, ?2, ?3)"
         case .selectPositionOfID: "SELECT position FROM event_ids WHERE tenant_no = ?1 AND id = ?2"

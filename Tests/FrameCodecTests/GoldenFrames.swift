@@ -151,8 +151,8 @@ enum GoldenFrames {
     static func upcastEntries() throws -> ByteBuffer {
         var stored = try entries()
         var upcast = ByteBuffer()
-        if let record = try RecordedEntries.nextRecord(of: &stored), let sketch = RecordSketch(record) {
-            sketch.writeEntry(
+        if let record = try RecordedEntries.nextRecord(of: &stored), let layout = RecordLayout(record) {
+            layout.writeEntry(
                 of: record, type: "Ordered", schemaVersion: 2, payload: ByteBuffer(string: #"{"count":1}"#),
                 to: &upcast)
         }

@@ -273,3 +273,13 @@ import Testing
         #expect(reaction == .fail(error))
     }
 }
+
+extension Varint {
+    /// Takes a varint off the front; nil where there is none.
+    fileprivate static func read(from buffer: inout ByteBuffer) -> UInt64? {
+        var fields = LenientFields(0..<buffer.readableBytes)
+        guard let value = fields.varint(in: buffer.readableBytesUInt8Span) else { return nil }
+        buffer.moveReaderIndex(forwardBy: fields.offset)
+        return value
+    }
+}

@@ -11,8 +11,9 @@ import Testing
     }
 
     private func read(_ bytes: [UInt8]) -> UInt64? {
-        var buffer = ByteBuffer(bytes: bytes)
-        return Varint.read(from: &buffer)
+        let buffer = ByteBuffer(bytes: bytes)
+        var fields = LenientFields(0..<buffer.readableBytes)
+        return fields.varint(in: buffer.readableBytesUInt8Span)
     }
 
     @Test func edges() {
@@ -39,16 +40,19 @@ import Testing
         }
     }
 
-    @Test func whatDoesNotFitIn64BitsIsRefused() {
+    @Test func ofMoreThan64BitsTheLowerOnesCountAndElevenBytesAreNone() {
         let nine = [UInt8](repeating: 0xFF, count: 9)
         #expect(read(nine + [1]) == .max)
-        for last: UInt8 in [2, 3, 0x7F, 0x80, 0x81, 0xFF] { #expect(read(nine + [last]) == nil) }
+        for last: UInt8 in [3, 0x7F] { #expect(read(nine + [last]) == .max) }
+        for last: UInt8 in [2, 0x7E] { #expect(read(nine + [last]) == .max >> 1) }
+        for last: UInt8 in [0x80, 0x81, 0xFF] { #expect(read(nine + [last]) == nil) }
         #expect(read(nine + [0x80, 0]) == nil && read([UInt8](repeating: 0x80, count: 20)) == nil)
     }
 
     @Test func whatFollowsIsLeftAlone() {
-        var buffer = ByteBuffer(bytes: [0x80, 1, 9, 9])
-        #expect(Varint.read(from: &buffer) == 128 && buffer.array == [9, 9])
+        let buffer = ByteBuffer(bytes: [0x80, 1, 9, 9])
+        var fields = LenientFields(0..<4)
+        #expect(fields.varint(in: buffer.readableBytesUInt8Span) == 128 && fields.offset == 2)
         #expect(read([0x80, 0x00]) == 0, "a longer form than need be is one, too")
     }
 

@@ -102,7 +102,7 @@ import Testing
             await check(.storageCorrupted, "a block of tenant", bench, log) { () async throws(MartletError) in
                 try await readAll(store, bench)
             }
-            await check(.storageCorrupted, "no block holds position", bench, log) { () async throws(MartletError) in
+            await check(.storageCorrupted, "no block holds event", bench, log) { () async throws(MartletError) in
                 _ = try await store.append(request)
             }
         }

@@ -186,6 +186,12 @@ struct  Martlet__V1__RecordedEvent
    */
   ProtobufCBinaryData aggregate_id;
   /*
+   * CRC-32C of the event's own bytes (what field 6 holds), the 16 bytes of the tenant's id, and the bytes of this message
+   * before field 6, this field left out. It stands before the event. Missing: the event was stored by a server of before
+   * there were checksums, or was changed by an upcaster.
+   */
+  uint32_t checksum;
+  /*
    * What its author wrote; where an upcaster of the tenant has changed it, its type, schema version and payload
    * as of the delivered schema version.
    */
@@ -206,7 +212,7 @@ struct  Martlet__V1__RecordedEvent
 };
 #define MARTLET__V1__RECORDED_EVENT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__recorded_event__descriptor) \
-    , 0, 0, 0, {0,NULL}, {0,NULL}, NULL, 0, {0,NULL}, {0,NULL} }
+    , 0, 0, 0, {0,NULL}, {0,NULL}, 0, NULL, 0, {0,NULL}, {0,NULL} }
 
 
 /*

@@ -1,0 +1,93 @@
+#include "martlet_checksum.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <nmmintrin.h>
+#elif defined(__aarch64__)
+#include <arm_acle.h>
+#if defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+#endif
+
+// Eight bytes at a time ("slicing by 8", Kounavis and Berry 2005).
+static uint32_t tables[8][256];
+static pthread_once_t tables_once = PTHREAD_ONCE_INIT;
+
+static void make_tables(void) {
+    for (uint32_t byte = 0; byte < 256; byte++) {
+        uint32_t value = byte;
+        for (int bit = 0; bit < 8; bit++) value = value & 1 ? value >> 1 ^ 0x82F63B78u : value >> 1;
+        tables[0][byte] = value;
+    }
+    for (uint32_t byte = 0; byte < 256; byte++)
+        for (int slice = 1; slice < 8; slice++) {
+            uint32_t previous = tables[slice - 1][byte];
+            tables[slice][byte] = previous >> 8 ^ tables[0][previous & 0xFF];
+        }
+}
+
+uint32_t martlet_crc32c_by_table(uint32_t crc, const void *bytes, size_t count) {
+    pthread_once(&tables_once, make_tables);
+    const uint8_t *next = bytes;
+    uint32_t value = ~crc;
+    for (; count >= 8; count -= 8, next += 8) {
+        uint32_t low = value ^ ((uint32_t)next[0] | (uint32_t)next[1] << 8 | (uint32_t)next[2] << 16
+                                | (uint32_t)next[3] << 24);
+        value = tables[7][low & 0xFF] ^ tables[6][low >> 8 & 0xFF] ^ tables[5][low >> 16 & 0xFF] ^ tables[4][low >> 24]
+            ^ tables[3][next[4]] ^ tables[2][next[5]] ^ tables[1][next[6]] ^ tables[0][next[7]];
+    }
+    for (; count > 0; count--, next++) value = value >> 8 ^ tables[0][(value ^ *next) & 0xFF];
+    return ~value;
+}
+
+#if defined(__x86_64__)
+
+bool martlet_crc32c_is_hardware(void) { return __builtin_cpu_supports("sse4.2"); }
+
+__attribute__((target("sse4.2"))) static uint32_t by_instruction(uint32_t crc, const void *bytes, size_t count) {
+    const uint8_t *next = bytes;
+    uint64_t value = ~crc;
+    for (; count >= 8; count -= 8, next += 8) {
+        uint64_t word;
+        memcpy(&word, next, 8);
+        value = _mm_crc32_u64(value, word);
+    }
+    uint32_t rest = (uint32_t)value;
+    for (; count > 0; count--, next++) rest = _mm_crc32_u8(rest, *next);
+    return ~rest;
+}
+
+#elif defined(__aarch64__) && defined(__linux__)
+
+bool martlet_crc32c_is_hardware(void) { return (getauxval(AT_HWCAP) & HWCAP_CRC32) != 0; }
+
+__attribute__((target("crc"))) static uint32_t by_instruction(uint32_t crc, const void *bytes, size_t count) {
+    const uint8_t *next = bytes;
+    uint32_t value = ~crc;
+    for (; count >= 8; count -= 8, next += 8) {
+        uint64_t word;
+        memcpy(&word, next, 8);
+        value = __crc32cd(value, word);
+    }
+    for (; count > 0; count--, next++) value = __crc32cb(value, *next);
+    return ~value;
+}
+
+#else
+
+bool martlet_crc32c_is_hardware(void) { return false; }
+
+static uint32_t by_instruction(uint32_t crc, const void *bytes, size_t count) {
+    return martlet_crc32c_by_table(crc, bytes, count);
+}
+
+#endif
+
+uint32_t martlet_crc32c(uint32_t crc, const void *bytes, size_t count) {
+    return martlet_crc32c_is_hardware() ? by_instruction(crc, bytes, count)
+                                        : martlet_crc32c_by_table(crc, bytes, count);
+}

@@ -1,0 +1,116 @@
+public import MartletModel
+import MartletRecordCodec
+import NIOCore
+
+/// Holds what was read of storage against what it must be: every record by its checksum, and by the place where it was
+/// looked for. Nothing that fails is handed on.
+///
+/// An engine calls it for each page and each record that it reads.
+public struct RecordCheck: Sendable {
+    private let tenant: TenantID
+
+    /// A check of records of that tenant.
+    public init(tenant: TenantID) { self.tenant = tenant }
+
+    /// Checks a page of one aggregate: versions without a gap, from the near end of the range on.
+    /// - Throws: `corrupted`, which names the place.
+    public func check(
+        _ page: EventPage, of aggregate: AggregateName, versions range: PageRange<Version>, _ direction: Direction
+    ) throws(StorageError) {
+        guard page.count > 0 else { return }
+        var last: UInt64?
+        try unsafe walk(page) { (layout, bytes) in
+            let version = layout.version.rawValue
+            guard unsafe layout.isOf(aggregate, in: bytes) else { return "is not one of \(aggregate)" }
+            defer { last = version }
+            switch direction {
+            case .forward:
+                let expected = (last ?? range.after.rawValue) &+ 1
+                return version == expected ? nil : "has version \(version) of \(aggregate), not \(expected)"
+            case .backward:
+                guard version <= range.to.rawValue, version > range.after.rawValue, last == nil || version &+ 1 == last
+                else { return "has version \(version) of \(aggregate), which is out of turn" }
+                return nil
+            }
+        }
+    }
+
+    /// Checks a page of a tenant: positions in order within the range, without a gap where there is no filter.
+    /// - Throws: `corrupted`, which names the place.
+    public func check(
+        _ page: EventPage, positions range: PageRange<Position>, filter: EventFilter, _ direction: Direction
+    ) throws(StorageError) {
+        guard page.count > 0 else { return }
+        let entryFilter = filter.isEmpty ? nil : EntryFilter(filter)
+        var last: UInt64?
+        try unsafe walk(page) { (layout, bytes) in
+            let position = layout.position.rawValue
+            defer { last = position }
+            guard position > range.after.rawValue, position <= range.to.rawValue else {
+                return "is not where it was looked for"
+            }
+            if let entryFilter, unsafe !entryFilter.matches(layout, in: bytes) { return "is not what was looked for" }
+            let before = last ?? (direction == .forward ? range.after.rawValue : nil)
+            guard let before else { return nil }
+            let isNext = direction == .forward ? position == before &+ 1 : position &+ 1 == before
+            let isLater = direction == .forward ? position > before : position < before
+            return (filter.isEmpty ? isNext : isLater) ? nil : "came after position \(before)"
+        }
+    }
+
+    /// Checks one record.
+    /// - Throws: `corrupted`, which names the place.
+    public func check(_ event: StoredEvent) throws(StorageError) {
+        let complaint: String? = unsafe event.record.withUnsafeReadableBytes { bytes in
+            let typed = unsafe bytes.assumingMemoryBound(to: UInt8.self)
+            guard let layout = unsafe RecordLayout(bytes, record: 0..<bytes.count) else { return "cannot be read" }
+            guard unsafe layout.storedVerdict(in: typed.span, tenant: tenant) != .damaged else {
+                return "does not fit its checksum"
+            }
+            guard layout.position == event.position, layout.version == event.version,
+                layout.recordedAt == event.recordedAt, unsafe layout.isOf(event.aggregate, in: bytes)
+            else { return "is not where it was looked for" }
+            return nil
+        }
+        if let complaint {
+            throw Self.damaged("\(event.position) (\(event.aggregate) version \(event.version))", complaint)
+        }
+    }
+
+    @unsafe private func walk(
+        _ page: EventPage, _ complaint: (RecordLayout, UnsafeRawBufferPointer) -> String?
+    ) throws(StorageError) {
+        let found: (place: String, complaint: String)? = unsafe page.entries.withUnsafeReadableBytes { bytes in
+            let typed = unsafe bytes.assumingMemoryBound(to: UInt8.self)
+            var walk = unsafe EntryWalk(bytes)
+            var count = 0
+            var last: Position?
+            while let (_, record) = walk.next() {
+                count += 1
+                guard let layout = unsafe RecordLayout(bytes, record: record) else {
+                    return (last.map { "after \($0)" } ?? "of its page's beginning", "cannot be read")
+                }
+                last = layout.position
+                func place() -> String {
+                    let name = unsafe layout.aggregate(in: bytes).map { " (\($0) version \(layout.version))" }
+                    return "\(layout.position)\(name ?? "")"
+                }
+                if unsafe layout.storedVerdict(in: typed.span, tenant: tenant) == .damaged {
+                    return (place(), "does not fit its checksum")
+                }
+                if let complaint = unsafe complaint(layout, bytes) { return (place(), complaint) }
+            }
+            guard !walk.isBroken, count == page.count else {
+                return (last.map { "after \($0)" } ?? "of its page's beginning", "cannot be read")
+            }
+            return nil
+        }
+        if let found { throw Self.damaged(found.place, found.complaint) }
+    }
+
+    private static func damaged(_ place: String, _ complaint: String) -> StorageError {
+        StorageError(
+            .corrupted, "the event at position \(place) \(complaint): run martlet doctor --deep",
+            place: "position \(place)")
+    }
+}
