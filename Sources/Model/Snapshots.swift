@@ -58,7 +58,7 @@ public struct SnapshotInfo: Hashable, Sendable {
     public var contentType: String
     /// Length of the state in bytes.
     public var payloadBytes: Int
-    /// Whether the state is what was saved, by its checksum.
+    /// Whether the state is as long as it was saved. Its checksum is compared when it is loaded.
     public var isIntact: Bool
 
     /// What is known, of those parts.

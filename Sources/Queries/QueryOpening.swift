@@ -105,11 +105,7 @@ public struct QueryOpening: Sendable {
     public func snapshots(
         of aggregate: AggregateName, in tenant: TenantID, reader: any StorageReader
     ) throws(StorageError) -> [SnapshotInfo] {
-        var all: [SnapshotInfo] = []
-        for key in try reader.snapshots(of: aggregate, in: tenant) {
-            if let stored = try reader.snapshot(of: aggregate, in: tenant, at: key.version) { all.append(stored.info) }
-        }
-        return all
+        try reader.snapshots(of: aggregate, in: tenant)
     }
 
     private func standing(

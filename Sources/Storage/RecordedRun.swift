@@ -53,6 +53,9 @@ public struct RecordedRun: Sendable {
     /// Position of the last event.
     public var lastPosition: Position { Position(firstPosition.rawValue + UInt64(events.count) - 1) }
 
+    /// Id of the last event.
+    public var lastEventID: UUID { events[events.count - 1].id }
+
     /// The tenant's head after the run.
     public var head: TenantHead { TenantHead(position: lastPosition, recordedAt: recordedAt) }
 

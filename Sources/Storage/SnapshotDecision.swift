@@ -22,6 +22,8 @@ public struct StoredSnapshot: Hashable, Sendable {
     public var snapshot: Snapshot
     /// CRC-32C of the state.
     public var checksum: UInt32
+    /// What stands beside the state is what was saved, by its ``Seal``.
+    public var isSealed = true
 
     /// A stored snapshot of those parts.
     public init(snapshot: Snapshot, checksum: UInt32) {
@@ -38,13 +40,13 @@ public struct StoredSnapshot: Hashable, Sendable {
     }
 
     /// Whether the state is what was saved.
-    public var isIntact: Bool { CRC32C.checksum(of: snapshot.payload) == checksum }
+    public var isIntact: Bool { isSealed && CRC32C.checksum(of: snapshot.payload) == checksum }
 
     /// What is known of it without its state.
     public var info: SnapshotInfo {
         SnapshotInfo(
             version: snapshot.version, createdAt: snapshot.createdAt, schemaVersion: snapshot.schemaVersion,
-            contentType: snapshot.contentType, payloadBytes: snapshot.payload.readableBytes, isIntact: isIntact)
+            contentType: snapshot.contentType, payloadBytes: snapshot.payload.readableBytes, isIntact: true)
     }
 }
 

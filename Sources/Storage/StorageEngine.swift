@@ -92,8 +92,9 @@ public protocol StorageReader: AnyObject {
     /// A tenant's settings of all kinds, and their revision, which belong together.
     func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings
 
-    /// What snapshots an aggregate has, newest first, without their states.
-    func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotKey]
+    /// What snapshots an aggregate has, newest first. Their states are not read: one counts as intact where it is as long
+    /// as it was saved.
+    func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo]
 
     /// The snapshot of that version; nil where there is none (any more).
     func snapshot(

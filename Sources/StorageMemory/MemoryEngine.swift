@@ -139,14 +139,16 @@ public final class MemoryEngine: StorageEngine {
         func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding] {
             tenants.map { id in
                 let tenant = tenant(id)
-                return TenantStanding(head: tenant.head, settingsRevision: tenant.settings.revision)
+                return TenantStanding(
+                    head: tenant.head, headEventID: tenant.events.last?.event.id,
+                    settingsRevision: tenant.settings.revision)
             }
         }
 
         func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings { self.tenant(tenant).settings }
 
-        func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotKey] {
-            self.tenant(tenant).snapshotKeys(of: aggregate)
+        func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] {
+            (self.tenant(tenant).snapshots[aggregate] ?? []).map(\.info).sorted { $0.version > $1.version }
         }
 
         func snapshot(

@@ -84,6 +84,7 @@ extension PostgreSQLWriter {
                         PostgresValue(tenant.no), PostgresValue(Int64(tenant.head.position.rawValue)),
                         PostgresValue(tenant.changes), PostgresValue(Int64(head.position.rawValue)),
                         PostgresValue(head.recordedAt.microseconds), PostgresValue(after.aggregateCount),
+                        PostgresValue(plan.tenants[0].run.lastEventID),
                     ])
             ]
         }

@@ -53,7 +53,9 @@ struct PlanCalls {
             after.numbers = growing.mapValues(\.no)
             for change in tenantPlan.snapshots {
                 guard let no = after.numbers[change.aggregate] else { continue }
-                snapshots += SnapshotCalls.calls(change.put, dropped: change.dropped, tenantNo: before.no, no)
+                snapshots += SnapshotCalls.calls(
+                    change.put, dropped: change.dropped, change.aggregate, tenantPlan.run.tenant, tenantNo: before.no,
+                    no)
                 if let size = tenantPlan.aggregates[change.aggregate]?.size {
                     snapshots.append(
                         SnapshotCalls.note(
@@ -69,6 +71,7 @@ struct PlanCalls {
             [
                 PostgresValue(after.map(\.no)), PostgresValue(runs.map { Int64($0.lastPosition.rawValue) }),
                 PostgresValue(runs.map(\.recordedAt.microseconds)), PostgresValue(after.map(\.aggregateCount)),
+                PostgresValue(runs.map(\.lastEventID)),
             ])
         notice = CommitNotice.encode(runs.map { ($0.tenant, $0.head) })
     }

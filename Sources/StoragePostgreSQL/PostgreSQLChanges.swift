@@ -91,7 +91,8 @@ extension PostgreSQLWriter {
         return (
             .snapshotSaved(SaveSnapshotReceipt(isKept: plan.isKept, newestVersion: plan.newestVersion)),
             Rest(
-                calls: SnapshotCalls.calls(put, dropped: plan.dropped, tenantNo: found.tenantNo, found.no)
+                calls: SnapshotCalls.calls(
+                    put, dropped: plan.dropped, request.aggregate, request.tenant, tenantNo: found.tenantNo, found.no)
                     + found.noting(newest: size.snapshotVersion, bytes: size.snapshotBytes))
         )
     }
@@ -107,7 +108,8 @@ extension PostgreSQLWriter {
         return (
             .snapshotsDeleted(deleted.count),
             Rest(
-                calls: SnapshotCalls.calls(nil, dropped: deleted, tenantNo: found.tenantNo, found.no)
+                calls: SnapshotCalls.calls(
+                    nil, dropped: deleted, request.aggregate, request.tenant, tenantNo: found.tenantNo, found.no)
                     + found.noting(newest: newest ?? .none, bytes: newest == nil ? 0 : found.size.snapshotBytes))
         )
     }
@@ -125,7 +127,16 @@ extension PostgreSQLWriter {
         let change =
             request.document.readableBytes == 0
             ? PostgresCall("delete_settings", kind)
-            : PostgresCall("put_settings", kind + [PostgresValue(request.document)])
+            : PostgresCall(
+                "put_settings",
+                kind + [
+                    PostgresValue(request.document), PostgresValue(Int64(revision)),
+                    PostgresValue(
+                        Int64(
+                            Seal.document(
+                                request.document, kind: "settings", key: request.kind.rawValue, revision: revision,
+                                tenant: request.tenant))),
+                ])
         return (
             .settingsPut(revision: revision),
             Rest(
@@ -139,7 +150,8 @@ extension PostgreSQLWriter {
 /// Statements that change the table `snapshots`.
 enum SnapshotCalls {
     static func calls(
-        _ put: StoredSnapshot?, dropped: [Version], tenantNo: Int64, _ aggregateNo: Int64
+        _ put: StoredSnapshot?, dropped: [Version], _ name: AggregateName, _ tenant: TenantID, tenantNo: Int64,
+        _ aggregateNo: Int64
     ) -> [PostgresCall] {
         let aggregate = [PostgresValue(tenantNo), PostgresValue(aggregateNo)]
         var calls: [PostgresCall] = []
@@ -156,6 +168,7 @@ enum SnapshotCalls {
                         PostgresValue(put.snapshot.createdAt.microseconds),
                         PostgresValue(Int64(put.snapshot.schemaVersion)), PostgresValue(put.snapshot.contentType),
                         PostgresValue(Int64(put.checksum)), PostgresValue(put.snapshot.payload),
+                        PostgresValue(Int64(put.seal(of: name, in: tenant))),
                     ]))
         }
         return calls

@@ -26,6 +26,7 @@ final class PostgreSQLReader: StorageReader {
                 head: TenantHead(
                     position: Position(try Self.unsigned(rows, row, 1)),
                     recordedAt: Timestamp(microseconds: rows.integer(row, 2))),
+                headEventID: unsafe rows.isNull(row, 4) ? nil : UUID(bytes: rows.bytes(row, 4)),
                 settingsRevision: try Self.unsigned(rows, row, 3))
         }
         return standings
@@ -37,21 +38,38 @@ final class PostgreSQLReader: StorageReader {
         for row in 0..<rows.rowCount {
             settings.revision = try Self.unsigned(rows, row, 0)
             if rows.isNull(row, 1) { continue }
-            settings.documents[SettingsKind(rawValue: rows.text(row, 1))] = unsafe ByteBuffer(bytes: rows.bytes(row, 2))
+            let (key, value) = (rows.text(row, 1), unsafe ByteBuffer(bytes: rows.bytes(row, 2)))
+            let sum = Seal.document(
+                value, kind: "settings", key: key, revision: UInt64(bitPattern: rows.integer(row, 3)), tenant: tenant)
+            guard rows.isNull(row, 4) || rows.integer(row, 4) == Int64(sum) else {
+                throw StorageError(
+                    .corrupted, "the settings \(key) do not fit their checksum: run martlet doctor --deep")
+            }
+            settings.documents[SettingsKind(rawValue: key)] = value
         }
         return settings
     }
 
-    func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotKey] {
+    func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] {
         let rows = try run("snapshots", Self.name(aggregate, tenant))
-        var keys: [SnapshotKey] = []
+        var infos: [SnapshotInfo] = []
         for row in 0..<rows.rowCount {
-            keys.append(
-                SnapshotKey(
-                    version: Version(try Self.unsigned(rows, row, 0)),
-                    schemaVersion: UInt32(try Self.unsigned(rows, row, 1, to: Int64(UInt32.max)))))
+            let bytes = rows.integer(row, 4)
+            var info = SnapshotInfo(
+                version: Version(try Self.unsigned(rows, row, 0)),
+                createdAt: Timestamp(microseconds: rows.integer(row, 2)),
+                schemaVersion: UInt32(try Self.unsigned(rows, row, 1, to: Int64(UInt32.max))),
+                contentType: rows.text(row, 3), payloadBytes: Int(clamping: max(0, bytes)),
+                isIntact: bytes == rows.integer(row, 5))
+            let sum = UInt32(truncatingIfNeeded: rows.integer(row, 6))
+            if !rows.isNull(row, 7),
+                rows.integer(row, 7) != Int64(Seal.snapshot(info, checksum: sum, of: aggregate, in: tenant))
+            {
+                info.isIntact = false
+            }
+            infos.append(info)
         }
-        return keys
+        return infos
     }
 
     func snapshot(
@@ -60,7 +78,7 @@ final class PostgreSQLReader: StorageReader {
         guard version <= .max else { return nil }
         let rows = try run("snapshot", Self.name(aggregate, tenant) + [PostgresValue(Int64(version.rawValue))])
         guard rows.rowCount > 0 else { return nil }
-        return StoredSnapshot(
+        var stored = StoredSnapshot(
             snapshot: Snapshot(
                 version: Version(try Self.unsigned(rows, 0, 0)),
                 createdAt: Timestamp(microseconds: rows.integer(0, 1)),
@@ -68,6 +86,8 @@ final class PostgreSQLReader: StorageReader {
                 contentType: rows.text(0, 3),
                 payload: unsafe ByteBuffer(bytes: rows.bytes(0, 5))),
             checksum: UInt32(truncatingIfNeeded: rows.integer(0, 4)))
+        stored.isSealed = rows.isNull(0, 6) || rows.integer(0, 6) == Int64(stored.seal(of: aggregate, in: tenant))
+        return stored
     }
 
     func position(of tenant: TenantID, asOf time: Timestamp) throws(StorageError) -> Position {

@@ -6,7 +6,7 @@ extension Schema {
             (
                 "standings",
                 """
-                SELECT q.index, t.position, t.recorded_at, t.settings_revision
+                SELECT q.index, t.position, t.recorded_at, t.settings_revision, t.head_id
                 FROM unnest($1::uuid[]) WITH ORDINALITY AS q (id, index)
                 JOIN \(name).tenants t ON t.id = q.id
                 """
@@ -62,15 +62,16 @@ extension Schema {
             (
                 "settings",
                 """
-                SELECT t.settings_revision, s.kind, s.document
-                FROM \(name).tenants t LEFT JOIN \(name).settings s ON s.tenant_no = t.no
+                SELECT t.settings_revision, d.key, d.value, d.revision, d.checksum
+                FROM \(name).tenants t LEFT JOIN \(name).documents d ON d.tenant_no = t.no AND d.kind = 'settings'
                 WHERE t.id = $1
                 """
             ),
             (
                 "snapshots",
                 """
-                SELECT s.version, s.schema_version
+                SELECT s.version, s.schema_version, s.created_at, s.content_type, s.payload_bytes,
+                       octet_length(s.payload)::bigint, s.checksum, s.seal
                 FROM \(name).tenants t
                 JOIN \(name).aggregates a ON a.tenant_no = t.no
                 JOIN \(name).snapshots s ON s.tenant_no = a.tenant_no AND s.aggregate_no = a.no
@@ -81,7 +82,7 @@ extension Schema {
             (
                 "snapshot",
                 """
-                SELECT s.version, s.created_at, s.schema_version, s.content_type, s.checksum, s.payload
+                SELECT s.version, s.created_at, s.schema_version, s.content_type, s.checksum, s.payload, s.seal
                 FROM \(name).tenants t
                 JOIN \(name).aggregates a ON a.tenant_no = t.no
                 JOIN \(name).snapshots s ON s.tenant_no = a.tenant_no AND s.aggregate_no = a.no

@@ -3,7 +3,7 @@ import MartletModel
 /// The schema and its migrations.
 struct Schema {
     /// The newest version that this code knows: the number of migrations.
-    static let version = 4
+    static let version = 5
 
     /// The PostgreSQL schema that holds the tables.
     let name: String
@@ -136,7 +136,59 @@ struct Schema {
             END
             $$;
             """,
+            besideEvents,
         ]
+    }
+
+    /// What is kept beside the events: see Docs/decisions/0019. A server of before that still runs can no longer append:
+    /// it would write events without a checksum, and heads without an id.
+    private var besideEvents: String {
+        """
+        ALTER TABLE \(name).tenants RENAME COLUMN aggregates TO aggregate_count;
+        ALTER TABLE \(name).tenants ADD COLUMN head_id uuid;     -- of the event at the head; NULL without events
+        UPDATE \(name).tenants t SET head_id = e.event_id
+        FROM \(name).events e WHERE e.tenant_no = t.no AND e.position = t.position;
+
+        -- CRC-32C of all that the row says, and of whom; NULL where it is of before.
+        ALTER TABLE \(name).snapshots ADD COLUMN payload_bytes bigint NOT NULL DEFAULT 0, ADD COLUMN seal bigint;
+        UPDATE \(name).snapshots SET payload_bytes = octet_length(payload);
+
+        CREATE TABLE \(name).documents (
+            tenant_no bigint NOT NULL,
+            kind      text   NOT NULL,
+            key       text   NOT NULL,      -- which one of its kind
+            revision  bigint NOT NULL,      -- the tenant's with which it was written
+            value     bytea  NOT NULL CHECK (octet_length(value) <= 1048576),
+            checksum  bigint,               -- CRC-32C of all that the row says, and of whom; NULL where it is of before
+            PRIMARY KEY (tenant_no, kind, key)
+        );
+        INSERT INTO \(name).documents (tenant_no, kind, key, revision, value)
+        SELECT s.tenant_no, 'settings', s.kind, t.settings_revision, s.document
+        FROM \(name).settings s JOIN \(name).tenants t ON t.no = s.tenant_no;
+        DROP TABLE \(name).settings;
+
+        -- Narrow rows that change all the time: room in each page for their next versions, and a vacuum that keeps up.
+        CREATE TABLE \(name).progress (
+            tenant_no bigint NOT NULL,
+            kind      text   NOT NULL,      -- of consumer: checkpoint, lease, parked key
+            key       text   NOT NULL,
+            epoch     bigint NOT NULL,      -- fences off who worked on it before
+            position  bigint NOT NULL,
+            event_id  uuid,                 -- of the event at that position
+            until     bigint,               -- a lease's end, microseconds since 1970 UTC
+            PRIMARY KEY (tenant_no, kind, key)
+        ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500,
+                autovacuum_analyze_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0);
+
+        CREATE TABLE \(name).schedules (
+            due       bigint NOT NULL,      -- microseconds since 1970 UTC
+            tenant_no bigint NOT NULL,
+            id        uuid   NOT NULL,
+            value     bytea  NOT NULL,
+            PRIMARY KEY (due, tenant_no, id),
+            UNIQUE (tenant_no, id)
+        );
+        """
     }
 
     /// Says for another 30 seconds that a server listens.

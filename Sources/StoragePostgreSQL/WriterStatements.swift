@@ -45,7 +45,7 @@ extension Schema {
             (
                 "make_tenants",
                 """
-                INSERT INTO \(name).tenants (id, position, recorded_at, aggregates)
+                INSERT INTO \(name).tenants (id, position, recorded_at, aggregate_count)
                 SELECT id, 0, 0, 0 FROM unnest($1::uuid[]) AS id
                 ON CONFLICT (id) DO NOTHING
                 """
@@ -55,7 +55,7 @@ extension Schema {
                 // last holder of the locks has committed: each statement has a snapshot of its own.
                 "lock_tenants",
                 """
-                SELECT id, no, position, recorded_at, aggregates, settings_revision, changes FROM \(name).tenants
+                SELECT id, no, position, recorded_at, aggregate_count, settings_revision, changes FROM \(name).tenants
                 WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE
                 """
             ),
@@ -117,7 +117,7 @@ extension Schema {
                 "move_head",
                 """
                 WITH moved AS (
-                    UPDATE \(name).tenants SET position = $4, recorded_at = $5, aggregates = $6
+                    UPDATE \(name).tenants SET position = $4, recorded_at = $5, aggregate_count = $6, head_id = $7
                     WHERE no = $1 AND position = $2 AND changes = $3
                     RETURNING 1)
                 SELECT CASE WHEN NOT EXISTS (SELECT FROM moved) THEN \(name).stale() END
@@ -141,9 +141,10 @@ extension Schema {
                 "move_heads",
                 """
                 UPDATE \(name).tenants t
-                SET position = q.position, recorded_at = q.recorded_at, aggregates = q.aggregates
-                FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
-                    AS q (no, position, recorded_at, aggregates)
+                SET position = q.position, recorded_at = q.recorded_at, aggregate_count = q.aggregate_count,
+                    head_id = q.head_id
+                FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::uuid[])
+                    AS q (no, position, recorded_at, aggregate_count, head_id)
                 WHERE t.no = q.no
                 """
             ),
@@ -174,11 +175,12 @@ extension Schema {
                 "put_snapshot",
                 """
                 INSERT INTO \(name).snapshots (tenant_no, aggregate_no, version, created_at, schema_version,
-                                               content_type, checksum, payload)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                                               content_type, checksum, payload, seal, payload_bytes)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, octet_length($8))
                 ON CONFLICT (tenant_no, aggregate_no, version) DO UPDATE
                 SET created_at = excluded.created_at, schema_version = excluded.schema_version,
-                    content_type = excluded.content_type, checksum = excluded.checksum, payload = excluded.payload
+                    content_type = excluded.content_type, checksum = excluded.checksum, payload = excluded.payload,
+                    seal = excluded.seal, payload_bytes = excluded.payload_bytes
                 """
             ),
             (
@@ -191,11 +193,16 @@ extension Schema {
             (
                 "put_settings",
                 """
-                INSERT INTO \(name).settings (tenant_no, kind, document) VALUES ($1, $2, $3)
-                ON CONFLICT (tenant_no, kind) DO UPDATE SET document = excluded.document
+                INSERT INTO \(name).documents (tenant_no, kind, key, value, revision, checksum)
+                VALUES ($1, 'settings', $2, $3, $4, $5)
+                ON CONFLICT (tenant_no, kind, key) DO UPDATE
+                SET value = excluded.value, revision = excluded.revision, checksum = excluded.checksum
                 """
             ),
-            ("delete_settings", "DELETE FROM \(name).settings WHERE tenant_no = $1 AND kind = $2"),
+            (
+                "delete_settings",
+                "DELETE FROM \(name).documents WHERE tenant_no = $1 AND kind = 'settings' AND key = $2"
+            ),
             ("count_change", "UPDATE \(name).tenants SET changes = changes + 1 WHERE no = $1"),
             ("move_revision", "UPDATE \(name).tenants SET settings_revision = $2 WHERE no = $1"),
         ]

@@ -52,7 +52,7 @@ extension SQLiteWriter {
             SnapshotKey(version: request.version, schemaVersion: request.snapshot.schemaVersion),
             existing: try snapshots(of: aggregate.no, connection), kept: kept)
         let put = plan.isKept ? StoredSnapshot(request.snapshot, version: request.version, now: now) : nil
-        try store(put, dropped: plan.dropped, of: aggregate.no, connection)
+        try store(put, dropped: plan.dropped, of: aggregate.no, key, connection)
         var size = aggregate.size
         size.note(plan)
         try note(newest: size.snapshotVersion, bytes: size.snapshotBytes, of: aggregate.no, connection)
@@ -68,7 +68,7 @@ extension SQLiteWriter {
         else { return .snapshotsDeleted(0) }
         let versions = try snapshots(of: aggregate.no, connection).map(\.version)
         let deleted = versions.filter { request.version == nil || request.version == $0 }
-        try store(nil, dropped: deleted, of: aggregate.no, connection)
+        try store(nil, dropped: deleted, of: aggregate.no, key, connection)
         let newest = versions.first { !deleted.contains($0) }
         try note(
             newest: newest ?? .none, bytes: newest == nil ? 0 : aggregate.size.snapshotBytes, of: aggregate.no,
@@ -92,7 +92,7 @@ extension SQLiteWriter {
             guard left > 0 else { return .limitReached(.tenants(max: max)) }
         }
         // A tenant may set up its settings before its first event.
-        let no = if let known { known.no } else { try store(request.tenant, head: .empty, connection) }
+        let no = if let known { known.no } else { try store(request.tenant, head: .empty, nil, connection) }
         if request.document.readableBytes == 0 {
             let delete = try connection.statement(.deleteSettings)
             delete.bind(1, no)
@@ -102,6 +102,11 @@ extension SQLiteWriter {
             let put = try connection.statement(.putSettings)
             put.bind(1, no)
             put.bind(2, request.kind.rawValue)
+            put.bind(4, Int64(revision) + 1)
+            let sum = Seal.document(
+                request.document, kind: "settings", key: request.kind.rawValue, revision: revision + 1,
+                tenant: request.tenant)
+            put.bind(5, Int64(sum))
             try put.run(blob: 3, request.document)
         }
         let update = try connection.statement(.updateSettingsRevision)
@@ -115,11 +120,22 @@ extension SQLiteWriter {
 
     /// Newest first.
     func snapshots(of aggregateNo: Int64, _ connection: SQLiteConnection) throws(SQLiteFault) -> [SnapshotKey] {
-        try SnapshotRows.keys(of: aggregateNo, connection)
+        let select = try connection.statement(.selectSnapshots)
+        select.bind(1, aggregateNo)
+        var keys: [SnapshotKey] = []
+        try select.forEachRow { row throws(SQLiteFault) in
+            keys.append(
+                SnapshotKey(
+                    version: Version(try row.unsigned(0)),
+                    schemaVersion: UInt32(try row.unsigned(1, to: Int64(UInt32.max)))))
+            return true
+        }
+        return keys
     }
 
     func store(
-        _ put: StoredSnapshot?, dropped: [Version], of aggregateNo: Int64, _ connection: SQLiteConnection
+        _ put: StoredSnapshot?, dropped: [Version], of aggregateNo: Int64, _ key: AggregateKey,
+        _ connection: SQLiteConnection
     ) throws(SQLiteFault) {
         let delete = try connection.statement(.deleteSnapshot)
         for version in dropped {
@@ -135,6 +151,7 @@ extension SQLiteWriter {
         insert.bind(4, Int64(put.snapshot.schemaVersion))
         insert.bind(5, put.snapshot.contentType)
         insert.bind(6, Int64(put.checksum))
+        insert.bind(8, Int64(put.seal(of: key.name, in: key.tenant)))
         try insert.run(blob: 7, put.snapshot.payload)
     }
 
@@ -151,35 +168,45 @@ extension SQLiteWriter {
 
 /// Rows of the table `snapshots`.
 enum SnapshotRows {
-    /// Newest first.
-    static func keys(of aggregateNo: Int64, _ connection: SQLiteConnection) throws(SQLiteFault) -> [SnapshotKey] {
+    /// Newest first; no state is read.
+    static func infos(
+        of aggregateNo: Int64, _ aggregate: AggregateName, _ tenant: TenantID, _ connection: SQLiteConnection
+    ) throws(SQLiteFault) -> [SnapshotInfo] {
         let select = try connection.statement(.selectSnapshots)
         select.bind(1, aggregateNo)
-        var keys: [SnapshotKey] = []
+        var infos: [SnapshotInfo] = []
         try select.forEachRow { row throws(SQLiteFault) in
-            keys.append(
-                SnapshotKey(
-                    version: Version(try row.unsigned(0)),
-                    schemaVersion: UInt32(try row.unsigned(1, to: Int64(UInt32.max)))))
+            var info = SnapshotInfo(
+                version: Version(try row.unsigned(0)), createdAt: Timestamp(microseconds: row.integer(2)),
+                schemaVersion: UInt32(try row.unsigned(1, to: Int64(UInt32.max))), contentType: row.text(3),
+                payloadBytes: Int(clamping: max(0, row.integer(4))), isIntact: row.integer(4) == row.integer(5))
+            let sum = UInt32(truncatingIfNeeded: row.integer(6))
+            if !row.isNull(7), row.integer(7) != Int64(Seal.snapshot(info, checksum: sum, of: aggregate, in: tenant)) {
+                info.isIntact = false
+            }
+            infos.append(info)
             return true
         }
-        return keys
+        return infos
     }
 
     static func snapshot(
-        of aggregateNo: Int64, at version: Version, _ connection: SQLiteConnection
+        of aggregateNo: Int64, _ aggregate: AggregateName, _ tenant: TenantID, at version: Version,
+        _ connection: SQLiteConnection
     ) throws(SQLiteFault) -> StoredSnapshot? {
         let select = try connection.statement(.selectSnapshot)
         select.bind(1, aggregateNo)
         guard version <= .max else { return nil }
         select.bind(2, Int64(version.rawValue))
         return try select.firstRow { row throws(SQLiteFault) in
-            StoredSnapshot(
+            var stored = StoredSnapshot(
                 snapshot: Snapshot(
                     version: Version(try row.unsigned(0)), createdAt: Timestamp(microseconds: row.integer(1)),
                     schemaVersion: UInt32(try row.unsigned(2, to: Int64(UInt32.max))), contentType: row.text(3),
                     payload: unsafe ByteBuffer(bytes: row.blob(5))),
                 checksum: UInt32(truncatingIfNeeded: row.integer(4)))
+            stored.isSealed = row.isNull(6) || row.integer(6) == Int64(stored.seal(of: aggregate, in: tenant))
+            return stored
         }
     }
 }

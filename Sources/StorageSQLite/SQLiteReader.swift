@@ -33,21 +33,26 @@ final class SQLiteReader: StorageReader {
                 var settings = StoredSettings(revision: standing.settingsRevision)
                 let select = try connection.statement(.selectSettings)
                 select.bind(1, no)
-                try select.forEachRow { row in
-                    settings.documents[SettingsKind(rawValue: row.text(0))] = unsafe ByteBuffer(bytes: row.blob(1))
-                    return true
+                try select.visit { row throws(SQLiteFault) in
+                    let (key, value) = (row.text(0), unsafe ByteBuffer(bytes: row.blob(1)))
+                    let sum = Seal.document(
+                        value, kind: "settings", key: key, revision: UInt64(bitPattern: row.integer(2)), tenant: tenant)
+                    guard row.isNull(3) || row.integer(3) == Int64(sum) else {
+                        throw .corrupted("the settings \(key) do not fit their checksum")
+                    }
+                    settings.documents[SettingsKind(rawValue: key)] = value
                 }
                 return settings
             }
         }
     }
 
-    func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotKey] {
+    func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] {
         try read { connection throws(SQLiteFault) in
             guard let (tenantNo, _) = try Self.tenant(tenant, connection),
                 let row = try AggregateRow.find(aggregate, in: tenantNo, connection)
             else { return [] }
-            return try SnapshotRows.keys(of: row.no, connection)
+            return try SnapshotRows.infos(of: row.no, aggregate, tenant, connection)
         }
     }
 
@@ -58,7 +63,7 @@ final class SQLiteReader: StorageReader {
             guard let (tenantNo, _) = try Self.tenant(tenant, connection),
                 let row = try AggregateRow.find(aggregate, in: tenantNo, connection)
             else { return nil }
-            return try SnapshotRows.snapshot(of: row.no, at: version, connection)
+            return try SnapshotRows.snapshot(of: row.no, aggregate, tenant, at: version, connection)
         }
     }
 
@@ -210,7 +215,7 @@ final class SQLiteReader: StorageReader {
                 TenantStanding(
                     head: TenantHead(
                         position: Position(try row.unsigned(1)), recordedAt: Timestamp(microseconds: row.integer(2))),
-                    settingsRevision: try row.unsigned(3))
+                    headEventID: unsafe UUID(bytes: row.blob(4)), settingsRevision: try row.unsigned(3))
             )
         }
     }

@@ -36,6 +36,8 @@ import NIOCore
         }
     }
 
+    func bindNull(_ index: Int32) { _ = unsafe sqlite3_bind_null(statement, index) }
+
     func bind(_ index: Int32, _ uuid: UUID) {
         unsafe withUnsafeBytes(of: uuid.uuid) { bytes in
             _ = unsafe martlet_sqlite_bind_blob_copy(statement, index, bytes.baseAddress, Int32(bytes.count))
@@ -110,6 +112,8 @@ import NIOCore
             }
             return UInt64(value)
         }
+
+        func isNull(_ column: Int32) -> Bool { unsafe sqlite3_column_type(statement, column) == SQLITE_NULL }
 
         func text(_ column: Int32) -> String {
             guard let bytes = unsafe sqlite3_column_text(statement, column) else { return "" }

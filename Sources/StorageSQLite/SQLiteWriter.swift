@@ -281,7 +281,7 @@ final class SQLiteWriter: StorageWriter {
         _ plan: TenantPlan, _ connection: SQLiteConnection, _ stored: inout StoredRows
     ) throws(SQLiteFault) {
         let run = plan.run
-        let tenantNo = try store(run.tenant, head: run.head, connection)
+        let tenantNo = try store(run.tenant, head: run.head, run.lastEventID, connection)
         stored.tenants[run.tenant] = tenantNo
         let insertBlock = try connection.statement(.insertBlock)
         try BlockCutter(run: run).forEachBlock { (block, pieces) throws(SQLiteFault) in
@@ -320,20 +320,21 @@ final class SQLiteWriter: StorageWriter {
             guard let no = stored.aggregates[key]?.no, let move = plan.aggregates[change.aggregate] else {
                 preconditionFailure("a snapshot in a call is one of an aggregate that the call appends to")
             }
-            try store(change.put, dropped: change.dropped, of: no, connection)
+            try store(change.put, dropped: change.dropped, of: no, key, connection)
             try note(newest: move.size.snapshotVersion, bytes: move.size.snapshotBytes, of: no, connection)
             stored.aggregates[key]?.size = move.size
         }
     }
 
     func store(
-        _ id: TenantID, head: TenantHead, _ connection: SQLiteConnection
+        _ id: TenantID, head: TenantHead, _ headEventID: UUID?, _ connection: SQLiteConnection
     ) throws(SQLiteFault) -> Int64 {
         if let known = tenants[id] {
             let update = try connection.statement(.updateTenant)
             update.bind(1, known.no)
             update.bind(2, Int64(head.position.rawValue))
             update.bind(3, head.recordedAt.microseconds)
+            if let headEventID { update.bind(4, headEventID) } else { update.bindNull(4) }
             try update.run()
             return known.no
         }
@@ -341,6 +342,7 @@ final class SQLiteWriter: StorageWriter {
         insert.bind(1, id.uuid)
         insert.bind(2, Int64(head.position.rawValue))
         insert.bind(3, head.recordedAt.microseconds)
+        if let headEventID { insert.bind(4, headEventID) } else { insert.bindNull(4) }
         try insert.run()
         // The decision has seen that there is a number left.
         guard 0..<EventKeys.tenantsMax ~= connection.lastInsertedRow else {

@@ -26,6 +26,7 @@ enum Schema {
         Migration(
             sql: third, move: { connection throws(SQLiteFault) in try BlockMigration.run(connection) },
             cleanUp: thirdCleanUp),
+        Migration(sql: fourth),
     ]
 
     private static let first = """
@@ -127,6 +128,52 @@ enum Schema {
         ALTER TABLE aggregates DROP COLUMN version;     -- the last range of an aggregate tells both
         ALTER TABLE aggregates DROP COLUMN bytes;
         """
+
+    /// What is kept beside the events: see Docs/decisions/0019.
+    private static let fourth = """
+        ALTER TABLE tenants ADD COLUMN head_id BLOB;    -- id of the event at the head; NULL without events
+        UPDATE tenants SET head_id =
+            (SELECT e.id FROM event_ids e WHERE e.tenant_no = tenants.no AND e.position = tenants.position);
+
+        ALTER TABLE snapshots ADD COLUMN payload_bytes INTEGER NOT NULL DEFAULT 0;
+        UPDATE snapshots SET payload_bytes = length(payload);
+        -- CRC-32C of all that the row says, and of whom; NULL where it is of before.
+        ALTER TABLE snapshots ADD COLUMN seal INTEGER;
+
+        CREATE TABLE documents (
+            tenant_no INTEGER NOT NULL,
+            kind      TEXT    NOT NULL,
+            key       TEXT    NOT NULL,     -- which one of its kind
+            revision  INTEGER NOT NULL,     -- the tenant's with which it was written
+            value     BLOB    NOT NULL CHECK (length(value) <= 1048576),
+            checksum  INTEGER,              -- CRC-32C of all that the row says, and of whom; NULL where it is of before
+            UNIQUE (tenant_no, kind, key)
+        ) STRICT;
+        INSERT INTO documents (tenant_no, kind, key, revision, value)
+        SELECT s.tenant_no, 'settings', s.kind, t.settings_revision, s.document
+        FROM settings s JOIN tenants t ON t.no = s.tenant_no;
+        DROP TABLE settings;
+
+        CREATE TABLE progress (
+            tenant_no INTEGER NOT NULL,
+            kind      TEXT    NOT NULL,     -- of consumer: checkpoint, lease, parked key
+            key       TEXT    NOT NULL,
+            epoch     INTEGER NOT NULL,     -- fences off who worked on it before
+            position  INTEGER NOT NULL,
+            event_id  BLOB,                 -- of the event at that position
+            until     INTEGER,              -- a lease's end, microseconds since 1970 UTC
+            PRIMARY KEY (tenant_no, kind, key)
+        ) WITHOUT ROWID, STRICT;
+
+        CREATE TABLE schedules (
+            due       INTEGER NOT NULL,     -- microseconds since 1970 UTC
+            tenant_no INTEGER NOT NULL,
+            id        BLOB    NOT NULL,
+            value     BLOB    NOT NULL,
+            PRIMARY KEY (due, tenant_no, id)
+        ) WITHOUT ROWID, STRICT;
+        CREATE UNIQUE INDEX schedules_by_id ON schedules (tenant_no, id);
+        """
 }
 
 /// Every statement, prepared once a connection.
@@ -146,10 +193,10 @@ enum Query: Int, CaseIterable {
         case .beginRead: "BEGIN"
         case .commit: "COMMIT"
         case .rollback: "ROLLBACK"
-        case .selectTenant: "SELECT no, position, recorded_at, settings_revision FROM tenants WHERE id = ?1"
+        case .selectTenant: "SELECT no, position, recorded_at, settings_revision, head_id FROM tenants WHERE id = ?1"
         case .selectLastTenant: "SELECT max(no) FROM tenants"
-        case .insertTenant: "INSERT INTO tenants (id, position, recorded_at) VALUES (?1, ?2, ?3)"
-        case .updateTenant: "UPDATE tenants SET position = ?2, recorded_at = ?3 WHERE no = ?1"
+        case .insertTenant: "INSERT INTO tenants (id, position, recorded_at, head_id) VALUES (?1, ?2, ?3, ?4)"
+        case .updateTenant: "UPDATE tenants SET position = ?2, recorded_at = ?3, head_id = ?4 WHERE no = ?1"
         case .selectAggregate:
             "SELECT no, snapshot_version, snapshot_bytes FROM aggregates WHERE tenant_no = ?1 AND id = ?2 AND type = ?3"
         case .selectUnranged: "SELECT no, ranged, position, id FROM tenants WHERE ranged < position"
@@ -199,24 +246,33 @@ enum Query: Int, CaseIterable {
             ORDER BY last_version DESC
             """
         case .selectSnapshots:
-            "SELECT version, schema_version FROM snapshots WHERE aggregate_no = ?1 ORDER BY version DESC"
+            // The length of a blob is known without reading it.
+            """
+            SELECT version, schema_version, created_at, content_type, payload_bytes, length(payload), checksum, seal
+            FROM snapshots WHERE aggregate_no = ?1 ORDER BY version DESC
+            """
         case .selectSnapshot:
             """
-            SELECT version, created_at, schema_version, content_type, checksum, payload
+            SELECT version, created_at, schema_version, content_type, checksum, payload, seal
             FROM snapshots WHERE aggregate_no = ?1 AND version = ?2
             """
         case .putSnapshot:
             """
             INSERT OR REPLACE INTO snapshots (
-                aggregate_no, version, created_at, schema_version, content_type, checksum, payload)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                aggregate_no, version, created_at, schema_version, content_type, checksum, payload, payload_bytes, seal)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, length(?7), ?8)
             """
         case .deleteSnapshot: "DELETE FROM snapshots WHERE aggregate_no = ?1 AND version = ?2"
         case .updateAggregateSnapshot:
             "UPDATE aggregates SET snapshot_version = ?2, snapshot_bytes = ?3 WHERE no = ?1"
-        case .selectSettings: "SELECT kind, document FROM settings WHERE tenant_no = ?1"
-        case .putSettings: "INSERT OR REPLACE INTO settings (tenant_no, kind, document) VALUES (?1, ?2, ?3)"
-        case .deleteSettings: "DELETE FROM settings WHERE tenant_no = ?1 AND kind = ?2"
+        case .selectSettings:
+            "SELECT key, value, revision, checksum FROM documents WHERE tenant_no = ?1 AND kind = 'settings'"
+        case .putSettings:
+            """
+            INSERT OR REPLACE INTO documents (tenant_no, kind, key, value, revision, checksum)
+            VALUES (?1, 'settings', ?2, ?3, ?4, ?5)
+            """
+        case .deleteSettings: "DELETE FROM documents WHERE tenant_no = ?1 AND kind = 'settings' AND key = ?2"
         case .updateSettingsRevision: "UPDATE tenants SET settings_revision = ?2 WHERE no = ?1"
         }
     }

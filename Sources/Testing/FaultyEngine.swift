@@ -124,7 +124,7 @@ public final class FaultyEngine: StorageEngine {
             return try base.settings(of: tenant)
         }
 
-        func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotKey] {
+        func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] {
             try engine.checkRead()
             return try base.snapshots(of: aggregate, in: tenant)
         }

@@ -144,7 +144,7 @@ final class Mutant: StorageEngine {
             try base.settings(of: self.tenant(tenant))
         }
 
-        func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotKey] {
+        func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] {
             let keys = try base.snapshots(of: aggregate, in: self.tenant(tenant))
             return bug == .snapshotsComeOldestFirst ? keys.reversed() : keys
         }

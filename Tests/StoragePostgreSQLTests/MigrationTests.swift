@@ -74,7 +74,7 @@ import Testing
         try old.run(
             """
             INSERT INTO tenants (id, position, recorded_at, aggregates)
-            SELECT id, position, recorded_at, aggregates FROM \(bench.schema).tenants;
+            SELECT id, position, recorded_at, aggregate_count FROM \(bench.schema).tenants;
             INSERT INTO events
             SELECT tenant_no, position, aggregate_no, version, recorded_at, event_id, type, content_type,
                    schema_version, payload_bytes, record

@@ -34,7 +34,7 @@ struct Damage: Sendable, CustomTestStringConvertible {
             """
             PRAGMA writable_schema = ON;
             UPDATE sqlite_schema SET rootpage = (
-                SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_settings_1')
+                SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_documents_1')
             WHERE name = 'sqlite_autoindex_aggregates_1'
             """, ["index sqlite_autoindex_aggregates_1"]),
     ]
@@ -188,8 +188,8 @@ struct Damage: Sendable, CustomTestStringConvertible {
         Damage(
             .settings, "UPDATE tenants SET settings_revision = 0 WHERE no = 1",
             ["tenant {T}", "settings revision 0", "1 or more"]),
-        Damage(.settings, "UPDATE settings SET document = x'7b'", ["tenant {T}", "snapshot-policies", "at byte"]),
-        Damage(.settings, "UPDATE settings SET tenant_no = 9", ["number 9, which has no row", "snapshot-policies"]),
+        Damage(.settings, "UPDATE documents SET value = x'7b'", ["tenant {T}", "snapshot-policies", "at byte"]),
+        Damage(.settings, "UPDATE documents SET tenant_no = 9", ["number 9, which has no row", "snapshot-policies"]),
     ]
 }
 

@@ -11,6 +11,7 @@ struct AggregateCheck {
     private struct Aggregate {
         var no: Int64
         var name: String
+        var aggregate: AggregateName?
         var hash: RowHash
         var tenant: CheckContext.Tenant
         var snapshotVersion: Int64
@@ -63,9 +64,11 @@ struct AggregateCheck {
             hash.add(tenantNo)
             unsafe hash.add(row.blob(2))
             hash.add(type)
+            let aggregate = AggregateType(type).flatMap { type in id.map { AggregateName(type: type, id: $0) } }
             try check(
                 Aggregate(
-                    no: no, name: name, hash: hash, tenant: tenant, snapshotVersion: row.integer(4),
+                    no: no, name: name, aggregate: aggregate, hash: hash, tenant: tenant,
+                    snapshotVersion: row.integer(4),
                     snapshotBytes: row.integer(5)))
         }
         rangesInAll = UInt64(try context.connection.text(CheckStatements.rangesInAll) ?? "") ?? 0
@@ -105,7 +108,8 @@ struct AggregateCheck {
         }
         try snapshotCheck.check(
             SnapshotCheck.Aggregate(
-                no: aggregate.no, name: aggregate.name, tenant: aggregate.tenant.name, version: aggregate.version,
+                no: aggregate.no, name: aggregate.name, tenant: aggregate.tenant.name, tenantID: aggregate.tenant.id,
+                aggregate: aggregate.aggregate, version: aggregate.version,
                 bytes: aggregate.bytes, snapshotVersion: aggregate.snapshotVersion,
                 snapshotBytes: aggregate.snapshotBytes))
         if aggregates % 256 == 0 { context.progress(.aggregates, events) }

@@ -1,5 +1,6 @@
 import FoundationEssentials
 import MartletModel
+import MartletRecordCodec
 
 /// Whether the blocks of each tenant hold its events at every position, and are what its head says.
 ///
@@ -14,6 +15,8 @@ struct BlockCheck {
     private(set) var tenants = 0
     private(set) var blocks = 0
     private(set) var events: UInt64 = 0
+    /// Events of before there were checksums.
+    private(set) var withoutChecksum: UInt64 = 0
     /// The first key that no tenant so far can have.
     private var nextKey = Int64.min
 
@@ -38,6 +41,8 @@ struct BlockCheck {
     private struct Progress {
         var nextPosition: Int64 = 1
         var recordedAt = Int64.min
+        /// Id of the last event.
+        var eventID: UUID?
         /// Whether a block ends where the tenant's ranges do.
         var rangedIsAnEnd: Bool
     }
@@ -71,6 +76,11 @@ struct BlockCheck {
                 tenant, "head", "recorded at \(Timestamp(microseconds: tenant.recordedAt))",
                 "\(Timestamp(microseconds: recordedAt)), as its last block says")
         }
+        if tenant.headID != progress.eventID {
+            report(
+                tenant, "head", "event \(tenant.headID?.uuidString.lowercased() ?? "of no id")",
+                "\(progress.eventID?.uuidString.lowercased() ?? "none"), as its last block says")
+        }
         if tenant.ranged > tenant.position || !progress.rangedIsAnEnd {
             context.find(
                 .ranges, tenant.name, "row of tenants", "ranged up to \(tenant.ranged)",
@@ -98,6 +108,12 @@ struct BlockCheck {
             if event.position != UInt64(bitPattern: position) {
                 report(tenant, "position \(position)", "an event that says position \(event.position)", "\(position)")
             }
+            if event.checksum == .missing { withoutChecksum += 1 }
+            if event.checksum == .damaged {
+                report(
+                    tenant, "position \(position)", "an event that does not fit its checksum",
+                    "what was stored under event id \(event.id.uuidString.lowercased())")
+            }
             if event.recordedAt != block.recordedAt {
                 report(
                     tenant, "position \(position)",
@@ -107,6 +123,7 @@ struct BlockCheck {
         }
         progress.nextPosition = block.firstPosition &+ max(1, block.count)
         progress.recordedAt = max(progress.recordedAt, block.recordedAt)
+        progress.eventID = block.events.last?.id ?? progress.eventID
         if tenant.ranged == progress.nextPosition &- 1 { progress.rangedIsAnEnd = true }
         events += UInt64(block.events.count)
     }

@@ -9,7 +9,8 @@ final class CheckContext {
         var no: Int64
         /// Its UUID, or what there is where it has none.
         var name: String
-        var hasID: Bool
+        var id: TenantID?
+        var headID: UUID?
         var position: Int64
         var recordedAt: Int64
         var ranged: Int64
@@ -18,14 +19,17 @@ final class CheckContext {
         init(_ row: borrowing SQLiteStatement.Row) {
             no = row.integer(0)
             let bytes = unsafe row.blob(1)
-            let id = unsafe UUID(bytes: bytes)
-            hasID = id != nil
-            name = id.map { $0.uuidString.lowercased() } ?? "number \(no), whose id has \(bytes.count) bytes"
+            let uuid = unsafe UUID(bytes: bytes)
+            id = uuid.map { TenantID($0) }
+            headID = unsafe UUID(bytes: row.blob(6))
+            name = uuid.map { $0.uuidString.lowercased() } ?? "number \(no), whose id has \(bytes.count) bytes"
             position = row.integer(2)
             recordedAt = row.integer(3)
             ranged = row.integer(4)
             settingsRevision = row.integer(5)
         }
+
+        var hasID: Bool { id != nil }
 
         /// The keys that its blocks may have; nil where its number has no place in a key.
         var keys: ClosedRange<Int64>? {
@@ -90,7 +94,7 @@ final class CheckContext {
         select.bind(1, keys.lowerBound)
         select.bind(2, keys.upperBound)
         var decoder = RecordDecoder()
-        try select.visit { row throws(SQLiteFault) in try body(StoredBlock(row, &decoder)) }
+        try select.visit { row throws(SQLiteFault) in try body(StoredBlock(row, &decoder, tenant: tenant.id)) }
     }
 
     /// The hash of an aggregate's name, to which those of its ranges are added.

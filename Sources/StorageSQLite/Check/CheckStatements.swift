@@ -3,9 +3,11 @@ enum CheckStatements {
     static let eventsInAll = "SELECT CAST(total(position) AS INTEGER) FROM tenants"
 
     static let tenants = """
-        SELECT no, id, position, recorded_at, ranged, settings_revision FROM tenants ORDER BY no
+        SELECT no, id, position, recorded_at, ranged, settings_revision, head_id FROM tenants ORDER BY no
         """
-    static let tenant = "SELECT no, id, position, recorded_at, ranged, settings_revision FROM tenants WHERE no = ?1"
+    static let tenant = """
+        SELECT no, id, position, recorded_at, ranged, settings_revision, head_id FROM tenants WHERE no = ?1
+        """
 
     /// Keys from ?1 to ?2.
     static let blocks = """
@@ -71,7 +73,8 @@ enum CheckStatements {
         """
 
     static let snapshots = """
-        SELECT version, schema_version, checksum, payload FROM snapshots WHERE aggregate_no = ?1 ORDER BY version
+        SELECT version, schema_version, checksum, payload, payload_bytes, seal, created_at, content_type
+        FROM snapshots WHERE aggregate_no = ?1 ORDER BY version
         """
     static let snapshotsInAll = "SELECT count(*) FROM snapshots"
     static let snapshotsOfNobody = """
@@ -79,5 +82,8 @@ enum CheckStatements {
         WHERE NOT EXISTS (SELECT 1 FROM aggregates a WHERE a.no = s.aggregate_no)
         """
 
-    static let settings = "SELECT tenant_no, kind, document FROM settings ORDER BY tenant_no, kind"
+    /// Documents of all kinds; those of settings are JSON.
+    static let documents = """
+        SELECT tenant_no, kind, key, revision, value, checksum FROM documents ORDER BY tenant_no, kind, key
+        """
 }

@@ -105,7 +105,9 @@ public struct FileCheck {
             var check = try BlockCheck(context)
             try check.run()
             events = check.events
-            blocks = "\(check.events) events in \(check.blocks) blocks of \(check.tenants) tenants"
+            blocks =
+                "\(check.events) events in \(check.blocks) blocks of \(check.tenants) tenants, "
+                + "\(check.withoutChecksum) without a checksum"
         }
         tell(.blocks, blocks, events: events)
 

@@ -18,7 +18,8 @@ struct EventLookUp {
         else { return nil }
         select.bind(1, try EventKeys.key(tenantNo, Position(UInt64(position))))
         var decoder = RecordDecoder()
-        guard let block = try select.firstRow({ StoredBlock($0, &decoder) }), block.tenantNo == tenantNo else {
+        guard let block = try select.firstRow({ StoredBlock($0, &decoder, tenant: nil) }), block.tenantNo == tenantNo
+        else {
             return nil
         }
         let index = Int(position - block.firstPosition)

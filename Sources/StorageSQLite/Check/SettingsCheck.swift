@@ -1,6 +1,8 @@
 import MartletModel
+import MartletStorage
+import NIOCore
 
-/// Whether the settings of each tenant can be read, and were counted.
+/// Whether the documents of each tenant are what was written, and were counted.
 struct SettingsCheck {
     private let context: CheckContext
     private(set) var count: UInt64 = 0
@@ -9,9 +11,9 @@ struct SettingsCheck {
 
     mutating func run() throws(SQLiteFault) {
         let tenants = try TenantLookUp(context.connection)
-        try context.connection.prepare(CheckStatements.settings).visit { row throws(SQLiteFault) in
+        try context.connection.prepare(CheckStatements.documents).visit { row throws(SQLiteFault) in
             count += 1
-            let (tenantNo, kind) = (row.integer(0), row.text(1))
+            let (tenantNo, kind) = (row.integer(0), row.text(2))
             guard let tenant = try tenants.find(tenantNo) else {
                 return context.find(
                     .settings, "number \(tenantNo), which has no row", kind, "that tenant number",
@@ -22,7 +24,22 @@ struct SettingsCheck {
                     .settings, tenant.name, "row of tenants", "settings revision \(tenant.settingsRevision)",
                     "1 or more, because it has \(kind)")
             }
-            guard let complaint = unsafe complaint(row.blob(2)) else { return }
+            if !(1...max(1, tenant.settingsRevision)).contains(row.integer(3)) {
+                context.find(
+                    .settings, tenant.name, kind, "revision \(row.integer(3))",
+                    "from 1 to \(tenant.settingsRevision), the tenant's")
+            }
+            if !row.isNull(5), let id = tenant.id {
+                let sum = Seal.document(
+                    unsafe ByteBuffer(bytes: row.blob(4)), kind: row.text(1), key: kind,
+                    revision: UInt64(bitPattern: row.integer(3)), tenant: id)
+                if row.integer(5) != Int64(sum) {
+                    context.find(
+                        .settings, tenant.name, kind, "a document with checksum \(sum)",
+                        "\(row.integer(5)), as when it was written")
+                }
+            }
+            guard row.text(1) == "settings", let complaint = unsafe complaint(row.blob(4)) else { return }
             context.find(.settings, tenant.name, kind, complaint, "a JSON document")
         }
     }

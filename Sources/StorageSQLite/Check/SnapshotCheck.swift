@@ -1,4 +1,6 @@
+import MartletModel
 import MartletRecordCodec
+import MartletStorage
 
 /// Whether an aggregate's snapshots are of versions that it has, undamaged, and what its row says of them.
 struct SnapshotCheck {
@@ -6,6 +8,8 @@ struct SnapshotCheck {
         var no: Int64
         var name: String
         var tenant: String
+        var tenantID: TenantID?
+        var aggregate: AggregateName?
         var version: Int64
         var bytes: Int64
         var snapshotVersion: Int64
@@ -42,6 +46,19 @@ struct SnapshotCheck {
             let sum = unsafe CRC32C.checksum(of: payload)
             if Int64(sum) != checksum {
                 report("a payload with CRC-32C \(sum)", "\(checksum), as when it was saved")
+            }
+            if row.integer(4) != Int64(payload.count) {
+                report("\(payload.count) bytes of payload", "\(row.integer(4)), its payload_bytes")
+            }
+            guard !row.isNull(5), let name = aggregate.aggregate, let tenant = aggregate.tenantID else { return }
+            let info = SnapshotInfo(
+                version: Version(UInt64(clamping: version)), createdAt: Timestamp(microseconds: row.integer(6)),
+                schemaVersion: UInt32(truncatingIfNeeded: schemaVersion), contentType: row.text(7),
+                payloadBytes: payload.count, isIntact: true)
+            let seal = Seal.snapshot(
+                info, checksum: UInt32(truncatingIfNeeded: checksum), of: name, in: tenant)
+            if Int64(seal) != row.integer(5) {
+                report("a row with seal \(seal)", "\(row.integer(5)), as when it was saved")
             }
         }
         if aggregate.snapshotVersion != newest {

@@ -10,6 +10,7 @@ struct StoredBlock {
         var position: UInt64
         var version: UInt64
         var recordedAt: Int64
+        var checksum: ChecksumVerdict
     }
 
     /// Events of one aggregate side by side: what a row of `ranges` tells.
@@ -37,7 +38,8 @@ struct StoredBlock {
     private(set) var fault: String?
 
     /// A row of ``CheckStatements/blocks``.
-    init(_ row: borrowing SQLiteStatement.Row, _ decoder: inout RecordDecoder) {
+    /// - Parameter tenant: whose events they must be; nil where checksums are of no interest.
+    init(_ row: borrowing SQLiteStatement.Row, _ decoder: inout RecordDecoder, tenant: TenantID?) {
         let key = row.integer(0)
         tenantNo = key >> Int64(Schema.positionBits)
         firstPosition = Int64(EventKeys.position(of: Int64(UInt64(bitPattern: key) & UInt64(Int64.max))).rawValue)
@@ -50,8 +52,12 @@ struct StoredBlock {
             do throws(RecordFault) {
                 guard let record = try RecordedEntries.nextRecord(of: &rest) else { break }
                 let event = try decoder.decode(record)
+                var verdict = ChecksumVerdict.missing
+                if let tenant, let layout = RecordLayout(record) {
+                    verdict = layout.storedVerdict(in: record.readableBytesUInt8Span, tenant: tenant)
+                }
                 add(
-                    event, recordBytes: Int64(record.readableBytes), start: Int64(start),
+                    event, verdict, recordBytes: Int64(record.readableBytes), start: Int64(start),
                     end: Int64(rest.readerIndex - all))
             } catch {
                 fault = "\(error) at byte \(start)"
@@ -60,7 +66,9 @@ struct StoredBlock {
         }
     }
 
-    private mutating func add(_ event: RecordedEvent, recordBytes: Int64, start: Int64, end: Int64) {
+    private mutating func add(
+        _ event: RecordedEvent, _ checksum: ChecksumVerdict, recordBytes: Int64, start: Int64, end: Int64
+    ) {
         let version = event.version.rawValue
         if let last = pieces.indices.last, pieces[last].aggregate == event.aggregate {
             if version != pieces[last].lastVersion &+ 1 { pieces[last].isConsecutive = false }
@@ -77,7 +85,7 @@ struct StoredBlock {
         events.append(
             Event(
                 id: event.event.id, position: event.position.rawValue, version: version,
-                recordedAt: event.recordedAt.microseconds))
+                recordedAt: event.recordedAt.microseconds, checksum: checksum))
     }
 
     /// Position of the event at that index, by the block's key.
