@@ -176,7 +176,7 @@ extension Schema {
                 """
                 INSERT INTO \(name).snapshots (tenant_no, aggregate_no, version, created_at, schema_version,
                                                content_type, checksum, payload, seal, payload_bytes)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, octet_length($8))
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8::bytea, $9, octet_length($8::bytea))
                 ON CONFLICT (tenant_no, aggregate_no, version) DO UPDATE
                 SET created_at = excluded.created_at, schema_version = excluded.schema_version,
                     content_type = excluded.content_type, checksum = excluded.checksum, payload = excluded.payload,

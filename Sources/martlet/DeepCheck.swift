@@ -1,5 +1,6 @@
 import Foundation
 import MartletStorage
+import MartletStoragePostgreSQL
 import MartletStorageSQLite
 
 extension Checkup {
@@ -35,6 +36,20 @@ extension Checkup {
             return fail("storage \(path): \(error)")
         }
         if total > shown { Terminal.write(line: "      \(total) findings in all; the first \(shown) are shown") }
+    }
+}
+
+extension Checkup {
+    /// Everything that must be true of a PostgreSQL database, with a line a check.
+    mutating func deep(database url: String) {
+        do throws(StorageError) {
+            _ = try DatabaseCheck(connectionString: url).run { outcome in
+                let line = "\(outcome.subject): \(outcome.summary)"
+                guard outcome.findingsCount > 0 else { return ok(line) }
+                fail("\(line): \(outcome.findingsCount) findings")
+                for finding in outcome.findings { Terminal.write(line: "      \(finding)") }
+            }
+        } catch { fail("storage: \(error)") }
     }
 }
 

@@ -14,8 +14,8 @@ struct DoctorCommand: AsyncParsableCommand {
             Checks what it is given: certificates (--cert, --key, --ca), a storage (--storage, read only), and the \
             server itself (--server). Prints a line a check; exit code 1 if one failed.
 
-            With --deep, a SQLite file is read from end to end, and everything that must be true of it is checked: \
-            pages, blocks of events, positions, versions, ids, ranges, snapshots and settings. The file may be one of \
+            With --deep, a storage is read from end to end, and everything that must be true of it is checked: \
+            checksums of events, positions, versions, ids, columns, indexes, snapshots and settings. It may be one of \
             a running server, or a backup: nothing is written to it.
             """)
 
@@ -38,7 +38,7 @@ struct DoctorCommand: AsyncParsableCommand {
 
     mutating func run() async throws {
         let choice = try storage.map { try StorageChoice($0) }
-        let deepFile = deep ? try Self.deepFile(choice) : nil
+        if deep, choice == nil { throw UsageError("--deep needs --storage sqlite:PATH or postgres://…") }
         var checkup = Checkup()
         let client = try server.configuration()
         if let file = client.tls.caFile { checkup.certificate("CA", file, key: nil, host: nil) }
@@ -48,24 +48,14 @@ struct DoctorCommand: AsyncParsableCommand {
         if let file = serverCert {
             checkup.certificate("server certificate", file, key: serverKey, host: client.host)
         }
-        if let deepFile {
-            try checkup.deep(deepFile)
-        } else if let choice {
-            checkup.storage(choice)
+        switch choice {
+        case .sqlite(let path)? where deep: try checkup.deep(path)
+        case .postgreSQL(let url)? where deep: checkup.deep(database: url)
+        case let choice?: checkup.storage(choice)
+        case nil: break
         }
         if !offline { await checkup.server(server, at: "\(client.host):\(client.port)") }
         if checkup.failures > 0 { throw CommandFailure("\(checkup.failures) of \(checkup.count) checks failed") }
-    }
-
-    private static func deepFile(_ choice: StorageChoice?) throws -> String {
-        switch choice {
-        case .sqlite(let path)?: return path
-        case .postgreSQL?:
-            throw UsageError(
-                "--deep checks SQLite files, and --storage names a PostgreSQL database: leave --deep out, and check the "
-                    + "database's own structures with pg_amcheck")
-        case nil: throw UsageError("--deep needs --storage sqlite:PATH")
-        }
     }
 }
 

@@ -1,6 +1,8 @@
+import Foundation
 import MartletModel
 import MartletStorage
 import MartletTesting
+import NIOCore
 import Testing
 @testable import MartletStoragePostgreSQL
 
@@ -113,12 +115,49 @@ import Testing
         #expect(try old.rows("SELECT count(aggregate_bytes) FROM events") == [["8"]])
     }
 
-    @Test func aServerOfVersion3CanNoLongerAppend() throws {
+    @Test(arguments: ["version FROM aggregates", "aggregates FROM tenants"])
+    func serversOfBeforeCanNoLongerAppend(_ column: String) throws {
         let bench = try Bench()
-        let error = #expect(throws: PostgresFault.self) {
-            try bench.connect().run("SELECT version FROM \(bench.schema).aggregates")
-        }
+        let connection = try bench.connect()
+        try connection.run("SET search_path = \(bench.schema)")
+        let error = #expect(throws: PostgresFault.self) { try connection.run("SELECT \(column)") }
         #expect(error?.sqlState == "42703")
+    }
+
+    @Test func whatIsKeptBesideTheEventsOfVersion4IsMoved() throws {
+        let bench = try Bench(prepares: false)
+        try bench.run(
+            """
+            CREATE SCHEMA \(bench.schema);
+            CREATE TABLE \(bench.schema).schema_version (version integer NOT NULL);
+            INSERT INTO \(bench.schema).schema_version VALUES (4);
+            """)
+        for step in Schema(name: bench.schema).migrations.prefix(4) { try bench.run(step) }
+        let id = UUID()
+        try bench.run(
+            """
+            INSERT INTO tenants (id, position, recorded_at, aggregates, settings_revision)
+            VALUES ('\(bench.tenant)', 1, 5, 1, 4), ('\(UUID())', 0, 0, 0, 0);
+            INSERT INTO settings VALUES (1, 'snapshot-policies', convert_to('{}', 'UTF8'));
+            INSERT INTO events VALUES (1, 1, 1, 1, 5, '\(id)', 'A', 'a/b', 1, 1, '\\x01');
+            INSERT INTO snapshots VALUES (1, 1, 1, 5, 1, 'a/b', 0, '\\x010203');
+            """)
+        try bench.engine().prepare()
+        #expect(
+            try bench.rows("SELECT head_id FROM tenants ORDER BY no") == [[id.uuidString.lowercased()], ["∅"]])
+        #expect(try bench.rows("SELECT payload_bytes, seal FROM snapshots", columns: 2) == [["3", "∅"]])
+        let standing = try bench.engine().makeReader().standing(of: bench.tenant)
+        #expect(standing.headEventID == id && standing.settingsRevision == 4)
+        let put = PutSettingsRequest(
+            tenant: bench.tenant, kind: .snapshotPolicies, document: ByteBuffer(string: "[]"), expectedRevision: 4)
+        let settings = try bench.engine().makeReader().settings(of: bench.tenant)
+        #expect(settings.documents == [.snapshotPolicies: ByteBuffer(string: "{}")])
+        #expect(try bench.engine().makeWriter().apply(.putSettings(put), now: .now()) == .settingsPut(revision: 5))
+        let changed = try bench.engine().makeReader().settings(of: bench.tenant)
+        #expect(changed.documents == [.snapshotPolicies: put.document] && changed.revision == 5)
+        #expect(
+            try bench.rows("SELECT kind, key, revision FROM documents", columns: 3)
+                == [["settings", "snapshot-policies", "5"]])
     }
 
     @Test func aMigrationThatFailsLeavesNothing() throws {

@@ -3,6 +3,7 @@ import MartletModel
 import MartletStorage
 import MartletStorageMemory
 import MartletTesting
+import NIOCore
 import Testing
 @testable import MartletStorageSQLite
 
@@ -53,6 +54,39 @@ import Testing
                     + "length, bytes) FROM ranges") == "7 2 2 1 0 0 11 7")
         #expect(try connection.text("SELECT group_concat(hex(id) || position) FROM event_ids") == "011,022")
         #expect(try connection.text("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'events%'") == "0")
+    }
+
+    @Test func whatIsKeptBesideTheEventsOfTheThirdSchemaIsMoved() throws {
+        let bench = try Bench(prepares: false)
+        let id = UUID()
+        let tenant = "x'\(id.bytes.map { String(format: "%02x", $0) }.joined())'"
+        try Self.make(
+            bench.path,
+            Schema.migrations.prefix(3).map { $0.sql + $0.cleanUp }.joined() + """
+                PRAGMA user_version = 3;
+                PRAGMA application_id = \(Schema.applicationID);
+                INSERT INTO tenants (no, id, position, recorded_at, settings_revision, ranged)
+                VALUES (1, \(tenant), 2, 5, 4, 2), (2, x'22', 0, 0, 1, 0);
+                INSERT INTO event_ids VALUES (1, x'01', 1), (1, x'02', 2);
+                INSERT INTO settings VALUES (1, 'snapshot-policies', CAST('{}' AS BLOB)), (2, 'upcasters', x'5b5d');
+                INSERT INTO aggregates (no, tenant_no, type, id) VALUES (7, 1, 'order', x'22');
+                INSERT INTO snapshots VALUES (7, 2, 5, 1, 'text/plain', 0, x'010203');
+                """)
+        try bench.engine.prepare()
+        let connection = try SQLiteConnection(path: bench.path, creates: false)
+        #expect(try connection.text("SELECT group_concat(quote(head_id)) FROM tenants") == "X'02',NULL")
+        #expect(try connection.text("SELECT payload_bytes || coalesce(seal, '-') FROM snapshots") == "3-")
+        let settings = try bench.engine.makeReader().settings(of: TenantID(id))
+        #expect(settings.revision == 4 && settings.documents == [.snapshotPolicies: ByteBuffer(string: "{}")])
+        #expect(
+            try connection.text("SELECT group_concat(kind || revision || coalesce(checksum, '-')) FROM documents")
+                == "settings4-,settings1-")
+        let tables = "SELECT group_concat(name) FROM sqlite_schema WHERE name IN ('settings', 'progress', 'schedules')"
+        #expect(try connection.text(tables) == "progress,schedules")
+        let put = PutSettingsRequest(
+            tenant: TenantID(id), kind: .snapshotPolicies, document: ByteBuffer(string: "[]"), expectedRevision: 4)
+        #expect(try bench.writer.apply(.putSettings(put), now: .now()) == .settingsPut(revision: 5))
+        #expect(try bench.engine.makeReader().settings(of: TenantID(id)).documents[.snapshotPolicies] == put.document)
     }
 
     /// A history in the second schema, as its writer would have left it, answers every read as the oracle does.

@@ -1,0 +1,383 @@
+import FoundationEssentials
+import MartletModel
+import MartletRecordCodec
+public import MartletStorage
+import NIOCore
+
+/// Checks everything that must be true of the tables of a server, whether one uses them or not.
+///
+/// All of it is one read-only transaction, so that it sees one state. Memory does not grow with the history. It blocks.
+public struct DatabaseCheck {
+    /// What a check came to.
+    public struct Outcome: Sendable {
+        /// What was checked: `schema`, `events`, `heads`, `aggregates`, `snapshots`, `documents`, `indexes`.
+        public var subject: String
+        /// What it looked at.
+        public var summary: String
+        /// Events that it looked at; 0 where it is not about events.
+        public var events: UInt64 = 0
+        /// How many things are not as they must be.
+        public var findingsCount = 0
+        /// The first of them, a line each: at most 20.
+        public var findings: [String] = []
+
+        mutating func find(_ text: String) {
+            findingsCount += 1
+            if findings.count < DatabaseCheck.findingsMax { findings.append(text) }
+        }
+    }
+
+    static let findingsMax = 20
+
+    private let connectionString: String
+    private let schema: Schema
+
+    /// A check of a database's schema.
+    public init(connectionString: String, schema: String = "martlet") {
+        self.connectionString = connectionString
+        self.schema = Schema(name: schema)
+    }
+
+    /// Runs the checks.
+    /// - Parameter onOutcome: called for each check once it is done.
+    /// - Returns: the number of findings.
+    /// - Throws: ``StorageError``; `unavailable` where the database cannot be reached.
+    public func run(onOutcome: (Outcome) -> Void) throws(StorageError) -> Int {
+        do throws(PostgresFault) {
+            let connection = try PostgresConnection(connectionString, statements: [])
+            try connection.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            return try run(on: connection, onOutcome: onOutcome)
+        } catch { throw error.storageError }
+    }
+
+    /// Runs the checks in the transaction that the connection is in.
+    func run(on connection: PostgresConnection, onOutcome: (Outcome) -> Void) throws(PostgresFault) -> Int {
+        try connection.run(
+            """
+            SET LOCAL search_path = \(schema.name), pg_catalog; SET LOCAL statement_timeout = 0; DEALLOCATE ALL;
+            """)
+        var total = 0
+        func tell(_ outcome: Outcome) {
+            total += outcome.findingsCount
+            onOutcome(outcome)
+        }
+        let version = try connection.run("SELECT version FROM schema_version")
+        var first = Outcome(subject: "schema", summary: "schema version \(Schema.version)")
+        let found = version.rowCount == 0 ? "none" : version.text(0, 0)
+        if found != "\(Schema.version)" {
+            first.find("schema version \(found), should be \(Schema.version): start a server of this version on it")
+        }
+        tell(first)
+        guard first.findingsCount == 0 else { return total }
+        let checks: [(PostgresConnection) throws(PostgresFault) -> Outcome] = [
+            events, heads, aggregates, snapshots, documents, indexes,
+        ]
+        for check in checks { tell(try attempt(check, connection)) }
+        return total
+    }
+
+    /// Runs a check. That PostgreSQL cannot read its own pages is a finding.
+    private func attempt(
+        _ check: (PostgresConnection) throws(PostgresFault) -> Outcome, _ connection: PostgresConnection
+    ) throws(PostgresFault) -> Outcome {
+        try connection.run("SAVEPOINT checked")
+        do throws(PostgresFault) { return try check(connection) } catch {
+            guard !error.isConnectionLost else { throw error }
+            try connection.run("ROLLBACK TO checked")
+            var outcome = Outcome(subject: "pages", summary: "PostgreSQL cannot read on")
+            outcome.find("\(error.message) (\(error.sqlState)), should be readable to its end: restore a backup")
+            return outcome
+        }
+    }
+
+    // MARK: Events
+
+    private static let rowsMax = 500
+
+    /// Each record fits its checksum, and says what its row's columns say; positions are without a gap.
+    private func events(_ connection: PostgresConnection) throws(PostgresFault) -> Outcome {
+        var outcome = Outcome(subject: "events", summary: "")
+        var withoutChecksum: UInt64 = 0
+        var (tenantNo, position, recordedAt) = (Int64.min, Int64(0), Int64.min)
+        try connection.prepare(
+            "check_events",
+            """
+            SELECT t.id, e.tenant_no, e.position, e.version, e.recorded_at, e.event_id, e.type, e.content_type,
+                   e.schema_version::bigint, e.payload_bytes::bigint, e.record, a.type, a.id
+            FROM events e LEFT JOIN tenants t ON t.no = e.tenant_no
+            LEFT JOIN aggregates a ON a.tenant_no = e.tenant_no AND a.no = e.aggregate_no
+            WHERE (e.tenant_no, e.position) > ($1::bigint, $2::bigint)
+            ORDER BY e.tenant_no, e.position LIMIT \(Self.rowsMax)
+            """)
+        while true {
+            let rows = try connection.run(
+                PostgresCall("check_events", [PostgresValue(tenantNo), PostgresValue(position)]))
+            for row in 0..<rows.rowCount {
+                let no = rows.integer(row, 1)
+                if no != tenantNo { (position, recordedAt) = (0, Int64.min) }
+                let place = "\(Self.tenant(rows, row, no)), position \(rows.integer(row, 2))"
+                if rows.integer(row, 2) != position + 1 {
+                    outcome.find(
+                        "\(place): an event there, should be the next one at \(position + 1): restore a backup")
+                }
+                if rows.integer(row, 4) < recordedAt {
+                    outcome.find("\(place): recorded before the event before it: restore a backup")
+                }
+                (tenantNo, position, recordedAt) = (no, rows.integer(row, 2), rows.integer(row, 4))
+                outcome.events += 1
+                switch Self.check(rows, row) {
+                case .fits: break
+                case .hasNoChecksum: withoutChecksum += 1
+                case .wrong(let what): outcome.find("\(place): \(what): restore a backup")
+                }
+            }
+            if rows.rowCount < Self.rowsMax { break }
+        }
+        outcome.summary = "\(outcome.events) events, \(withoutChecksum) without a checksum"
+        return outcome
+    }
+
+    private enum RowVerdict {
+        case fits
+        case hasNoChecksum
+        case wrong(String)
+    }
+
+    private static func tenant(_ rows: PostgresResult, _ row: Int32, _ no: Int64) -> String {
+        let id = unsafe rows.isNull(row, 0) ? nil : UUID(bytes: rows.bytes(row, 0))
+        return "tenant \(id.map { $0.uuidString.lowercased() } ?? "number \(no), which has no row")"
+    }
+
+    private static func check(_ rows: PostgresResult, _ row: Int32) -> RowVerdict {
+        let record = unsafe rows.bytes(row, 10)
+        guard let layout = unsafe RecordLayout(record, record: 0..<record.count) else {
+            return .wrong("a record that cannot be read")
+        }
+        guard let id = unsafe UUID(bytes: rows.bytes(row, 0)) else { return .wrong("an event of no tenant") }
+        let typed = unsafe record.assumingMemoryBound(to: UInt8.self)
+        let verdict = unsafe layout.storedVerdict(in: typed.span, tenant: TenantID(id))
+        if verdict == .damaged { return .wrong("an event that does not fit its checksum") }
+        func isPart(_ range: Range<Int>, _ column: Int32) -> Bool {
+            unsafe UnsafeRawBufferPointer(rebasing: record[range]).elementsEqual(rows.bytes(row, column))
+        }
+        let columns: [(String, Bool)] = [
+            ("position", layout.position.rawValue == UInt64(bitPattern: rows.integer(row, 2))),
+            ("version", layout.version.rawValue == UInt64(bitPattern: rows.integer(row, 3))),
+            ("recorded_at", layout.recordedAt.microseconds == rows.integer(row, 4)),
+            ("event_id", isPart(layout.eventID, 5)), ("type", isPart(layout.eventType, 6)),
+            ("content_type", isPart(layout.contentType, 7)),
+            ("schema_version", Int64(Int32(bitPattern: layout.schemaVersion)) == rows.integer(row, 8)),
+            ("payload_bytes", Int64(layout.payload.count) == rows.integer(row, 9)),
+            ("aggregate_no", isPart(layout.aggregateType, 11) && isPart(layout.aggregateID, 12)),
+        ]
+        let wrong = columns.filter { !$0.1 }.map(\.0)
+        guard wrong.isEmpty else {
+            return .wrong("columns \(wrong.joined(separator: ", ")) that are not what the record says")
+        }
+        return verdict == .missing ? .hasNoChecksum : .fits
+    }
+
+    // MARK: What SQL can tell
+
+    /// Runs a statement whose rows are findings: a place, and what is wrong there.
+    private func search(
+        _ outcome: inout Outcome, _ connection: PostgresConnection, _ sql: String
+    ) throws(PostgresFault) {
+        let rows = try connection.run(sql)
+        for row in 0..<rows.rowCount { outcome.find("\(rows.text(row, 0)): \(rows.text(row, 1)): restore a backup") }
+    }
+
+    private func heads(_ connection: PostgresConnection) throws(PostgresFault) -> Outcome {
+        let count = try connection.run("SELECT count(*) FROM tenants").text(0, 0)
+        var outcome = Outcome(subject: "heads", summary: "\(count) tenants")
+        try search(
+            &outcome, connection,
+            """
+            SELECT 'tenant ' || t.id,
+                   format('head %s at %s, event %s, %s aggregates; its events say %s at %s, event %s, %s aggregates',
+                          t.position, t.recorded_at, t.head_id, t.aggregate_count, coalesce(e.position, 0),
+                          coalesce(e.recorded_at, 0), e.event_id, a.count)
+            FROM tenants t
+            LEFT JOIN LATERAL (
+                SELECT position, recorded_at, event_id FROM events WHERE tenant_no = t.no
+                ORDER BY position DESC LIMIT 1) e ON true
+            CROSS JOIN LATERAL (SELECT count(*) AS count FROM aggregates WHERE tenant_no = t.no) a
+            WHERE (t.position, t.recorded_at, t.aggregate_count)
+                      IS DISTINCT FROM (coalesce(e.position, 0), coalesce(e.recorded_at, 0), a.count)
+               OR t.head_id IS DISTINCT FROM e.event_id
+            """)
+        return outcome
+    }
+
+    private func aggregates(_ connection: PostgresConnection) throws(PostgresFault) -> Outcome {
+        let count = try connection.run("SELECT count(*) FROM aggregates").text(0, 0)
+        var outcome = Outcome(subject: "aggregates", summary: "versions of \(count) aggregates")
+        try search(
+            &outcome, connection,
+            """
+            SELECT format('tenant number %s, aggregate %s/%s', a.tenant_no, a.type, a.id),
+                   'versions with a gap, out of the order of positions, or with other bytes than their records have'
+            FROM aggregates a LEFT JOIN (
+                SELECT tenant_no, aggregate_no, count(*) AS count, max(version) AS last, min(version) AS first,
+                       bool_and(position > before) AS rises, bool_and(coalesce(aggregate_bytes = bytes, true)) AS fits
+                FROM (SELECT *, lag(position, 1, 0::bigint) OVER w AS before,
+                             sum(octet_length(record)) OVER w AS bytes
+                      FROM events WINDOW w AS (PARTITION BY tenant_no, aggregate_no ORDER BY version)) e
+                GROUP BY tenant_no, aggregate_no) e ON e.tenant_no = a.tenant_no AND e.aggregate_no = a.no
+            WHERE (e.count = e.last AND e.first = 1 AND e.rises AND e.fits) IS NOT TRUE
+            """)
+        try search(
+            &outcome, connection,
+            """
+            SELECT format('tenant number %s, aggregate %s/%s', a.tenant_no, a.type, a.id),
+                   format('newest snapshot of version %s, should be %s', a.snapshot_version, coalesce(s.version, 0))
+            FROM aggregates a LEFT JOIN (
+                SELECT tenant_no, aggregate_no, max(version) AS version FROM snapshots GROUP BY 1, 2) s
+                ON s.tenant_no = a.tenant_no AND s.aggregate_no = a.no
+            WHERE a.snapshot_version <> coalesce(s.version, 0)
+            """)
+        return outcome
+    }
+
+    private func snapshots(_ connection: PostgresConnection) throws(PostgresFault) -> Outcome {
+        var outcome = Outcome(subject: "snapshots", summary: "")
+        var count = 0
+        try connection.prepare(
+            "check_snapshots",
+            """
+            SELECT t.id, s.tenant_no, s.aggregate_no, s.version, s.created_at, s.schema_version, s.content_type,
+                   s.checksum, s.payload, s.seal, s.payload_bytes, a.type, a.id
+            FROM snapshots s LEFT JOIN tenants t ON t.no = s.tenant_no
+            LEFT JOIN aggregates a ON a.tenant_no = s.tenant_no AND a.no = s.aggregate_no
+            WHERE (s.tenant_no, s.aggregate_no, s.version) > ($1::bigint, $2::bigint, $3::bigint)
+            ORDER BY s.tenant_no, s.aggregate_no, s.version LIMIT 16
+            """)
+        var key = [Int64.min, Int64.min, Int64.min]
+        while true {
+            let rows = try connection.run(PostgresCall("check_snapshots", key.map { PostgresValue($0) }))
+            for row in 0..<rows.rowCount {
+                count += 1
+                key = (1...3).map { rows.integer(row, $0) }
+                let place =
+                    "\(Self.tenant(rows, row, key[0])), aggregate number \(key[1]), snapshot of version \(key[2])"
+                guard let tenant = unsafe UUID(bytes: rows.bytes(row, 0)), let type = AggregateType(rows.text(row, 11)),
+                    let id = unsafe UUID(bytes: rows.bytes(row, 12))
+                else {
+                    outcome.find("\(place): of no aggregate: delete it")
+                    continue
+                }
+                let stored = StoredSnapshot(
+                    snapshot: Snapshot(
+                        version: Version(UInt64(clamping: key[2])),
+                        createdAt: Timestamp(microseconds: rows.integer(row, 4)),
+                        schemaVersion: UInt32(truncatingIfNeeded: rows.integer(row, 5)),
+                        contentType: rows.text(row, 6), payload: unsafe ByteBuffer(bytes: rows.bytes(row, 8))),
+                    checksum: UInt32(truncatingIfNeeded: rows.integer(row, 7)))
+                let name = AggregateName(type: type, id: id)
+                let seal = Int64(stored.seal(of: name, in: TenantID(tenant)))
+                let isSealed = rows.isNull(row, 9) || rows.integer(row, 9) == seal
+                guard stored.isIntact, isSealed, 1...Int64(UInt32.max) ~= rows.integer(row, 5),
+                    rows.integer(row, 10) == Int64(stored.snapshot.payload.readableBytes),
+                    Int64(stored.checksum) == rows.integer(row, 7)
+                else {
+                    outcome.find(
+                        "\(place): it does not fit its checksum: delete the aggregate's snapshots with martlet snapshots "
+                            + "delete")
+                    continue
+                }
+            }
+            if rows.rowCount < 16 { break }
+        }
+        outcome.summary = "\(count) snapshots"
+        return outcome
+    }
+
+    private func documents(_ connection: PostgresConnection) throws(PostgresFault) -> Outcome {
+        var outcome = Outcome(subject: "documents", summary: "")
+        var count = 0
+        try connection.prepare(
+            "check_documents",
+            """
+            SELECT t.id, d.tenant_no, d.kind, d.key, d.revision, d.value, d.checksum, t.settings_revision
+            FROM documents d LEFT JOIN tenants t ON t.no = d.tenant_no
+            WHERE (d.tenant_no, d.kind, d.key) > ($1::bigint, $2::text, $3::text)
+            ORDER BY d.tenant_no, d.kind, d.key LIMIT 16
+            """)
+        var key = (tenantNo: Int64.min, kind: "", key: "")
+        while true {
+            let rows = try connection.run(
+                PostgresCall(
+                    "check_documents",
+                    [PostgresValue(key.tenantNo), PostgresValue(key.kind), PostgresValue(key.key)]))
+            for row in 0..<rows.rowCount {
+                count += 1
+                key = (rows.integer(row, 1), rows.text(row, 2), rows.text(row, 3))
+                if let complaint = Self.document(rows, row) {
+                    let tenant = Self.tenant(rows, row, key.tenantNo)
+                    outcome.find("\(tenant), document \(key.kind) \(key.key): \(complaint)")
+                }
+            }
+            if rows.rowCount < 16 { break }
+        }
+        outcome.summary = "\(count) documents"
+        return outcome
+    }
+
+    /// What is wrong with a document, and the next step.
+    private static func document(_ rows: PostgresResult, _ row: Int32) -> String? {
+        guard let tenant = unsafe UUID(bytes: rows.bytes(row, 0)) else { return "of no tenant: restore a backup" }
+        let sum = Seal.document(
+            unsafe ByteBuffer(bytes: rows.bytes(row, 5)), kind: rows.text(row, 2), key: rows.text(row, 3),
+            revision: UInt64(bitPattern: rows.integer(row, 4)), tenant: TenantID(tenant))
+        if !rows.isNull(row, 6), rows.integer(row, 6) != Int64(sum) {
+            return "it does not fit its checksum: put it again"
+        }
+        guard rows.integer(row, 4) > rows.integer(row, 7) else { return nil }
+        return "revision \(rows.integer(row, 4)), above the tenant's: put it again"
+    }
+
+    /// Each index has what its table has: count and hash of its columns, by the one and by the other.
+    private func indexes(_ connection: PostgresConnection) throws(PostgresFault) -> Outcome {
+        let list = try connection.run(
+            """
+            SELECT i.indexrelid::regclass::text, i.indrelid::regclass::text,
+                   (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.n)
+                    FROM unnest(i.indkey) WITH ORDINALITY AS k (no, n)
+                    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.no)
+            FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+            WHERE c.relnamespace = '\(schema.name)'::regnamespace ORDER BY 1
+            """)
+        var outcome = Outcome(subject: "indexes", summary: "\(list.rowCount) indexes")
+        for row in 0..<list.rowCount {
+            let (index, table, columns) = (list.text(row, 0), list.text(row, 1), list.text(row, 2))
+            func sum(byIndex: Bool) throws(PostgresFault) -> String {
+                let (of, other) = byIndex ? ("off", "on") : ("on", "off")
+                try connection.run(
+                    """
+                    SET LOCAL enable_seqscan = \(of); SET LOCAL enable_indexscan = \(other);
+                    SET LOCAL enable_indexonlyscan = \(other); SET LOCAL enable_bitmapscan = off;
+                    SET LOCAL max_parallel_workers_per_gather = 0;
+                    """)
+                let rows = try connection.run(
+                    """
+                    SELECT count(*) || ' rows, hash ' || coalesce(sum(hashtextextended(q::text, 0)::numeric), 0)
+                    FROM (SELECT \(columns) FROM \(table)\(byIndex ? " ORDER BY \(columns)" : "")) AS q
+                    """)
+                return rows.text(0, 0)
+            }
+            let (byTable, byIndex) = (try sum(byIndex: false), try sum(byIndex: true))
+            if byTable != byIndex {
+                outcome.find("index \(index): \(byIndex), should be \(byTable), as its table: REINDEX INDEX \(index)")
+            }
+        }
+        try connection.run("RESET enable_seqscan; RESET enable_indexscan; RESET enable_indexonlyscan")
+        return outcome
+    }
+}
+
+extension PostgresConnection {
+    /// Prepares a statement.
+    fileprivate func prepare(_ name: String, _ sql: String) throws(PostgresFault) {
+        try run("PREPARE \(name) AS \(sql)")
+    }
+}
