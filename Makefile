@@ -12,7 +12,7 @@ UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests --skip AttackTests
 # Attacks that measure what others feel meanwhile: they want a quiet machine, and a target of their own.
 TIMED_ATTACKS = FairnessTests LoopTimeTests MemoryTests
 
-.PHONY: help run test example test-attacks test-tsan test-asan demo bench bench-scale bench-profile bench-attack bench-rehydration lint lint-protos format protos certs clean
+.PHONY: help run test example test-attacks test-bits test-tsan test-asan demo bench bench-scale bench-profile bench-attack bench-before bench-rehydration lint lint-protos format protos certs clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,10 @@ test: setup-tests lint lint-protos ## Install what is missing, check everything,
 test-attacks: setup-tests ## Attack a server through the wire, with bounds on what others feel; on a quiet machine
 	swift build --build-tests
 	$(TEST_ENV) swift test --skip-build --no-parallel --filter AttackTests
+
+test-bits: setup-tests ## Flip 1,000 bits each in SQLite's file, PostgreSQL's files and its values
+	swift build --build-tests
+	MARTLET_TEST_BITS=1000 $(TEST_ENV) swift test --skip-build --no-parallel --filter 'BitFlipTests|DatabaseCheckTests'
 
 example: setup-tests ## Build the example and run its tests
 	swift test --package-path Examples/Bank --scratch-path .build-example
@@ -65,6 +69,10 @@ bench-profile: certs setup ## Flame graphs and allocations of the server's paths
 bench-attack: certs setup-tests ## What one tenant's attacks do to another tenant's times, and to the server's memory
 	swift build -c release --product martlet
 	.build-python/bin/python Benchmarks/attack $(BENCH)
+
+bench-before: certs ## This checkout's server beside one of before: BEFORE=path/to/martlet
+	swift build -c release --product martlet
+	Benchmarks/before $(BEFORE) $(BENCH)
 
 bench-rehydration: certs setup-tests ## Figures of snapshots and upcasting on both engines
 	swift build -c release --product martlet

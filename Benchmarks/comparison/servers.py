@@ -188,6 +188,8 @@ class SQLite(Server):
 
 class Martlet(Server):
     binary = ROOT / ".build/release/martlet"
+    # Another server than this checkout's, driven by this checkout's load tester.
+    server_binary = None
 
     def __init__(self, name, folder):
         super().__init__(name, folder)
@@ -208,7 +210,7 @@ class Martlet(Server):
         else:
             (self.folder / "data").mkdir()
             where = f"sqlite:{self.folder}/data/martlet.db"
-        self.launch([self.binary, "serve", "--listen", "127.0.0.1:0", "--storage", where, "--cert",
+        self.launch([self.server_binary or self.binary, "serve", "--listen", "127.0.0.1:0", "--storage", where, "--cert",
                      CERTS / "server.pem", "--key", CERTS / "server.key", "--log-level", "error"])
         end = time.monotonic() + 15
         while True:

@@ -40,8 +40,8 @@ final class OwnCluster: Sendable {
 
     deinit { try? stop(crashes: true) }
 
-    func url(password: String = OwnCluster.password) -> String {
-        "postgres://martlet:\(password)@127.0.0.1:\(port)/postgres"
+    func url(password: String = OwnCluster.password, database: String = "postgres") -> String {
+        "postgres://martlet:\(password)@127.0.0.1:\(port)/\(database)"
     }
 
     func start() throws {

@@ -70,7 +70,7 @@ public struct DatabaseCheck {
         tell(first)
         guard first.findingsCount == 0 else { return total }
         let checks: [(PostgresConnection) throws(PostgresFault) -> Outcome] = [
-            events, heads, aggregates, snapshots, documents, indexes,
+            events, heads, aggregates, snapshots, documents, IndexCheck(schema: schema).check,
         ]
         for check in checks { tell(try attempt(check, connection)) }
         return total
@@ -335,49 +335,11 @@ public struct DatabaseCheck {
         guard rows.integer(row, 4) > rows.integer(row, 7) else { return nil }
         return "revision \(rows.integer(row, 4)), above the tenant's: put it again"
     }
-
-    /// Each index has what its table has: count and hash of its columns, by the one and by the other.
-    private func indexes(_ connection: PostgresConnection) throws(PostgresFault) -> Outcome {
-        let list = try connection.run(
-            """
-            SELECT i.indexrelid::regclass::text, i.indrelid::regclass::text,
-                   (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.n)
-                    FROM unnest(i.indkey) WITH ORDINALITY AS k (no, n)
-                    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.no)
-            FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
-            WHERE c.relnamespace = '\(schema.name)'::regnamespace ORDER BY 1
-            """)
-        var outcome = Outcome(subject: "indexes", summary: "\(list.rowCount) indexes")
-        for row in 0..<list.rowCount {
-            let (index, table, columns) = (list.text(row, 0), list.text(row, 1), list.text(row, 2))
-            func sum(byIndex: Bool) throws(PostgresFault) -> String {
-                let (of, other) = byIndex ? ("off", "on") : ("on", "off")
-                try connection.run(
-                    """
-                    SET LOCAL enable_seqscan = \(of); SET LOCAL enable_indexscan = \(other);
-                    SET LOCAL enable_indexonlyscan = \(other); SET LOCAL enable_bitmapscan = off;
-                    SET LOCAL max_parallel_workers_per_gather = 0;
-                    """)
-                let rows = try connection.run(
-                    """
-                    SELECT count(*) || ' rows, hash ' || coalesce(sum(hashtextextended(q::text, 0)::numeric), 0)
-                    FROM (SELECT \(columns) FROM \(table)\(byIndex ? " ORDER BY \(columns)" : "")) AS q
-                    """)
-                return rows.text(0, 0)
-            }
-            let (byTable, byIndex) = (try sum(byIndex: false), try sum(byIndex: true))
-            if byTable != byIndex {
-                outcome.find("index \(index): \(byIndex), should be \(byTable), as its table: REINDEX INDEX \(index)")
-            }
-        }
-        try connection.run("RESET enable_seqscan; RESET enable_indexscan; RESET enable_indexonlyscan")
-        return outcome
-    }
 }
 
 extension PostgresConnection {
     /// Prepares a statement.
-    fileprivate func prepare(_ name: String, _ sql: String) throws(PostgresFault) {
+    func prepare(_ name: String, _ sql: String) throws(PostgresFault) {
         try run("PREPARE \(name) AS \(sql)")
     }
 }

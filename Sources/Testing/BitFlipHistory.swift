@@ -1,0 +1,89 @@
+import FoundationEssentials
+import MartletModel
+import MartletRecordCodec
+public import MartletStorage
+import NIOCore
+
+/// A history, and everything that a server would read of it.
+public struct BitFlipHistory: Sendable {
+    private let tenants = (0..<2).map { _ in TenantID(UUID()) }
+    private let names = (0..<5).map { AggregateName.new(["order", "cart"][$0 % 2]) }
+    private var sent: [AppendRequest] = []
+
+    /// Stores a history.
+    /// - Parameter numbers: what makes it.
+    public init(_ engine: any StorageEngine, _ numbers: inout SeededGenerator) throws {
+        let writer = engine.makeWriter()
+        for round in 0..<60 {
+            var request = try AppendRequest.of(
+                (0..<Int.random(in: 1...12, using: &numbers)).map { _ in
+                    try .sample(#""\#(String(repeating: "x", count: Int.random(in: 0...600, using: &numbers)))""#)
+                }, to: names[round % 5], tenant: tenants[round % 2])
+            if round % 8 == 0 { request.aggregates[0].snapshot = NewSnapshot(payload: ByteBuffer(string: "\(round)")) }
+            sent.append(request)
+            try writer.append(request, now: Timestamp(microseconds: Int64(round) * 1_000))
+        }
+        for tenant in tenants {
+            _ = try writer.apply(
+                .putSettings(
+                    PutSettingsRequest(
+                        tenant: tenant, kind: .snapshotPolicies, document: ByteBuffer(string: #"{"policies":[]}"#))),
+                now: Timestamp(microseconds: 50_000))
+        }
+    }
+
+    /// Those of the answers that are events: each with its bytes, and thereby with its place.
+    public static func records(in answers: [String]) -> Set<String> { Set(answers.filter { $0.hasPrefix("event ") }) }
+
+    private static func records(_ page: EventPage) throws(StorageError) -> [String] {
+        var rest = page.entries
+        var records: [String] = []
+        do throws(RecordFault) {
+            while let record = try RecordedEntries.nextRecord(of: &rest) { records.append("event \(record.hashValue)") }
+        } catch { throw StorageError(.corrupted, "\(error)") }
+        return records + ["\(page.count) events"]
+    }
+
+    /// What a server on that engine, which has a copy of the history, answers, as text; it writes nothing new.
+    public func answers(of engine: any StorageEngine) throws(StorageError) -> [String] {
+        try engine.prepare()
+        let reader = engine.makeReader()
+        var answers: [String] = []
+        for tenant in tenants {
+            let standing = try reader.standing(of: tenant)
+            answers.append("\(standing)")
+            let settings = try reader.settings(of: tenant)
+            answers.append("\(settings.revision) \(settings.documents.map { "\($0.key)\(String(buffer: $0.value))" })")
+            for filter in [EventFilter.all, EventFilter(aggregateTypes: [names[1].type])] {
+                for direction: Direction in [.forward, .backward] {
+                    let page = try reader.page(
+                        of: tenant, positions: PageRange(after: .start, to: standing.head.position), filter: filter,
+                        bounds: PageBounds(direction: direction, bytesMax: .max))
+                    answers += try Self.records(page)
+                }
+            }
+            for name in names {
+                let page = try reader.page(
+                    of: name, in: tenant, versions: PageRange(after: .none, to: .max),
+                    bounds: PageBounds(bytesMax: .max))
+                answers += try Self.records(page)
+                for info in try reader.snapshots(of: name, in: tenant) {
+                    let stored = try reader.snapshot(of: name, in: tenant, at: info.version)
+                    // One that is damaged is left out.
+                    if info.isIntact, let stored, stored.isIntact { answers.append("\(stored)") }
+                }
+                for position in [5, 20, 60] as [UInt64] {
+                    answers.append("\(try reader.version(of: name, in: tenant, asOf: Position(position)))")
+                }
+            }
+            for micros in stride(from: Int64(0), to: 40_000, by: 7_000) {
+                answers.append("\(try reader.position(of: tenant, asOf: Timestamp(microseconds: micros)))")
+            }
+        }
+        let writer = engine.makeWriter()
+        for request in sent {
+            answers.append("\(try writer.append(request, now: Timestamp(microseconds: 60_000)) as AppendReceipt?)")
+        }
+        return answers
+    }
+}
