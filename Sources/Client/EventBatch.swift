@@ -20,7 +20,7 @@ public struct EventBatch: Sendable, Sequence {
         /// Whether the event is what the server stored of that tenant, by the checksum that it carries; for raw events.
         /// Those that an upcaster changed have none, nor have those that were stored before there were any.
         public func checksumVerdict(tenant: TenantID) -> ChecksumVerdict {
-            RecordLayout(bytes)?.verdict(in: bytes.readableBytesUInt8Span, tenant: tenant) ?? .damaged
+            RecordOutline(bytes)?.verdict(in: bytes.readableBytesUInt8Span, tenant: tenant) ?? .damaged
         }
 
         /// Decodes the event.

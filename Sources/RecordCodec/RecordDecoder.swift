@@ -32,7 +32,7 @@ public struct RecordDecoder: Sendable {
             let metadata = unsafe Self.metadata(bytes, layout.metadata),
             let payload = record.getSlice(
                 at: record.readerIndex + layout.payload.lowerBound, length: layout.payload.count),
-            let failure = unsafe String(validating: bytes.part(layout.upcastFailure), as: UTF8.self)
+            let failure = unsafe String(validating: bytes.part(layout.outline.upcastFailure), as: UTF8.self)
         else { return nil }
         return RecordedEvent(
             position: layout.position, version: layout.version, recordedAt: layout.recordedAt,
@@ -40,8 +40,8 @@ public struct RecordDecoder: Sendable {
             event: NewEvent(
                 id: id, type: type, contentType: contentType, schemaVersion: layout.schemaVersion, metadata: metadata,
                 payload: payload),
-            storedSchemaVersion: layout.storedSchemaVersion == 0 ? nil : layout.storedSchemaVersion,
-            storedType: unsafe EventType(utf8: bytes.part(layout.storedType)),
+            storedSchemaVersion: layout.outline.storedSchemaVersion == 0 ? nil : layout.outline.storedSchemaVersion,
+            storedType: unsafe EventType(utf8: bytes.part(layout.outline.storedType)),
             upcastFailure: failure.isEmpty ? nil : failure)
     }
 

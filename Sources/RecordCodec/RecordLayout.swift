@@ -2,13 +2,30 @@ public import FoundationEssentials
 public import MartletModel
 public import NIOCore
 
-/// Where the parts of an encoded RecordedEvent lie, and its numbers, found without decoding it.
+/// A range of offsets below 4 GiB: half the size of a `Range<Int>`, since what holds many is copied often.
+@propertyWrapper struct Extent: Hashable, Sendable {
+    private var lowerBound: UInt32
+    private var upperBound: UInt32
+
+    init(wrappedValue: Range<Int>) {
+        lowerBound = UInt32(wrappedValue.lowerBound)
+        upperBound = UInt32(wrappedValue.upperBound)
+    }
+
+    var wrappedValue: Range<Int> {
+        get { unsafe Range(uncheckedBounds: (Int(lowerBound), Int(upperBound))) }
+        set { self = Extent(wrappedValue: newValue) }
+    }
+}
+
+/// Where the outer parts of an encoded RecordedEvent lie, and its numbers: all that a server adds to an event. What is inside
+/// of the event is not looked at: see ``RecordLayout``.
 ///
 /// Ranges count from the first of the bytes that it was found in. A part that is missing is an empty range, a number that is
 /// missing is 0.
-public struct RecordLayout: Hashable, Sendable {
+public struct RecordOutline: Hashable, Sendable {
     /// All of the record.
-    public let record: Range<Int>
+    @Extent public private(set) var record = 0..<0
     /// Position of the event.
     public private(set) var position = Position(0)
     /// Version of the event within its aggregate.
@@ -16,46 +33,29 @@ public struct RecordLayout: Hashable, Sendable {
     /// When it was committed.
     public private(set) var recordedAt = Timestamp(microseconds: 0)
     /// Text of its aggregate's type.
-    public private(set) var aggregateType = 0..<0
+    @Extent public private(set) var aggregateType = 0..<0
     /// Its aggregate's id.
-    public private(set) var aggregateID = 0..<0
+    @Extent public private(set) var aggregateID = 0..<0
+    /// What its author wrote: the encoded Event.
+    @Extent public private(set) var event = 0..<0
+    /// The field of its event, with its key.
+    @Extent private(set) var eventField = 0..<0
+    /// The field of its checksum, with its key.
+    @Extent private(set) var checksumField = 0..<0
+    /// Text of the type that is stored, where an upcaster changed it.
+    @Extent private(set) var storedType = 0..<0
+    /// Text of why an upcaster failed on it.
+    @Extent private(set) var upcastFailure = 0..<0
     /// Its checksum; nil where it has none.
     public private(set) var checksum: UInt32?
-    /// The field of its checksum, with its key.
-    private(set) var checksumField = 0..<0
-    /// The field of its event, with its key.
-    private(set) var eventField = 0..<0
-    /// What its author wrote: the encoded Event.
-    public private(set) var event = 0..<0
-    /// Its own id.
-    public private(set) var eventID = 0..<0
-    /// The field of its own id, with its key.
-    private(set) var eventIDField = 0..<0
-    /// Text of its type.
-    public private(set) var eventType = 0..<0
-    /// Text of its content type.
-    public private(set) var contentType = 0..<0
-    /// The field of its content type, with its key.
-    private(set) var contentTypeField = 0..<0
-    /// Schema version of its payload.
-    public private(set) var schemaVersion: UInt32 = 0
-    /// Its encoded Metadata.
-    private(set) var metadata = 0..<0
-    /// The field of its metadata, with its key.
-    private(set) var metadataField = 0..<0
-    /// Its payload.
-    public private(set) var payload = 0..<0
     /// The schema version that is stored, where it was upcast.
     private(set) var storedSchemaVersion: UInt32 = 0
-    /// Text of the type that is stored, where an upcaster changed it.
-    private(set) var storedType = 0..<0
-    /// Text of why an upcaster failed on it.
-    private(set) var upcastFailure = 0..<0
     /// Nothing but what a server stores, in the order in which it does.
     private(set) var isAsStored = true
 
-    /// The layout of the record at `record` in `bytes`; nil where there is none.
+    /// The outline of the record at `record` in `bytes`; nil where there is none.
     public init?(_ bytes: Span<UInt8>, record: Range<Int>) {
+        guard bytes.count <= Int(UInt32.max) else { return nil }
         self.record = record
         var fields = LenientFields(record)
         var last: UInt32 = 0
@@ -67,20 +67,15 @@ public struct RecordLayout: Hashable, Sendable {
             last = place
         }
         guard !fields.isBroken, aggregateID.count == 16, !eventField.isEmpty else { return nil }
-        var inside = LenientFields(event)
-        while let field = inside.next(in: bytes) {
-            guard takeInside(field, end: inside.offset) else { return nil }
-        }
-        guard !inside.isBroken, eventID.count == 16 else { return nil }
     }
 
-    /// The layout of the record at `record` in `bytes`; nil where there is none.
+    /// The outline of the record at `record` in `bytes`; nil where there is none.
     @unsafe public init?(_ bytes: UnsafeRawBufferPointer, record: Range<Int>) {
         let typed = unsafe bytes.assumingMemoryBound(to: UInt8.self)
         unsafe self.init(typed.span, record: record)
     }
 
-    /// The layout of a record, which counts from its first byte; nil where the bytes are none.
+    /// The outline of a record, which counts from its first byte; nil where the bytes are none.
     public init?(_ record: ByteBuffer) {
         self.init(record.readableBytesUInt8Span, record: 0..<record.readableBytes)
     }
@@ -112,9 +107,68 @@ public struct RecordLayout: Hashable, Sendable {
         }
         return true
     }
+}
 
+/// Where all parts of an encoded RecordedEvent lie, and its numbers, found without decoding it: its outline, and what is
+/// inside of the event.
+public struct RecordLayout: Hashable, Sendable {
+    /// All but what is inside of the event.
+    public let outline: RecordOutline
+    /// Its own id.
+    @Extent public private(set) var eventID = 0..<0
+    /// The field of its own id, with its key.
+    @Extent private(set) var eventIDField = 0..<0
+    /// Text of its type.
+    @Extent public private(set) var eventType = 0..<0
+    /// Text of its content type.
+    @Extent public private(set) var contentType = 0..<0
+    /// The field of its content type, with its key.
+    @Extent private(set) var contentTypeField = 0..<0
+    /// Its encoded Metadata.
+    @Extent private(set) var metadata = 0..<0
+    /// The field of its metadata, with its key.
+    @Extent private(set) var metadataField = 0..<0
+    /// Its payload.
+    @Extent public private(set) var payload = 0..<0
+    /// Schema version of its payload.
+    public private(set) var schemaVersion: UInt32 = 0
+
+    /// The layout of the record of that outline in `bytes`; nil where its event is none.
+    public init?(_ bytes: Span<UInt8>, _ outline: RecordOutline) {
+        self.outline = outline
+        var inside = LenientFields(outline.event)
+        while let field = inside.next(in: bytes) {
+            guard take(field, end: inside.offset) else { return nil }
+        }
+        guard !inside.isBroken, eventID.count == 16 else { return nil }
+    }
+
+    /// The layout of the record at `record` in `bytes`; nil where there is none.
+    public init?(_ bytes: Span<UInt8>, record: Range<Int>) {
+        guard let outline = RecordOutline(bytes, record: record) else { return nil }
+        self.init(bytes, outline)
+    }
+
+    /// The layout of the record at `record` in `bytes`; nil where there is none.
+    @unsafe public init?(_ bytes: UnsafeRawBufferPointer, record: Range<Int>) {
+        let typed = unsafe bytes.assumingMemoryBound(to: UInt8.self)
+        unsafe self.init(typed.span, record: record)
+    }
+
+    /// The layout of the record of that outline in `bytes`; nil where its event is none.
+    @unsafe public init?(_ bytes: UnsafeRawBufferPointer, _ outline: RecordOutline) {
+        let typed = unsafe bytes.assumingMemoryBound(to: UInt8.self)
+        unsafe self.init(typed.span, outline)
+    }
+
+    /// The layout of a record, which counts from its first byte; nil where the bytes are none.
+    public init?(_ record: ByteBuffer) {
+        self.init(record.readableBytesUInt8Span, record: 0..<record.readableBytes)
+    }
+
+    /// - Returns: false where a field that is known holds something of another kind.
     @inline(__always)
-    private mutating func takeInside(_ field: LenientFields.Field, end: Int) -> Bool {
+    private mutating func take(_ field: LenientFields.Field, end: Int) -> Bool {
         switch field.number {
         case 1:
             guard let content = field.content else { return false }
@@ -137,6 +191,24 @@ public struct RecordLayout: Hashable, Sendable {
     }
 }
 
+// Parts of the outline.
+extension RecordLayout {
+    /// All of the record.
+    public var record: Range<Int> { outline.record }
+    /// Position of the event.
+    public var position: Position { outline.position }
+    /// Version of the event within its aggregate.
+    public var version: Version { outline.version }
+    /// When it was committed.
+    public var recordedAt: Timestamp { outline.recordedAt }
+    /// Text of its aggregate's type.
+    public var aggregateType: Range<Int> { outline.aggregateType }
+    /// Its aggregate's id.
+    public var aggregateID: Range<Int> { outline.aggregateID }
+    /// What its author wrote: the encoded Event.
+    public var event: Range<Int> { outline.event }
+}
+
 // MARK: The checksum
 
 /// What a record's checksum says.
@@ -149,7 +221,7 @@ public enum ChecksumVerdict: Hashable, Sendable {
     case damaged
 }
 
-extension RecordLayout {
+extension RecordOutline {
     /// What the checksum of the record, which was found in these bytes, says.
     public func verdict(in bytes: Span<UInt8>, tenant: TenantID) -> ChecksumVerdict {
         guard let checksum else { return .missing }
@@ -171,12 +243,7 @@ extension RecordLayout {
 
 // MARK: Parts as values
 
-extension RecordLayout {
-    /// The event's id; nil where there are not 16 bytes.
-    public func eventID(in record: ByteBuffer) -> UUID? {
-        unsafe record.withUnsafeReadableBytes { unsafe UUID(bytes: $0.part(eventID)) }
-    }
-
+extension RecordOutline {
     /// Whether the record is one of that aggregate.
     @unsafe public func isOf(_ aggregate: AggregateName, in bytes: UnsafeRawBufferPointer) -> Bool {
         guard unsafe aggregate.type.text.hasBytes(bytes.part(aggregateType)) else { return false }
@@ -189,6 +256,13 @@ extension RecordLayout {
             let id = unsafe UUID(bytes: bytes.part(aggregateID))
         else { return nil }
         return AggregateName(type: type, id: id)
+    }
+}
+
+extension RecordLayout {
+    /// The event's id; nil where there are not 16 bytes.
+    public func eventID(in record: ByteBuffer) -> UUID? {
+        unsafe record.withUnsafeReadableBytes { unsafe UUID(bytes: $0.part(eventID)) }
     }
 }
 
@@ -242,10 +316,14 @@ public struct EntryFilter: Sendable {
         aggregateIDs = filter.aggregateIDs.map(\.bytes)
     }
 
-    /// Whether the event of that record, found in `bytes`, is meant.
-    @unsafe public func matches(_ layout: RecordLayout, in bytes: UnsafeRawBufferPointer) -> Bool {
-        unsafe Self.holds(aggregateTypes, layout.aggregateType, bytes)
-            && Self.holds(eventTypes, layout.eventType, bytes) && Self.holds(aggregateIDs, layout.aggregateID, bytes)
+    /// Whether the event of that record, found in `bytes`, is meant; nil where the event is none.
+    @unsafe public func matches(_ outline: RecordOutline, in bytes: UnsafeRawBufferPointer) -> Bool? {
+        guard unsafe Self.holds(aggregateTypes, outline.aggregateType, bytes),
+            unsafe Self.holds(aggregateIDs, outline.aggregateID, bytes)
+        else { return false }
+        if eventTypes.isEmpty { return true }
+        guard let layout = unsafe RecordLayout(bytes, outline) else { return nil }
+        return unsafe Self.holds(eventTypes, layout.eventType, bytes)
     }
 
     @unsafe private static func holds(

@@ -39,8 +39,8 @@ extension RecordLayout {
             marks.writeField(8, length: eventType.count)
             marks.copy(eventType, of: record)
         }
-        let head = 0..<eventField.lowerBound
-        let checksum = checksumField.clamped(to: head)
+        let head = 0..<outline.eventField.lowerBound
+        let checksum = outline.checksumField.clamped(to: head)
         let eventBytes = event.readableBytes
         let recordBytes =
             head.count - checksum.count + 1 + Varint.byteCount(UInt64(eventBytes)) + eventBytes + marks.readableBytes

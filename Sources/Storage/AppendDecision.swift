@@ -331,9 +331,9 @@ private struct State {
 
     /// Whether storing `event` where `stored` is would give the same bytes, but for a checksum.
     private func isSame(_ event: EncodedEvent, in aggregate: AggregateName, as stored: StoredEvent) -> Bool {
-        guard aggregate == stored.aggregate, let layout = RecordLayout(stored.record) else { return false }
-        let place = stored.record.readerIndex + layout.event.lowerBound
-        return stored.record.getSlice(at: place, length: layout.event.count) == event.body
+        guard aggregate == stored.aggregate, let outline = RecordOutline(stored.record) else { return false }
+        let place = stored.record.readerIndex + outline.event.lowerBound
+        return stored.record.getSlice(at: place, length: outline.event.count) == event.body
     }
 
     private func storedEvent(_ id: UUID, in tenant: TenantID) -> StoredEvent? {

@@ -19,9 +19,9 @@ public struct RecordCheck: Sendable {
     ) throws(StorageError) {
         guard page.count > 0 else { return }
         var last: UInt64?
-        try unsafe walk(page) { (layout, bytes) in
-            let version = layout.version.rawValue
-            guard unsafe layout.isOf(aggregate, in: bytes) else { return "is not one of \(aggregate)" }
+        try unsafe walk(page) { (outline, bytes) in
+            let version = outline.version.rawValue
+            guard unsafe outline.isOf(aggregate, in: bytes) else { return "is not one of \(aggregate)" }
             defer { last = version }
             switch direction {
             case .forward:
@@ -43,13 +43,15 @@ public struct RecordCheck: Sendable {
         guard page.count > 0 else { return }
         let entryFilter = filter.isEmpty ? nil : EntryFilter(filter)
         var last: UInt64?
-        try unsafe walk(page) { (layout, bytes) in
-            let position = layout.position.rawValue
+        try unsafe walk(page) { (outline, bytes) in
+            let position = outline.position.rawValue
             defer { last = position }
             guard position > range.after.rawValue, position <= range.to.rawValue else {
                 return "is not where it was looked for"
             }
-            if let entryFilter, unsafe !entryFilter.matches(layout, in: bytes) { return "is not what was looked for" }
+            if let entryFilter, unsafe entryFilter.matches(outline, in: bytes) != true {
+                return "is not what was looked for"
+            }
             let before = last ?? (direction == .forward ? range.after.rawValue : nil)
             guard let before else { return nil }
             let isNext = direction == .forward ? position == before &+ 1 : position &+ 1 == before
@@ -63,12 +65,12 @@ public struct RecordCheck: Sendable {
     public func check(_ event: StoredEvent) throws(StorageError) {
         let complaint: String? = unsafe event.record.withUnsafeReadableBytes { bytes in
             let typed = unsafe bytes.assumingMemoryBound(to: UInt8.self)
-            guard let layout = unsafe RecordLayout(bytes, record: 0..<bytes.count) else { return "cannot be read" }
-            guard unsafe layout.storedVerdict(in: typed.span, tenant: tenant) != .damaged else {
+            guard let outline = unsafe RecordOutline(bytes, record: 0..<bytes.count) else { return "cannot be read" }
+            guard unsafe outline.storedVerdict(in: typed.span, tenant: tenant) != .damaged else {
                 return "does not fit its checksum"
             }
-            guard layout.position == event.position, layout.version == event.version,
-                layout.recordedAt == event.recordedAt, unsafe layout.isOf(event.aggregate, in: bytes)
+            guard outline.position == event.position, outline.version == event.version,
+                outline.recordedAt == event.recordedAt, unsafe outline.isOf(event.aggregate, in: bytes)
             else { return "is not where it was looked for" }
             return nil
         }
@@ -78,7 +80,7 @@ public struct RecordCheck: Sendable {
     }
 
     @unsafe private func walk(
-        _ page: EventPage, _ complaint: (RecordLayout, UnsafeRawBufferPointer) -> String?
+        _ page: EventPage, _ complaint: (RecordOutline, UnsafeRawBufferPointer) -> String?
     ) throws(StorageError) {
         let found: (place: String, complaint: String)? = unsafe page.entries.withUnsafeReadableBytes { bytes in
             let typed = unsafe bytes.assumingMemoryBound(to: UInt8.self)
@@ -87,18 +89,22 @@ public struct RecordCheck: Sendable {
             var last: Position?
             while let (_, record) = walk.next() {
                 count += 1
-                guard let layout = unsafe RecordLayout(bytes, record: record) else {
+                guard let outline = unsafe RecordOutline(bytes, record: record) else {
                     return (last.map { "after \($0)" } ?? "of its page's beginning", "cannot be read")
                 }
-                last = layout.position
+                last = outline.position
                 func place() -> String {
-                    let name = unsafe layout.aggregate(in: bytes).map { " (\($0) version \(layout.version))" }
-                    return "\(layout.position)\(name ?? "")"
+                    let name = unsafe outline.aggregate(in: bytes).map { " (\($0) version \(outline.version))" }
+                    return "\(outline.position)\(name ?? "")"
                 }
-                if unsafe layout.storedVerdict(in: typed.span, tenant: tenant) == .damaged {
-                    return (place(), "does not fit its checksum")
+                switch unsafe outline.storedVerdict(in: typed.span, tenant: tenant) {
+                case .intact: break
+                case .damaged: return (place(), "does not fit its checksum")
+                case .missing:
+                    // What nothing proves must at least be an event.
+                    guard unsafe RecordLayout(bytes, outline) != nil else { return (place(), "cannot be read") }
                 }
-                if let complaint = unsafe complaint(layout, bytes) { return (place(), complaint) }
+                if let complaint = unsafe complaint(outline, bytes) { return (place(), complaint) }
             }
             guard !walk.isBroken, count == page.count else {
                 return (last.map { "after \($0)" } ?? "of its page's beginning", "cannot be read")

@@ -162,7 +162,7 @@ enum BlockRows {
             var walk = unsafe EntryWalk(entries)
             guard walk.skip(Int(rowKey - first)), let record = walk.next()?.record,
                 let layout = unsafe RecordLayout(entries, record: record),
-                let aggregate = unsafe layout.aggregate(in: entries),
+                let aggregate = unsafe layout.outline.aggregate(in: entries),
                 unsafe UUID(bytes: UnsafeRawBufferPointer(rebasing: entries[layout.eventID])) == key.id
             else { return nil }
             return StoredEvent(

@@ -71,7 +71,7 @@ struct PageFill {
         _ entries: UnsafeRawBufferPointer, _ count: Int, _ walk: inout EntryWalk
     ) -> Bool {
         guard walk.skip(count - 1), let last = walk.next(), last.entry.upperBound == entries.count,
-            let head = unsafe RecordLayout(entries, record: last.record)
+            let head = unsafe RecordOutline(entries, record: last.record)
         else { return broken() }
         unsafe page.entries.writeBytes(entries)
         page.count += count
@@ -83,8 +83,11 @@ struct PageFill {
     @unsafe private mutating func take(
         _ entries: UnsafeRawBufferPointer, _ entry: Range<Int>, _ record: Range<Int>
     ) -> Bool {
-        guard let head = unsafe RecordLayout(entries, record: record) else { return broken() }
-        if let filter, unsafe !filter.matches(head, in: entries) { return true }
+        guard let head = unsafe RecordOutline(entries, record: record) else { return broken() }
+        if let filter {
+            guard let isMatch = unsafe filter.matches(head, in: entries) else { return broken() }
+            if !isMatch { return true }
+        }
         guard page.count < bounds.eventsMax,
             page.count == 0 || page.entries.readableBytes + entry.count <= bounds.bytesMax
         else {

@@ -69,7 +69,7 @@ enum RangeRecovery {
             let typed = unsafe entries.assumingMemoryBound(to: UInt8.self)
             var last: Int?
             for index in 0..<(try row.unsigned(1)) {
-                guard let next = walk.next(), let head = unsafe RecordLayout(entries, record: next.record),
+                guard let next = walk.next(), let head = unsafe RecordOutline(entries, record: next.record),
                     head.position.rawValue == first + index, .none < head.version, head.version <= .max,
                     unsafe head.storedVerdict(in: typed.span, tenant: tenant.id) != .damaged
                 else {

@@ -25,7 +25,7 @@ import Testing
 
     private static func verdict(_ bytes: [UInt8], tenant: TenantID = tenant) -> ChecksumVerdict? {
         let record = ByteBuffer(bytes: bytes)
-        return RecordLayout(record)?.storedVerdict(in: record.readableBytesUInt8Span, tenant: tenant)
+        return RecordOutline(record)?.storedVerdict(in: record.readableBytesUInt8Span, tenant: tenant)
     }
 
     @Test func checksumsAreThoseOfTheStandard() {
@@ -84,7 +84,7 @@ import Testing
         #expect(record.array == shown)
         #expect(Self.verdict(shown) == .intact)
         #expect(page.contains("`\(String(try EncodedEvent(event).bodyChecksum, radix: 16))`"))
-        #expect(page.contains("`\(String(try #require(RecordLayout(record)?.checksum), radix: 16))`"))
+        #expect(page.contains("`\(String(try #require(RecordOutline(record)?.checksum), radix: 16))`"))
     }
 
     @Test func eachChangedBitIsFound() throws {
@@ -116,10 +116,10 @@ import Testing
         RecordedEntries.writeEntry(of: record, failure: "no path", to: &entries)
         let upcast = try #require(try RecordedEntries.nextRecord(of: &entries))
         let raw = try #require(try RecordedEntries.nextRecord(of: &entries))
-        let upcastLayout = try #require(RecordLayout(upcast))
+        let upcastLayout = try #require(RecordOutline(upcast))
         #expect(upcastLayout.verdict(in: upcast.readableBytesUInt8Span, tenant: Self.tenant) == .missing)
         #expect(try RecordedEntries.decode(record: upcast).event.schemaVersion == 9)
-        let rawLayout = try #require(RecordLayout(raw))
+        let rawLayout = try #require(RecordOutline(raw))
         #expect(rawLayout.verdict(in: raw.readableBytesUInt8Span, tenant: Self.tenant) == .intact)
         #expect(try RecordedEntries.decode(record: raw).upcastFailure == "no path")
     }
@@ -127,10 +127,10 @@ import Testing
     /// protobuf puts fields in the order of their numbers: the checksum then stands last, and fits all the same.
     @Test func theChecksumFitsWhereverItStands() throws {
         let record = try Self.record(Sample.event(), aggregate: Sample.aggregate())
-        let layout = try #require(RecordLayout(record))
+        let layout = try #require(RecordOutline(record))
         let bytes = record.array
         let moved = ByteBuffer(
             bytes: bytes[..<layout.checksumField.lowerBound] + bytes[layout.eventField] + bytes[layout.checksumField])
-        #expect(RecordLayout(moved)?.verdict(in: moved.readableBytesUInt8Span, tenant: Self.tenant) == .intact)
+        #expect(RecordOutline(moved)?.verdict(in: moved.readableBytesUInt8Span, tenant: Self.tenant) == .intact)
     }
 }

@@ -30,7 +30,7 @@ import Testing
         let bytes = stride(from: 0, to: record.count, by: 2).map { offset in
             UInt8(record.dropFirst(offset).prefix(2), radix: 16) ?? 0
         }
-        let checksum = try #require(RecordLayout(ByteBuffer(bytes: bytes))?.checksum)
+        let checksum = try #require(RecordOutline(ByteBuffer(bytes: bytes))?.checksum)
         let field = try #require(
             Data(bytes).firstRange(of: Data([0x55] + (0..<4).map { UInt8(truncatingIfNeeded: checksum >> ($0 * 8)) })))
         try bench.run(

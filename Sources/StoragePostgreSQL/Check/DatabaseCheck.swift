@@ -155,7 +155,7 @@ public struct DatabaseCheck {
         }
         guard let id = unsafe UUID(bytes: rows.bytes(row, 0)) else { return .wrong("an event of no tenant") }
         let typed = unsafe record.assumingMemoryBound(to: UInt8.self)
-        let verdict = unsafe layout.storedVerdict(in: typed.span, tenant: TenantID(id))
+        let verdict = unsafe layout.outline.storedVerdict(in: typed.span, tenant: TenantID(id))
         if verdict == .damaged { return .wrong("an event that does not fit its checksum") }
         func isPart(_ range: Range<Int>, _ column: Int32) -> Bool {
             unsafe UnsafeRawBufferPointer(rebasing: record[range]).elementsEqual(rows.bytes(row, column))

@@ -53,8 +53,8 @@ struct StoredBlock {
                 guard let record = try RecordedEntries.nextRecord(of: &rest) else { break }
                 let event = try decoder.decode(record)
                 var verdict = ChecksumVerdict.missing
-                if let tenant, let layout = RecordLayout(record) {
-                    verdict = layout.storedVerdict(in: record.readableBytesUInt8Span, tenant: tenant)
+                if let tenant, let outline = RecordOutline(record) {
+                    verdict = outline.storedVerdict(in: record.readableBytesUInt8Span, tenant: tenant)
                 }
                 add(
                     event, verdict, recordBytes: Int64(record.readableBytes), start: Int64(start),
