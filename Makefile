@@ -12,7 +12,7 @@ UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests --skip AttackTests
 # Attacks that measure what others feel meanwhile: they want a quiet machine, and a target of their own.
 TIMED_ATTACKS = FairnessTests LoopTimeTests MemoryTests
 
-.PHONY: help run test example test-attacks test-bits test-tsan test-asan demo bench bench-scale bench-profile bench-attack bench-before bench-rehydration lint lint-protos format protos certs clean
+.PHONY: help run test example test-attacks test-bits test-steps test-tsan test-asan demo bench bench-scale bench-profile bench-attack bench-before bench-rehydration lint lint-protos format protos certs clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,11 @@ test: setup-tests lint lint-protos ## Install what is missing, check everything,
 test-attacks: setup-tests ## Attack a server through the wire, with bounds on what others feel; on a quiet machine
 	swift build --build-tests
 	$(TEST_ENV) swift test --skip-build --no-parallel --filter AttackTests
+
+test-steps: setup-tests ## What an append, a load and a live event cost a release build: allocations, copies, hops
+	swift build -c release --product martlet
+	swift build --build-tests
+	MARTLET_TEST_BINARY=.build/release/martlet swift test --skip-build --filter StepTests
 
 test-bits: setup-tests ## Flip 1,000 bits each in SQLite's file, PostgreSQL's files and its values
 	swift build --build-tests

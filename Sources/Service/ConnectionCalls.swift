@@ -140,7 +140,12 @@ public final class ConnectionCalls {
     }
 
     /// What can stop an append that is on its way.
-    func setTicket(_ ticket: StoreTicket?, of key: CallKey) { calls[key]?.setTicket(ticket) }
+    func setTicket(_ ticket: StoreTicket?, of key: CallKey) {
+        // In place, the dictionary would allocate three times.
+        guard var call = calls[key] else { return }
+        call.setTicket(ticket)
+        calls[key] = call
+    }
 
     /// An append was decided.
     func finish(_ key: CallKey, _ result: Result<AppendReceipt, MartletError>) {

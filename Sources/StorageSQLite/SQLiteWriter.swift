@@ -334,8 +334,14 @@ final class SQLiteWriter: StorageWriter {
             update.bind(1, known.no)
             update.bind(2, Int64(head.position.rawValue))
             update.bind(3, head.recordedAt.microseconds)
-            if let headEventID { update.bind(4, headEventID) } else { update.bindNull(4) }
-            try update.run()
+            if let headEventID {
+                try unsafe withUnsafeBytes(of: headEventID.uuid) { id throws(SQLiteFault) in
+                    try unsafe update.run(blob: 4, id)
+                }
+            } else {
+                update.bindNull(4)
+                try update.run()
+            }
             return known.no
         }
         let insert = try connection.statement(.insertTenant)
