@@ -156,9 +156,10 @@ let package = Package(
         layer(
             "MartletTesting",
             [
-                "MartletClient", "MartletDelivery", "MartletModel", "MartletQueries", "MartletRecordCodec",
-                "MartletServer", "MartletStorage", "MartletStorageMemory", "MartletSubscriptions", "MartletTLSOpenSSL",
-                "MartletTenants", "MartletUpcasting", .logging, .nioConcurrencyHelpers, .nioCore,
+                "CMartletProtos", "MartletClient", "MartletDelivery", "MartletModel", "MartletQueries",
+                "MartletRecordCodec", "MartletServer", "MartletStorage", "MartletStorageMemory",
+                "MartletSubscriptions", "MartletTLSOpenSSL", "MartletTenants", "MartletUpcasting", .logging,
+                .nioConcurrencyHelpers, .nioCore,
             ]),
         .executableTarget(
             name: "martlet",
@@ -207,9 +208,9 @@ let package = Package(
         tests(
             "FuzzReplayTests",
             [
-                "martlet", "CMartletOpenSSL", "CMartletPostgreSQL", "CMartletProtos", "MartletFrameCodec",
-                "MartletModel", "MartletRecordCodec", "MartletServer", "MartletSession", "MartletStoragePostgreSQL",
-                "MartletTLSOpenSSL", "MartletUpcasting", .nioCore,
+                "martlet", "CMartletOpenSSL", "CMartletPostgreSQL", "MartletAccess", "MartletFrameCodec",
+                "MartletModel", "MartletRecordCodec", "MartletSession", "MartletStoragePostgreSQL",
+                "MartletTLSOpenSSL", "MartletTesting", "MartletUpcasting", .nioCore,
             ]),
         tests(
             "LoadTestingTests",

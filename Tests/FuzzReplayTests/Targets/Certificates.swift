@@ -2,7 +2,7 @@ import CMartletOpenSSL
 import FoundationEssentials
 import MartletModel
 
-@testable import MartletServer
+@testable import MartletAccess
 @testable import MartletTLSOpenSSL
 
 /// Certificates as peers send them, and the tenants that their names grant.
@@ -10,7 +10,7 @@ enum Certificates {
     /// A certificate in DER.
     static func run(_ bytes: [UInt8]) throws {
         let parsed = unsafe bytes.withUnsafeBufferPointer { bytes -> OpaquePointer? in
-            var start = unsafe bytes.baseAddress
+            var start = bytes.baseAddress
             return unsafe d2i_X509(nil, &start, bytes.count)
         }
         guard let parsed = unsafe parsed else { return ERR_clear_error() }
@@ -58,7 +58,7 @@ enum Certificates {
                         high: high.reduce(UInt64(0)) { $0 << 4 | UInt64($1) },
                         low: low.reduce(UInt64(0)) { $0 << 4 | UInt64($1) })))
         }
-        let tenants = ConnectionIdentity.tenants(of: uris)
+        let tenants = CertificateTenants.tenants(of: uris)
         try hold(tenants == granted, "\(uris) grant \(tenants), should grant \(granted)")
     }
 }

@@ -1,4 +1,5 @@
 import MartletModel
+import MartletRecordCodec
 
 @testable import martlet
 

@@ -19,7 +19,8 @@ enum JSONTexts {
             let isPrintable = unsafe bytes.allSatisfy { (0x20..<0x7F).contains($0) }
             try hold(unsafe ByteText.isPrintableASCII(bytes) == isPrintable, "isPrintableASCII is not \(isPrintable)")
             let members = try? unsafe JSONText.members(bytes)
-            let isObject = fault == nil && unsafe bytes.first { $0 > 0x20 } == UInt8(ascii: "{")
+            let first = unsafe bytes.first { $0 > 0x20 }
+            let isObject = fault == nil && first == UInt8(ascii: "{")
             try hold((members != nil) == isObject, "members are \(String(describing: members))")
             for (key, value) in members ?? [] {
                 let ends = unsafe (bytes[key.lowerBound], bytes[key.upperBound - 1])

@@ -32,7 +32,10 @@ enum PostgresValues {
             let value = length == 255 ? nil : input.bytes(length % 40)
             let (row, column) = (Int32(values.count / 2), Int32(values.count % 2))
             var copy = (value ?? []).map { CChar(bitPattern: $0) } + [0]
-            let isSet = unsafe PQsetvalue(made, row, column, value == nil ? nil : &copy, Int32(value?.count ?? -1))
+            let isSet = unsafe copy.withUnsafeMutableBufferPointer { copy in
+                unsafe PQsetvalue(
+                    made, row, column, value == nil ? nil : copy.baseAddress, Int32(value?.count ?? -1))
+            }
             try hold(isSet == 1, "a value was not taken")
             values.append(value)
         }
@@ -75,26 +78,34 @@ enum PostgresValues {
         }
         let parameters = PostgresParameters(values)
         try hold(parameters.count == values.count, "\(parameters.count) parameters of \(values.count)")
-        try unsafe parameters.withPointers { pointers, lengths, formats in
-            guard !values.isEmpty, let pointers = unsafe pointers, let lengths = unsafe lengths else { return }
-            _ = unsafe formats
+        let complaint = unsafe parameters.withPointers { pointers, lengths, formats -> String? in
+            guard !values.isEmpty else { return nil }
+            guard let pointers = unsafe pointers, let lengths = unsafe lengths, let formats = unsafe formats else {
+                return "\(values.count) values became none"
+            }
             for (index, value) in values.enumerated() {
-                guard case .null = value else {
-                    guard let start = unsafe pointers[index] else { throw Finding("a value became NULL") }
-                    let bytes = unsafe UnsafeRawBufferPointer(start: start, count: Int(lengths[index]))
-                    let isWhole =
-                        switch value {
-                        case .text(let text): unsafe bytes.elementsEqual(text.utf8)
-                        case .bytes(let buffer): unsafe bytes.elementsEqual(buffer.readableBytesView)
-                        case .int64(let number): unsafe bytes.reduce(Int64(0)) { $0 << 8 | Int64($1) } == number
-                        case .uuid(let uuid): unsafe bytes.elementsEqual(uuid.bytes)
-                        default: unsafe bytes.count >= 12
-                        }
-                    try hold(isWhole, "\(value) is sent as \(unsafe Array(bytes))")
+                guard unsafe formats[index] == 1 else { return "\(value) is not sent in binary" }
+                let start = unsafe pointers[index]
+                if case .null = value {
+                    if unsafe start != nil { return "NULL became a value" }
                     continue
                 }
-                try hold(unsafe pointers[index] == nil, "NULL became a value")
+                guard let start = unsafe start else { return "\(value) became NULL" }
+                let bytes = unsafe UnsafeRawBufferPointer(start: start, count: Int(lengths[index]))
+                if unsafe !isWhole(value, bytes) { return unsafe "\(value) is sent as \(Array(bytes))" }
             }
+            return nil
+        }
+        if let complaint { throw Finding(complaint) }
+    }
+
+    @unsafe private static func isWhole(_ value: PostgresValue, _ bytes: UnsafeRawBufferPointer) -> Bool {
+        switch value {
+        case .text(let text): unsafe bytes.elementsEqual(text.utf8)
+        case .bytes(let buffer): unsafe bytes.elementsEqual(buffer.readableBytesView)
+        case .int64(let number): unsafe bytes.reduce(Int64(0)) { $0 << 8 | Int64($1) } == number
+        case .uuid(let uuid): unsafe bytes.elementsEqual(uuid.bytes)
+        default: bytes.count >= 12
         }
     }
 }

@@ -1,10 +1,18 @@
-import CMartletProtos
+import FoundationEssentials
+import MartletTesting
 import NIOCore
 
 @testable import MartletModel
 @testable import MartletRecordCodec
 
-/// Bytes that should be a record, or entries: every reader says the same, and none reads beyond them.
+/// Bytes that should be a record, or entries.
+///
+/// What must hold:
+/// - ``RecordDecoder`` says what protobuf-c says (``ProtobufOracle/allows(_:of:)``);
+/// - a layout's numbers, and what ``EntryFilter`` says of it, are those of the decoded event;
+/// - a record that is rewritten as another schema decodes as the same event in that schema;
+/// - a record that was written with its checksum is intact, and damaged for another tenant or with another byte;
+/// - a walk over entries, records taken one by one, and decoding all of them agree on how many there are.
 enum Records {
     static func run(_ bytes: [UInt8]) throws {
         try checkRecord(ByteBuffer(bytes: bytes))
@@ -16,45 +24,76 @@ enum Records {
 
     private static func checkRecord(_ record: ByteBuffer) throws {
         let decoded = try? RecordedEntries.decode(record: record)
-        let oracle = try unpack(record)
-        try hold(decoded == oracle, "decoded as \(String(describing: decoded)), by protobuf-c as \(oracle as Any)")
-        let sketch = RecordSketch(record)
-        let head = unsafe record.withUnsafeReadableBytes { unsafe RecordHead($0, record: 0..<$0.count) }
-        guard let event = decoded else { return }
-        if let head {
-            let bytes = record.array
-            try hold(
-                head.position == event.position && head.version == event.version
-                    && head.recordedAt == event.recordedAt
-                    && bytes[head.eventType].elementsEqual(event.event.type.text.utf8)
-                    && bytes[head.aggregateType].elementsEqual(event.aggregate.type.text.utf8)
-                    && bytes[head.eventID].elementsEqual(event.event.id.bytes)
-                    && bytes[head.aggregateID].elementsEqual(event.aggregate.id.bytes),
-                "the head \(head) is not that of \(event)")
-        }
-        guard let sketch else { throw Finding("there is no sketch of \(event)") }
-        // protobuf merges a message that comes twice, and the sketch has the last one: they differ there.
-        guard head != nil else { return }
-        let bytes = record.array
         try hold(
-            sketch.position == event.position.rawValue && sketch.version == event.version.rawValue,
-            "the sketch \(sketch) is not that of \(event)")
-        var upcast = ByteBuffer()
-        sketch.writeEntry(
-            of: record, type: nil, schemaVersion: 9, payload: ByteBuffer(bytes: bytes[sketch.payload]), to: &upcast)
-        _ = try? RecordedEntries.decode(upcast)
+            ProtobufOracle.allows(decoded, of: record),
+            "decoded as \(String(describing: decoded)), by protobuf-c as \(ProtobufOracle.decode(record) as Any)")
+        guard let event = decoded else { return }
+        guard let layout = RecordLayout(record) else { throw Finding("there is no layout of \(event)") }
+        try hold(
+            layout.position == event.position && layout.version == event.version
+                && layout.recordedAt == event.recordedAt,
+            "the layout \(layout) is not that of \(event)")
+        try checkFilter(layout, event, record)
+        try checkChecksum(event, damagedAt: record.readableBytes)
+        // Other servers and versions may send what they like; what storage holds is of one form.
+        guard layout.isAsStored else { return }
+        let numbers = RecordNumbers(record.readableBytesUInt8Span, record: 0..<record.readableBytes)
+        try hold(
+            numbers.map { [$0.position, $0.version, $0.recordedAt] }
+                == [
+                    layout.position.rawValue, layout.version.rawValue,
+                    UInt64(bitPattern: layout.recordedAt.microseconds),
+                ],
+            "the numbers \(String(describing: numbers)) are not those of \(layout)")
+        try checkRewriting(layout, event, record)
     }
 
-    private static func unpack(_ record: ByteBuffer) throws -> RecordedEvent? {
-        let arena = DecodingArena(budget: (64 << 10) + 32 * record.readableBytes)
-        return unsafe record.withUnsafeReadableBytes { bytes in
-            unsafe arena.withAllocator { allocator -> RecordedEvent? in
-                guard
-                    let message = unsafe martlet__v1__recorded_event__unpack(
-                        allocator, bytes.count, bytes.baseAddress?.assumingMemoryBound(to: UInt8.self))
-                else { return nil }
-                return unsafe RecordedEvent(message)
-            }
+    private static func checkFilter(_ layout: RecordLayout, _ event: RecordedEvent, _ record: ByteBuffer) throws {
+        let placed = Set([EventType("Placed")].compactMap { $0 })
+        for choice in 0..<8 {
+            var filter = EventFilter()
+            if choice & 1 != 0 { filter.aggregateTypes = [event.aggregate.type] }
+            if choice & 2 != 0 { filter.eventTypes = placed }
+            if choice & 4 != 0 { filter.aggregateIDs = [UUID(high: 1, low: 1), event.aggregate.id] }
+            let matches = unsafe record.withUnsafeReadableBytes { unsafe EntryFilter(filter).matches(layout, in: $0) }
+            try hold(matches == filter.matches(event.aggregate, event.event.type), "\(filter) of \(event): \(matches)")
+        }
+    }
+
+    private static func checkChecksum(_ event: RecordedEvent, damagedAt place: Int) throws {
+        guard let encoded = try? EncodedEvent(event.event) else { return }
+        let tenants = [1, 2].map { TenantID(UUID(high: 1, low: $0)) }
+        var entry = ByteBuffer()
+        let start = RecordedEntries.write(
+            position: event.position, version: event.version, recordedAt: event.recordedAt, aggregate: event.aggregate,
+            event: encoded, tenant: tenants[0], to: &entry)
+        guard var record = entry.getSlice(at: start, length: entry.writerIndex - start) else {
+            throw Finding("the entry of \(event) has no record")
+        }
+        func verdict(_ tenant: TenantID) -> ChecksumVerdict? {
+            RecordLayout(record)?.storedVerdict(in: record.readableBytesUInt8Span, tenant: tenant)
+        }
+        try hold(verdict(tenants[0]) == .intact, "\(event) was written and is \(verdict(tenants[0]) as Any)")
+        try hold(verdict(tenants[1]) == .damaged, "\(event) is \(verdict(tenants[1]) as Any) for another tenant")
+        let at = place % record.readableBytes
+        let byte = record.readableBytesView[record.readerIndex + at]
+        record.setInteger(byte ^ (1 << (place & 7)), at: record.readerIndex + at)
+        try hold(verdict(tenants[0]) != .intact, "\(event) is intact with another byte at \(at)")
+    }
+
+    private static func checkRewriting(_ layout: RecordLayout, _ event: RecordedEvent, _ record: ByteBuffer) throws {
+        for type in [nil, EventType("Renamed")] as [EventType?] {
+            var entry = ByteBuffer()
+            let payload = ByteBuffer(string: "{}")
+            layout.writeEntry(of: record, type: type?.text, schemaVersion: 9, payload: payload, to: &entry)
+            var expected = event
+            expected.storedSchemaVersion = layout.eventSchemaVersion
+            expected.storedType = event.event.type
+            if let type { expected.event.type = type }
+            expected.event.schemaVersion = 9
+            expected.event.payload = payload
+            let rewritten = try? RecordedEntries.decode(entry)
+            try hold(rewritten == [expected], "\(event) was rewritten as \(rewritten as Any)")
         }
     }
 
@@ -67,14 +106,16 @@ enum Records {
             while let (entry, _) = walk.next() { ends.append(entry.upperBound) }
             isWhole = !walk.isBroken
         }
-        if isWhole { try hold(ends.last ?? 0 == entries.readableBytes, "the walk ended before the entries did") }
-        var at = 0
-        while at < entries.readableBytes, let glance = try? RecordedEntries.glance(at: at, of: entries) {
-            try hold(glance.record.upperBound > at, "a glance at \(at) goes nowhere")
-            at = glance.record.upperBound
+        try hold(!isWhole || ends.last ?? 0 == entries.readableBytes, "the walk ended before the entries did")
+        var rest = entries
+        var taken: [Int] = []
+        while let record = try? RecordedEntries.nextRecord(of: &rest) {
+            taken.append(entries.readableBytes - rest.readableBytes)
+            try hold(record.readableBytes <= taken[taken.count - 1], "a record that is longer than its entry")
         }
-        if let decoded, isWhole {
-            try hold(ends.count == decoded.count, "\(ends.count) entries, \(decoded.count) records")
+        try hold(taken == ends, "records end at \(taken), the walk's entries at \(ends)")
+        if let decoded {
+            try hold(isWhole && ends.count == decoded.count, "\(ends.count) entries, \(decoded.count) records")
         }
     }
 }

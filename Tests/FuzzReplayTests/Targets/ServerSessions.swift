@@ -6,12 +6,11 @@ import NIOCore
 /// What sessions of both ends are fed with.
 enum Sample {
     static let tenant = TenantID(UUID(high: 1, low: 1))
-    static let stranger = TenantID(UUID(high: 1, low: 2))
     static let error = MartletError(.unavailable, reason: .storageUnavailable, message: "away", isRetryable: true)
     static let aggregate = AggregateType("order").map { AggregateName(type: $0, id: UUID(high: 2, low: 2)) }
     static let head = TenantHead(position: Position(7), recordedAt: Timestamp(microseconds: 9))
 
-    static func request(_ kind: Int, _ tenant: TenantID = tenant) -> CallRequest {
+    static func request(_ kind: Int) -> CallRequest {
         let requests: [CallRequest] = [
             .append(AppendRequest(tenant: tenant, aggregates: [])), .read(ReadRequest(tenant: tenant)),
             .subscribe(SubscribeRequest(tenant: tenant)), .getHead(tenant), .getStatus,
@@ -29,13 +28,16 @@ enum Sample {
     }
 }
 
-/// Any event in any state of the server's session: every call is answered once, and nothing traps.
+/// Any event in any state of the server's session: every call is answered once, frames that open no call are bounded, and
+/// nothing traps.
 enum ServerSessions {
     static func run(_ bytes: [UInt8]) throws {
         var limits = Limits()
         limits.callsPerConnectionMax = 3
         limits.keepaliveMillis = 100
         limits.handshakeMillis = 50
+        limits.controlFramesMax = 12
+        limits.controlFramesPerSecondMax = 20
         var input = Input(bytes)
         var harness = Harness(limits: limits)
         while !input.isAtEnd { try harness.step(&input) }
@@ -45,6 +47,9 @@ enum ServerSessions {
     private struct Harness: ~Copyable {
         var session: ServerSession
         let callsMax: Int
+        let controlFramesMax: Int
+        /// Frames that opened no call since time last passed or something was sent.
+        var controlFrames = 0
         var now = NIODeadline.uptimeNanoseconds(0)
         var open: Set<CallID> = []
         /// Calls that the peer has opened, and how often each was answered or refused.
@@ -54,7 +59,8 @@ enum ServerSessions {
 
         init(limits: Limits) {
             callsMax = limits.callsPerConnectionMax
-            session = ServerSession(limits: limits, scope: .only([Sample.tenant]), now: .uptimeNanoseconds(0))
+            controlFramesMax = limits.controlFramesMax
+            session = ServerSession(limits: limits, now: .uptimeNanoseconds(0))
         }
 
         mutating func step(_ input: inout Input) throws {
@@ -67,7 +73,9 @@ enum ServerSessions {
                     ClientFrame(
                         .connection, .hello(Hello(protocolVersions: [UInt32(input.byte())], clientName: "c"))))
             case 3, 4: try receive(ClientFrame(id, .request(Sample.request(Int(input.byte())))))
-            case 5: try receive(ClientFrame(id, .request(Sample.request(Int(input.byte()), Sample.stranger))))
+            case 5:
+                session.sent(.read(ByteBuffer(repeating: 0, count: Int(input.byte())), nil))
+                controlFrames = 0
             case 6: try receive(ClientFrame(id, .malformed(Sample.error)))
             case 7: try receive(ClientFrame(id, .credit(UInt64(input.byte()))))
             case 8: try receive(ClientFrame(id, .cancel))
@@ -85,7 +93,7 @@ enum ServerSessions {
                 }
                 isDraining = true
             case 13:
-                now = now + .milliseconds(Int64(input.byte()))
+                pass(.milliseconds(Int64(input.byte())))
                 switch session.tick(now: now) {
                 case .none: break
                 case .ping: try hold(!isClosed, "a ping after the end")
@@ -101,10 +109,15 @@ enum ServerSessions {
                     isClosed = true
                 default: throw Finding("a fault started something")
                 }
-            default: now = now + .seconds(Int64(input.byte()))
+            default: pass(.seconds(Int64(input.byte())))
             }
             try hold(session.openCallCount == open.count, "\(session.openCallCount) open, should be \(open)")
             try hold(open.count <= callsMax, "more calls are open than allowed")
+        }
+
+        private mutating func pass(_ time: TimeAmount) {
+            now = now + time
+            controlFrames = 0
         }
 
         private mutating func finish(_ id: CallID) throws {
@@ -120,6 +133,12 @@ enum ServerSessions {
         private mutating func receive(_ frame: ClientFrame) throws {
             let reaction = session.receive(frame, now: now)
             if isClosed { return try hold(reaction == .ignore, "\(reaction) after the end") }
+            switch reaction {
+            case .start, .cancel, .fail: break
+            default:
+                controlFrames += 1
+                try hold(controlFrames <= controlFramesMax + 1, "\(controlFrames) frames at once that open no call")
+            }
             switch reaction {
             case .start(let id, _, _, _):
                 try hold(id == frame.callID && answers[id] == nil && !open.contains(id), "call \(id) began twice")

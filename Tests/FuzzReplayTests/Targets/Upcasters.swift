@@ -25,31 +25,32 @@ enum Upcasters {
             return try hold(error.reason == .invalidUpcaster, "refused as \(error)")
         }
         let canonical = set.definition()
+        let again: UpcasterSet
         do throws(MartletError) {
-            let again = try UpcasterSet(definition: canonical, limits: limits)
-            try hold(again.definition() == canonical, "the definition changes when it is read again")
-            try hold(again.steps == set.steps, "the steps change when the definition is read again")
+            again = try UpcasterSet(definition: canonical, limits: limits)
         } catch {
             throw Finding("the canonical definition is refused: \(error)")
         }
+        try hold(again.definition() == canonical, "the definition changes when it is read again")
+        try hold(again.steps == set.steps, "the steps change when the definition is read again")
         let payload = parts.count > 1 ? Array(parts[1]) : Array("{}".utf8)
         for step in set.steps { try upcast(payload, by: set, step) }
     }
 
     private static func upcast(_ payload: [UInt8], by set: UpcasterSet, _ step: UpcasterStepSummary) throws {
         var output = ByteBuffer()
-        let outcome = unsafe payload.withUnsafeBytes { bytes in
+        let input = ByteBuffer(bytes: payload)
+        let outcome =
             switch step.subject {
             case .event(let type):
-                unsafe set.upcast(
-                    event: type, schemaVersion: step.fromVersion, contentType: NewEvent.json, payload: bytes,
+                set.upcast(
+                    event: type, schemaVersion: step.fromVersion, contentType: NewEvent.json, payload: input,
                     outputBytesMax: outputBytesMax, to: &output)
             case .snapshot(let type):
-                unsafe set.upcast(
-                    snapshot: type, schemaVersion: step.fromVersion, contentType: NewEvent.json, payload: bytes,
+                set.upcast(
+                    snapshot: type, schemaVersion: step.fromVersion, contentType: NewEvent.json, payload: input,
                     outputBytesMax: outputBytesMax, to: &output)
             }
-        }
         switch outcome {
         case .unchanged: throw Finding("\(step) was passed over")
         case .failed(let failure):
