@@ -209,8 +209,10 @@ let package = Package(
             "FuzzReplayTests",
             [
                 "martlet", "CMartletOpenSSL", "CMartletPostgreSQL", "MartletAccess", "MartletFrameCodec",
-                "MartletModel", "MartletRecordCodec", "MartletSession", "MartletStoragePostgreSQL",
-                "MartletTLSOpenSSL", "MartletTesting", "MartletUpcasting", .nioCore,
+                "MartletModel", "MartletRecordCodec", "MartletService", "MartletSession", "MartletStorage",
+                "MartletStorageMemory", "MartletStoragePostgreSQL", "MartletSubscriptions", "MartletTLSOpenSSL",
+                "MartletTenants", "MartletTesting", "MartletUpcasting", .logging, .nioConcurrencyHelpers, .nioCore,
+                .nioEmbedded,
             ]),
         tests(
             "LoadTestingTests",

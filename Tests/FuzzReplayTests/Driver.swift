@@ -11,6 +11,23 @@
         return target
     }()
 
+    private typealias Arguments = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
+    private typealias OneInput = @convention(c) (UnsafePointer<UInt8>?, Int) -> CInt
+
+    /// libFuzzer's own loop.
+    @_silgen_name("LLVMFuzzerRunDriver")
+    private func runDriver(
+        _ count: UnsafeMutablePointer<CInt>, _ arguments: UnsafeMutablePointer<Arguments>, _ run: OneInput
+    ) -> CInt
+
+    /// Where the program begins: the package manager links an executable's main under this name.
+    @_cdecl("martlet_fuzz_main")
+    func fuzzMain(_ count: CInt, _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?) -> CInt {
+        var count = count
+        var arguments = unsafe arguments
+        return unsafe runDriver(&count, &arguments, testOneInput)
+    }
+
     /// What libFuzzer calls with each input.
     @_cdecl("LLVMFuzzerTestOneInput")
     func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {

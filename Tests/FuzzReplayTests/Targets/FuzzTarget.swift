@@ -17,6 +17,7 @@ struct FuzzTarget: Sendable {
         FuzzTarget(name: "record", run: Records.run),
         FuzzTarget(name: "server-session", run: ServerSessions.run),
         FuzzTarget(name: "client-session", run: ClientSessions.run),
+        FuzzTarget(name: "service", run: ServiceScript.run),
         FuzzTarget(name: "upcasters", run: Upcasters.run),
         FuzzTarget(name: "json", run: JSONTexts.run),
         FuzzTarget(name: "certificate", run: Certificates.run),

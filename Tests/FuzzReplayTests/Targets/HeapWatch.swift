@@ -15,7 +15,7 @@
         private typealias Install = @convention(c) (OnMalloc, OnFree) -> Int32
         private typealias AllocatedSize = @convention(c) (UnsafeRawPointer?) -> Int
 
-        nonisolated(unsafe) private static let sizeOf: AllocatedSize? = unsafe dlsym(
+        private static let sizeOf: AllocatedSize? = unsafe dlsym(
             nil, "__sanitizer_get_allocated_size"
         ).map { unsafe unsafeBitCast($0, to: AllocatedSize.self) }
 

@@ -47,9 +47,10 @@ enum ServerSessions {
     private struct Harness: ~Copyable {
         var session: ServerSession
         let callsMax: Int
-        let controlFramesMax: Int
-        /// Frames that opened no call since time last passed or something was sent.
+        /// Frames that opened no call, and how many of them the limits allow by now.
         var controlFrames = 0
+        var controlFramesMax: Int
+        let controlFramesPerSecondMax: Int
         var now = NIODeadline.uptimeNanoseconds(0)
         var open: Set<CallID> = []
         /// Calls that the peer has opened, and how often each was answered or refused.
@@ -60,6 +61,7 @@ enum ServerSessions {
         init(limits: Limits) {
             callsMax = limits.callsPerConnectionMax
             controlFramesMax = limits.controlFramesMax
+            controlFramesPerSecondMax = limits.controlFramesPerSecondMax
             session = ServerSession(limits: limits, now: .uptimeNanoseconds(0))
         }
 
@@ -74,8 +76,9 @@ enum ServerSessions {
                         .connection, .hello(Hello(protocolVersions: [UInt32(input.byte())], clientName: "c"))))
             case 3, 4: try receive(ClientFrame(id, .request(Sample.request(Int(input.byte())))))
             case 5:
-                session.sent(.read(ByteBuffer(repeating: 0, count: Int(input.byte())), nil))
-                controlFrames = 0
+                let bytes = Int(input.byte())
+                session.sent(.read(ByteBuffer(repeating: 0, count: bytes), nil))
+                controlFramesMax += 1 + bytes / 64
             case 6: try receive(ClientFrame(id, .malformed(Sample.error)))
             case 7: try receive(ClientFrame(id, .credit(UInt64(input.byte()))))
             case 8: try receive(ClientFrame(id, .cancel))
@@ -117,7 +120,7 @@ enum ServerSessions {
 
         private mutating func pass(_ time: TimeAmount) {
             now = now + time
-            controlFrames = 0
+            controlFramesMax += Int(time.nanoseconds / (1_000_000_000 / Int64(controlFramesPerSecondMax))) + 1
         }
 
         private mutating func finish(_ id: CallID) throws {
@@ -134,10 +137,11 @@ enum ServerSessions {
             let reaction = session.receive(frame, now: now)
             if isClosed { return try hold(reaction == .ignore, "\(reaction) after the end") }
             switch reaction {
-            case .start, .cancel, .fail: break
+            case .start, .cancel, .fail, .welcome: break
             default:
                 controlFrames += 1
-                try hold(controlFrames <= controlFramesMax + 1, "\(controlFrames) frames at once that open no call")
+                let complaint = "\(controlFrames) frames that open no call, \(controlFramesMax) are allowed"
+                try hold(controlFrames <= controlFramesMax, complaint)
             }
             switch reaction {
             case .start(let id, _, _, _):
