@@ -12,7 +12,7 @@ UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests --skip AttackTests
 # Attacks that measure what others feel meanwhile: they want a quiet machine, and a target of their own.
 TIMED_ATTACKS = FairnessTests LoopTimeTests MemoryTests
 
-.PHONY: help run test example test-attacks test-bits test-steps test-tsan test-asan demo bench bench-scale bench-profile bench-attack bench-before bench-rehydration lint lint-protos format protos certs clean
+.PHONY: help run test example test-attacks test-bits test-steps test-tsan test-asan fuzz demo bench bench-scale bench-profile bench-attack bench-before bench-rehydration lint lint-protos format protos certs clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,12 @@ test-asan: setup-tests ## Run the unit tests under the address sanitizer
 	swift build --build-tests --sanitize=address --scratch-path .build-asan
 	LSAN_OPTIONS=suppressions=$(CURDIR)/Tests/lsan.suppressions $(TEST_ENV) \
 		swift test --skip-build --sanitize=address --scratch-path .build-asan --no-parallel $(UNIT_ONLY)
+
+MINUTES ?= 1
+
+fuzz: setup-fuzz ## Fuzz each target for MINUTES (1) minutes, print what they reached
+	MARTLET_FUZZ=1 swift build -c release --sanitize=address --scratch-path .build-fuzz --product martlet-fuzz
+	Fuzz/run --minutes $(MINUTES) $(FUZZ)
 
 demo: certs ## Import this machine's package history while a subscriber counts it
 	swift build -c release --product martlet
@@ -114,13 +120,16 @@ certs: setup ## Make development certificates in Certs/dev
 clean: ## Remove what was built
 	rm -rf .build .build-*
 
-.PHONY: setup setup-tests setup-bench
+.PHONY: setup setup-tests setup-bench setup-fuzz
 setup:
 	@.ci/setup
 
 setup-tests:
 	@.ci/setup --tests
 	@.ci/python-env
+
+setup-fuzz:
+	@.ci/setup --fuzz
 
 setup-bench:
 	@.ci/setup --bench

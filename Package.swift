@@ -156,9 +156,10 @@ let package = Package(
         layer(
             "MartletTesting",
             [
-                "MartletClient", "MartletDelivery", "MartletModel", "MartletQueries", "MartletRecordCodec",
-                "MartletServer", "MartletStorage", "MartletStorageMemory", "MartletSubscriptions", "MartletTLSOpenSSL",
-                "MartletTenants", "MartletUpcasting", .logging, .nioConcurrencyHelpers, .nioCore,
+                "CMartletProtos", "MartletClient", "MartletDelivery", "MartletModel", "MartletQueries",
+                "MartletRecordCodec", "MartletServer", "MartletStorage", "MartletStorageMemory",
+                "MartletSubscriptions", "MartletTLSOpenSSL", "MartletTenants", "MartletUpcasting", .logging,
+                .nioConcurrencyHelpers, .nioCore,
             ]),
         .executableTarget(
             name: "martlet",
@@ -203,6 +204,15 @@ let package = Package(
             [
                 "MartletFrameCodec", "MartletModel", "MartletRecordCodec", "MartletSession", "MartletTesting",
                 .nioCore,
+            ]),
+        tests(
+            "FuzzReplayTests",
+            [
+                "martlet", "CMartletOpenSSL", "CMartletPostgreSQL", "MartletAccess", "MartletFrameCodec",
+                "MartletModel", "MartletRecordCodec", "MartletService", "MartletSession", "MartletStorage",
+                "MartletStorageMemory", "MartletStoragePostgreSQL", "MartletSubscriptions", "MartletTLSOpenSSL",
+                "MartletTenants", "MartletTesting", "MartletUpcasting", .logging, .nioConcurrencyHelpers, .nioCore,
+                .nioEmbedded,
             ]),
         tests(
             "LoadTestingTests",
@@ -292,4 +302,29 @@ if Context.environment["MARTLET_BENCHMARKS"] != nil {
             swiftSettings: house,
             plugins: [.plugin(name: "BenchmarkPlugin", package: "benchmark")]),
     ]
+}
+
+// The fuzzer is the targets of FuzzReplayTests under libFuzzer: one program, in a package that is instrumented and has
+// nothing else. See Fuzz/README.md.
+if Context.environment["MARTLET_FUZZ"] != nil {
+    let fuzzed = house + [.define("FUZZING"), .unsafeFlags(["-sanitize=fuzzer", "-enable-testing"])]
+    package.products = []
+    package.targets = package.targets.compactMap { target in
+        switch target.type {
+        case .test where target.name == "FuzzReplayTests":
+            let linking: [LinkerSetting] = [.unsafeFlags(["-sanitize=fuzzer", "-use-ld=lld"])]
+            return .executableTarget(
+                name: "martlet-fuzz", dependencies: target.dependencies, path: "Tests/FuzzReplayTests",
+                exclude: ["Replay"], swiftSettings: fuzzed, linkerSettings: linking)
+        case .test: return nil
+        case .executable:
+            // The fuzzer has a main of its own.
+            let renamed = ["-Xfrontend", "-entry-point-function-name", "-Xfrontend", "martlet_main"]
+            return .target(
+                name: target.name, dependencies: target.dependencies, swiftSettings: fuzzed + [.unsafeFlags(renamed)])
+        default:
+            if target.swiftSettings != nil { target.swiftSettings = fuzzed }
+            return target
+        }
+    }
 }

@@ -13,6 +13,6 @@ enum CertificateTenants {
         guard parts.count == 5, parts[0].lowercased() == "spiffe:", parts[1].isEmpty, !parts[2].isEmpty,
             parts[3] == "tenant"
         else { return nil }
-        return UUID(uuidString: String(parts[4])).map { TenantID($0) }
+        return UUID(text: parts[4]).map { TenantID($0) }
     }
 }

@@ -84,21 +84,24 @@ extension Limits {
         }
     }
 
+    /// No limit that is sent counts as more: sums and products of a few of them are computed, and must not overflow.
+    private static let sentMax: UInt64 = 1 << 40
+
     /// Takes what was sent; of the fields that were added later, an older server sends none.
     @unsafe fileprivate mutating func take(_ message: UnsafePointer<Martlet__V1__Limits>) {
         let sent = unsafe message.pointee
-        unsafe frameBytesMax = Int(clamping: sent.frame_bytes_max)
-        unsafe payloadBytesMax = Int(clamping: sent.payload_bytes_max)
-        unsafe metadataBytesMax = Int(clamping: sent.metadata_bytes_max)
-        unsafe eventsPerAppendMax = Int(clamping: sent.events_per_append_max)
-        unsafe aggregatesPerAppendMax = Int(clamping: sent.aggregates_per_append_max)
-        unsafe callsPerConnectionMax = Int(clamping: sent.calls_per_connection_max)
-        unsafe connectionsMax = Int(clamping: sent.connections_max)
-        unsafe filterValuesMax = Int(clamping: sent.filter_values_max)
-        unsafe waitingAppendBytesMax = Int(clamping: sent.waiting_append_bytes_max)
-        unsafe keepaliveMillis = Int(clamping: sent.keepalive_millis)
-        unsafe snapshotBytesMax = Int(clamping: sent.snapshot_bytes_max)
-        func replace(_ limit: inout Int, _ sent: UInt64) { if sent > 0 { limit = Int(clamping: sent) } }
+        unsafe frameBytesMax = Self.taken(sent.frame_bytes_max)
+        unsafe payloadBytesMax = Self.taken(sent.payload_bytes_max)
+        unsafe metadataBytesMax = Self.taken(sent.metadata_bytes_max)
+        unsafe eventsPerAppendMax = Self.taken(sent.events_per_append_max)
+        unsafe aggregatesPerAppendMax = Self.taken(sent.aggregates_per_append_max)
+        unsafe callsPerConnectionMax = Self.taken(sent.calls_per_connection_max)
+        unsafe connectionsMax = Self.taken(sent.connections_max)
+        unsafe filterValuesMax = Self.taken(sent.filter_values_max)
+        unsafe waitingAppendBytesMax = Self.taken(sent.waiting_append_bytes_max)
+        unsafe keepaliveMillis = Self.taken(sent.keepalive_millis)
+        unsafe snapshotBytesMax = Self.taken(sent.snapshot_bytes_max)
+        func replace(_ limit: inout Int, _ sent: UInt64) { if sent > 0 { limit = Self.taken(sent) } }
         unsafe replace(&settingsBytesMax, sent.settings_bytes_max)
         unsafe replace(&waitingReadsMax, sent.waiting_reads_max)
         unsafe replace(&heartbeatMillisMin, sent.heartbeat_millis_min)
@@ -110,4 +113,6 @@ extension Limits {
         unsafe replace(&upcasting.chainStepsMax, upcasters.chain_steps_max)
         unsafe replace(&upcasting.tableEntriesMax, upcasters.table_entries_max)
     }
+
+    private static func taken(_ sent: UInt64) -> Int { Int(clamping: min(sent, sentMax)) }
 }

@@ -1,6 +1,37 @@
 public import FoundationEssentials
 
 extension UUID {
+    /// The UUID of a text: 32 hexadecimal digits of either case, in groups of 8, 4, 4, 4 and 12 with a dash between them;
+    /// nil for any other text.
+    ///
+    /// `UUID(uuidString:)` takes more: of `111111-1-1111-4111-8111-111111111111` it reads `-1` as a byte, 0xFF.
+    public init?(text: some StringProtocol) {
+        let utf8 = Array(text.utf8)
+        guard utf8.count == 36 else { return nil }
+        var bytes: [UInt8] = []
+        var high: UInt8?
+        for (index, byte) in utf8.enumerated() {
+            if [8, 13, 18, 23].contains(index) {
+                guard byte == UInt8(ascii: "-") else { return nil }
+                continue
+            }
+            let digit: UInt8
+            switch byte {
+            case UInt8(ascii: "0")...UInt8(ascii: "9"): digit = byte - UInt8(ascii: "0")
+            case UInt8(ascii: "a")...UInt8(ascii: "f"): digit = byte - UInt8(ascii: "a") + 10
+            case UInt8(ascii: "A")...UInt8(ascii: "F"): digit = byte - UInt8(ascii: "A") + 10
+            default: return nil
+            }
+            if let first = high {
+                bytes.append(first << 4 | digit)
+                high = nil
+            } else {
+                high = digit
+            }
+        }
+        self.init(bytes: bytes)
+    }
+
     /// The UUID of these bytes; nil unless there are exactly 16.
     public init?(bytes: [UInt8]) {
         guard bytes.count == 16 else { return nil }

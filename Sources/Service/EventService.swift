@@ -47,8 +47,8 @@ public final class EventService: Sendable {
     private let mailboxes = NIOLockedValueBox<[ObjectIdentifier: LoopMailbox]>([:])
 
     private init(
-        limits: Limits, serverVersion: String, clock: @escaping Clock, logger: Logger, store: EventStore, hub: EventHub,
-        settings: SettingsCache
+        limits: Limits, serverVersion: String, clock: @escaping Clock, logger: Logger,
+        uptime: @escaping @Sendable () -> NIODeadline, store: EventStore, hub: EventHub, settings: SettingsCache
     ) {
         self.limits = limits
         self.serverVersion = serverVersion
@@ -61,7 +61,7 @@ public final class EventService: Sendable {
         self.settings = settings
         queries = QueryOpening(settings: settings, limits: limits)
         reads = SharedReads(source: StorePages(store, settings: settings), limits: limits)
-        probe = StorageProbe(store: store)
+        probe = StorageProbe(store: store, uptime: uptime)
     }
 
     /// A service over an engine, whose threads are started.
@@ -70,21 +70,53 @@ public final class EventService: Sendable {
     public static func start(
         engine: any StorageEngine, limits: Limits, serverVersion: String, clock: @escaping Clock, logger: Logger
     ) throws(MartletError) -> EventService {
+        let service = make(engine, limits, serverVersion, clock, logger, uptime: { .now() })
+        do throws(StorageError) {
+            try service.store.start()
+            return service
+        } catch {
+            service.release()
+            throw MartletError(forOperator: error)
+        }
+    }
+
+    /// A service without threads: for simulations, which carry out storage's work when they like.
+    ///
+    /// - Parameter uptime: the clock of the event loops.
+    /// - Throws: ``MartletError`` for storage that cannot be used.
+    package static func startByHand(
+        engine: any StorageEngine, limits: Limits, serverVersion: String, clock: @escaping Clock, logger: Logger,
+        uptime: @escaping @Sendable () -> NIODeadline
+    ) throws(MartletError) -> (EventService, StorageHands) {
+        let service = make(engine, limits, serverVersion, clock, logger, uptime: uptime)
+        do throws(StorageError) {
+            return (service, try service.store.startByHand())
+        } catch {
+            service.release()
+            throw MartletError(forOperator: error)
+        }
+    }
+
+    private static func make(
+        _ engine: any StorageEngine, _ limits: Limits, _ serverVersion: String, _ clock: @escaping Clock,
+        _ logger: Logger, uptime: @escaping @Sendable () -> NIODeadline
+    ) -> EventService {
         let hub = EventHub(limits: limits)
         let started = NIOLockedValueBox<EventService?>(nil)
-        let settings = SettingsCache(limits: limits) { tenant, error in
-            logger.error(
-                "a tenant's settings cannot be used by this server",
-                metadata: ["tenant": "\(tenant)", "error": "\(error)"])
-        }
+        let settings = SettingsCache(
+            limits: limits,
+            onFault: { tenant, error in
+                logger.error(
+                    "a tenant's settings cannot be used by this server",
+                    metadata: ["tenant": "\(tenant)", "error": "\(error)"])
+            }, uptime: uptime)
         let store = EventStore(
-            engine: engine, limits: limits, clock: clock, logger: logger,
+            engine: engine, limits: limits, clock: clock, logger: logger, uptime: uptime,
             onCommit: { hub.publish($0) },
             onNews: { news in started.withLockedValue { $0 }?.take(news) })
-        do throws(StorageError) { try store.start() } catch { throw MartletError(forOperator: error) }
         let service = EventService(
-            limits: limits, serverVersion: serverVersion, clock: clock, logger: logger, store: store, hub: hub,
-            settings: settings)
+            limits: limits, serverVersion: serverVersion, clock: clock, logger: logger, uptime: uptime, store: store,
+            hub: hub, settings: settings)
         started.withLockedValue { $0 = service }
         service.forget.withLockedValue { $0 = { started.withLockedValue { $0 = nil } } }
         return service
@@ -97,9 +129,11 @@ public final class EventService: Sendable {
     /// Commits what waits, refuses reads, and ends the threads.
     public func shutDown() async {
         await store.shutDown()
-        // The store knows the service by it.
-        forget.withLockedValue { $0 }()
+        release()
     }
+
+    /// Ends what holds the service in memory: the store knows it.
+    func release() { forget.withLockedValue { $0 }() }
 
     // MARK: Connections
 

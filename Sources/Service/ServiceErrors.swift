@@ -21,14 +21,6 @@ extension MartletError {
             isRetryable: true)
     }
 
-    static func answerTooLarge(_ what: String, bytes: UInt64, _ limits: Limits) -> MartletError {
-        MartletError(
-            .resourceExhausted, reason: .limitExceeded,
-            message: "frame_bytes_max is \(limits.frameBytesMax), and \(what) takes \(bytes) bytes: "
-                + "raise the server's frame_bytes_max to read it",
-            limit: .init(name: "frame_bytes_max", limit: UInt64(limits.frameBytesMax), actual: bytes))
-    }
-
     static func snapshotBeyond(_ version: Version) -> MartletError {
         MartletError(
             .failedPrecondition, reason: .snapshotBeyondAggregate,

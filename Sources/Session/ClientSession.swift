@@ -242,12 +242,13 @@ public struct ClientSession: ~Copyable {
 
     private mutating func end(_ id: CallID, _ error: MartletError?) -> Reaction {
         if isGivenBack(id) { return .ignore }
-        guard let call = calls.removeValue(forKey: id) else { return fail(Self.fault("ended call \(id), not open")) }
-        if call.isCancelled { return .ignore }
-        guard error != nil || call.kind.isStream && call.hasStarted else {
+        guard let call = calls[id] else { return fail(Self.fault("ended call \(id), not open")) }
+        guard call.isCancelled || error != nil || call.kind.isStream && call.hasStarted else {
+            // It stays open: whoever waits for it is told of the connection's end.
             return fail(Self.fault("ended call \(id) without an answer"))
         }
-        return .end(id, error)
+        calls[id] = nil
+        return call.isCancelled ? .ignore : .end(id, error)
     }
 
     private mutating func receive(_ message: CallMessage, of id: CallID) -> Reaction {

@@ -2,7 +2,7 @@ import FoundationEssentials
 public import Logging
 public import MartletModel
 import MartletRecordCodec
-import NIOCore
+public import NIOCore
 
 /// A storage engine at work: appends go through the group committer, reads through the reader threads.
 ///
@@ -26,15 +26,17 @@ public final class EventStore: Sendable {
     ///     answered.
     ///   - onNews: called when another process committed to the storage, or may have, and each second
     ///     as a fallback.
+    ///   - uptime: the clock that the cost of work is measured by.
     public init(
         engine: any StorageEngine, limits: Limits, clock: @escaping Clock, logger: Logger,
+        uptime: @escaping @Sendable () -> NIODeadline = { .now() },
         onCommit: @escaping @Sendable (RecordedRun) -> Void = { _ in },
         onNews: @escaping @Sendable (StorageNews) -> Void = { _ in }
     ) {
         self.engine = engine
         self.limits = limits
         self.clock = clock
-        let uptimeNanos: @Sendable () -> UInt64 = { NIODeadline.now().uptimeNanoseconds }
+        let uptimeNanos: @Sendable () -> UInt64 = { uptime().uptimeNanoseconds }
         committer = GroupCommitter(
             limits: limits, clock: clock, uptimeNanos: uptimeNanos, logger: logger, onCommit: onCommit)
         // One more than the engine asks for, so that one tenant has as many as that.
@@ -67,6 +69,12 @@ public final class EventStore: Sendable {
         for _ in 0..<engine.writersMax { committer.start { engine.makeWriter() } }
         for _ in 0..<readThreadCount { readers.start { engine.makeReader() } }
         listening?.start()
+    }
+
+    /// Brings the schema up to date and starts no threads: what waits is carried out by whoever has what is returned.
+    package func startByHand() throws(StorageError) -> StorageHands {
+        try engine.prepare()
+        return StorageHands(committer, readers, writer: engine.makeWriter(), reader: engine.makeReader())
     }
 
     /// Makes calls that wait for the storage end at once, so that ``shutDown()`` does: see ``StorageEngine/interrupt(_:)``.

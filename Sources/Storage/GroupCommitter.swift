@@ -61,6 +61,13 @@ final class GroupCommitter: @unchecked Sendable {
         threads.start(name: "commit") { [self] in commitBatches(with: writer()) }
     }
 
+    /// Commits one batch, or carries out one change, on the calling thread; false where none waits.
+    func commitOne(with writer: any StorageWriter) -> Bool {
+        guard let work = condition.withLock({ takeWork() }) else { return false }
+        carryOut(work, with: writer)
+        return true
+    }
+
     /// Bytes that wait, or are being committed.
     var waitingBytes: Int { condition.withLock { queue.bytes + changes.size } }
 
@@ -129,32 +136,38 @@ final class GroupCommitter: @unchecked Sendable {
 
     private func nextWork() -> Work? {
         condition.withLock {
-            while !queue.hasWork, !changes.hasWork {
+            while true {
+                if let work = takeWork() { return work }
                 if isClosed, queue.isEmpty, changes.isEmpty {
                     condition.broadcast()
                     return nil
                 }
                 condition.wait()
             }
-            if isChangeNext || !queue.hasWork, let change = changes.take() {
-                isChangeNext = false
-                if queue.hasWork || changes.hasWork { condition.signal() }
-                return .change(change)
-            }
-            isChangeNext = true
-            let batch = queue.take(eventsMax: limits.commitEventsMax, bytesMax: limits.commitBytesMax)
-            // Another writer may take what other tenants still have waiting.
-            if queue.hasWork || changes.hasWork { condition.signal() }
-            return .batch(batch)
         }
     }
 
+    /// What is to be done next, batches and changes in turn; nil where nothing can be. Under the lock.
+    private func takeWork() -> Work? {
+        guard queue.hasWork || changes.hasWork else { return nil }
+        // Another writer may take what other tenants still have waiting.
+        defer { if queue.hasWork || changes.hasWork { condition.signal() } }
+        if isChangeNext || !queue.hasWork, let change = changes.take() {
+            isChangeNext = false
+            return .change(change)
+        }
+        isChangeNext = true
+        return .batch(queue.take(eventsMax: limits.commitEventsMax, bytesMax: limits.commitBytesMax))
+    }
+
     private func commitBatches(with writer: any StorageWriter) {
-        while let work = nextWork() {
-            switch work {
-            case .batch(let batch): commit(batch, with: writer)
-            case .change(let waiting): apply(waiting, with: writer)
-            }
+        while let work = nextWork() { carryOut(work, with: writer) }
+    }
+
+    private func carryOut(_ work: Work, with writer: any StorageWriter) {
+        switch work {
+        case .batch(let batch): commit(batch, with: writer)
+        case .change(let waiting): apply(waiting, with: writer)
         }
     }
 

@@ -33,6 +33,14 @@ final class ReaderPool: @unchecked Sendable {
         threads.start(name: "read") { [self] in runJobs(with: reader()) }
     }
 
+    /// Carries out one read on the calling thread; false where none waits.
+    func readOne(with reader: any StorageReader) -> Bool {
+        guard let job = condition.withLock({ lanes.take() }) else { return false }
+        let nanos = run(job, with: reader)
+        condition.withLock { lanes.finish(job, cost: nanos) }
+        return true
+    }
+
     /// What became of a read that was to be added.
     enum Admission: Hashable {
         /// Under that number.
@@ -85,10 +93,15 @@ final class ReaderPool: @unchecked Sendable {
     private func runJobs(with reader: any StorageReader) {
         var done: (job: FairLanes<Job>.Taken, nanos: UInt64)?
         while let job = next(after: done) {
-            let start = uptimeNanos()
-            job.element(reader)
-            let end = uptimeNanos()
-            done = (job, end > start ? end - start : 0)
+            done = (job, run(job, with: reader))
         }
+    }
+
+    /// - Returns: the nanoseconds that it took.
+    private func run(_ job: FairLanes<Job>.Taken, with reader: any StorageReader) -> UInt64 {
+        let start = uptimeNanos()
+        job.element(reader)
+        let end = uptimeNanos()
+        return end > start ? end - start : 0
     }
 }

@@ -21,7 +21,7 @@ enum CommitNotice {
         var heads: [TenantID: TenantHead] = [:]
         for entry in text.split(separator: ",") {
             let parts = entry.split(separator: ":")
-            guard parts.count == 3, let uuid = UUID(uuidString: String(parts[0])), let position = UInt64(parts[1]),
+            guard parts.count == 3, let uuid = UUID(text: parts[0]), let position = UInt64(parts[1]),
                 position <= Position.max.rawValue,
                 let micros = Int64(parts[2])
             else { return nil }

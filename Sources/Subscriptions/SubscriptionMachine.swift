@@ -1,4 +1,5 @@
 import DequeModule
+import MartletDelivery
 public import MartletModel
 public import MartletStorage
 public import NIOCore
@@ -37,6 +38,8 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
         public var isFiltered: Bool
         /// At most so many bytes of events a message, or one event where that is larger.
         public var pageBytesMax: Int
+        /// What a message has to keep to.
+        private(set) var answerSize: AnswerSize
         /// So many events without a match are told of by a checkpoint at once.
         public var checkpointEvents: UInt64
         /// Silence after which a heartbeat comes.
@@ -46,6 +49,7 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
         public init(request: SubscribeRequest, limits: Limits) {
             isFiltered = !request.filter.isEmpty
             pageBytesMax = limits.pageBytesMax
+            answerSize = AnswerSize(limits)
             checkpointEvents = UInt64(clamping: limits.pageScanEventsMax)
             let millis = request.heartbeatMillis.map { max(Int64($0), Int64(limits.heartbeatMillisMin)) }
             heartbeat = .milliseconds(millis ?? Int64(limits.heartbeatMillis))
@@ -251,7 +255,7 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
     }
 
     /// Takes the events that follow the position; called while looking.
-    /// - Returns: what is wrong with the page: it would leave a gap, or repeat something.
+    /// - Returns: what is wrong with the page: it would leave a gap or repeat something, or no frame holds it.
     private mutating func take(_ page: EventPage) -> MartletError? {
         let scanned = page.scannedTo.rawValue - min(position.rawValue, page.scannedTo.rawValue)
         let isWhole = settings.isFiltered ? UInt64(page.count) <= scanned : UInt64(page.count) == scanned
@@ -262,6 +266,9 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
                 message: "a page of \(page.count) events cannot be all there is after position \(position) "
                     + "up to \(page.scannedTo): check the storage")
         }
+        // However much credit the subscriber grants: it must not be asked for more.
+        let fault = settings.answerSize.fault(ofPageUpTo: page.lastPosition, bytes: page.entries.readableBytes)
+        if let fault { return fault }
         let bytes = UInt64(page.entries.readableBytes)
         guard bytes <= creditBytes else {
             // One event, larger than what was asked for: all before it did not match.

@@ -61,13 +61,19 @@ public final class SettingsCache: Sendable {
 
     private let tenantsMax: Int
     private let bytesMax: Int
+    private let uptime: @Sendable () -> NIODeadline
     private let onFault: @Sendable (TenantID, MartletError) -> Void
     private let state = NIOLockedValueBox(State())
 
     /// A cache that knows nothing yet.
-    public init(limits: Limits, onFault: @escaping @Sendable (TenantID, MartletError) -> Void = { _, _ in }) {
+    /// - Parameter uptime: the clock of the event loops.
+    public init(
+        limits: Limits, onFault: @escaping @Sendable (TenantID, MartletError) -> Void = { _, _ in },
+        uptime: @escaping @Sendable () -> NIODeadline = { .now() }
+    ) {
         tenantsMax = limits.settingsTenantsMax
         bytesMax = limits.settingsCacheBytesMax
+        self.uptime = uptime
         self.onFault = onFault
     }
 
@@ -90,7 +96,7 @@ public final class SettingsCache: Sendable {
         _ tenant: TenantID, _ standing: TenantStanding, reader: any StorageReader
     ) throws(StorageError) -> TenantSettings {
         let known = state.withLockedValue { state -> Entry? in
-            state.entries[tenant]?.checkedAt = .now()
+            state.entries[tenant]?.checkedAt = uptime()
             return state.entries[tenant]
         }
         if let known, known.settings.revision >= standing.settingsRevision { return known.settings }
@@ -129,7 +135,7 @@ public final class SettingsCache: Sendable {
         state.withLockedValue { state in
             if let known = state.entries[tenant]?.settings, known.revision >= settings.revision { return known }
             state.uses += 1
-            let entry = Entry(settings: settings, documents: documents, checkedAt: .now(), usedAt: state.uses)
+            let entry = Entry(settings: settings, documents: documents, checkedAt: uptime(), usedAt: state.uses)
             state.put(nil, tenant)
             while state.entries.count >= tenantsMax || state.bytes + entry.bytes > bytesMax, !state.entries.isEmpty {
                 // A quarter goes at once: the search is worth its while.

@@ -53,7 +53,7 @@ struct TenantOptions: ParsableArguments {
         guard let text = setting(tenant, "MARTLET_TENANT") else {
             throw UsageError("no tenant: give --tenant UUID, or set MARTLET_TENANT")
         }
-        guard let uuid = UUID(uuidString: text) else { throw UsageError("--tenant '\(text)' is no UUID") }
+        guard let uuid = UUID(text: text) else { throw UsageError("--tenant '\(text)' is no UUID") }
         return TenantID(uuid)
     }
 }
@@ -75,7 +75,7 @@ func setting(_ flag: String?, _ variable: String) -> String? {
 }
 
 func uuid(_ text: String, _ option: String) throws -> UUID {
-    guard let uuid = UUID(uuidString: text) else { throw UsageError("\(option) '\(text)' is no UUID") }
+    guard let uuid = UUID(text: text) else { throw UsageError("\(option) '\(text)' is no UUID") }
     return uuid
 }
 

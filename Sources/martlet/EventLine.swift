@@ -102,7 +102,7 @@ enum EventLine {
         var event = NewEvent(type: type, payload: ByteBuffer(bytes: try payload(members)))
         let id = try string(members["id"], "id")
         if let id {
-            guard let uuid = UUID(uuidString: id) else { throw LineFault("\"id\" is no UUID") }
+            guard let uuid = UUID(text: id) else { throw LineFault("\"id\" is no UUID") }
             event.id = uuid
         }
         if let contentType = try string(members["content_type"], "content_type") { event.contentType = contentType }
@@ -116,7 +116,7 @@ enum EventLine {
         var aggregate: AggregateName?
         if let typeText = try string(members["aggregate_type"], "aggregate_type") {
             guard let type = AggregateType(typeText) else { throw LineFault("\"aggregate_type\" is no aggregate type") }
-            guard let idText = try string(members["aggregate_id"], "aggregate_id"), let id = UUID(uuidString: idText)
+            guard let idText = try string(members["aggregate_id"], "aggregate_id"), let id = UUID(text: idText)
             else { throw LineFault("\"aggregate_id\" is missing or no UUID") }
             aggregate = AggregateName(type: type, id: id)
         }

@@ -11,6 +11,21 @@ import Testing
         for count in Array(0..<16) + [17, 32] { #expect(UUID(bytes: [UInt8](repeating: 1, count: count)) == nil) }
     }
 
+    @Test func aUUIDIsReadFromItsTextAndFromNoOther() {
+        let text = "01020304-0506-0708-090a-0b0c0d0e0f10"
+        #expect(UUID(text: text)?.bytes == Array(1...16))
+        #expect(UUID(text: text.uppercased())?.bytes == Array(1...16))
+        for other in [
+            "", "1", text + "0", String(text.dropLast()), "{\(text.dropFirst())",
+            "010203-4-0506-0708-090a-0b0c0d0e0f10",
+            "0102030405-06-0708-090a-0b0c0d0e0f10", "+1020304-0506-0708-090a-0b0c0d0e0f10",
+            " 1020304-0506-0708-090a-0b0c0d0e0f10", "g1020304-0506-0708-090a-0b0c0d0e0f10",
+            "0x020304-0506-0708-090a-0b0c0d0e0f10", "é020304-0506-0708-090a-0b0c0d0e0f10",
+        ] {
+            #expect(UUID(text: other) == nil, "\(other)")
+        }
+    }
+
     @Test func wordsAreBigEndian() {
         let id = UUID(high: 0x0102_0304_0506_0708, low: 0x090A_0B0C_0D0E_0F10)
         #expect(id.bytes == Array(1...16))

@@ -207,6 +207,19 @@ import Testing
         expect(session.isDrained, is: true)
     }
 
+    /// Were it forgotten with the fault, whoever waits for it would wait for ever.
+    @Test func aCallThatFailsTheConnectionIsTold() {
+        for id in [CallID(1), CallID(2)] {
+            var session = session(.ready)
+            guard case .fail = session.receive(ServerFrame(id, .status(nil)), now: Sample.millis(1)) else {
+                Issue.record("call \(id) ended well without an answer")
+                return
+            }
+            let open = session.close()
+            #expect(open == [CallID(1), CallID(2)])
+        }
+    }
+
     @Test func closeTellsWhoWaits() {
         for state in [State.ready, .draining] {
             var session = session(state)

@@ -55,6 +55,27 @@ import Testing
         #expect(machine.next(now: start) == .rest)
     }
 
+    /// It may have come when the limits were larger. No credit would help: a client takes no such frame.
+    @Test func anEventThatNoFrameHoldsEndsTheSubscription() {
+        let room = Limits().frameBytesMax - Limits.frameEnvelopeBytes
+        for (credit, bytes) in [(UInt64.max, room + 1), (1_000, room + 1), (.max, room)] {
+            var machine = machine(after: 2, head: 9, credit: credit)
+            #expect(machine.next(now: start) == signal(.started(after: Position(2)), head: 9))
+            #expect(machine.next(now: start) == .pull(after: Position(2), bytesMax: 500))
+            machine.pulled(.page(page(1, bytes: bytes, last: 3, scannedTo: 3), head: head(9)))
+            guard bytes > room else {
+                #expect(machine.next(now: start) == events(1, bytes: bytes, head: 9))
+                continue
+            }
+            guard case .end(let error) = machine.next(now: start) else {
+                Issue.record("the subscription goes on")
+                return
+            }
+            #expect(error.reason == .limitExceeded && !error.isRetryable)
+            #expect(error.message.contains("the event at position 3"))
+        }
+    }
+
     @Test func goesFromStorageToTheTailToLive() {
         var machine = machine(after: 2, head: 9)
         #expect(machine.next(now: start) == signal(.started(after: Position(2)), head: 9))

@@ -89,14 +89,18 @@ final class StorageProbe: Sendable {
     }
 
     private let store: EventStore
+    private let uptime: @Sendable () -> NIODeadline
     private let state = NIOLockedValueBox(State())
 
-    init(store: EventStore) { self.store = store }
+    init(store: EventStore, uptime: @escaping @Sendable () -> NIODeadline) {
+        self.store = store
+        self.uptime = uptime
+    }
 
     /// - Parameter completion: called once, from any thread or before this returns, unless ``forget(_:)`` comes first.
     /// - Returns: names who asks.
     func ask(completion: @escaping @Sendable (Finding) -> Void) -> UInt64 {
-        let now = NIODeadline.now()
+        let now = uptime()
         let (number, known, isFirst) = state.withLockedValue { state -> (UInt64, Finding?, Bool) in
             let number = state.nextNumber
             state.nextNumber += 1
@@ -120,7 +124,7 @@ final class StorageProbe: Sendable {
         store.read(for: EventStore.serverOwner) { reader throws(StorageError) in
             _ = try reader.head(of: EventStore.serverOwner)
             return ProcessUsage.now()
-        } completion: { [state] result in
+        } completion: { [state, uptime] result in
             var finding = Finding()
             switch result {
             case .success(let usage): finding.usage = usage
@@ -128,7 +132,7 @@ final class StorageProbe: Sendable {
             }
             let waiting = state.withLockedValue { state in
                 // What is wrong is looked at anew by the next who asks.
-                state.last = finding.complaint.isEmpty ? (finding, NIODeadline.now()) : nil
+                state.last = finding.complaint.isEmpty ? (finding, uptime()) : nil
                 state.isLooking = false
                 defer { state.waiting = [:] }
                 return state.waiting

@@ -287,11 +287,9 @@ extension EventPage {
 
     /// Why no frame holds the page, or the snapshot before it; nil where frames do.
     fileprivate func faultOfSize(_ snapshotBytes: UInt64, _ limits: Limits) -> MartletError? {
-        let room = UInt64(limits.frameBytesMax - Limits.frameEnvelopeBytes)
-        if snapshotBytes > room { return .answerTooLarge("the snapshot", bytes: snapshotBytes, limits) }
-        guard bytes > room else { return nil }
-        let place = lastPosition.map { "the event at position \($0)" } ?? "the event"
-        return .answerTooLarge(place, bytes: bytes, limits)
+        let size = AnswerSize(limits)
+        return size.fault(of: "the snapshot", bytes: Int(clamping: snapshotBytes))
+            ?? size.fault(ofPageUpTo: lastPosition, bytes: entries.readableBytes)
     }
 }
 

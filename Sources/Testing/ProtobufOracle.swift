@@ -1,12 +1,13 @@
 import CMartletProtos
 import FoundationEssentials
-import MartletModel
+public import MartletModel
 import MartletRecordCodec
-import NIOCore
+public import NIOCore
 
 /// Decodes records by protobuf-c: what ``RecordDecoder`` is held against.
-enum ProtobufOracle {
-    static func decode(_ record: ByteBuffer) -> RecordedEvent? {
+public enum ProtobufOracle {
+    /// The event of a record; nil where protobuf-c, or what a record must be, refuses it.
+    public static func decode(_ record: ByteBuffer) -> RecordedEvent? {
         let arena = DecodingArena(budget: 64 << 20)
         return unsafe record.withUnsafeReadableBytes { bytes in
             unsafe arena.withAllocator { allocator -> RecordedEvent? in
@@ -17,6 +18,52 @@ enum ProtobufOracle {
                 return unsafe RecordedEvent(message)
             }
         }
+    }
+
+    /// Whether ``RecordDecoder`` may say that of a record: what protobuf-c says, but for what protobuf-c does in a way
+    /// of its own. It drops bits beyond 64 (32 of a key), merges messages that come in parts, and knows no groups.
+    public static func allows(_ event: RecordedEvent?, of record: ByteBuffer) -> Bool {
+        let expected = decode(record)
+        if event == expected { return true }
+        if event == nil { return holdsTooManyBits(record.readableBytesView) || isInParts(record) }
+        return expected == nil && holdsGroup(record, 0..<record.readableBytes, inside: [6, 5, 9])
+    }
+
+    private static func holdsTooManyBits(_ bytes: ByteBufferView) -> Bool {
+        func holds(_ continued: Int, above max: UInt8) -> Bool {
+            bytes.indices.dropFirst(continued).contains { at in
+                bytes[at] > max && bytes[at - continued..<at].allSatisfy { $0 >= 0x80 }
+            }
+        }
+        return holds(9, above: 1) || holds(4, above: 0x0F)
+    }
+
+    /// Whether the event, or its metadata, comes in two parts.
+    private static func isInParts(_ record: ByteBuffer) -> Bool {
+        func contents(_ number: UInt32, _ range: Range<Int>) -> [Range<Int>] {
+            var fields = LenientFields(range)
+            var found: [Range<Int>] = []
+            while let field = fields.next(in: record.readableBytesUInt8Span) {
+                if field.number == number, let content = field.content { found.append(content) }
+            }
+            return found
+        }
+        let events = contents(6, 0..<record.readableBytes)
+        return events.count > 1 || events.contains { contents(5, $0).count > 1 }
+    }
+
+    /// Whether a group stands in the message, or in a message inside it along those fields.
+    private static func holdsGroup(_ record: ByteBuffer, _ range: Range<Int>, inside: ArraySlice<UInt32>) -> Bool {
+        var fields = LenientFields(range)
+        while let field = fields.next(in: record.readableBytesUInt8Span) {
+            switch field.value {
+            case .group: return true
+            case .content(let content) where field.number == inside.first:
+                if holdsGroup(record, content, inside: inside.dropFirst()) { return true }
+            default: continue
+            }
+        }
+        return false
     }
 }
 
