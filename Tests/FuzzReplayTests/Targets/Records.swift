@@ -58,7 +58,9 @@ enum Records {
             let matches = unsafe record.withUnsafeReadableBytes { bytes in
                 unsafe EntryFilter(filter).matches(layout.outline, in: bytes)
             }
-            try hold(matches == filter.matches(event.aggregate, event.event.type), "\(filter) of \(event): \(matches as Any)")
+            try hold(
+                matches == filter.matches(event.aggregate, event.event.type), "\(filter) of \(event): \(matches as Any)"
+            )
         }
     }
 
