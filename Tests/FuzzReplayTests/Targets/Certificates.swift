@@ -6,6 +6,9 @@ import MartletModel
 @testable import MartletTLSOpenSSL
 
 /// Certificates as peers send them, and the tenants that their names grant.
+///
+/// What must hold: names are printable ASCII without blanks, addresses have 4 or 16 bytes; and exactly those tenants are
+/// granted that a reader written here, byte by byte, finds in the names.
 enum Certificates {
     /// A certificate in DER.
     static func run(_ bytes: [UInt8]) throws {

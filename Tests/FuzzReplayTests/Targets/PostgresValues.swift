@@ -6,6 +6,10 @@ import NIOCore
 @testable import MartletStoragePostgreSQL
 
 /// Values of a database that is not what it should be, and what others say in its name.
+///
+/// What must hold: a value of a result is the bytes that came, NULL is told from an empty value, and an integer of the
+/// wrong length is 0; a notice that was understood is encoded and understood again alike; parameters are sent in binary,
+/// each whole and of the length that it says.
 enum PostgresValues {
     static func run(_ bytes: [UInt8]) throws {
         try checkResult(bytes)
