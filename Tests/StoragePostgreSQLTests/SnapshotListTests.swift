@@ -1,0 +1,41 @@
+import Foundation
+import MartletModel
+import MartletStorage
+import MartletTesting
+import NIOCore
+import Testing
+@testable import MartletStoragePostgreSQL
+
+/// Lists of snapshots come from what is known of them: their states, which may be large, are not read.
+@Suite(.blocking, .needsPostgres) struct SnapshotListTests {
+    private static let states = [#"{"n":1}"#, #"{"n":22}"#, #"{"n":333}"#]
+
+    /// States that are damaged where they lie: a list says what it said before, and a load finds it.
+    @Test func aListReadsNoState() throws {
+        let bench = try Bench()
+        let name = AggregateName.new()
+        let writer = try bench.writer()
+        try writer.append(AppendRequest.of((0..<9).map { _ in try .sample() }, to: name, tenant: bench.tenant))
+        for (index, state) in Self.states.enumerated() {
+            _ = try writer.apply(
+                .saveSnapshot(
+                    SaveSnapshotRequest(
+                        tenant: bench.tenant, aggregate: name, version: Version(UInt64(3 * index + 3)),
+                        snapshot: NewSnapshot(payload: ByteBuffer(string: state))), kept: 3), now: .now())
+        }
+        let reader = bench.engine().makeReader()
+        let before = try reader.snapshots(of: name, in: bench.tenant)
+        #expect(before.map(\.version.rawValue) == [9, 6, 3])
+        #expect(before.map(\.payloadBytes) == Self.states.reversed().map(\.utf8.count))
+        #expect(!before.contains { !$0.isIntact })
+        try bench.run("UPDATE snapshots SET payload = decode(repeat('00', octet_length(payload)), 'hex')")
+        #expect(try reader.snapshots(of: name, in: bench.tenant) == before)
+        for info in before {
+            let loaded = try #require(try reader.snapshot(of: name, in: bench.tenant, at: info.version))
+            #expect(!loaded.isIntact)
+        }
+        try bench.run("UPDATE snapshots SET payload = '\\x00'")
+        let shorter = try reader.snapshots(of: name, in: bench.tenant)
+        #expect(shorter.count == 3 && !shorter.contains { $0.isIntact })
+    }
+}
