@@ -30,7 +30,7 @@ import Testing
     static let planted = [
         "UPDATE tenants SET position = -1", "UPDATE tenants SET position = 9223372036854775807",
         "UPDATE tenants SET settings_revision = -1", "UPDATE tenants SET settings_revision = 9223372036854775807",
-        "UPDATE tenants SET aggregate_count = -1", "UPDATE tenants SET aggregates = 9223372036854775807",
+        "UPDATE tenants SET aggregate_count = -1", "UPDATE tenants SET aggregate_count = 9223372036854775807",
         "UPDATE tenants SET changes = 9223372036854775807", "UPDATE tenants SET changes = -1",
         "UPDATE aggregates SET snapshot_version = -1", "UPDATE aggregates SET snapshot_bytes = -1",
         "UPDATE snapshots SET version = -7", "UPDATE snapshots SET schema_version = -7, checksum = -1",
