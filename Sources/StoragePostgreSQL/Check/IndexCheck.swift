@@ -1,7 +1,7 @@
 /// Whether each index has what its table has, and leads to it.
 ///
-/// A key that is damaged above the leaves leads astray whoever looks for one row, and nobody who reads all of them. So
-/// both ways are gone: all rows in the index's order, and each row by its own key.
+/// A key that is damaged above the leaves misleads a search for one row, but not a scan of all of them. So the check
+/// does both: it scans all rows in the index's order, and looks for each row by its own key.
 struct IndexCheck {
     private static let rowsMax = 500
 
@@ -94,7 +94,7 @@ struct IndexCheck {
         try connection.run(
             "DECLARE rows NO SCROLL CURSOR FOR SELECT ctid::text, "
                 + columns.map { "\($0)::text" }.joined(separator: ", ") + " FROM \(index.table)")
-        // The cursor's way is settled by now.
+        // The cursor keeps the plan that it was declared with.
         try prefer(.index, connection)
         let arrays = (1...columns.count + 1).map { "$\($0)::text[]" }.joined(separator: ", ")
         let names = (1...columns.count).map { "c\($0)" }
