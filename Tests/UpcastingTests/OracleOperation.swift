@@ -178,12 +178,12 @@ extension Oracle {
         case "string": if !isString { tree = .scalar("\"\(plain)\"") }
         case "number":
             if isBoolean { return tree = .scalar(plain == "true" ? "1" : "0") }
-            guard numbers.contains(plain) else { throw Failed() }
+            guard numbers.contains(unsigned(plain)) else { throw Failed() }
             tree = .scalar(plain)
         case "integer":
             if isBoolean { return tree = .scalar(plain == "true" ? "1" : "0") }
-            guard let integer = integers[plain] else { throw Failed() }
-            tree = .scalar(integer)
+            guard let integer = integers[unsigned(plain)] else { throw Failed() }
+            tree = .scalar(unsigned(plain) == plain ? integer : "-" + integer)
         default:
             if isBoolean { return }
             switch (plain, isString) {
@@ -192,6 +192,11 @@ extension Oracle {
             default: throw Failed()
             }
         }
+    }
+
+    /// The text without the minus that a join of "" and a number leaves before it.
+    private static func unsigned(_ text: String) -> String {
+        text.hasPrefix("-") && !text.hasPrefix("--") && integers[text] == nil ? String(text.dropFirst()) : text
     }
 
     private static func parts(_ tree: Tree, max: Int) throws -> [Tree] {
