@@ -48,46 +48,82 @@ uint32_t martlet_crc32c_by_table(uint32_t crc, const void *bytes, size_t count) 
 
 bool martlet_crc32c_is_hardware(void) { return __builtin_cpu_supports("sse4.2"); }
 
-__attribute__((target("sse4.2"))) static uint32_t by_instruction(uint32_t crc, const void *bytes, size_t count) {
-    const uint8_t *next = bytes;
-    uint64_t value = ~crc;
-    for (; count >= 8; count -= 8, next += 8) {
-        uint64_t word;
-        memcpy(&word, next, 8);
-        value = _mm_crc32_u64(value, word);
-    }
-    uint32_t rest = (uint32_t)value;
-    for (; count > 0; count--, next++) rest = _mm_crc32_u8(rest, *next);
-    return ~rest;
-}
+#define INSTRUCTIONS __attribute__((target("sse4.2")))
+#define CRC_8 _mm_crc32_u64
+#define CRC_4 _mm_crc32_u32
+#define CRC_2 _mm_crc32_u16
+#define CRC_1 _mm_crc32_u8
 
 #elif defined(__aarch64__) && defined(__linux__)
 
 bool martlet_crc32c_is_hardware(void) { return (getauxval(AT_HWCAP) & HWCAP_CRC32) != 0; }
 
-__attribute__((target("crc"))) static uint32_t by_instruction(uint32_t crc, const void *bytes, size_t count) {
-    const uint8_t *next = bytes;
-    uint32_t value = ~crc;
-    for (; count >= 8; count -= 8, next += 8) {
-        uint64_t word;
-        memcpy(&word, next, 8);
-        value = __crc32cd(value, word);
-    }
-    for (; count > 0; count--, next++) value = __crc32cb(value, *next);
-    return ~value;
-}
+#define INSTRUCTIONS __attribute__((target("crc")))
+#define CRC_8 __crc32cd
+#define CRC_4 __crc32cw
+#define CRC_2 __crc32ch
+#define CRC_1 __crc32cb
 
 #else
 
 bool martlet_crc32c_is_hardware(void) { return false; }
 
-static uint32_t by_instruction(uint32_t crc, const void *bytes, size_t count) {
-    return martlet_crc32c_by_table(crc, bytes, count);
+#endif
+
+#if defined(INSTRUCTIONS)
+
+INSTRUCTIONS static inline uint32_t extended(uint32_t value, const uint8_t *next, size_t count) {
+    uint64_t wide = value;
+    for (; count >= 8; count -= 8, next += 8) {
+        uint64_t word;
+        memcpy(&word, next, 8);
+        wide = CRC_8((uint32_t)wide, word);
+    }
+    value = (uint32_t)wide;
+    if (count & 4) {
+        uint32_t word;
+        memcpy(&word, next, 4);
+        value = CRC_4(value, word);
+        next += 4;
+    }
+    if (count & 2) {
+        uint16_t word;
+        memcpy(&word, next, 2);
+        value = CRC_2(value, word);
+        next += 2;
+    }
+    return count & 1 ? CRC_1(value, *next) : value;
+}
+
+INSTRUCTIONS static uint32_t by_instruction(uint32_t crc, const void *bytes, size_t count) {
+    return ~extended(~crc, bytes, count);
+}
+
+INSTRUCTIONS static uint32_t parts_by_instruction(
+    const void *first, size_t first_count, const void *second, size_t second_count, const void *third,
+    size_t third_count) {
+    uint32_t value = extended(~0u, first, first_count);
+    value = extended(value, second, second_count);
+    return ~extended(value, third, third_count);
 }
 
 #endif
 
 uint32_t martlet_crc32c(uint32_t crc, const void *bytes, size_t count) {
-    return martlet_crc32c_is_hardware() ? by_instruction(crc, bytes, count)
-                                        : martlet_crc32c_by_table(crc, bytes, count);
+#if defined(INSTRUCTIONS)
+    if (martlet_crc32c_is_hardware()) return by_instruction(crc, bytes, count);
+#endif
+    return martlet_crc32c_by_table(crc, bytes, count);
+}
+
+uint32_t martlet_crc32c_of_parts(
+    const void *first, size_t first_count, const void *second, size_t second_count, const void *third,
+    size_t third_count) {
+#if defined(INSTRUCTIONS)
+    if (martlet_crc32c_is_hardware())
+        return parts_by_instruction(first, first_count, second, second_count, third, third_count);
+#endif
+    uint32_t value = martlet_crc32c_by_table(0, first, first_count);
+    value = martlet_crc32c_by_table(value, second, second_count);
+    return martlet_crc32c_by_table(value, third, third_count);
 }

@@ -34,4 +34,17 @@ public enum CRC32C {
     static func extend(_ checksum: UInt32, by tenant: TenantID) -> UInt32 {
         unsafe withUnsafeBytes(of: tenant.uuid.uuid) { unsafe extend(checksum, by: $0) }
     }
+
+    /// The checksum of a part of the bytes, the 16 bytes of the tenant's id, and another part.
+    static func checksum(
+        of first: Range<Int>, _ tenant: TenantID, _ second: Range<Int>, in bytes: Span<UInt8>
+    ) -> UInt32 {
+        unsafe bytes.withUnsafeBytes { bytes in
+            unsafe withUnsafeBytes(of: tenant.uuid.uuid) { tenant in
+                let (first, second) = unsafe (bytes.part(first), bytes.part(second))
+                return unsafe martlet_crc32c_of_parts(
+                    first.baseAddress, first.count, tenant.baseAddress, tenant.count, second.baseAddress, second.count)
+            }
+        }
+    }
 }

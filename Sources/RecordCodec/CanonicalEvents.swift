@@ -1,3 +1,4 @@
+import Glibc
 import FoundationEssentials
 public import MartletModel
 public import NIOCore
@@ -102,12 +103,22 @@ extension UnsafeRawBufferPointer {
     }
 }
 
+extension UnsafeRawBufferPointer {
+    /// Whether the bytes are those, in the time of a copy.
+    @unsafe func isSame(as other: UnsafeRawBufferPointer) -> Bool {
+        guard count == other.count, let start = baseAddress, let otherStart = other.baseAddress else {
+            return count == other.count
+        }
+        return unsafe memcmp(start, otherStart, count) == 0
+    }
+}
+
 extension String {
     /// Whether these are the bytes of the text.
     @unsafe func hasBytes(_ bytes: UnsafeRawBufferPointer) -> Bool {
         guard utf8.count == bytes.count else { return false }
         let isSame = unsafe utf8.withContiguousStorageIfAvailable { utf8 in
-            unsafe UnsafeRawBufferPointer(utf8).elementsEqual(bytes)
+            unsafe UnsafeRawBufferPointer(utf8).isSame(as: bytes)
         }
         return unsafe isSame ?? utf8.elementsEqual(bytes)
     }

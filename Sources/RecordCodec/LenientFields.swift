@@ -51,6 +51,9 @@ public struct LenientFields {
     /// Where the next field begins.
     @inlinable public var offset: Int { at }
 
+    /// Goes on at that offset, up to which another reader took the fields.
+    @inlinable mutating func move(to offset: Int) { at = offset }
+
     /// There is nothing more to take.
     @inlinable public var isAtEnd: Bool { at == end }
 

@@ -79,6 +79,7 @@ public struct RecordCheck: Sendable {
         }
     }
 
+    @inline(__always)
     @unsafe private func walk(
         _ page: EventPage, _ complaint: (RecordOutline, UnsafeRawBufferPointer) -> String?
     ) throws(StorageError) {

@@ -10,7 +10,7 @@ import Testing
 @Suite struct ChecksumTests {
     private static let tenant = TenantID(UUID(high: 0x0000_0000_0000_4000, low: 0x8000_0000_0000_0001))
 
-    private static func record(
+    static func record(
         _ event: NewEvent, position: UInt64 = 7, aggregate: AggregateName
     ) throws -> ByteBuffer {
         var entries = ByteBuffer()

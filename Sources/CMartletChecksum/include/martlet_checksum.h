@@ -9,7 +9,12 @@
 /// checksum of no bytes. Uses the processor's instructions where it has them.
 uint32_t martlet_crc32c(uint32_t crc, const void *bytes, size_t count);
 
-/// The same by tables, on any processor.
+/// The CRC-32C of three runs of bytes, one after the other.
+uint32_t martlet_crc32c_of_parts(
+    const void *first, size_t first_count, const void *second, size_t second_count, const void *third,
+    size_t third_count);
+
+/// As `martlet_crc32c`, by tables, on any processor.
 uint32_t martlet_crc32c_by_table(uint32_t crc, const void *bytes, size_t count);
 
 /// Whether the processor has the instructions.
