@@ -107,6 +107,40 @@ INSTRUCTIONS static uint32_t parts_by_instruction(
     return ~extended(value, third, third_count);
 }
 
+INSTRUCTIONS static uint32_t finished(
+    uint32_t value, const martlet_summed_record *record, size_t done, const void *tenant) {
+    value = extended(value, (const uint8_t *)record->event + done, record->event_count - done);
+    value = extended(value, tenant, 16);
+    return ~extended(value, record->head, record->head_count);
+}
+
+INSTRUCTIONS static bool fits_by_instruction(const martlet_summed_record *records, size_t count, const void *tenant) {
+    for (; count >= 3; count -= 3, records += 3) {
+        const martlet_summed_record *a = records, *b = records + 1, *c = records + 2;
+        size_t shared = a->event_count < b->event_count ? a->event_count : b->event_count;
+        if (c->event_count < shared) shared = c->event_count;
+        shared &= ~(size_t)7;
+        uint64_t value_a = ~0u, value_b = ~0u, value_c = ~0u;
+        const uint8_t *next_a = a->event, *next_b = b->event, *next_c = c->event;
+        for (size_t done = 0; done < shared; done += 8) {
+            uint64_t words[3];
+            memcpy(&words[0], next_a + done, 8);
+            memcpy(&words[1], next_b + done, 8);
+            memcpy(&words[2], next_c + done, 8);
+            value_a = CRC_8((uint32_t)value_a, words[0]);
+            value_b = CRC_8((uint32_t)value_b, words[1]);
+            value_c = CRC_8((uint32_t)value_c, words[2]);
+        }
+        uint32_t wrong = finished((uint32_t)value_a, a, shared, tenant) ^ a->checksum;
+        wrong |= finished((uint32_t)value_b, b, shared, tenant) ^ b->checksum;
+        wrong |= finished((uint32_t)value_c, c, shared, tenant) ^ c->checksum;
+        if (wrong) return false;
+    }
+    for (; count > 0; count--, records++)
+        if (finished(~0u, records, 0, tenant) != records->checksum) return false;
+    return true;
+}
+
 #endif
 
 uint32_t martlet_crc32c(uint32_t crc, const void *bytes, size_t count) {
@@ -126,4 +160,16 @@ uint32_t martlet_crc32c_of_parts(
     uint32_t value = martlet_crc32c_by_table(0, first, first_count);
     value = martlet_crc32c_by_table(value, second, second_count);
     return martlet_crc32c_by_table(value, third, third_count);
+}
+
+bool martlet_crc32c_fits(const martlet_summed_record *records, size_t count, const void *tenant) {
+#if defined(INSTRUCTIONS)
+    if (martlet_crc32c_is_hardware()) return fits_by_instruction(records, count, tenant);
+#endif
+    for (; count > 0; count--, records++) {
+        uint32_t value = martlet_crc32c_by_table(0, records->event, records->event_count);
+        value = martlet_crc32c_by_table(value, tenant, 16);
+        if (martlet_crc32c_by_table(value, records->head, records->head_count) != records->checksum) return false;
+    }
+    return true;
 }

@@ -117,6 +117,7 @@ public enum ClientFrameCodec {
                 writer.field(3 << 3, numbers.2)
             }
             encode(frame.body, to: &buffer)
+            return 0
         }
     }
 

@@ -6,12 +6,14 @@ import NIOCore
 
 extension ByteBuffer {
     /// Writes a frame around what `message` writes: the prefix first, its length when it is known.
-    mutating func writeFrame(_ message: (inout ByteBuffer) -> Void) {
+    ///
+    /// `message` answers how many bytes of it were not written, since they are sent as they lie.
+    mutating func writeFrame(_ message: (inout ByteBuffer) -> Int) {
         let start = writerIndex
         writeInteger(UInt8(0))
         writeInteger(UInt32(0))
-        message(&self)
-        setInteger(UInt32(writerIndex - start - FrameDecoder.prefixBytes), at: start + 1)
+        let detachedBytes = message(&self)
+        setInteger(UInt32(writerIndex - start - FrameDecoder.prefixBytes + detachedBytes), at: start + 1)
     }
 
     /// Writes the field `call_id = 1` of a frame.
@@ -30,6 +32,36 @@ extension ByteBuffer {
         writeField(number, length: size + tail.readableBytes)
         unsafe writeMessage(message)
         writeImmutableBuffer(tail)
+    }
+
+    /// Writes a message field: what protobuf-c packs of `message`, `fields` of it that were encoded before, and the entries
+    /// with which it ends, or leaves those out.
+    @unsafe mutating func writeField(
+        _ number: UInt32, _ message: UnsafePointer<ProtobufCMessage>, fields: ByteBuffer, entries: ByteBuffer,
+        _ end: inout FrameEnd
+    ) {
+        let size = unsafe protobuf_c_message_get_packed_size(message)
+        writeField(number, length: size + fields.readableBytes + entries.readableBytes)
+        unsafe writeMessage(message)
+        writeImmutableBuffer(fields)
+        if !end.detaches(entries) { writeImmutableBuffer(entries) }
+    }
+}
+
+/// The entries with which a frame ends, where they are many enough to be sent as they lie, without a copy.
+struct FrameEnd {
+    /// Fewer bytes are copied.
+    let detachedBytesMin: Int
+    /// What is to be sent after the frame's other bytes; nil where those are all.
+    private(set) var detached: ByteBuffer?
+
+    init(detachedBytesMin: Int) { self.detachedBytesMin = detachedBytesMin }
+
+    /// Whether the entries, the last of the frame, are to be left out.
+    mutating func detaches(_ entries: ByteBuffer) -> Bool {
+        guard entries.readableBytes >= detachedBytesMin else { return false }
+        detached = entries
+        return true
     }
 }
 

@@ -9,13 +9,24 @@ public import NIOCore
 public enum ServerFrameCodec {
     /// Appends the frame, with its prefix. Entries are copied as they are.
     public static func encode(_ frame: ServerFrame, to buffer: inout ByteBuffer) {
-        buffer.writeFrame { buffer in
-            buffer.writeCallID(frame.callID)
-            encode(frame.body, to: &buffer)
-        }
+        _ = encode(frame, to: &buffer, detachedBytesMin: .max)
     }
 
-    private static func encode(_ body: ServerFrame.Body, to buffer: inout ByteBuffer) {
+    /// Appends the frame, with its prefix, but for the entries that it ends with where these are at least so many bytes.
+    /// - Returns: those entries, which the peer must get right after what was appended.
+    public static func encode(
+        _ frame: ServerFrame, to buffer: inout ByteBuffer, detachedBytesMin: Int
+    ) -> ByteBuffer? {
+        var end = FrameEnd(detachedBytesMin: detachedBytesMin)
+        buffer.writeFrame { buffer in
+            buffer.writeCallID(frame.callID)
+            encode(frame.body, to: &buffer, &end)
+            return end.detached?.readableBytes ?? 0
+        }
+        return end.detached
+    }
+
+    private static func encode(_ body: ServerFrame.Body, to buffer: inout ByteBuffer, _ end: inout FrameEnd) {
         switch body {
         case .welcome(let welcome): welcome.encode(to: &buffer)
         case .status(let error): encode(status: error, to: &buffer)
@@ -37,15 +48,15 @@ public enum ServerFrameCodec {
                 unsafe message.pointee.token = token
                 unsafe buffer.writeField(8, &message.pointee.base)
             }
-        case .message(let message): encode(message, to: &buffer)
+        case .message(let message): encode(message, to: &buffer, &end)
         }
     }
 
-    private static func encode(_ message: CallMessage, to buffer: inout ByteBuffer) {
+    private static func encode(_ message: CallMessage, to buffer: inout ByteBuffer, _ end: inout FrameEnd) {
         switch message {
         case .append(let receipt): receipt.encode(to: &buffer)
-        case .load(let entries, let view): encode(load: entries, view, to: &buffer)
-        case .read(let entries, let view): encode(read: entries, view, to: &buffer)
+        case .load(let entries, let view): encode(load: entries, view, to: &buffer, &end)
+        case .read(let entries, let view): encode(read: entries, view, to: &buffer, &end)
         case .loadWaits(let creditBytes):
             unsafe withMessage(Martlet__V1__LoadResponse(), martlet__v1__load_response__init) { message in
                 unsafe message.pointee.waiting_for_credit_bytes = creditBytes
@@ -56,7 +67,7 @@ public enum ServerFrameCodec {
                 unsafe message.pointee.waiting_for_credit_bytes = creditBytes
                 unsafe buffer.writeField(18, &message.pointee.base)
             }
-        case .subscribe(let message): message.encode(to: &buffer)
+        case .subscribe(let message): message.encode(to: &buffer, &end)
         case .head(let head):
             unsafe withMessage(Martlet__V1__HeadResponse(), martlet__v1__head_response__init) { message in
                 unsafe head.withMessage { head in
@@ -74,7 +85,9 @@ public enum ServerFrameCodec {
         }
     }
 
-    private static func encode(load entries: ByteBuffer, _ view: LoadView?, to buffer: inout ByteBuffer) {
+    private static func encode(
+        load entries: ByteBuffer, _ view: LoadView?, to buffer: inout ByteBuffer, _ end: inout FrameEnd
+    ) {
         unsafe withMessage(Martlet__V1__LoadView(), martlet__v1__load_view__init) { viewMessage in
             unsafe withMessage(Martlet__V1__LoadResponse(), martlet__v1__load_response__init) { message in
                 if let view {
@@ -83,18 +96,16 @@ public enum ServerFrameCodec {
                     unsafe viewMessage.pointee.snapshots_skipped = UInt32(clamping: view.snapshotsSkipped)
                     unsafe message.pointee.view = unsafe viewMessage
                 }
-                guard let snapshot = view?.snapshot else {
-                    return unsafe buffer.writeField(17, &message.pointee.base, tail: entries)
-                }
-                var tail = ByteBuffer()
-                snapshot.encode(field: 3, to: &tail)
-                tail.writeImmutableBuffer(entries)
-                unsafe buffer.writeField(17, &message.pointee.base, tail: tail)
+                var fields = ByteBuffer()
+                view?.snapshot?.encode(field: 3, to: &fields)
+                unsafe buffer.writeField(17, &message.pointee.base, fields: fields, entries: entries, &end)
             }
         }
     }
 
-    private static func encode(read entries: ByteBuffer, _ view: ReadView?, to buffer: inout ByteBuffer) {
+    private static func encode(
+        read entries: ByteBuffer, _ view: ReadView?, to buffer: inout ByteBuffer, _ end: inout FrameEnd
+    ) {
         unsafe (view?.head ?? .empty).withMessage { head in
             unsafe withMessage(Martlet__V1__ReadView(), martlet__v1__read_view__init) { viewMessage in
                 unsafe withMessage(Martlet__V1__ReadResponse(), martlet__v1__read_response__init) { message in
@@ -103,7 +114,7 @@ public enum ServerFrameCodec {
                         unsafe viewMessage.pointee.head = unsafe head
                         unsafe message.pointee.view = unsafe viewMessage
                     }
-                    unsafe buffer.writeField(18, &message.pointee.base, tail: entries)
+                    unsafe buffer.writeField(18, &message.pointee.base, fields: ByteBuffer(), entries: entries, &end)
                 }
             }
         }
@@ -179,14 +190,13 @@ extension ReusedEventID {
 }
 
 extension SubscriptionMessage {
-    fileprivate func encode(to buffer: inout ByteBuffer) {
+    fileprivate func encode(to buffer: inout ByteBuffer, _ end: inout FrameEnd) {
         unsafe head.withMessage { head in
             unsafe withMessage(Martlet__V1__SubscribeResponse(), martlet__v1__subscribe_response__init) { message in
                 unsafe message.pointee.head = unsafe head
-                var tail = ByteBuffer()
-                signal?.encode(to: &tail)
-                if tail.readableBytes == 0 { tail = entries } else { tail.writeImmutableBuffer(entries) }
-                unsafe buffer.writeField(19, &message.pointee.base, tail: tail)
+                var fields = ByteBuffer()
+                signal?.encode(to: &fields)
+                unsafe buffer.writeField(19, &message.pointee.base, fields: fields, entries: entries, &end)
             }
         }
     }

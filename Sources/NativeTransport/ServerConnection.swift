@@ -328,11 +328,18 @@ public final class ServerConnection: ChannelInboundHandler, CallTransport, Serve
 
     // MARK: Writing
 
+    /// From this length on, the entries of a frame cost more to copy than a write of their own does.
+    private static let detachedBytesMin = 32 << 10
+
     /// Adds a frame to what the next flush sends; everything of one turn of the event loop goes out at once.
     private func write(_ frame: ServerFrame) {
         guard let context = channelContext, !isClosing else { return }
         if unsent.capacity == 0 { unsent = context.channel.allocator.buffer(capacity: 4096) }
-        ServerFrameCodec.encode(frame, to: &unsent)
+        if let entries = ServerFrameCodec.encode(frame, to: &unsent, detachedBytesMin: Self.detachedBytesMin) {
+            context.write(wrapOutboundOut(unsent), promise: nil)
+            unsent = entries
+            return flush()
+        }
         // A large answer is not gathered with others: the channel must know of it to apply back-pressure.
         if unsent.readableBytes >= 64 << 10 { return flush() }
         guard !isFlushScheduled else { return }

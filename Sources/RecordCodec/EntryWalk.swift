@@ -33,11 +33,12 @@
     /// The next entry, where it is written as servers write them, which nearly all are.
     @inline(__always)
     private mutating func nextStraight() -> (entry: Range<Int>, record: Range<Int>)? {
-        let start = fields.offset
-        var reader = unsafe StraightReader(bytes, start..<bytes.count)
+        guard let start = unsafe bytes.baseAddress else { return nil }
+        let first = fields.offset
+        var reader = unsafe StraightReader(start, at: first, end: bytes.count)
         guard let record = unsafe reader.content(key: 0x0A) else { return nil }
         fields.move(to: record.upperBound)
-        return (start..<record.upperBound, record)
+        return (first..<record.upperBound, record)
     }
 
     /// Steps over so many entries; false where there are fewer.

@@ -92,28 +92,21 @@ public struct RecordOutline: Hashable, Sendable {
         self.init(record.readableBytesUInt8Span, record: 0..<record.readableBytes)
     }
 
-    /// Takes the record as servers write it, which nearly all are: the fields 1 to 5, 10 and 6, one after the other.
+    /// Takes the record as servers write it, which nearly all are.
     /// - Returns: false, with nothing changed, where it is written in another way, or is none.
     @inline(__always)
     @unsafe private mutating func takeStraight(_ bytes: UnsafeRawBufferPointer) -> Bool {
-        var at = unsafe StraightReader(bytes, record)
-        guard let position = unsafe at.number(key: 0x08), let version = unsafe at.number(key: 0x10),
-            let recordedAt = unsafe at.number(key: 0x18), let type = unsafe at.content(key: 0x22),
-            let id = unsafe at.content(key: 0x2A), id.count == 16
-        else { return false }
-        let checksumStart = unsafe at.at
-        let checksum = unsafe at.fixed32(key: 0x55)
-        let eventStart = unsafe at.at
-        guard let event = unsafe at.content(key: 0x32), event.upperBound == record.upperBound else { return false }
-        self.position = Position(position)
-        self.version = Version(version)
-        self.recordedAt = Timestamp(microseconds: Int64(bitPattern: recordedAt))
-        aggregateType = type
-        aggregateID = id
-        self.checksum = checksum
-        if checksum != nil { checksumField = checksumStart..<eventStart }
-        self.event = event
-        eventField = eventStart..<event.upperBound
+        precondition(record.lowerBound >= 0 && record.upperBound <= bytes.count, "a record lies within its bytes")
+        guard let start = bytes.baseAddress, let straight = unsafe StraightRecord(start, record) else { return false }
+        position = Position(straight.position)
+        version = Version(straight.version)
+        recordedAt = Timestamp(microseconds: Int64(bitPattern: straight.recordedAt))
+        aggregateType = straight.aggregateType
+        aggregateID = straight.aggregateID
+        checksum = straight.checksum
+        if checksum != nil { checksumField = straight.headEnd..<straight.eventStart }
+        event = straight.event
+        eventField = straight.eventStart..<event.upperBound
         return true
     }
 

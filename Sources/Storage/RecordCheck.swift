@@ -17,7 +17,9 @@ public struct RecordCheck: Sendable {
     public func check(
         _ page: EventPage, of aggregate: AggregateName, versions range: PageRange<Version>, _ direction: Direction
     ) throws(StorageError) {
-        guard page.count > 0 else { return }
+        let expected = ExpectedPage(
+            tenant: tenant, .versions(aggregate), after: range.after.rawValue, to: range.to.rawValue, direction)
+        if page.count == 0 || isSurely(expected, page) { return }
         var last: UInt64?
         try unsafe walk(page) { (outline, bytes) in
             let version = outline.version.rawValue
@@ -40,7 +42,10 @@ public struct RecordCheck: Sendable {
     public func check(
         _ page: EventPage, positions range: PageRange<Position>, filter: EventFilter, _ direction: Direction
     ) throws(StorageError) {
-        guard page.count > 0 else { return }
+        if page.count == 0 { return }
+        let expected = ExpectedPage(
+            tenant: tenant, .positions, after: range.after.rawValue, to: range.to.rawValue, direction)
+        if filter.isEmpty, isSurely(expected, page) { return }
         let entryFilter = filter.isEmpty ? nil : EntryFilter(filter)
         var last: UInt64?
         try unsafe walk(page) { (outline, bytes) in
@@ -79,7 +84,11 @@ public struct RecordCheck: Sendable {
         }
     }
 
-    @inline(__always)
+    /// Nearly every page is what it must be, which takes one short pass to see.
+    private func isSurely(_ expected: ExpectedPage, _ page: EventPage) -> Bool {
+        unsafe page.entries.withUnsafeReadableBytes { unsafe expected.isSurely($0, count: page.count) }
+    }
+
     @unsafe private func walk(
         _ page: EventPage, _ complaint: (RecordOutline, UnsafeRawBufferPointer) -> String?
     ) throws(StorageError) {

@@ -94,6 +94,24 @@ import Testing
         }
     }
 
+    /// Entries that are left out of a frame to be sent as they lie make, after its other bytes, the same frame.
+    @Test func aFrameIsTheSameWithItsEntriesApart() throws {
+        var random = SeededGenerator.fromEnvironment()
+        var apart = 0
+        for _ in 0..<500 {
+            let frame = try RandomFrames.answer(using: &random)
+            var (whole, parts) = (ByteBuffer(string: "before"), ByteBuffer(string: "before"))
+            ServerFrameCodec.encode(frame, to: &whole)
+            if let entries = ServerFrameCodec.encode(frame, to: &parts, detachedBytesMin: 64) {
+                #expect(entries.readableBytes >= 64)
+                parts.writeImmutableBuffer(entries)
+                apart += 1
+            }
+            #expect(parts == whole, "seed \(random.seed)")
+        }
+        #expect(apart > 50)
+    }
+
     @Test func damagedAnswersAreDeclinedOrReadAsProtobufReadsThem() throws {
         var random = SeededGenerator.fromEnvironment()
         var accepted = 0

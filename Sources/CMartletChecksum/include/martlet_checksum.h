@@ -14,6 +14,19 @@ uint32_t martlet_crc32c_of_parts(
     const void *first, size_t first_count, const void *second, size_t second_count, const void *third,
     size_t third_count);
 
+/// A record and its checksum: that of its event's bytes, its tenant's and those before its event.
+typedef struct {
+    const void *event;
+    size_t event_count;
+    const void *head;
+    size_t head_count;
+    uint32_t checksum;
+} martlet_summed_record;
+
+/// Whether every record of the tenant whose 16 bytes are given fits its checksum. Three are summed at a time, since each
+/// step of one has to wait for its last.
+bool martlet_crc32c_fits(const martlet_summed_record *records, size_t count, const void *tenant);
+
 /// As `martlet_crc32c`, by tables, on any processor.
 uint32_t martlet_crc32c_by_table(uint32_t crc, const void *bytes, size_t count);
 
