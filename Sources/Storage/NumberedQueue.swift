@@ -64,7 +64,8 @@ package struct NumberedQueue<Element> {
             slots = []
             count = 0
         }
-        return slots.compactMap(\.element)
+        // No key path: those of a generic type are made anew each time.
+        return slots.compactMap { $0.element }
     }
 
     /// Gives back the memory of an empty queue that was long once.
