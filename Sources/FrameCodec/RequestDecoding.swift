@@ -134,7 +134,7 @@ extension AppendRequest {
             names.append((name, expected, events, snapshot))
         }
         let admission = encoder.admission
-        var rest = encoder.finish()[...]
+        var rest = encoder.finish(isAdmitting: true)[...]
         try Self.requireDistinctIDs(rest)
         self.init(
             tenant: tenant,

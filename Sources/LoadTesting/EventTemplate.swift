@@ -108,7 +108,7 @@ extension EventTemplate {
     fileprivate func event(id: UUID, body: ByteBuffer) -> EncodedEvent {
         EncodedEvent(
             id: id, type: type, contentType: contentType, schemaVersion: schemaVersion, payloadBytes: payloadBytes,
-            body: body, bodyChecksum: CRC32C.checksum(of: body))
+            body: body)
     }
 }
 

@@ -113,13 +113,14 @@ public struct EncodedEvent: Hashable, Sendable {
     public let payloadBytes: Int
     /// The canonical encoding of the protobuf message `Event`.
     public let body: ByteBuffer
-    /// CRC-32C of ``body``: where the event is stored, only what it gets there is added to it.
-    public let bodyChecksum: UInt32
+    /// CRC-32C of ``body``, computed where an append is admitted, so that the thread that stores the event only adds what
+    /// it gets there; nil where the event is on its way to a server, which computes its own.
+    public let bodyChecksum: UInt32?
 
     /// The fields must be those of `body`.
     public init(
         id: UUID, type: EventType, contentType: String, schemaVersion: UInt32, payloadBytes: Int, body: ByteBuffer,
-        bodyChecksum: UInt32
+        bodyChecksum: UInt32? = nil
     ) {
         self.id = id
         self.type = type
@@ -129,6 +130,12 @@ public struct EncodedEvent: Hashable, Sendable {
         self.body = body
         self.bodyChecksum = bodyChecksum
     }
+
+    /// Two events are the same where their canonical bytes are.
+    public static func == (left: EncodedEvent, right: EncodedEvent) -> Bool { left.body == right.body }
+
+    /// Hashes the canonical bytes.
+    public func hash(into hasher: inout Hasher) { hasher.combine(body) }
 }
 
 /// Events in storage or on their way to a reader, encoded as they travel.

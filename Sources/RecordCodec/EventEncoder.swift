@@ -44,7 +44,9 @@ public struct EventEncoder {
     }
 
     /// The events added so far, in order; the encoder is empty afterwards.
-    public mutating func finish() -> [EncodedEvent] {
+    ///
+    /// - Parameter isAdmitting: whether they get the checksum of their bytes, as where an append is admitted.
+    public mutating func finish(isAdmitting: Bool = false) -> [EncodedEvent] {
         var start = 0
         var events: [EncodedEvent] = []
         events.reserveCapacity(drafts.count)
@@ -53,7 +55,8 @@ public struct EventEncoder {
             events.append(
                 EncodedEvent(
                     id: draft.id, type: draft.type, contentType: draft.contentType, schemaVersion: draft.schemaVersion,
-                    payloadBytes: draft.payloadBytes, body: body, bodyChecksum: CRC32C.checksum(of: body)))
+                    payloadBytes: draft.payloadBytes, body: body,
+                    bodyChecksum: isAdmitting ? CRC32C.checksum(of: body) : nil))
             start = draft.end
         }
         drafts.removeAll(keepingCapacity: true)

@@ -26,7 +26,7 @@ public enum RecordedEntries {
     ) -> Int {
         write(
             position, version, recordedAt, aggregate, event.body,
-            checksum: CRC32C.extend(event.bodyChecksum, by: tenant), to: &buffer)
+            checksum: CRC32C.extend(event.bodyChecksum ?? CRC32C.checksum(of: event.body), by: tenant), to: &buffer)
     }
 
     /// Appends an entry without a checksum, as servers of before wrote them.

@@ -21,6 +21,28 @@ import Testing
         }
     }
 
+    /// The checksum of an event's bytes is a server's to compute, before the event is queued, whichever way it was read.
+    @Test func eventsAreSummedWhereTheyAreAdmitted() throws {
+        var random = SeededGenerator.fromEnvironment()
+        var summed = 0
+        for _ in 0..<100 {
+            let frame = try RandomFrames.append(using: &random)
+            #expect(events(of: frame).allSatisfy { $0.bodyChecksum == nil })
+            let message = RandomFrames.message { ClientFrameCodec.encode(frame, to: &$0) }
+            let short = try #require(CanonicalAppends.decode(message, limits: Limits()))
+            for event in events(of: short) + events(of: try ClientFrameCodec.unpack(message, limits: Limits())) {
+                #expect(event.bodyChecksum == CRC32C.checksum(of: event.body))
+                summed += 1
+            }
+        }
+        #expect(summed > 200, "seed \(random.seed)")
+    }
+
+    private func events(of frame: ClientFrame) -> [EncodedEvent] {
+        guard case .request(.append(let request)) = frame.body else { return [] }
+        return request.aggregates.flatMap(\.events)
+    }
+
     @Test func damagedAppendsAreDeclinedOrReadAsProtobufReadsThem() throws {
         var random = SeededGenerator.fromEnvironment()
         var accepted = 0

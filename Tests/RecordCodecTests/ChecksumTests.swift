@@ -83,7 +83,7 @@ import Testing
         let record = try Self.record(event, aggregate: aggregate)
         #expect(record.array == shown)
         #expect(Self.verdict(shown) == .intact)
-        #expect(page.contains("`\(String(try EncodedEvent(event).bodyChecksum, radix: 16))`"))
+        #expect(page.contains("`\(String(CRC32C.checksum(of: try EncodedEvent(event).body), radix: 16))`"))
         #expect(page.contains("`\(String(try #require(RecordOutline(record)?.checksum), radix: 16))`"))
     }
 
