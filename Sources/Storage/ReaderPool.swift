@@ -28,9 +28,10 @@ final class ReaderPool: @unchecked Sendable {
         self.uptimeNanos = uptimeNanos
     }
 
-    /// Starts a thread that reads with this reader.
+    /// Starts a thread that reads with this reader. It stands back: reads take what time their callers make them take, and
+    /// event loops and commits, which serve everybody, must not wait for them.
     func start(reader: @escaping @Sendable () -> any StorageReader) {
-        threads.start(name: "read") { [self] in runJobs(with: reader()) }
+        threads.start(name: "read", standsBack: true) { [self] in runJobs(with: reader()) }
     }
 
     /// Carries out one read on the calling thread; false where none waits.

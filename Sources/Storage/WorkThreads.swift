@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 
 /// Threads that work until their work returns, and the wait for their end.
 ///
@@ -13,12 +14,19 @@ package final class WorkThreads: @unchecked Sendable {
 
     package init() {}
 
+    /// What a thread that stands back adds to its nice value: where processors are short, it gets about a ninth of what
+    /// another one gets.
+    package static let standingBackBy: CInt = 10
+
     /// Starts a thread, which ends when `work` returns.
-    package func start(name: String, _ work: @escaping @Sendable () -> Void) {
+    ///
+    /// - Parameter standsBack: whether the process's other threads go first where processors are short.
+    package func start(name: String, standsBack: Bool = false, _ work: @escaping @Sendable () -> Void) {
         condition.withLock { running += 1 }
         // The thread's closure may outlive the thread's end, so that it holds the work through this alone.
         let box = WorkBox(work)
         let thread = Thread { [self] in
+            if standsBack { Self.standBack() }
             box.run()
             for callback in threadEnded() { callback() }
         }
@@ -26,6 +34,12 @@ package final class WorkThreads: @unchecked Sendable {
         thread.stackSize = 1 << 20
         thread.start()
     }
+
+    /// The nice value of the calling thread: on Linux, each thread has one of its own.
+    package static var niceValue: CInt { getpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0) }
+
+    /// A thread may always stand back; only a privileged one may come forward again.
+    private static func standBack() { _ = setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, niceValue + standingBackBy) }
 
     /// Waits until no thread runs.
     package func waitForEnd() async {

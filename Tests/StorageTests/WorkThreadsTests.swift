@@ -1,4 +1,8 @@
+import FoundationEssentials
+import MartletModel
+import MartletStorageMemory
 import MartletTesting
+import NIOConcurrencyHelpers
 import Testing
 
 @testable import MartletStorage
@@ -24,6 +28,31 @@ import Testing
             if round.isMultiple(of: 2) { await threads.waitForEnd() } else { threads.blockUntilEnd() }
             #expect(held == nil, "round \(round)")
         }
+    }
+
+    /// What one tenant makes reads cost must not slow the threads that serve everybody.
+    @Test func readThreadsStandBackAndOthersDoNot() async {
+        let (values, ours) = (NIOLockedValueBox<[CInt]>([]), WorkThreads.niceValue)
+        let threads = WorkThreads()
+        threads.start(name: "read", standsBack: true) {
+            values.withLockedValue { $0.append(WorkThreads.niceValue) }
+        }
+        await threads.waitForEnd()
+        threads.start(name: "commit") { values.withLockedValue { $0.append(WorkThreads.niceValue) } }
+        await threads.waitForEnd()
+        let pool = ReaderPool(readsMax: 4, threadCount: 1, uptimeNanos: { 0 })
+        pool.start { MemoryEngine().makeReader() }
+        await withCheckedContinuation { continuation in
+            let admission = pool.add(for: TenantID(UUID())) { _ in
+                values.withLockedValue { $0.append(WorkThreads.niceValue) }
+                continuation.resume()
+            }
+            #expect(admission != .closed)
+        }
+        await pool.close()
+        let back = min(19, ours + WorkThreads.standingBackBy)
+        #expect(values.withLockedValue { $0 } == [back, ours, back])
+        #expect(WorkThreads.niceValue == ours)
     }
 
     @Test func withoutThreadsNobodyWaits() async {
