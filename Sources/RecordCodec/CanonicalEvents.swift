@@ -1,4 +1,4 @@
-import Glibc
+import CMartletChecksum
 import FoundationEssentials
 public import MartletModel
 public import NIOCore
@@ -109,7 +109,7 @@ extension UnsafeRawBufferPointer {
         guard count == other.count, let start = baseAddress, let otherStart = other.baseAddress else {
             return count == other.count
         }
-        return unsafe memcmp(start, otherStart, count) == 0
+        return unsafe martlet_is_same(start, otherStart, count)
     }
 }
 

@@ -1,6 +1,5 @@
 import CMartletChecksum
 import FoundationEssentials
-import Glibc
 public import MartletModel
 
 /// What a page without a filter must be: records of a tenant, and of one aggregate or of all, whose numbers follow one
@@ -69,7 +68,7 @@ public struct ExpectedPage: Sendable {
                     if let aggregate = unsafe aggregate, let wanted = aggregate.baseAddress {
                         let first = straight.aggregateType.lowerBound
                         guard straight.aggregateID.upperBound &- first == aggregate.count,
-                            unsafe memcmp(wanted, start + first, aggregate.count) == 0
+                            unsafe martlet_is_same(wanted, start + first, aggregate.count)
                         else { return false }
                     }
                     guard number > after, number <= to else { return false }

@@ -36,10 +36,13 @@ package final class WorkThreads: @unchecked Sendable {
     }
 
     /// The nice value of the calling thread: on Linux, each thread has one of its own.
-    package static var niceValue: CInt { getpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0) }
+    package static var niceValue: CInt { getpriority(thread, 0) }
+
+    /// Says that priorities are those of threads: 0 is the calling one.
+    private static let thread = __priority_which_t(PRIO_PROCESS.rawValue)
 
     /// A thread may always stand back; only a privileged one may come forward again.
-    private static func standBack() { _ = setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, niceValue + standingBackBy) }
+    private static func standBack() { _ = setpriority(thread, 0, niceValue + standingBackBy) }
 
     /// Waits until no thread runs.
     package func waitForEnd() async {

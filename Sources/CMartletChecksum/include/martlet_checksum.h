@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /// CRC-32C (Castagnoli, RFC 3720 appendix B.4) of what `crc` is the checksum of, followed by `count` bytes; 0 is the
 /// checksum of no bytes. Uses the processor's instructions where it has them.
@@ -29,6 +30,11 @@ bool martlet_crc32c_fits(const martlet_summed_record *records, size_t count, con
 
 /// As `martlet_crc32c`, by tables, on any processor.
 uint32_t martlet_crc32c_by_table(uint32_t crc, const void *bytes, size_t count);
+
+/// Whether two runs of `count` bytes are the same. Both pointers are valid, for 0 bytes too.
+static inline bool martlet_is_same(const void *first, const void *second, size_t count) {
+    return memcmp(first, second, count) == 0;
+}
 
 /// Whether the processor has the instructions.
 bool martlet_crc32c_is_hardware(void);
