@@ -329,7 +329,7 @@ public final class ServerConnection: ChannelInboundHandler, CallTransport, Serve
     // MARK: Writing
 
     /// From this length on, the entries of a frame cost more to copy than a write of their own does.
-    private static let detachedBytesMin = 32 << 10
+    private static let detachedBytesMin = 64 << 10
 
     /// Adds a frame to what the next flush sends; everything of one turn of the event loop goes out at once.
     private func write(_ frame: ServerFrame) {

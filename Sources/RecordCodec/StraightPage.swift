@@ -28,7 +28,8 @@ public struct ExpectedPage: Sendable {
         self.direction = direction
     }
 
-    private static let batchMax = 48
+    /// As many as are kept without an allocation.
+    private static let batchMax = 24
 
     /// Whether the bytes are `count` such records, all as servers write them and each with a checksum that fits.
     ///
@@ -38,13 +39,17 @@ public struct ExpectedPage: Sendable {
         switch numbers {
         case .positions: return unsafe isSurely(entries, count, of: nil)
         case .versions(let aggregate):
-            var head: [UInt8] = []
-            head.reserveCapacity(aggregate.type.text.utf8.count + 21)
-            head += aggregate.type.text.utf8
-            head.append(5 << 3 | 2)
-            head.append(16)
-            unsafe withUnsafeBytes(of: aggregate.id.uuid) { unsafe head.append(contentsOf: $0) }
-            return unsafe head.withUnsafeBytes { unsafe isSurely(entries, count, of: $0) }
+            let type = aggregate.type.text
+            return unsafe withUnsafeTemporaryAllocation(byteCount: type.utf8.count + 18, alignment: 1) { head in
+                for (index, byte) in type.utf8.enumerated() { unsafe head[index] = byte }
+                let end = type.utf8.count
+                unsafe head[end] = 5 << 3 | 2
+                unsafe head[end + 1] = 16
+                unsafe withUnsafeBytes(of: aggregate.id.uuid) { id in
+                    for index in 0..<16 { unsafe head[end + 2 + index] = id[index] }
+                }
+                return unsafe isSurely(entries, count, of: UnsafeRawBufferPointer(head))
+            }
         }
     }
 
