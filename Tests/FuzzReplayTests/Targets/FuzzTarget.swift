@@ -2,7 +2,7 @@ import NIOCore
 
 /// Code that reads bytes of others, and what must hold whatever they are.
 struct FuzzTarget: Sendable {
-    /// The folder of its inputs in `Fuzz/Corpus` and `Fuzz/Crashers`.
+    /// Names its inputs: `Fuzz/Corpus/NAME.pack` and the folder `Fuzz/Crashers/NAME`.
     let name: String
     /// Throws a ``Finding`` where something does not hold.
     let run: @Sendable ([UInt8]) throws -> Void

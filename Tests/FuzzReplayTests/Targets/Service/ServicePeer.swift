@@ -9,7 +9,7 @@ import NIOCore
 /// A connection, and the client at its other end. Bound to its event loop.
 ///
 /// What must hold of each message of the service: its frame is within the limit; decoded, a client's session takes it,
-/// which knows what may answer which call and how much credit is left; its call is open; the connection is.
+/// which knows what may answer which call and how much credit is left; the connection is open; its call is.
 final class ServicePeer: CallTransport, ServedConnection {
     private let world: ServiceWorld
     private var session = ClientSession(welcomeMillis: 1_000, keepaliveMillis: 1_000, now: .uptimeNanoseconds(0))
@@ -101,6 +101,7 @@ final class ServicePeer: CallTransport, ServedConnection {
 
     func send(_ message: CallMessage, of call: CallKey, isLast: Bool) {
         let id = CallID(call)
+        checkIsOpen(id)
         if !open.contains(id) { complaint = complaint ?? "a message of call \(id), which is not open" }
         if isLast { open.remove(id) }
         take(ServerFrame(id, message))
@@ -108,6 +109,7 @@ final class ServicePeer: CallTransport, ServedConnection {
 
     func end(_ call: CallKey, _ error: MartletError?) {
         let id = CallID(call)
+        checkIsOpen(id)
         if open.remove(id) == nil { complaint = complaint ?? "call \(id) ended, but is not open" }
         take(ServerFrame(id, .status(error)))
     }
@@ -124,8 +126,12 @@ final class ServicePeer: CallTransport, ServedConnection {
 
     func recheck() {}
 
+    /// No call is open once the connection is closed: this is told first.
+    private func checkIsOpen(_ id: CallID) {
+        if isClosed { complaint = complaint ?? "call \(id) got something after the connection's end" }
+    }
+
     private func take(_ frame: ServerFrame) {
-        if isClosed { complaint = complaint ?? "call \(frame.callID) got something after the connection's end" }
         var encoded = ByteBuffer()
         ServerFrameCodec.encode(frame, to: &encoded)
         let bytes = encoded.readableBytes - FrameDecoder.prefixBytes

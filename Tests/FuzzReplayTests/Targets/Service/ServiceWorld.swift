@@ -56,8 +56,9 @@ final class ServiceWorld {
     let service: EventService
     let hands: StorageHands
     private(set) var peers: [ServicePeer] = []
-    /// Calls of connections that are closed: what they held must be given back as well.
-    private var closed: [ConnectionCalls] = []
+    /// Connections that are closed: nothing may come to them, and what their calls held must be given back as well. Their
+    /// calls do not keep them in memory, and a message to one that is gone could not be seen.
+    private var closed: [ServicePeer] = []
     /// Numbers new events.
     var nextEvent: UInt64 = 1
     /// Storage, which fails as the script says.
@@ -86,6 +87,7 @@ final class ServiceWorld {
     func release() {
         for peer in peers { peer.close() }
         peers = []
+        closed = []
         service.release()
     }
 
@@ -99,7 +101,7 @@ final class ServiceWorld {
     }
 
     private func close(_ peer: ServicePeer) {
-        if let calls = peer.calls { closed.append(calls) }
+        closed.append(peer)
         peer.close()
     }
 
@@ -126,7 +128,7 @@ final class ServiceWorld {
             while hands.commitOne() { isAtRest = false }
             while hands.readOne() { isAtRest = false }
         }
-        for peer in peers { try peer.check() }
+        for peer in peers + closed { try peer.check() }
     }
 
     // MARK: What must hold
@@ -182,9 +184,9 @@ final class ServiceWorld {
             ("shared reads", service.reads.waitingCounts.reads),
         ]
         for (name, bytes) in accounts { try hold(bytes == 0, "\(name): \(bytes) are held after the end") }
-        for calls in closed {
+        for peer in closed {
             // Somebody who waits, or a byte that is held, and the whole window is not to be had.
-            let waiting = calls.window.enter(ReadWindow.bytesMax, wake: {})
+            let waiting = peer.calls?.window.enter(ReadWindow.bytesMax, wake: {})
             try hold(waiting == nil, "a connection's window holds something after its end")
         }
     }
