@@ -259,7 +259,7 @@ let package = Package(
             "StorageTests",
             [
                 "MartletModel", "MartletQueries", "MartletRecordCodec", "MartletStorage", "MartletStorageMemory",
-                "MartletTesting", .nioConcurrencyHelpers, .nioCore,
+                "MartletTenants", "MartletTesting", .nioConcurrencyHelpers, .nioCore,
             ]),
         tests(
             "SubscriptionsTests",

@@ -87,8 +87,8 @@ public final class EventStore: Sendable {
         await readers.close()
     }
 
-    /// Appends. Refused calls end with `VERSION_CONFLICT` or `EVENT_ID_REUSED` and their details; where the
-    /// request asks for them, a conflict carries the events in between.
+    /// Appends. Refused calls end with `VERSION_CONFLICT` or `EVENT_ID_REUSED` and their details; the events in between are
+    /// the caller's to read.
     ///
     /// - Precondition: the request is valid, as decoded by MartletFrameCodec: distinct aggregates and event ids,
     ///   events everywhere, within the limits.
@@ -97,18 +97,13 @@ public final class EventStore: Sendable {
     public func append(
         _ request: AppendRequest, completion: @escaping @Sendable (Result<AppendReceipt, MartletError>) -> Void
     ) -> StoreTicket? {
-        let admission = committer.add(request) { [self] result in
+        let admission = committer.add(request) { result in
             switch result {
             case .success(.appended(let receipt)): completion(.success(receipt))
             case .success(.eventIDsReused(let ids)): completion(.failure(.eventIDsReused(ids)))
             case .success(.limitReached(let limit)): completion(.failure(.storageLimitReached(limit)))
             case .success(.refused(let error)): completion(.failure(error))
-            case .success(.versionConflict(let conflicts)):
-                if request.includeConflictingEvents {
-                    addEvents(to: conflicts, of: request.tenant) { completion(.failure(.versionConflicts($0))) }
-                } else {
-                    completion(.failure(.versionConflicts(conflicts)))
-                }
+            case .success(.versionConflict(let conflicts)): completion(.failure(.versionConflicts(conflicts)))
             case .failure(let error): completion(.failure(MartletError(error)))
             }
         }
@@ -183,54 +178,6 @@ public final class EventStore: Sendable {
         case .append: committer.removeAppend(ticket.number, of: ticket.tenant)
         case .change: committer.removeChange(ticket.number, of: ticket.tenant)
         case .read: readers.remove(ticket.number, of: ticket.tenant)
-        }
-    }
-
-    /// Adds to each conflict the events after the expected version, as far as one page holds them all.
-    private func addEvents(
-        to conflicts: [VersionConflict], of tenant: TenantID,
-        completion: @escaping @Sendable ([VersionConflict]) -> Void
-    ) {
-        let bytesMax = limits.pageBytesMax
-        read(for: tenant) { reader throws(StorageError) -> [VersionConflict] in
-            var room = bytesMax
-            var filled: [VersionConflict] = []
-            for var conflict in conflicts {
-                let after: Version =
-                    switch conflict.expected {
-                    case .exact(let version): version
-                    case .none: .none
-                    case .any, .exists: conflict.actual
-                    }
-                if after < conflict.actual {
-                    conflict.eventsTruncated = true
-                    if room > 0 {
-                        let page = try reader.page(
-                            of: conflict.aggregate, in: tenant,
-                            versions: PageRange(after: after, to: conflict.actual),
-                            bounds: PageBounds(bytesMax: room))
-                        if page.entries.readableBytes <= room {
-                            conflict.events = page.entries
-                            conflict.eventsTruncated = !page.isLast
-                            room -= page.entries.readableBytes
-                        }
-                    }
-                }
-                filled.append(conflict)
-            }
-            return filled
-        } completion: { result in
-            switch result {
-            case .success(let filled): completion(filled)
-            case .failure:
-                // The conflict stands without them.
-                completion(
-                    conflicts.map { conflict in
-                        var conflict = conflict
-                        conflict.eventsTruncated = true
-                        return conflict
-                    })
-            }
         }
     }
 }

@@ -1,5 +1,7 @@
 import MartletRecordCodec
 import MartletModel
+import MartletQueries
+import MartletTenants
 import MartletTesting
 import MartletStorageMemory
 import FoundationEssentials
@@ -40,12 +42,18 @@ import Testing
         } catch { return error }
     }
 
-    private func conflicts(_ request: AppendRequest, _ store: EventStore) async throws -> [VersionConflict] {
-        var request = request
-        request.includeConflictingEvents = true
+    /// The conflicts of a refused append, with the events that came in between.
+    private func conflicts(
+        _ request: AppendRequest, _ store: EventStore, limits: Limits = Limits()
+    ) async throws -> [VersionConflict] {
         let error = await refusal(of: request, store)
         #expect(error?.reason == .versionConflict && error?.code == .aborted && error?.isRetryable == false)
-        return error?.conflicts ?? []
+        let conflicts = error?.conflicts ?? []
+        #expect(conflicts.allSatisfy { $0.events.readableBytes == 0 && !$0.eventsTruncated })
+        let queries = QueryOpening(settings: SettingsCache(limits: limits), limits: limits)
+        return try await store.read(for: request.tenant) { reader throws(StorageError) in
+            queries.fill(conflicts, of: request.tenant, reader: reader).conflicts
+        }
     }
 
     private func versions(_ conflict: VersionConflict) throws -> [UInt64] {
@@ -101,7 +109,8 @@ import Testing
                     Sample.request(
                         1, [try Sample.part(1, [1, 2], text: text), try Sample.part(2, [3, 4], text: text + text)]))
                 let found = try await conflicts(
-                    Sample.request(1, [try Sample.part(1, .none, [8]), try Sample.part(2, .none, [9])]), store)
+                    Sample.request(1, [try Sample.part(1, .none, [8]), try Sample.part(2, .none, [9])]), store,
+                    limits: limits)
                 let bytes = found.reduce(0) { $0 + $1.events.readableBytes }
                 #expect(bytes <= pageBytesMax)
                 for conflict in found {

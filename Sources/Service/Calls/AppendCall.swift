@@ -49,10 +49,7 @@ struct AppendCall {
 
     private static func submit(_ request: AppendRequest, _ policies: SnapshotPolicies, _ handle: CallHandle) {
         let (calls, key) = (handle.calls, handle.key)
-        // The events that came in between are read afterwards, when there is room for them.
-        var request = request.under(policies)
-        request.includeConflictingEvents = false
-        let ticket = calls.service.store.append(request) {
+        let ticket = calls.service.store.append(request.under(policies)) {
             [mailbox = calls.mailbox, bound = calls.bound] in
             mailbox.deliver(.init(calls: bound, call: key, result: $0))
         }
@@ -67,6 +64,7 @@ struct AppendCall {
             handle.answer(.append(receipt))
         case .failure(let error):
             guard includesConflictingEvents, !error.conflicts.isEmpty else { return handle.end(error) }
+            // The events that came in between are read when there is room for them.
             handle.calls.replace(handle.key, by: ConflictingEventsCall.make(error, tenant, handle))
         }
     }

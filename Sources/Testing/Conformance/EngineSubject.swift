@@ -40,7 +40,17 @@ public final class EngineSubject: ConformanceSubject {
 
     /// Appends under the tenant's policies.
     public func append(_ request: AppendRequest) async throws(MartletError) -> AppendReceipt {
-        try await store.append(request.under(try await policies(of: request.tenant)))
+        do throws(MartletError) {
+            return try await store.append(request.under(try await policies(of: request.tenant)))
+        } catch {
+            guard request.includeConflictingEvents, !error.conflicts.isEmpty else { throw error }
+            var error = error
+            let conflicts = error.conflicts
+            error.conflicts = try await store.read(for: request.tenant) { [queries] reader throws(StorageError) in
+                queries.fill(conflicts, of: request.tenant, reader: reader).conflicts
+            }
+            throw error
+        }
     }
 
     private func policies(of tenant: TenantID) async throws(MartletError) -> SnapshotPolicies {
