@@ -39,10 +39,11 @@ public final class EventStore: Sendable {
         let uptimeNanos: @Sendable () -> UInt64 = { uptime().uptimeNanoseconds }
         committer = GroupCommitter(
             limits: limits, clock: clock, uptimeNanos: uptimeNanos, logger: logger, onCommit: onCommit)
-        // One more than the engine asks for, so that one tenant has as many as that.
+        // One more than the engine asks for, so that one is left for other tenants.
         readThreadCount = engine.readersMax + 1
         readers = ReaderPool(
-            readsMax: limits.waitingReadsMax, threadCount: readThreadCount, uptimeNanos: uptimeNanos)
+            readsMax: limits.waitingReadsMax, threadCount: readThreadCount,
+            readsPerTenantMax: engine.readersPerTenantMax, uptimeNanos: uptimeNanos)
         faults = FaultLog(logger)
         listening = engine.makeListener().map { StorageListening(listener: $0, logger: logger, onNews: onNews) }
     }

@@ -22,9 +22,13 @@ final class ReaderPool: @unchecked Sendable {
     ///   - readsMax: reads that wait or are under way, over all tenants.
     ///   - threadCount: how many threads will be started. With more than one, one is always left for other tenants: a
     ///     read never waits for the end of another tenant's reads alone.
-    init(readsMax: Int, threadCount: Int, uptimeNanos: @escaping @Sendable () -> UInt64) {
+    ///   - readsPerTenantMax: so many reads of one tenant are under way at a time, if the threads allow.
+    init(
+        readsMax: Int, threadCount: Int, readsPerTenantMax: Int = .max, uptimeNanos: @escaping @Sendable () -> UInt64
+    ) {
         lanes = FairLanes(
-            sizeMax: readsMax, takenPerTenantMax: max(1, threadCount - 1), costMin: Self.costMinNanos)
+            sizeMax: readsMax, takenPerTenantMax: max(1, min(readsPerTenantMax, threadCount - 1)),
+            costMin: Self.costMinNanos)
         self.uptimeNanos = uptimeNanos
     }
 

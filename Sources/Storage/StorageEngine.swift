@@ -33,6 +33,8 @@ public protocol StorageEngine: Sendable {
     var writersMax: Int { get }
     /// How many readers are of use.
     var readersMax: Int { get }
+    /// How many of one tenant's reads may be under way at a time: 1 to ``readersMax``.
+    var readersPerTenantMax: Int { get }
 
     /// Brings the schema up to date: creates it, or migrates it step by step. Safe when two servers do so at
     /// once. Called once, before any writer or reader is made.
@@ -64,6 +66,9 @@ public enum StorageWork: Hashable, Sendable {
 }
 
 extension StorageEngine {
+    /// As many as the engine takes.
+    public var readersPerTenantMax: Int { readersMax }
+
     /// Nothing: no call waits for anything beyond this process for long.
     public func interrupt(_ work: StorageWork) {}
 }

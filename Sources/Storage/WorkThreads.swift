@@ -14,9 +14,9 @@ package final class WorkThreads: @unchecked Sendable {
 
     package init() {}
 
-    /// What a thread that stands back adds to its nice value: where processors are short, it gets about a ninth of what
-    /// another one gets.
-    package static let standingBackBy: CInt = 10
+    /// What a thread that stands back adds to its nice value: where processors are short, it gets about half of what another
+    /// one gets.
+    package static let standingBackBy: CInt = 3
 
     /// Starts a thread, which ends when `work` returns.
     ///

@@ -16,6 +16,9 @@ public final class SQLiteEngine: StorageEngine {
     public let writersMax = 1
     /// Readers and the writer do not wait for each other.
     public let readersMax = 4
+    /// Half of the processors, at least one: reads of a file that is in memory take nothing else, and one tenant's must
+    /// leave some for the event loops and the other tenants.
+    public let readersPerTenantMax = max(1, min(4, ProcessInfo.processInfo.activeProcessorCount / 2))
 
     let file: DatabaseFile
     private let logger: Logger

@@ -25,6 +25,8 @@ public final class StallingEngine: StorageEngine {
     public var writersMax: Int { base.writersMax }
     /// That of the engine behind.
     public var readersMax: Int { base.readersMax }
+    /// As many as the base takes.
+    public var readersPerTenantMax: Int { base.readersPerTenantMax }
     /// That of the engine behind.
     public func prepare() throws(StorageError) { try base.prepare() }
     /// That of the engine behind.
