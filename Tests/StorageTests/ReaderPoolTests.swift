@@ -25,8 +25,11 @@ extension ReaderPool.Admission {
     }
 
     /// A pool with its threads started.
-    private func pool(readsMax: Int = 1_000, threads: Int, started: Bool = true) -> ReaderPool {
-        let pool = ReaderPool(readsMax: readsMax, threadCount: threads, uptimeNanos: { 0 })
+    private func pool(
+        readsMax: Int = 1_000, threads: Int, readsPerTenantMax: Int = .max, started: Bool = true
+    ) -> ReaderPool {
+        let pool = ReaderPool(
+            readsMax: readsMax, threadCount: threads, readsPerTenantMax: readsPerTenantMax, uptimeNanos: { 0 })
         let engine = engine
         if started { for _ in 0..<threads { pool.start { engine.makeReader() } } }
         return pool
@@ -99,6 +102,21 @@ extension ReaderPool.Admission {
         #expect(done.values == [21, 22] && begun.values.sorted() == [1, 2], "two of three threads at most")
         gate.open()
         #expect(await done.reaches(6))
+        await pool.close()
+    }
+
+    /// Threads that one tenant may not take stay free for the others.
+    @Test(arguments: [(1, 1), (2, 2), (4, 4), (.max, 4)]) func oneTenantsReadsAreBounded(max: Int, taken: Int) async {
+        let pool = pool(threads: 5, readsPerTenantMax: max)
+        let gate = Gate()
+        let begun = Recorder<Int>()
+        for number in 1...6 { #expect(pool.add(for: tenant(1), job(number, behind: gate, begun: begun)).isAdded) }
+        #expect(await begun.reaches(taken))
+        for number in 21...40 { #expect(pool.add(for: tenant(UInt64(number)), job(number)).isAdded) }
+        #expect(await done.reaches(20))
+        #expect(begun.values.count == taken && done.values.allSatisfy { $0 > 20 })
+        gate.open()
+        #expect(await done.reaches(26))
         await pool.close()
     }
 
