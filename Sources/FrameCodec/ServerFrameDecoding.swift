@@ -252,31 +252,35 @@ extension AggregateName {
 
 extension MartletError {
     @unsafe init?(_ message: UnsafePointer<Martlet__V1__Status>) {
-        self.init(
-            StatusCode(rawValue: unsafe message.pointee.code),
-            reason: Reason(rawValue: unsafe message.pointee.reason.text ?? ""),
-            message: unsafe message.pointee.message.text ?? "", isRetryable: unsafe message.pointee.retryable != 0)
+        var conflicts: [VersionConflict] = []
         for index in unsafe 0..<message.pointee.n_conflicts {
             guard let conflict = unsafe message.pointee.conflicts[index].flatMap({ unsafe VersionConflict($0) }) else {
                 return nil
             }
             conflicts.append(conflict)
         }
+        var reusedIDs: [ReusedEventID] = []
         for index in unsafe 0..<message.pointee.n_reused_event_ids {
             guard let reused = unsafe message.pointee.reused_event_ids[index],
                 let aggregate = unsafe AggregateName(received: reused.pointee.aggregate),
                 let id = unsafe reused.pointee.event_id.uuid
             else { return nil }
-            reusedEventIDs.append(
+            reusedIDs.append(
                 ReusedEventID(
                     id: id, aggregate: aggregate, version: Version(unsafe reused.pointee.version),
                     position: Position(unsafe reused.pointee.position)))
         }
-        failedUpcast = unsafe FailedUpcast(message.pointee.upcast_failure)
-        if let violation = unsafe message.pointee.limit?.pointee {
-            limit = LimitViolation(
-                name: unsafe violation.name.text ?? "", limit: unsafe violation.limit, actual: unsafe violation.actual)
+        var violation: LimitViolation?
+        if let limit = unsafe message.pointee.limit?.pointee {
+            violation = LimitViolation(
+                name: unsafe limit.name.text ?? "", limit: unsafe limit.limit, actual: unsafe limit.actual)
         }
+        self.init(
+            StatusCode(rawValue: unsafe message.pointee.code),
+            reason: Reason(rawValue: unsafe message.pointee.reason.text ?? ""),
+            message: unsafe message.pointee.message.text ?? "", isRetryable: unsafe message.pointee.retryable != 0,
+            conflicts: conflicts, reusedEventIDs: reusedIDs, limit: violation,
+            failedUpcast: unsafe FailedUpcast(message.pointee.upcast_failure))
     }
 }
 

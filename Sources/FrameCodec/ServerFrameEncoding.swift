@@ -121,18 +121,23 @@ public enum ServerFrameCodec {
     }
 
     private static func encode(status error: MartletError?, to buffer: inout ByteBuffer) {
+        guard let error else {
+            // Field 5, an empty message: OK is 0.
+            buffer.writeInteger(UInt16(5 << 3 | 2) << 8)
+            return
+        }
         var details = ByteBuffer()
-        for conflict in error?.conflicts ?? [] { conflict.encode(to: &details) }
-        for reused in error?.reusedEventIDs ?? [] { reused.encode(to: &details) }
-        error?.failedUpcast?.encode(to: &details)
-        unsafe withCBytes([error?.reason.rawValue ?? "", error?.message ?? "", error?.limit?.name ?? ""]) { text in
+        for conflict in error.conflicts { conflict.encode(to: &details) }
+        for reused in error.reusedEventIDs { reused.encode(to: &details) }
+        error.failedUpcast?.encode(to: &details)
+        unsafe withCBytes([error.reason.rawValue, error.message, error.limit?.name ?? ""]) { text in
             unsafe withMessage(Martlet__V1__LimitViolation(), martlet__v1__limit_violation__init) { limit in
                 unsafe withMessage(Martlet__V1__Status(), martlet__v1__status__init) { message in
-                    unsafe message.pointee.code = error?.code.rawValue ?? StatusCode.ok.rawValue
+                    unsafe message.pointee.code = error.code.rawValue
                     unsafe message.pointee.reason = unsafe text[0]
                     unsafe message.pointee.message = unsafe text[1]
-                    unsafe message.pointee.retryable = error?.isRetryable == true ? 1 : 0
-                    if let violation = error?.limit {
+                    unsafe message.pointee.retryable = error.isRetryable ? 1 : 0
+                    if let violation = error.limit {
                         unsafe limit.pointee.name = unsafe text[2]
                         unsafe limit.pointee.limit = violation.limit
                         unsafe limit.pointee.actual = violation.actual

@@ -178,22 +178,68 @@ public struct MartletError: Error, Hashable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// Boxed: what may be an error, a result or a frame, is passed on many times, and seldom is one.
+    private final class Content: Hashable, Sendable {
+        let code: StatusCode
+        let reason: Reason
+        let message: String
+        let isRetryable: Bool
+        let conflicts: [VersionConflict]
+        let reusedEventIDs: [ReusedEventID]
+        let limit: LimitViolation?
+        let failedUpcast: FailedUpcast?
+
+        init(
+            _ code: StatusCode, _ reason: Reason, _ message: String, isRetryable: Bool, _ conflicts: [VersionConflict],
+            _ reusedEventIDs: [ReusedEventID], _ limit: LimitViolation?, _ failedUpcast: FailedUpcast?
+        ) {
+            self.code = code
+            self.reason = reason
+            self.message = message
+            self.isRetryable = isRetryable
+            self.conflicts = conflicts
+            self.reusedEventIDs = reusedEventIDs
+            self.limit = limit
+            self.failedUpcast = failedUpcast
+        }
+
+        static func == (a: Content, b: Content) -> Bool {
+            a.code == b.code && a.reason == b.reason && a.message == b.message && a.isRetryable == b.isRetryable
+                && a.conflicts == b.conflicts && a.reusedEventIDs == b.reusedEventIDs && a.limit == b.limit
+                && a.failedUpcast == b.failedUpcast
+        }
+
+        func hash(into hasher: inout Hasher) {
+            hasher.combine(code)
+            hasher.combine(reason)
+            hasher.combine(message)
+        }
+    }
+
+    private var content: Content
+
     /// gRPC's code.
-    public var code: StatusCode
+    public var code: StatusCode { content.code }
     /// The stable name.
-    public var reason: Reason
+    public var reason: Reason { content.reason }
     /// For a person.
-    public var message: String
+    public var message: String { content.message }
     /// Whether the same call, sent again, may succeed; a retried append carries the same event ids.
-    public var isRetryable: Bool
+    public var isRetryable: Bool { content.isRetryable }
     /// With `VERSION_CONFLICT`: every expected version that did not hold.
-    public var conflicts: [VersionConflict]
+    public var conflicts: [VersionConflict] {
+        get { content.conflicts }
+        set {
+            content = Content(
+                code, reason, message, isRetryable: isRetryable, newValue, reusedEventIDs, limit, failedUpcast)
+        }
+    }
     /// With `EVENT_ID_REUSED`: every reused id.
-    public var reusedEventIDs: [ReusedEventID]
+    public var reusedEventIDs: [ReusedEventID] { content.reusedEventIDs }
     /// With a limit: which.
-    public var limit: LimitViolation?
+    public var limit: LimitViolation? { content.limit }
     /// With `UPCAST_FAILED`: which event, and where.
-    public var failedUpcast: FailedUpcast?
+    public var failedUpcast: FailedUpcast? { content.failedUpcast }
 
     /// An error of those parts.
     public init(
@@ -201,14 +247,8 @@ public struct MartletError: Error, Hashable, Sendable, CustomStringConvertible {
         conflicts: [VersionConflict] = [], reusedEventIDs: [ReusedEventID] = [], limit: LimitViolation? = nil,
         failedUpcast: FailedUpcast? = nil
     ) {
-        self.code = code
-        self.reason = reason
-        self.message = message
-        self.isRetryable = isRetryable
-        self.conflicts = conflicts
-        self.reusedEventIDs = reusedEventIDs
-        self.limit = limit
-        self.failedUpcast = failedUpcast
+        content = Content(
+            code, reason, message, isRetryable: isRetryable, conflicts, reusedEventIDs, limit, failedUpcast)
     }
 
     /// `REASON: message`.

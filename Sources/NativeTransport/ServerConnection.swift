@@ -38,6 +38,7 @@ public final class ServerConnection: ChannelInboundHandler, CallTransport, Serve
     private static let framesPerTurn = 128
 
     private let service: EventService
+    private let limits: Limits
     private let eventLoop: any EventLoop
     private let logger: Logger
     private var decoder: FrameDecoder
@@ -62,9 +63,10 @@ public final class ServerConnection: ChannelInboundHandler, CallTransport, Serve
     /// A connection of the event loop that this is called on.
     public init(service: EventService, eventLoop: any EventLoop) {
         self.service = service
+        limits = service.limits
         self.eventLoop = eventLoop
         logger = service.logger
-        decoder = FrameDecoder(limits: service.limits)
+        decoder = FrameDecoder(limits: limits)
     }
 
     // MARK: The channel
@@ -118,9 +120,9 @@ public final class ServerConnection: ChannelInboundHandler, CallTransport, Serve
         let holder = principal.holder(of: self)
         let calls = ConnectionCalls(service: service, principal: principal, transport: self, eventLoop: eventLoop)
         self.calls = calls
-        inbound = InboundAccount(pool: service.pools.inbound, holder: holder, limits: service.limits)
-        outbound = OutboundAccount(pool: service.pools.outbound, holder: holder, limits: service.limits)
-        session = ServerSession(limits: service.limits, now: eventLoop.now)
+        inbound = InboundAccount(pool: service.pools.inbound, holder: holder, limits: limits)
+        outbound = OutboundAccount(pool: service.pools.outbound, holder: holder, limits: limits)
+        session = ServerSession(limits: limits, now: eventLoop.now)
         startTicking()
         if service.isDraining { drain() }
     }
@@ -129,7 +131,6 @@ public final class ServerConnection: ChannelInboundHandler, CallTransport, Serve
     public func refuse(_ error: MartletError) { fail(error) }
 
     private func startTicking() {
-        let limits = service.limits
         let millis = max(10, min(limits.keepaliveMillis, limits.handshakeMillis) / 4)
         let bound = bound
         tickTask = eventLoop.scheduleRepeatedTask(
@@ -139,7 +140,7 @@ public final class ServerConnection: ChannelInboundHandler, CallTransport, Serve
 
     private func tick() {
         let now = eventLoop.now
-        if let stalledSince, now - stalledSince >= .milliseconds(Int64(service.limits.writeStallMillis)) {
+        if let stalledSince, now - stalledSince >= .milliseconds(Int64(limits.writeStallMillis)) {
             logger.info("connection takes no bytes, closing it", metadata: ["peer": "\(peerName)"])
             abort()
             return
@@ -162,7 +163,7 @@ public final class ServerConnection: ChannelInboundHandler, CallTransport, Serve
             guard count <= Self.framesPerTurn else { return decodeMoreLater() }
             do throws(MartletError) {
                 guard let message = try decoder.next() else { break }
-                let frame = try ClientFrameCodec.decode(message, limits: service.limits)
+                let frame = try ClientFrameCodec.decode(message, limits: limits)
                 guard let reaction = session?.receive(frame, now: eventLoop.now) else { break }
                 react(reaction)
             } catch {
@@ -224,7 +225,7 @@ public final class ServerConnection: ChannelInboundHandler, CallTransport, Serve
                     .welcome(
                         Welcome(
                             protocolVersion: version, serverVersion: service.serverVersion, scope: principal.tenants,
-                            identity: principal.identity, limits: service.limits, serverTime: service.clock()))))
+                            identity: principal.identity, limits: limits, serverTime: service.clock()))))
         case .start(let id, let request, let timeoutMillis, let creditBytes):
             calls?.start(id.rawValue, request, timeoutMillis: timeoutMillis, creditBytes: creditBytes)
         case .refuse(let id, let error):

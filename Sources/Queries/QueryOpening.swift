@@ -6,7 +6,7 @@ import MartletUpcasting
 import NIOCore
 
 /// A load or a read whose view is fixed: where it stands, and how its events are delivered.
-public struct OpenQuery: Sendable {
+public final class OpenQuery: Sendable {
     /// What the events are read from.
     public enum View: Sendable {
         /// Of a load.
@@ -17,7 +17,7 @@ public struct OpenQuery: Sendable {
 
     /// What the events are read from.
     public let view: View
-    private var cursor: QueryCursor
+    private let cursor: QueryCursor
     private let delivery: EventDelivery
 
     init(view: View, cursor: QueryCursor, delivery: EventDelivery) {
@@ -39,12 +39,16 @@ public struct OpenQuery: Sendable {
         } catch { return .failure(error) }
     }
 
-    /// Moves on past a page that ``read(_:bytesMax:scanMax:)`` gave.
-    public mutating func advance(past page: EventPage) { cursor.advance(past: page) }
+    /// What is left after a page that ``read(_:bytesMax:scanMax:)`` gave; nil where that is nothing.
+    public func rest(after page: EventPage) -> OpenQuery? {
+        var cursor = cursor
+        cursor.advance(past: page)
+        return cursor.isDone ? nil : OpenQuery(view: view, cursor: cursor, delivery: delivery)
+    }
 }
 
 /// Opens loads and reads under the tenant's settings. All of it runs on a storage thread.
-public struct QueryOpening: Sendable {
+public final class QueryOpening: Sendable {
     let settings: SettingsCache
     let limits: Limits
 

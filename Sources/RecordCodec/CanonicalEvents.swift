@@ -9,12 +9,16 @@ public import NIOCore
 /// It accepts a part of what ``EventEncoder`` accepts, and answers the same there. What it declines may be valid in
 /// another form, or wrong: ``EventEncoder`` says which.
 public struct CanonicalEvents {
-    private let limits: Limits
+    private let metadataBytesMax: Int
+    private let payloadBytesMax: Int
     /// Events that come together are mostly of few types, whose text is then made once.
     private var lastType: EventType?
 
     /// Recognises events that keep to those limits.
-    public init(limits: Limits) { self.limits = limits }
+    public init(limits: Limits) {
+        metadataBytesMax = limits.metadataBytesMax
+        payloadBytesMax = limits.payloadBytesMax
+    }
 
     /// The event in that range of a message; nil where it is declined.
     ///
@@ -32,9 +36,9 @@ public struct CanonicalEvents {
             fields.take(3 << 3 | 2), let contentTypeRange = fields.content(),
             let contentType = unsafe Self.contentType(bytes.part(contentTypeRange)),
             fields.take(4 << 3), let schemaVersion = fields.varint(), (1...UInt64(Int32.max)).contains(schemaVersion),
-            let metadata = fields.optional(5 << 3 | 2), metadata.count <= limits.metadataBytesMax,
+            let metadata = fields.optional(5 << 3 | 2), metadata.count <= metadataBytesMax,
             unsafe Self.isCanonicalMetadata(bytes, metadata),
-            let payload = fields.optional(15 << 3 | 2), payload.count <= limits.payloadBytesMax, fields.isAtEnd
+            let payload = fields.optional(15 << 3 | 2), payload.count <= payloadBytesMax, fields.isAtEnd
         else { return nil }
         if JSONText.isJSON(contentType: contentType), unsafe PayloadChecks.fault(ofJSON: bytes.part(payload)) != nil {
             return nil

@@ -2,8 +2,8 @@ public import FoundationEssentials
 public import MartletModel
 public import NIOCore
 
-/// A change that a tenant asks for beside its events.
-public enum TenantChange: Hashable, Sendable {
+/// A change that a tenant asks for beside its events. Boxed: it is passed on many times.
+public indirect enum TenantChange: Hashable, Sendable {
     /// Saves a snapshot; of those that the aggregate has then, so many are kept.
     case saveSnapshot(SaveSnapshotRequest, kept: Int)
     /// Deletes snapshots.

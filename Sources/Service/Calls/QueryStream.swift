@@ -38,14 +38,13 @@ final class QueryStream: CallWork {
         case ended
     }
 
-    private struct Read {
-        var query: OpenQuery
-        /// Nil where nothing is to be read, and where there was no room for it.
-        var delivered: EventDelivery.Result?
-        /// What its page takes beyond the room that was held for it.
-        var extraBytes = 0
+    private enum Read {
+        /// There was nothing to be read.
+        case nothing(OpenQuery)
+        /// A page, which takes so much beyond the room that was held for it.
+        case page(EventDelivery.Result, OpenQuery, extraBytes: Int)
         /// The page was dropped: it takes so much room.
-        var neededBytes: Int?
+        case tooLarge(bytes: Int)
     }
 
     /// A page up to this size is not read again when credit comes: it is part of what the call holds anyway.
@@ -152,15 +151,15 @@ final class QueryStream: CallWork {
                 case .success(let opened): query = opened
                 }
             }
-            guard !query.isDone else { return .success(Read(query: query)) }
+            guard !query.isDone else { return .success(.nothing(query)) }
             return try query.read(reader, bytesMax: bytesMax, scanMax: scanMax).map { delivered in
                 // One event may be larger than a page.
                 let bytes = delivered.page.entries.readableBytes + Int(query.snapshotBytes)
-                guard let more = extra.take(for: bytes) else { return Read(query: query, neededBytes: bytes) }
-                return Read(query: query, delivered: delivered, extraBytes: more)
+                guard let more = extra.take(for: bytes) else { return .tooLarge(bytes: bytes) }
+                return .page(delivered, query, extraBytes: more)
             }
         } _: { [self] (result: Result<Result<Read, MartletError>, MartletError>) in
-            if case .success(.success(let read)) = result { room.adopt(read.extraBytes) }
+            if case .success(.success(.page(_, _, let extraBytes))) = result { room.adopt(extraBytes) }
             guard case .reading = state else { return room.give() }
             took(result.flatMap { $0 }, step)
             // What was sent is on the connection's account by now.
@@ -175,25 +174,23 @@ final class QueryStream: CallWork {
         case .failure(let error):
             if error.reason == .upcastFailed { handle.service.counters.failUpcasts(1) }
             end(error)
-        case .success(let read):
-            largeBytes = 0
-            if let needed = read.neededBytes {
-                // It is read again when there is room for all of it.
-                largeBytes = needed
-                state = .ready(step)
-                return
-            }
-            let (query, delivered) = (read.query, read.delivered)
-            if let delivered, delivered.failureCount > 0 {
-                handle.service.counters.failUpcasts(delivered.failureCount)
-            }
-            let page = delivered?.page ?? EventPage()
-            if page.count == 1, page.bytes > UInt64(handle.limits.pageBytesMax) { largeBytes = Int(page.bytes) }
-            if let fault = page.faultOfSize(query.snapshotBytes, handle.limits) { return end(fault) }
-            guard case .open = step else { return take(page, query) }
-            if case .load(let view) = query.view { handle.service.counters.skipSnapshots(view.snapshotsSkipped) }
-            open(page, query, step)
+        case .success(.tooLarge(let bytes)):
+            // It is read again when there is room for all of it.
+            largeBytes = bytes
+            state = .ready(step)
+        case .success(.nothing(let query)): took(EventPage(), query, step)
+        case .success(.page(let delivered, let query, _)):
+            if delivered.failureCount > 0 { handle.service.counters.failUpcasts(delivered.failureCount) }
+            took(delivered.page, query, step)
         }
+    }
+
+    private func took(_ page: EventPage, _ query: OpenQuery, _ step: Step) {
+        largeBytes = page.count == 1 && page.bytes > UInt64(handle.limits.pageBytesMax) ? Int(page.bytes) : 0
+        if let fault = page.faultOfSize(query.snapshotBytes, handle.limits) { return end(fault) }
+        guard case .open = step else { return take(page, query) }
+        if case .load(let view) = query.view { handle.service.counters.skipSnapshots(view.snapshotsSkipped) }
+        open(page, query, step)
     }
 
     /// The first part: the view, with the snapshot and the first page as far as credit and one part hold them.
@@ -222,11 +219,9 @@ final class QueryStream: CallWork {
 
     /// Goes on after a page that was sent, or had nothing.
     private func goOn(_ query: OpenQuery, past page: EventPage) {
-        var query = query
-        if !query.isDone { query.advance(past: page) }
-        guard !query.isDone else { return end(nil) }
+        guard !query.isDone, let rest = query.rest(after: page) else { return end(nil) }
         // A page alone in its turn of the loop: the next one is read when this one is on its way.
-        state = .ready(.page(query))
+        state = .ready(.page(rest))
         if credit == 0 { remindLater() } else if room.isFree { pump() }
     }
 

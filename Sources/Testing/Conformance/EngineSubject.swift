@@ -84,16 +84,15 @@ public final class EngineSubject: ConformanceSubject {
     }
 
     private func events(of query: OpenQuery, _ tenant: TenantID) async throws(MartletError) -> [RecordedEvent] {
-        var query = query
+        var rest: OpenQuery? = query.isDone ? nil : query
         var events: [RecordedEvent] = []
         let limits = limits
-        while !query.isDone {
-            let current = query
+        while let current = rest {
             let page = try await store.read(for: tenant) { reader throws(StorageError) in
                 try current.read(reader, bytesMax: limits.pageBytesMax, scanMax: limits.pageScanEventsMax)
             }.get().page
             events += Self.decode(page.entries)
-            query.advance(past: page)
+            rest = current.rest(after: page)
         }
         return events
     }
