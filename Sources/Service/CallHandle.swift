@@ -1,5 +1,6 @@
 import MartletModel
 import MartletStorage
+import MartletTenants
 import NIOCore
 
 /// An open call, as what carries it out sees it. Used on its connection's event loop.
@@ -25,6 +26,11 @@ struct CallHandle {
 
     /// Ends the call with a status; nil is OK.
     func end(_ error: MartletError?) { calls.end(key, error) }
+
+    /// Room for what is read for the call.
+    func makeRoom(for tenant: TenantID) -> AnswerRoom {
+        AnswerRoom(pool: service.pools.outbound, window: calls.window, tenant: tenant, eventLoop: eventLoop)
+    }
 
     /// Reads on a storage thread, on the tenant's account; the result comes back on the event loop, unless the read is
     /// cancelled before it begins.

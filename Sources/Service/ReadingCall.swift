@@ -30,7 +30,7 @@ final class ReadingCall: CallWork {
         self.handle = handle
         self.body = body
         self.answerBytesMax = answerBytesMax
-        room = answerBytesMax == 0 ? nil : AnswerRoom(handle, tenant: tenant)
+        room = answerBytesMax == 0 ? nil : handle.makeRoom(for: tenant)
     }
 
     func start() { pump() }

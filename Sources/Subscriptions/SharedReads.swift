@@ -197,15 +197,18 @@ public final class SharedReads: Sendable {
 
     /// Whoever waits there waits no more: its completion is not called, unless that is under way. A read that nobody
     /// waits for leaves its queue.
-    func cancel(_ wait: Wait) {
+    /// - Returns: whether it waited; otherwise its completion has been called, or will be.
+    @discardableResult
+    func cancel(_ wait: Wait) -> Bool {
         // What the waiter holds is freed outside the lock.
-        let (_, ticket) = state.withLockedValue { state -> (Waiting?, StoreTicket?) in
+        let (left, ticket) = state.withLockedValue { state -> (Waiting?, StoreTicket?) in
             guard state.reads[wait.key]?.id == wait.read else { return (nil, nil) }
             let left = state.reads[wait.key]?.waiting.remove(wait.number)
             guard state.reads[wait.key]?.waiting.isEmpty == true else { return (left, nil) }
             return (left, state.reads.removeValue(forKey: wait.key)?.ticket)
         }
         if let ticket { source.cancel(ticket) }
+        return left != nil
     }
 
     private static func deliver(_ page: EventPage, by delivery: EventDelivery, bytesMax: Int) -> Delivered {

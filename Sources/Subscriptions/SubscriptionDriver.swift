@@ -1,7 +1,7 @@
 import MartletDelivery
 public import MartletModel
 import MartletStorage
-import MartletTenants
+public import MartletTenants
 import MartletUpcasting
 public import NIOCore
 
@@ -20,11 +20,29 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
         case ended
     }
 
+    /// A page that is read for this subscription, or delivered.
+    private enum Reading {
+        case none
+        /// There is no room for it yet.
+        case waitsForRoom
+        /// It can be left where the wait is not nil; otherwise it is on its way here.
+        case underWay(SharedReads.Wait?)
+    }
+
+    /// What a storage thread brings.
+    private enum Brought: Sendable {
+        /// A page takes so much beyond the room that was held for it.
+        case page(SharedReads.Delivered, extraBytes: Int)
+        /// It was dropped: it takes so much room.
+        case tooLarge(bytes: Int)
+    }
+
     /// Where it runs.
     public let eventLoop: any EventLoop
     private let request: SubscribeRequest
     private let hub: EventHub
     private let reads: SharedReads
+    private let room: AnswerRoom
     private let limits: Limits
 
     /// How events are delivered under the settings in force.
@@ -41,8 +59,9 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     private var wait: FeedWait?
     /// What resolves the start.
     private var resolving: StoreTicket?
-    /// The page that is being read or delivered; it may be there already.
-    private var reading: SharedReads.Wait?
+    private var reading = Reading.none
+    /// Room that the last page did not find: the next time, so much is taken.
+    private var largeBytes = 0
     private var creditBytes: UInt64 = 0
     private var isWritable = true
     private var isTurnScheduled = false
@@ -53,12 +72,13 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     /// - Parameters:
     ///   - request: what is followed; its tenant is one that the caller may use.
     ///   - creditBytes: the first credit.
+    ///   - room: on whose account its pages are.
     ///   - onUpcastFailures: takes how many events an upcaster failed on.
     ///   - emit: takes a message; within it, ``setWritable(_:)`` and ``cancel()`` may be called.
     ///   - onEnd: called at most once, last, and not after ``cancel()``.
     public init(
         request: SubscribeRequest, creditBytes: UInt64, eventLoop: any EventLoop, hub: EventHub, reads: SharedReads,
-        limits: Limits, onUpcastFailures: @escaping (Int) -> Void = { _ in },
+        room: AnswerRoom, limits: Limits, onUpcastFailures: @escaping (Int) -> Void = { _ in },
         emit: @escaping (SubscriptionMessage) -> Void, onEnd: @escaping (MartletError) -> Void
     ) {
         delivery = Self.delivery(of: request, under: .none, limits)
@@ -68,6 +88,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
         self.eventLoop = eventLoop
         self.hub = hub
         self.reads = reads
+        self.room = room
         self.limits = limits
         self.emit = emit
         self.onEnd = onEnd
@@ -98,7 +119,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
         }
     }
 
-    /// Pauses while the channel takes no more bytes. At most one page, whose read was under way, waits meanwhile.
+    /// Pauses while the channel takes no more bytes. A page whose read is under way comes nevertheless.
     public func setWritable(_ isWritable: Bool) {
         eventLoop.preconditionInEventLoop()
         guard isWritable != self.isWritable else { return }
@@ -181,31 +202,91 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     }
 
     private func read(_ range: PageRange<Position>, bytesMax: Int, feed: TenantFeed) {
-        reading = reads.readPage(
-            of: request.tenant, positions: range, delivery: delivery, bytesMax: bytesMax,
-            completion: taking(feed))
+        withRoom { [self] extra in
+            reads.readPage(
+                of: request.tenant, positions: range, delivery: delivery, bytesMax: bytesMax,
+                completion: taking(feed, extra))
+        }
     }
 
     /// Has events that are in memory upcast.
     private func deliver(_ stored: EventPage, after: Position, head: TenantHead, bytesMax: Int, feed: TenantFeed) {
         machine?.deliveryBegan(to: stored.scannedTo, head: head)
-        let (filter, scanMax) = (delivery.storedFilter, limits.pageScanEventsMax)
-        reading = reads.deliver(
-            of: request.tenant, after: after, delivery, bytesMax: bytesMax, completion: taking(feed)
-        ) {
-            let pull = feed.pull(after: after, filter: filter, bytesMax: bytesMax, scanMax: scanMax)
-            if case .page(let page, _) = pull { return page } else { return nil }
+        withRoom { [self] extra in
+            let (filter, scanMax) = (delivery.storedFilter, limits.pageScanEventsMax)
+            return reads.deliver(
+                of: request.tenant, after: after, delivery, bytesMax: bytesMax, completion: taking(feed, extra)
+            ) {
+                let pull = feed.pull(after: after, filter: filter, bytesMax: bytesMax, scanMax: scanMax)
+                if case .page(let page, _) = pull { return page } else { return nil }
+            }
         }
     }
 
+    /// Begins to read a page when there is room for it. A slice keeps the page that it was cut from, so that room is for a
+    /// whole one, however little credit there is.
+    private func withRoom(_ begin: @escaping (ExtraRoom) -> SharedReads.Wait?) {
+        reading = .waitsForRoom
+        let isHeld = room.take(max(limits.pageBytesMax, largeBytes)) { [self] in
+            guard case .waitsForRoom = reading else { return room.give() }
+            guard isWritable else {
+                // Others may use it while the channel takes nothing.
+                leave()
+                machine?.pageDropped()
+                return
+            }
+            reading = .underWay(begin(room.extra))
+        }
+        if isHeld { reading = .underWay(begin(room.extra)) }
+    }
+
+    /// Reads no page any more.
+    private func leave() {
+        switch reading {
+        case .none: return
+        case .waitsForRoom: room.give()
+        case .underWay(let wait):
+            // What is on its way gives the room back when it comes.
+            guard let wait, reads.cancel(wait) else { return }
+            room.give()
+        }
+        reading = .none
+    }
+
     /// What takes a page in on the event loop.
-    private func taking(_ feed: TenantFeed) -> SharedReads.Completion {
-        { [self] result in eventLoop.execute { self.take(result, feed) } }
+    private func taking(_ feed: TenantFeed, _ extra: ExtraRoom) -> SharedReads.Completion {
+        { [self] result in
+            let brought: Brought
+            if case .success(let delivered?) = result {
+                let bytes = delivered.page.entries.readableBytes
+                // One event may be larger than a page.
+                brought = extra.take(for: bytes).map { .page(result, extraBytes: $0) } ?? .tooLarge(bytes: bytes)
+            } else {
+                brought = .page(result, extraBytes: 0)
+            }
+            eventLoop.execute { self.take(brought, feed) }
+        }
+    }
+
+    private func take(_ brought: Brought, _ feed: TenantFeed) {
+        reading = .none
+        largeBytes = 0
+        switch brought {
+        case .tooLarge(let bytes):
+            // It is read again when there is room for all of it.
+            largeBytes = bytes
+            machine?.pageDropped()
+        case .page(let result, let extraBytes):
+            room.adopt(extraBytes)
+            take(result, feed)
+        }
+        // At once, also where the channel takes nothing: then it is on the connection's account.
+        while case .send(let message)? = machine?.message(now: eventLoop.now) { emit?(message) }
+        room.give()
+        scheduleTurn()
     }
 
     private func take(_ result: SharedReads.Delivered, _ feed: TenantFeed) {
-        guard case .running = state else { return }
-        reading = nil
         switch result {
         case .success(let delivered?) where !isNews(feed.settings):
             if delivered.failureCount > 0 { onUpcastFailures(delivered.failureCount) }
@@ -217,7 +298,6 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
             if error.reason == .upcastFailed { onUpcastFailures(1) }
             machine?.readFailed(error, now: eventLoop.now)
         }
-        scheduleTurn()
     }
 
     /// Whether events are delivered under others than those settings.
@@ -254,9 +334,8 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
             if let wait { feed.disarm(wait) }
             hub.unfollow(feed)
         }
-        if let reading { reads.cancel(reading) }
+        leave()
         if let resolving { reads.source.cancel(resolving) }
-        reading = nil
         resolving = nil
         feed = nil
         wait = nil

@@ -116,6 +116,10 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
         return deadline
     }
 
+    /// What is to be sent at once, whatever the channel takes: the page that was read, and what comes with it. Nil where that
+    /// is nothing.
+    mutating func message(now: NIODeadline) -> Action? { outbox.popFirst().map { send($0, now: now) } }
+
     /// What is to be done now.
     public mutating func next(now: NIODeadline) -> Action {
         if let message = outbox.popFirst() { return send(message, now: now) }

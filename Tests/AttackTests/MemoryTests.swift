@@ -11,6 +11,8 @@ import Testing
 @Suite(.serialized) struct MemoryTests {
     /// What a peer that does not read may cost beside what the server had.
     private static let memoryMiB = 200
+    /// What a peer may cost that follows in many places and does not read.
+    private static let subscriptionMemoryMiB = 96
 
     enum Answer: String, CaseIterable { case loadSnapshot, getSettings, conflicts, largeEvents }
 
@@ -57,6 +59,51 @@ import Testing
                 #expect(isOver, "\(peer.received.endCount) of \(calls / connections) calls were answered")
                 check(peer.received)
             }
+        }
+    }
+
+    enum Followed: String, CaseIterable { case pages, filteredPages, largeEvents, upcastPages }
+
+    /// A peer that follows a history in a thousand places and reads nothing.
+    @Test(arguments: Followed.allCases) func historiesThatNobodyReadsAreBounded(_ followed: Followed) async throws {
+        let calls = 1_000
+        try await Victim.with { victim in
+            let tenant = TenantID(UUID())
+            try await victim.withClient { client in
+                for _ in 0..<8 {
+                    let events =
+                        switch followed {
+                        case .pages, .filteredPages: Ammunition.large(1_000, 1_000)
+                        case .largeEvents: Ammunition.large(1_000_000)
+                        case .upcastPages: Ammunition.events(1_000, payload: #"{"a":1}"#)
+                        }
+                    _ = try await client.append(events, to: Ammunition.aggregate(), expecting: .none, tenant: tenant)
+                }
+                guard followed == .upcastPages else { return }
+                try await client.putSettings(
+                    PutSettingsRequest(tenant: tenant, kind: .upcasters, document: Ammunition.growing(to: 4_000)))
+            }
+            let requests: [CallRequest] = (0..<calls).map { number in
+                let filter = EventFilter(
+                    eventTypes: followed == .pages ? [] : [Ammunition.type, Ammunition.eventType("No\(number)")])
+                let start = followed == .pages ? Position(UInt64(number * 7)) : .start
+                return .subscribe(SubscribeRequest(tenant: tenant, start: .after(start), filter: filter))
+            }
+            let peer = try await victim.connect()
+            let before = try victim.forgetPeak()
+            let (_, times) = try await victim.bystander {
+                try await peer.stopReading()
+                peer.push(AttackPeer.frames(requests, creditBytes: 1 << 20))
+                try await settles(victim)
+            }
+            let more = try victim.memoryMiB().peak - before
+            print("attack: \(calls) subscriptions to \(followed.rawValue) unread: \(more) MiB more; bystander \(times)")
+            #expect(more < Self.subscriptionMemoryMiB)
+            #expect(times.slowest < Bound.callMillis && times.failures.isEmpty, "\(times)")
+            try await peer.readAgain()
+            let areServed = try await peer.waits(seconds: 60) { $0.parts.count == calls }
+            #expect(areServed, "\(peer.received.parts.count) of \(calls) subscriptions got events")
+            #expect(peer.received.fault == nil && peer.received.statuses.isEmpty)
         }
     }
 

@@ -2,6 +2,7 @@ import MartletModel
 import MartletRecordCodec
 import MartletStorage
 import MartletSubscriptions
+import MartletTesting
 import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
@@ -36,7 +37,8 @@ import Testing
             credit = isSlow ? 500 : 1 << 20
             driver = SubscriptionDriver(
                 request: SubscribeRequest(tenant: tenant, start: .after(Position(start)), filter: filter),
-                creditBytes: credit, eventLoop: loop, hub: hub, reads: reads, limits: limits,
+                creditBytes: credit, eventLoop: loop, hub: hub, reads: reads,
+                room: .alone(for: tenant, limits: limits, on: loop), limits: limits,
                 emit: { [unowned self] in take($0) }, onEnd: { [unowned self] in faults.append("ended: \($0)") })
             driver?.start()
         }

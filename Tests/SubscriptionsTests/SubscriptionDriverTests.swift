@@ -1,6 +1,8 @@
 import MartletModel
 import MartletStorage
 import MartletSubscriptions
+import MartletTenants
+import MartletTesting
 import NIOCore
 import NIOEmbedded
 import Testing
@@ -16,10 +18,11 @@ import Testing
 
         init(
             _ request: SubscribeRequest, credit: UInt64 = 1 << 30, on loop: EmbeddedEventLoop, hub: EventHub,
-            reads: SharedReads, limits: Limits
+            reads: SharedReads, room: AnswerRoom? = nil, limits: Limits
         ) {
             driver = SubscriptionDriver(
-                request: request, creditBytes: credit, eventLoop: loop, hub: hub, reads: reads, limits: limits,
+                request: request, creditBytes: credit, eventLoop: loop, hub: hub, reads: reads,
+                room: room ?? .alone(for: request.tenant, limits: limits, on: loop), limits: limits,
                 emit: { [unowned self] message in
                     messages.append(message)
                     positions += (try? Sample.positions(message.entries)) ?? []
@@ -142,6 +145,57 @@ import Testing
         settle()
         #expect(subscriber.positions == Array(1...15))
         subscriber.driver?.cancel()
+    }
+
+    @Test(arguments: 0..<40) func pagesAreReadWhereThereIsRoomForThem(_ round: Int) throws {
+        let environment = MartletTesting.SeededGenerator.fromEnvironment()
+        var random = MartletTesting.SeededGenerator(seed: environment.seed &+ UInt64(round))
+        let pool = FairPool(bytesMax: 8 * limits.pageBytesMax)
+        let window = ReadWindow()
+        // One in ten is larger than a page, and than the pool has room for.
+        let drafts = (0..<60).map { _ in
+            Draft(
+                aggregate: Sample.aggregates[0], type: Sample.eventTypes[0],
+                payloadBytes: Int.random(in: 0..<10, using: &random) == 0 ? 1_500 : 100)
+        }
+        _ = log.commit(drafts, to: tenant)
+        let subscribers = (0..<20).map { number in
+            let start = SubscriptionStart.after(Position(UInt64.random(in: 0..<60, using: &random)))
+            // Of those without a filter some share a page.
+            let filter = number % 2 == 0 ? EventFilter.all : EventFilter(eventTypes: [Sample.eventTypes[0]])
+            let subscriber = Subscriber(
+                SubscribeRequest(tenant: tenant, start: start, filter: filter, heartbeatMillis: 1_000),
+                on: loop, hub: hub, reads: reads,
+                room: AnswerRoom(pool: pool, window: window, tenant: tenant, eventLoop: loop), limits: limits)
+            subscriber.driver?.start()
+            guard case .after(let position) = start else { preconditionFailure("it starts after a position") }
+            return (subscriber: subscriber, start: position.rawValue)
+        }
+        var cancelled: Set<Int> = []
+        for _ in 0..<300 {
+            let index = Int.random(in: 0..<subscribers.count, using: &random)
+            switch Int.random(in: 0..<12, using: &random) {
+            case 0 where cancelled.count < 10:
+                subscribers[index].subscriber.driver?.cancel()
+                cancelled.insert(index)
+            case 1...3: subscribers[index].subscriber.driver?.setWritable(false)
+            case 4...6: subscribers[index].subscriber.driver?.setWritable(true)
+            case 7...9: later.run()
+            default: loop.run()
+            }
+            #expect(pool.bytes <= pool.bytesMax, "seed \(environment.seed)")
+        }
+        for (subscriber, _) in subscribers { subscriber.driver?.setWritable(true) }
+        for _ in 0..<200 {
+            settle()
+            loop.advanceTime(by: .milliseconds(100))
+        }
+        for (index, (subscriber, start)) in subscribers.enumerated() where !cancelled.contains(index) {
+            #expect(subscriber.positions == Array(start + 1...60), "seed \(environment.seed)")
+            subscriber.driver?.cancel()
+        }
+        settle()
+        #expect(pool.bytes == 0 && window.enter(ReadWindow.bytesMax, wake: {}) == nil, "seed \(environment.seed)")
     }
 
     @Test func subscriptionsOfOneLoopTakeTurns() {

@@ -78,7 +78,7 @@ final class QueryStream: CallWork {
         credit = creditBytes
         roomBytes = creditBytes
         state = .ready(.open(opening))
-        room = AnswerRoom(handle, tenant: tenant)
+        room = handle.makeRoom(for: tenant)
     }
 
     func start() { pump() }

@@ -12,7 +12,7 @@ final class SubscribeCall: CallWork {
         let service = handle.service
         driver = SubscriptionDriver(
             request: request, creditBytes: creditBytes, eventLoop: handle.eventLoop, hub: service.hub,
-            reads: service.reads, limits: service.limits,
+            reads: service.reads, room: handle.makeRoom(for: request.tenant), limits: service.limits,
             onUpcastFailures: { service.counters.failUpcasts($0) },
             emit: { message in
                 handle.send(.subscribe(message))

@@ -173,7 +173,8 @@ public final class EngineSubject: ConformanceSubject {
         let (eventLoop, hub, reads, limits) = (eventLoop, hub, reads, limits)
         let driver = try await eventLoop.submit {
             let driver = SubscriptionDriver(
-                request: request, creditBytes: 1 << 20, eventLoop: eventLoop, hub: hub, reads: reads, limits: limits,
+                request: request, creditBytes: 1 << 20, eventLoop: eventLoop, hub: hub, reads: reads,
+                room: .alone(for: request.tenant, limits: limits, on: eventLoop), limits: limits,
                 emit: { continuation.yield($0) }, onEnd: { continuation.finish(throwing: $0) })
             driver.start()
             return driver

@@ -1,16 +1,17 @@
 import DequeModule
-import MartletModel
-import MartletTenants
-import NIOCore
+public import MartletModel
+public import NIOCore
 
 /// How much one connection's calls read at once: what is being read for it, and not sent yet. Bound to an event loop.
 ///
 /// One call may always read. Further ones wait their turn while that is beyond the window: a connection that has
 /// thousand calls open has no use of a thousand answers at once.
-final class ReadWindow {
-    static let bytesMax = 2 << 20
+public final class ReadWindow {
+    /// The window.
+    package static let bytesMax = 2 << 20
 
-    final class Waiting {
+    /// One who waits.
+    package final class Waiting {
         fileprivate let bytes: Int
         fileprivate var wake: (() -> Void)?
 
@@ -25,10 +26,13 @@ final class ReadWindow {
     private var leftCount = 0
     private var isWaking = false
 
+    /// The window of a connection that reads nothing yet.
+    public init() {}
+
     private func fits(_ bytes: Int) -> Bool { self.bytes == 0 || self.bytes + bytes <= Self.bytesMax }
 
     /// Enters with so many bytes; nil where it does, otherwise who waits, and is woken to try again.
-    func enter(_ bytes: Int, wake: @escaping () -> Void) -> Waiting? {
+    package func enter(_ bytes: Int, wake: @escaping () -> Void) -> Waiting? {
         if isWaking || queue.count == leftCount, fits(bytes) {
             self.bytes += bytes
             return nil
@@ -39,7 +43,7 @@ final class ReadWindow {
     }
 
     /// Leaves with so many bytes; those who waited for them enter in turn.
-    func leave(_ bytes: Int) {
+    package func leave(_ bytes: Int) {
         self.bytes -= bytes
         // Whoever is woken may leave again at once: the loop that wakes goes on.
         guard !isWaking else { return }
@@ -59,7 +63,7 @@ final class ReadWindow {
     }
 
     /// Waits no longer.
-    func stop(_ waiting: Waiting) {
+    package func stop(_ waiting: Waiting) {
         guard waiting.wake != nil else { return }
         waiting.wake = nil
         leftCount += 1
@@ -72,7 +76,7 @@ final class ReadWindow {
 
 /// Room for an answer, taken before storage is read for it: in the connection's window, and in the pool of outbound bytes.
 /// Bound to an event loop.
-final class AnswerRoom {
+public final class AnswerRoom {
     private enum State {
         case none
         case waitsForWindow(ReadWindow.Waiting)
@@ -91,24 +95,25 @@ final class AnswerRoom {
     /// Requests that were given up while their grant was on its way, the latest first.
     private var abandoned: [Int] = []
 
-    init(_ handle: CallHandle, tenant: TenantID) {
-        pool = handle.service.pools.outbound
-        window = handle.calls.window
+    /// Room on a tenant's account, for a connection with that window on that event loop.
+    public init(pool: FairPool, window: ReadWindow, tenant: TenantID, eventLoop: any EventLoop) {
+        self.pool = pool
+        self.window = window
         holder = .tenant(tenant)
-        eventLoop = handle.eventLoop
+        self.eventLoop = eventLoop
     }
 
     /// Whether nothing is held or waited for.
-    var isFree: Bool { if case .none = state { true } else { false } }
+    public var isFree: Bool { if case .none = state { true } else { false } }
 
     /// What a storage thread takes more room by, where an answer is larger than was thought.
-    var extra: ExtraRoom { ExtraRoom(pool: pool, holder: holder, heldBytes: bytes) }
+    public var extra: ExtraRoom { ExtraRoom(pool: pool, holder: holder, heldBytes: bytes) }
 
     /// Takes room for so many bytes, at most half of the pool.
     ///
     /// - Parameter granted: called on the event loop when there is room, if there is none now.
     /// - Returns: whether it is held already.
-    func take(_ bytes: Int, granted: @escaping () -> Void) -> Bool {
+    public func take(_ bytes: Int, granted: @escaping () -> Void) -> Bool {
         guard case .none = state else { preconditionFailure("room is taken once before it is given back") }
         self.bytes = min(bytes, pool.bytesMax / 2)
         return enter(granted)
@@ -150,10 +155,10 @@ final class AnswerRoom {
     }
 
     /// A storage thread took more: it is given back with the rest.
-    func adopt(_ bytes: Int) { extraBytes += bytes }
+    public func adopt(_ bytes: Int) { extraBytes += bytes }
 
     /// Gives the room back, or waits for none any longer.
-    func give() {
+    public func give() {
         let given = state
         state = .none
         granted = nil
@@ -172,14 +177,14 @@ final class AnswerRoom {
 }
 
 /// Takes more room for an answer, on a storage thread.
-struct ExtraRoom: Sendable {
-    let pool: FairPool
-    let holder: FairPool.Holder
-    let heldBytes: Int
+public struct ExtraRoom: Sendable {
+    fileprivate let pool: FairPool
+    fileprivate let holder: FairPool.Holder
+    fileprivate let heldBytes: Int
 
     /// Takes what an answer of so many bytes needs beyond what is held.
     /// - Returns: how much that was; nil where there is no room: the answer is to be dropped.
-    func take(for bytes: Int) -> Int? {
+    public func take(for bytes: Int) -> Int? {
         guard bytes > heldBytes else { return 0 }
         return pool.take(bytes - heldBytes, for: holder) ? bytes - heldBytes : nil
     }
