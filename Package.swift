@@ -120,8 +120,8 @@ let package = Package(
             "MartletService",
             [
                 "MartletAccess", "MartletDelivery", "MartletModel", "MartletQueries", "MartletSession",
-                "MartletStorage", "MartletSubscriptions", "MartletTenants", "MartletUpcasting", .collections, .logging,
-                .metrics, .nioConcurrencyHelpers, .nioCore,
+                "MartletStorage", "MartletSubscriptions", "MartletTenants", "MartletUpcasting", .logging, .metrics,
+                .nioConcurrencyHelpers, .nioCore,
             ]),
         layer(
             "MartletNativeTransport",

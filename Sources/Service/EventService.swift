@@ -42,6 +42,7 @@ public final class EventService: Sendable {
     let settings: SettingsCache
     let queries: QueryOpening
     let probe: StorageProbe
+    private let refresh: StandingRefresh
     private let registry = NIOLockedValueBox(Registry())
     private let forget = NIOLockedValueBox<@Sendable () -> Void>({})
     private let mailboxes = NIOLockedValueBox<[ObjectIdentifier: LoopMailbox]>([:])
@@ -62,6 +63,19 @@ public final class EventService: Sendable {
         queries = QueryOpening(settings: settings, limits: limits)
         reads = SharedReads(source: StorePages(store, settings: settings), limits: limits)
         probe = StorageProbe(store: store, uptime: uptime)
+        refresh = StandingRefresh(
+            tenants: { hub.followedTenants },
+            ask: { tenants, completion in
+                store.read(for: EventStore.serverOwner) { reader throws(StorageError) in
+                    for (tenant, standing) in zip(tenants, try reader.standings(of: tenants)) {
+                        // Settings first: what was appended after them is delivered under them.
+                        hub.settingsChanged(tenant, to: try settings.resolve(tenant, standing, reader: reader))
+                        hub.headMoved(tenant, to: standing.head)
+                    }
+                } completion: { (_: Result<Void, MartletError>) in
+                    completion()
+                }
+            })
     }
 
     /// A service over an engine, whose threads are started.
@@ -239,17 +253,7 @@ public final class EventService: Sendable {
     private func take(_ news: StorageNews) {
         switch news {
         case .moved(let heads): for (tenant, head) in heads { hub.headMoved(tenant, to: head) }
-        case .unknown:
-            let tenants = hub.followedTenants
-            guard !tenants.isEmpty else { return }
-            store.read(for: EventStore.serverOwner) { [hub, settings] reader throws(StorageError) in
-                for (tenant, standing) in zip(tenants, try reader.standings(of: tenants)) {
-                    // Settings first: what was appended after them is delivered under them.
-                    hub.settingsChanged(tenant, to: try settings.resolve(tenant, standing, reader: reader))
-                    hub.headMoved(tenant, to: standing.head)
-                }
-            } completion: { (_: Result<Void, MartletError>) in
-            }
+        case .unknown: refresh.begin()
         }
     }
 }
