@@ -88,7 +88,7 @@ enum CanonicalAppends {
 
     /// A snapshot is one for many events: protobuf-c reads it, in whatever form it is.
     @unsafe private static func snapshot(_ bytes: UnsafeRawBufferPointer, _ limits: Limits) -> NewSnapshot? {
-        let arena = DecodingArena(budget: limits.decodeBytesMax(frameBytes: bytes.count))
+        let arena = DecodingArena(budget: limits.unpackBytesMax(frameBytes: bytes.count))
         return unsafe arena.withAllocator { allocator -> NewSnapshot? in
             guard
                 let message = unsafe martlet__v1__new_snapshot__unpack(

@@ -21,7 +21,7 @@ public enum ClientFrameCodec {
     static func unpack(_ message: ByteBuffer, limits: Limits) throws(MartletError) -> ClientFrame {
         let bytes = message.readableBytes
         let budget = limits.decodeBytesMax(frameBytes: bytes)
-        let arena = DecodingArena(budget: budget)
+        let arena = DecodingArena(budget: limits.unpackBytesMax(frameBytes: bytes))
         let form = WireForm.ofClientFrame(message)
         let plain = form.mustRewrite ? WireForm.plainClientFrame(message, mergesBodies: !form.isWrite) : message
         let frame = unsafe plain.withUnsafeReadableBytes { bytes in

@@ -21,7 +21,7 @@ extension ServerFrameCodec {
         }
         let plain = WireForm.ofServerFrame(head).mustRewrite ? WireForm.plainServerFrame(head) : head
         let budget = limits.decodeBytesMax(frameBytes: head.readableBytes)
-        let arena = DecodingArena(budget: budget)
+        let arena = DecodingArena(budget: limits.unpackBytesMax(frameBytes: head.readableBytes))
         let frame = unsafe plain.withUnsafeReadableBytes { bytes in
             unsafe arena.withAllocator { allocator -> ServerFrame? in
                 guard

@@ -97,6 +97,13 @@ public struct Limits: Hashable, Sendable {
         (64 << 10) + min(32 * frameBytes, 32 << 20)
     }
 
+    /// The part of ``decodeBytesMax(frameBytes:)`` that a message may take as protobuf-c unpacks it: three quarters. The
+    /// rest is for what is made of it, or said about it.
+    public func unpackBytesMax(frameBytes: Int) -> Int {
+        let bytes = decodeBytesMax(frameBytes: frameBytes)
+        return bytes - bytes / 4
+    }
+
     /// The credit with which no stream ever stands still: nothing that is sent is larger than a frame, whatever an
     /// event's limits were when it was stored.
     public var streamCreditBytesMin: Int { frameBytesMax }

@@ -11,6 +11,8 @@ public import CMartletProtos
         /// Chunks of memory, in the order in which they were taken; the last one is being filled.
         @unsafe var chunks: [UnsafeMutableRawPointer] = unsafe []
         var chunkBytes = 0
+        /// Of all chunks.
+        var heldBytes = 0
         var filledBytes = 0
         var remaining: Int
         var wasExhausted = false
@@ -28,8 +30,10 @@ public import CMartletProtos
                     wasExhausted = true
                     return nil
                 }
-                chunkBytes = min(remaining, max(size, unsafe chunks.isEmpty ? 2048 : 2 * chunkBytes))
+                let usual = unsafe chunks.isEmpty ? 2_048 : min(2 * chunkBytes, DecodingArena.chunkBytesMax)
+                chunkBytes = min(remaining, max(size, usual))
                 remaining -= chunkBytes
+                heldBytes += chunkBytes
                 filledBytes = 0
                 unsafe chunks.append(.allocate(byteCount: chunkBytes, alignment: 16))
             }
@@ -39,10 +43,16 @@ public import CMartletProtos
         }
     }
 
+    /// A chunk is longer only for one allocation that is: what is handed out is most of what is held.
+    static let chunkBytesMax = 16 << 10
+
     private let storage: Storage
 
     /// An arena of at most `budget` bytes.
     public init(budget: Int) { storage = Storage(budget: budget) }
+
+    /// Memory that is held by now, whether it was handed out or not.
+    var heldBytes: Int { storage.heldBytes }
 
     /// Whether an allocation was refused because the budget was spent.
     public var wasExhausted: Bool { storage.wasExhausted }

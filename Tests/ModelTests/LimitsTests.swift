@@ -129,5 +129,7 @@ import Testing
         #expect(limits.decodeBytesMax(frameBytes: 1) == (64 << 10) + 32)
         #expect(limits.decodeBytesMax(frameBytes: 1 << 20) == (64 << 10) + (32 << 20))
         #expect(limits.decodeBytesMax(frameBytes: 8 << 20) == (64 << 10) + (32 << 20))
+        #expect(limits.unpackBytesMax(frameBytes: 0) == 48 << 10)
+        #expect(limits.unpackBytesMax(frameBytes: 8 << 20) == (48 << 10) + (24 << 20), "the largest payload fits")
     }
 }

@@ -1,6 +1,6 @@
 import CMartletProtos
 import MartletModel
-import MartletRecordCodec
+@testable import MartletRecordCodec
 import MartletTesting
 import Testing
 
@@ -76,6 +76,20 @@ import Testing
             }
             expect(arena.wasExhausted, is: true)
         }
+    }
+
+    /// A budget that is held and not used is lost to what is made of a message.
+    @Test(arguments: [16, 48, 100, 2_000, 15_000, 300_000]) func whatIsHeldIsMostlyHandedOut(_ size: Int) {
+        let arena = DecodingArena(budget: 64 << 20)
+        var handedOut = 0
+        unsafe arena.withAllocator { allocator in
+            for _ in 0..<500 where handedOut < 4 << 20 {
+                _ = unsafe allocator.pointee.alloc(allocator.pointee.allocator_data, size)
+                handedOut += size
+            }
+        }
+        let held = arena.heldBytes
+        #expect(held <= handedOut + handedOut / 8 + DecodingArena.chunkBytesMax, "\(held) bytes for \(handedOut)")
     }
 
     @Test func aNewArenaIsNotExhausted() { expect(DecodingArena(budget: 0).wasExhausted, is: false) }
