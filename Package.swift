@@ -79,7 +79,9 @@ let package = Package(
             [
                 "CMartletProtos", "MartletModel", "MartletRecordCodec", "MartletSession", .nioCore,
             ]),
-        layer("MartletStorage", ["MartletModel", "MartletRecordCodec", .collections, .logging, .nioCore]),
+        layer(
+            "MartletStorage",
+            ["MartletModel", "MartletRecordCodec", .collections, .logging, .nioConcurrencyHelpers, .nioCore]),
         layer(
             "MartletTenants",
             [

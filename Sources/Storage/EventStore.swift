@@ -2,6 +2,7 @@ import FoundationEssentials
 public import Logging
 public import MartletModel
 import MartletRecordCodec
+import NIOConcurrencyHelpers
 public import NIOCore
 
 /// A storage engine at work: appends go through the group committer, reads through the reader threads.
@@ -186,24 +187,33 @@ public final class EventStore: Sendable {
 extension EventStore {
     /// Appends, as ``append(_:completion:)`` does.
     public func append(_ request: AppendRequest) async throws(MartletError) -> AppendReceipt {
-        try await withCheckedContinuation { continuation in
-            append(request) { continuation.resume(returning: $0) }
-        }.get()
+        try await result { append(request, completion: $0) }.get()
     }
 
     /// Carries out a change beside the events.
     public func apply(_ change: TenantChange) async throws(MartletError) -> TenantChangeOutcome {
-        try await withCheckedContinuation { continuation in
-            apply(change) { continuation.resume(returning: $0) }
-        }.get()
+        try await result { apply(change, completion: $0) }.get()
     }
 
     /// Reads on a reader's thread.
     public func read<Value: Sendable>(
         for tenant: TenantID, _ body: @escaping @Sendable (any StorageReader) throws(StorageError) -> Value
     ) async throws(MartletError) -> Value {
-        try await withCheckedContinuation { continuation in
-            read(for: tenant, body) { continuation.resume(returning: $0) }
-        }.get()
+        try await result { read(for: tenant, body, completion: $0) }.get()
+    }
+
+    /// What a call completes with. It is handed over under a lock, as the thread sanitizer does not see a continuation do it.
+    private func result<Value: Sendable>(
+        of call: (@escaping @Sendable (Result<Value, MartletError>) -> Void) -> Void
+    ) async -> Result<Value, MartletError> {
+        let result = NIOLockedValueBox<Result<Value, MartletError>?>(nil)
+        await withCheckedContinuation { continuation in
+            call { completion in
+                result.withLockedValue { $0 = completion }
+                continuation.resume()
+            }
+        }
+        guard let completion = result.withLockedValue({ $0 }) else { preconditionFailure("a call completes once") }
+        return completion
     }
 }
