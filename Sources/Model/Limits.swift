@@ -123,7 +123,8 @@ public struct Limits: Hashable, Sendable {
         let process = 512 << 20
         let queues = waitingAppendBytesMax + waitingAppendBytesMax / 4 + 2 * commitBytesMax
         let pools = inboundBytesMax + outboundBytesMax + callBytesMax
-        let caches = tailBytesMax + recentPageBytesMax + settingsCacheBytesMax
+        // What calls go by of settings that the cache has no more is as much again.
+        let caches = tailBytesMax + recentPageBytesMax + 2 * settingsCacheBytesMax
         return process + queues + pools + caches + connections * (512 << 10)
     }
 

@@ -69,7 +69,7 @@ public final class EventService: Sendable {
                 store.read(for: EventStore.serverOwner) { reader throws(StorageError) in
                     for (tenant, standing) in zip(tenants, try reader.standings(of: tenants)) {
                         // Settings first: what was appended after them is delivered under them.
-                        hub.settingsChanged(tenant, to: try settings.resolve(tenant, standing, reader: reader))
+                        try hub.refreshSettings(tenant, standing, settings, reader)
                         hub.headMoved(tenant, to: standing.head)
                     }
                 } completion: { (_: Result<Void, MartletError>) in

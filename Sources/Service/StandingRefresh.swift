@@ -1,4 +1,7 @@
 import MartletModel
+import MartletStorage
+import MartletSubscriptions
+import MartletTenants
 import NIOConcurrencyHelpers
 
 /// Asks storage where the followed tenants stand, after that may have changed unseen: some at a time, so that other reads
@@ -53,5 +56,19 @@ final class StandingRefresh: Sendable {
             return true
         }
         if isAskedAgain { goOn(tenants()[...]) }
+    }
+}
+
+extension EventHub {
+    /// Has a tenant's subscriptions go by the settings that it has by now, or end where there is no memory for these.
+    func refreshSettings(
+        _ tenant: TenantID, _ standing: TenantStanding, _ settings: SettingsCache, _ reader: any StorageReader
+    ) throws(StorageError) {
+        do throws(StorageError) {
+            settingsChanged(tenant, to: try settings.resolve(tenant, standing, reader: reader))
+        } catch {
+            guard error.kind == .memoryFull else { throw error }
+            settingsFailed(tenant, MartletError(error))
+        }
     }
 }

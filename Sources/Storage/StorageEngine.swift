@@ -248,6 +248,8 @@ public struct StorageError: Error, Hashable, Sendable, CustomStringConvertible {
         case schemaTooNew
         /// The storage is not set up as it must be.
         case misconfigured
+        /// What the tenant's open calls go by leaves no memory for what this one would go by; nothing was read.
+        case memoryFull
     }
 
     /// What a caller must tell apart.

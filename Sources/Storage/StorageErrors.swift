@@ -28,6 +28,7 @@ extension MartletError {
                 error,
                 "storage is not set up as this server needs it: tell the server's operator, who finds the cause in "
                     + "the server's log")
+        case .memoryFull: self.init(error, error.description)
         }
     }
 
@@ -39,6 +40,7 @@ extension MartletError {
         case .full: self.init(error, "storage is full, nothing was written: \(error)")
         case .corrupted: self.init(error, "storage is damaged: \(error); restore a backup")
         case .schemaTooNew, .misconfigured: self.init(error, "storage cannot be used: \(error)")
+        case .memoryFull: self.init(error, error.description)
         }
     }
 
@@ -51,6 +53,7 @@ extension MartletError {
         case .corrupted: self.init(.dataLoss, reason: .storageCorrupted, message: message)
         case .schemaTooNew, .misconfigured:
             self.init(.failedPrecondition, reason: .storageMisconfigured, message: message)
+        case .memoryFull: self.init(.resourceExhausted, reason: .tooManyCalls, message: message, isRetryable: true)
         }
     }
 

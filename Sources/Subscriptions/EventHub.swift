@@ -63,6 +63,12 @@ public final class EventHub: Sendable {
         Self.wake(feed.adopt(settings))
     }
 
+    /// Takes in that a tenant's settings have changed and cannot be had: its subscriptions end with that error.
+    public func settingsFailed(_ tenant: TenantID, _ error: MartletError) {
+        guard let feed = feed(of: tenant) else { return }
+        Self.wake(feed.settingsFailed(error))
+    }
+
     /// Follows a tenant: from now on its feed misses nothing that is published. Each call is paired with one
     /// of ``unfollow(_:)``.
     public func follow(_ tenant: TenantID) -> TenantFeed {

@@ -149,7 +149,10 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
             state = .running
             hub.headMoved(request.tenant, to: start.head)
             hub.settingsChanged(request.tenant, to: start.settings)
-            adopt(feed?.settings ?? start.settings)
+            switch feed?.settings ?? .success(start.settings) {
+            case .failure(let error): return fail(error)
+            case .success(let settings): adopt(settings)
+            }
             machine = SubscriptionMachine(
                 start: start, creditBytes: creditBytes,
                 settings: SubscriptionMachine.Settings(request: request, limits: limits), now: eventLoop.now)
@@ -176,7 +179,11 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
                 let pull = feed.pull(
                     after: after, filter: delivery.storedFilter, bytesMax: bytesMax, scanMax: limits.pageScanEventsMax)
                 // The settings are looked at after the events: what was appended after them is delivered under them.
-                let settings = feed.settings
+                let settings: TenantSettings
+                switch feed.settings {
+                case .failure(let error): return fail(error)
+                case .success(let known): settings = known
+                }
                 if isNews(settings) {
                     adopt(settings)
                     machine?.upcastersChanged(revision: settings.revision)
@@ -288,7 +295,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
 
     private func take(_ result: SharedReads.Delivered, _ feed: TenantFeed) {
         switch result {
-        case .success(let delivered?) where !isNews(feed.settings):
+        case .success(let delivered?) where !hasNews(feed):
             if delivered.failureCount > 0 { onUpcastFailures(delivered.failureCount) }
             machine?.pageRead(delivered.page, head: feed.head, now: eventLoop.now)
         case .success:
@@ -298,6 +305,11 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
             if error.reason == .upcastFailed { onUpcastFailures(1) }
             machine?.readFailed(error, now: eventLoop.now)
         }
+    }
+
+    /// Whether there are newer settings than those that events are delivered under, or none to be had.
+    private func hasNews(_ feed: TenantFeed) -> Bool {
+        if case .success(let settings) = feed.settings { isNews(settings) } else { true }
     }
 
     /// Whether events are delivered under others than those settings.

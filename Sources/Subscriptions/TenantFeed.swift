@@ -29,6 +29,8 @@ public final class TenantFeed: Sendable {
     private struct State {
         var tail = FeedTail()
         var settings = TenantSettings.none
+        /// Why the settings in force are not known.
+        var fault: MartletError?
         /// One for each event loop that somebody waited on.
         var waves: [LoopWave] = []
         var lastPage: SharedPage?
@@ -78,8 +80,10 @@ public final class TenantFeed: Sendable {
     /// The last position that this server knows of.
     public var head: TenantHead { state.withLockedValue { $0.tail.head } }
 
-    /// The settings in force for those who follow.
-    public var settings: TenantSettings { state.withLockedValue { $0.settings } }
+    /// The settings in force for those who follow; a failure where they cannot be had.
+    public var settings: Result<TenantSettings, MartletError> {
+        state.withLockedValue { state in state.fault.map { .failure($0) } ?? .success(state.settings) }
+    }
 
     /// The events that follow a position, or where they are.
     ///
@@ -174,6 +178,16 @@ extension TenantFeed {
         state.withLockedValue { state in
             guard settings.revision > state.settings.revision else { return [] }
             state.settings = settings
+            state.fault = nil
+            return state.waves
+        }
+    }
+
+    /// Takes in that the settings in force cannot be had: nothing is delivered under older ones.
+    /// - Returns: who is to be woken, outside all locks.
+    func settingsFailed(_ error: MartletError) -> [LoopWave] {
+        state.withLockedValue { state in
+            state.fault = error
             return state.waves
         }
     }

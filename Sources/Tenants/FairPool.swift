@@ -112,6 +112,9 @@ public final class FairPool: Sendable {
     /// Bytes that are held.
     public var bytes: Int { state.withLockedValue { $0.bytes } }
 
+    /// Bytes that one holder has.
+    public func bytes(of holder: Holder) -> Int { state.withLockedValue { $0.held[holder] ?? 0 } }
+
     /// Takes bytes; false where the holder has its share, or earlier requests of it wait.
     public func take(_ bytes: Int, for holder: Holder) -> Bool {
         state.withLockedValue { state in

@@ -32,6 +32,9 @@ public struct TenantSettings: Sendable {
 /// acknowledged before it began; what is put here by one server is seen by the others so too. Bounded in bytes, what was
 /// compiled included; one tenant's settings are held even where they alone are larger.
 ///
+/// Calls go by the settings that were in force when they began, also after others are: all that was compiled and is in use,
+/// here or by calls, is in a pool of the same size, with a fair share for each tenant.
+///
 /// Settings that this server cannot read, because a newer one has put them, count as none, and are told to `onFault`.
 public final class SettingsCache: Sendable {
     private struct Entry {
@@ -48,10 +51,33 @@ public final class SettingsCache: Sendable {
         }
     }
 
+    /// Gives the memory of upcasters back when nobody uses them any more.
+    private final class Lease: Sendable {
+        private let pool: FairPool
+        private let bytes: Int
+        private let holder: FairPool.Holder
+
+        init(_ pool: FairPool, bytes: Int, _ holder: FairPool.Holder) {
+            self.pool = pool
+            self.bytes = bytes
+            self.holder = holder
+        }
+
+        deinit { pool.give(bytes, for: holder) }
+    }
+
     private struct State {
         var entries: [TenantID: Entry] = [:]
         var bytes = 0
         var uses: UInt64 = 0
+
+        /// Forgets a quarter of the tenants, those that were used last excepted: the search is worth its while.
+        /// - Returns: what is to be freed outside the lock.
+        mutating func forgetOldest() -> [Entry] {
+            let oldest = entries.sorted { $0.value.usedAt < $1.value.usedAt }.prefix(max(1, entries.count / 4))
+            for old in oldest { put(nil, old.key) }
+            return oldest.map(\.value)
+        }
 
         mutating func put(_ entry: Entry?, _ tenant: TenantID) {
             bytes += (entry?.bytes ?? 0) - (entries[tenant]?.bytes ?? 0)
@@ -64,6 +90,8 @@ public final class SettingsCache: Sendable {
     private let uptime: @Sendable () -> NIODeadline
     private let onFault: @Sendable (TenantID, MartletError) -> Void
     private let state = NIOLockedValueBox(State())
+    /// What was compiled and is in use.
+    private let compiled: FairPool
 
     /// A cache that knows nothing yet.
     /// - Parameter uptime: the clock of the event loops.
@@ -73,9 +101,13 @@ public final class SettingsCache: Sendable {
     ) {
         tenantsMax = limits.settingsTenantsMax
         bytesMax = limits.settingsCacheBytesMax
+        compiled = FairPool(bytesMax: limits.settingsCacheBytesMax)
         self.uptime = uptime
         self.onFault = onFault
     }
+
+    /// What was compiled and is in use takes in memory, about: here, by feeds, and by calls.
+    public var compiledBytes: Int { compiled.bytes }
 
     /// What is held takes in memory, about.
     var bytes: Int { state.withLockedValue { $0.bytes } }
@@ -92,10 +124,12 @@ public final class SettingsCache: Sendable {
     }
 
     /// The settings of a tenant that stands there; on a storage thread.
+    /// - Throws: ``MartletStorage/StorageError/Kind/memoryFull`` where the tenant's calls go by so many others that there
+    ///   is no memory for these.
     public func resolve(
         _ tenant: TenantID, _ standing: TenantStanding, reader: any StorageReader
     ) throws(StorageError) -> TenantSettings {
-        let known = state.withLockedValue { state -> Entry? in
+        var known = state.withLockedValue { state -> Entry? in
             state.entries[tenant]?.checkedAt = uptime()
             return state.entries[tenant]
         }
@@ -105,7 +139,17 @@ public final class SettingsCache: Sendable {
             return .none
         }
         let stored = try reader.settings(of: tenant)
-        let settings = compile(tenant, stored, known: known)
+        // What is compiled takes more than its document: where that finds no room, it is not compiled.
+        let least = stored.documents[.upcasters]?.readableBytes ?? 0
+        let isChanged = known == nil || known?.documents[.upcasters] != stored.documents[.upcasters]
+        if isChanged { try take(least, tenant) }
+        var settings = compile(tenant, stored, known: known)
+        if isChanged { compiled.give(min(least, compiled.bytesMax), for: .tenant(tenant)) }
+        // Where they are as they were, their memory is taken already.
+        let isNew = known?.settings.upcastersRevision != settings.upcastersRevision
+        // They go, unless somebody goes by them.
+        known = nil
+        if isNew { settings = try held(settings, tenant) }
         return keep(tenant, settings, stored.documents)
     }
 
@@ -127,6 +171,32 @@ public final class SettingsCache: Sendable {
         return settings
     }
 
+    /// The settings, with their memory taken.
+    private func held(_ settings: TenantSettings, _ tenant: TenantID) throws(StorageError) -> TenantSettings {
+        let bytes = min(settings.upcasters.memoryBytes + settings.policies.memoryBytes, compiled.bytesMax)
+        guard bytes > 0 else { return settings }
+        try take(bytes, tenant)
+        var settings = settings
+        settings.upcasters = settings.upcasters.held(by: Lease(compiled, bytes: bytes, .tenant(tenant)))
+        return settings
+    }
+
+    /// Takes memory; what was not used for long makes room.
+    private func take(_ bytes: Int, _ tenant: TenantID) throws(StorageError) {
+        // The largest go in where nothing else is.
+        let taken = min(bytes, compiled.bytesMax)
+        while !compiled.take(taken, for: .tenant(tenant)) {
+            // Beyond the share of a tenant that is alone, others need not be forgotten.
+            let held = compiled.bytes(of: .tenant(tenant))
+            let isWithinShare = held == 0 || 2 * held + taken <= compiled.bytesMax
+            if isWithinShare, !state.withLockedValue({ $0.forgetOldest() }).isEmpty { continue }
+            throw StorageError(
+                .memoryFull,
+                "the tenant's open calls go by many different settings, and settings_cache_bytes_max, \(bytesMax), "
+                    + "has no \(bytes) bytes for those in force: end some calls, or retry later")
+        }
+    }
+
     /// - Returns: what is kept: where another thread was faster with newer ones, those.
     @discardableResult
     private func keep(
@@ -138,9 +208,7 @@ public final class SettingsCache: Sendable {
             let entry = Entry(settings: settings, documents: documents, checkedAt: uptime(), usedAt: state.uses)
             state.put(nil, tenant)
             while state.entries.count >= tenantsMax || state.bytes + entry.bytes > bytesMax, !state.entries.isEmpty {
-                // A quarter goes at once: the search is worth its while.
-                let oldest = state.entries.sorted { $0.value.usedAt < $1.value.usedAt }
-                for old in oldest.prefix(max(1, oldest.count / 4)) { state.put(nil, old.key) }
+                _ = state.forgetOldest()
             }
             state.put(entry, tenant)
             return settings

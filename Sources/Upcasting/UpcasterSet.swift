@@ -40,6 +40,7 @@ public struct UpcasterSet: Sendable {
     }
 
     let storage: Storage
+    private var lease: (any AnyObject & Sendable)?
 
     /// The set without steps, with the default limits.
     public static let empty = UpcasterSet(storage: Storage())
@@ -72,6 +73,13 @@ public struct UpcasterSet: Sendable {
 
     /// What the set takes in memory, about; up to some 20 times its document where that is many small operations.
     public var memoryBytes: Int { storage.memoryBytes }
+
+    /// This set, with something that lives as long as anybody uses it: the memory that it takes is given back by that.
+    public func held(by lease: any AnyObject & Sendable) -> UpcasterSet {
+        var set = self
+        set.lease = lease
+        return set
+    }
 
     /// Whether there is no step.
     public var isEmpty: Bool { storage.graph.steps.isEmpty }

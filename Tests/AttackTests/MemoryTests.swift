@@ -11,6 +11,8 @@ import Testing
 @Suite(.serialized) struct MemoryTests {
     /// What a peer that does not read may cost beside what the server had.
     private static let memoryMiB = 200
+    /// What calls under settings of their own may cost.
+    private static let settingsMemoryMiB = 150
     /// What a peer may cost that follows in many places and does not read.
     private static let subscriptionMemoryMiB = 96
 
@@ -104,6 +106,49 @@ import Testing
             let areServed = try await peer.waits(seconds: 60) { $0.parts.count == calls }
             #expect(areServed, "\(peer.received.parts.count) of \(calls) subscriptions got events")
             #expect(peer.received.fault == nil && peer.received.statuses.isEmpty)
+        }
+    }
+
+    /// A peer that changes its tenant's settings, and each time opens a call that goes by those it replaces next.
+    @Test(arguments: ["loads", "subscriptions"]) func settingsThatOldCallsGoByAreBounded(_ kind: String) async throws {
+        let rounds = 120
+        try await Victim.with { victim in
+            let tenant = TenantID(UUID())
+            let target = Ammunition.aggregate()
+            let peer = try await victim.connect()
+            let before = try victim.forgetPeak()
+            let (_, times) = try await victim.bystander {
+                try await victim.withClient { client in
+                    _ = try await client.append(
+                        Ammunition.events(2, payload: #"{"a":1}"#), to: target, expecting: .none, tenant: tenant)
+                    for round in 1...UInt64(rounds) {
+                        let filler = String(repeating: "x", count: 1_000_000 + Int(round))
+                        let step =
+                            #"{"event":"Grow","from":1,"operations":[{"set":{"path":"/a","value":"\#(filler)"}}]}"#
+                        try await client.putSettings(
+                            PutSettingsRequest(
+                                tenant: tenant, kind: .upcasters,
+                                document: ByteBuffer(string: #"{"upcasters":[\#(step)]}"#)))
+                        let request: CallRequest =
+                            kind == "loads"
+                            ? .load(LoadRequest(tenant: tenant, aggregate: target))
+                            : .subscribe(SubscribeRequest(tenant: tenant))
+                        try await peer.call([request], from: round, creditBytes: 1)
+                        let id = CallID(round)
+                        let isOpen = try await peer.waits(seconds: 10) {
+                            $0.waitingBytes[id] != nil || $0.statuses[id] != nil
+                        }
+                        #expect(isOpen, "call \(round)")
+                    }
+                }
+            }
+            let more = try victim.memoryMiB().peak - before
+            let refused = peer.received.statuses.count
+            print(
+                "attack: \(rounds) \(kind) under settings of their own: \(more) MiB more, \(refused) refused; "
+                    + "bystander \(times)")
+            #expect(more < Self.settingsMemoryMiB)
+            #expect(times.slowest < Bound.callMillis && times.failures.isEmpty, "\(times)")
         }
     }
 

@@ -119,8 +119,8 @@ import Testing
     /// The figures that Docs/OPERATIONS.md gives.
     @Test func theMemoryOfAServerIsTheSumOfItsPools() {
         let limits = Limits()
-        #expect(limits.memoryBytesMax(connections: 0) == 1_320 << 20)
-        #expect(limits.memoryBytesMax(connections: 100) == 1_370 << 20)
+        #expect(limits.memoryBytesMax(connections: 0) == 1_384 << 20)
+        #expect(limits.memoryBytesMax(connections: 100) == 1_434 << 20)
     }
 
     @Test func theMemoryOfOneFrameIsBounded() {

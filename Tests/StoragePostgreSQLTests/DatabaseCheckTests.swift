@@ -50,7 +50,7 @@ import Testing
     /// Columns whose damage the check does not always find, each with the reason why nothing damaged is served.
     private static let hints = [
         "tenants.changes": "compared with what a server remembers: another value makes it look everything up",
-        "aggregates.snapshot_bytes": "tells when a snapshot is due: within the bounds that are checked, sooner or later",
+        "aggregates.snapshot_bytes": "tells when a snapshot is due: within what is checked, sooner or later",
         "listeners.server": "tells whether to notify: servers poll beside that",
         "listeners.until": "as listeners.server",
     ]
@@ -66,7 +66,9 @@ import Testing
 
         var id: String { "\(table).\(name)" }
         /// Which rows have a bit there.
-        var condition: String { type == "bytea" || type == "text" ? "octet_length(\(name)) > 0" : "\(name) IS NOT NULL" }
+        var condition: String {
+            type == "bytea" || type == "text" ? "octet_length(\(name)) > 0" : "\(name) IS NOT NULL"
+        }
 
         static func all(_ bench: Bench) throws -> [Column] {
             try bench.rows(
@@ -131,7 +133,8 @@ import Testing
         for flip in 0..<Self.flips {
             // Each column in turn; and records, which are most of what is stored.
             let column =
-                flip % 2 == 0 ? columns[flip / 2 % columns.count] : Column(table: "events", name: "record", type: "bytea")
+                flip % 2 == 0
+                ? columns[flip / 2 % columns.count] : Column(table: "events", name: "record", type: "bytea")
             let seed = Int.random(in: 0..<1 << 30, using: &numbers)
             let flipped = try #require(column.flipped(seed), "\(column)")
             try connection.run("BEGIN; SET LOCAL search_path = \(bench.schema)")

@@ -95,6 +95,45 @@ import Testing
         #expect(kept.count < 5 && kept.last == 5)
     }
 
+    /// Calls that have begun go by older settings than those in force.
+    @Test func whatCallsGoByIsOnTheAccountUntilTheyEnd() throws {
+        func document(_ round: Int) -> String {
+            let filler = String(repeating: "x", count: 100_000 + round)
+            return #"{"upcasters":[{"event":"A","from":1,"operations":[{"set":{"path":"/a","value":"\#(filler)"}}]}]}"#
+        }
+        var limits = Limits()
+        limits.settingsCacheBytesMax = 4 << 20
+        let cache = SettingsCache(limits: limits)
+        try put(tenant(3), .upcasters, upcasters)
+        _ = try resolve(tenant(3), cache)
+        var calls: [TenantSettings] = []
+        var refusal: StorageError?
+        for round in 0..<40 where refusal == nil {
+            try put(tenant(1), .upcasters, document(round))
+            do throws(StorageError) {
+                let reader = engine.makeReader()
+                calls.append(try cache.resolve(tenant(1), try reader.standing(of: tenant(1)), reader: reader))
+            } catch { refusal = error }
+            #expect(cache.compiledBytes <= limits.settingsCacheBytesMax)
+        }
+        #expect(calls.count > 5, "half of the pool is one tenant's")
+        let third = try #require(cache.known(tenant(3), now: .now())?.settings, "others are not forgotten for it")
+        let error = try #require(refusal.map { MartletError($0) })
+        #expect(error.code == .resourceExhausted && error.isRetryable && error.message.contains("4194304"), "\(error)")
+        try put(tenant(2), .upcasters, document(0))
+        let other = try resolve(tenant(2), cache)
+        #expect(!other.upcasters.isEmpty, "others have their share")
+        calls = []
+        let inForce = try resolve(tenant(1), cache)
+        let held = [inForce, other, third].reduce(0) { $0 + $1.upcasters.memoryBytes }
+        #expect(held == cache.compiledBytes)
+        // As they were: no more memory.
+        try put(tenant(1), .snapshotPolicies, #"{"policies":[{"every_events":3}]}"#)
+        let sameUpcasters = try resolve(tenant(1), cache)
+        #expect(sameUpcasters.revision > inForce.revision)
+        #expect(held == cache.compiledBytes)
+    }
+
     @Test(arguments: [
         ("{", "document"), (#"{"policy":[]}"#, "unknown member 'policy'"),
         (#"{"policies":[{"keep":0}]}"#, "policies[0].keep"),

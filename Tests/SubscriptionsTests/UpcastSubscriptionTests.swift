@@ -190,6 +190,27 @@ import Testing
         subscriber.driver?.cancel()
     }
 
+    @Test func settingsThatCannotBeHadEndWhoFollows() throws {
+        let following = [subscribe(), subscribe()]
+        settle()
+        hub.settingsChanged(tenant, to: Sample.settings(1, try renaming("Made", to: "Built")))
+        hub.settingsFailed(tenant, MartletError(.resourceExhausted, reason: .tooManyCalls, message: "no memory"))
+        hub.publish(log.commit(drafts(["Made"]), to: tenant))
+        settle()
+        for subscriber in following {
+            #expect(subscriber.positions.isEmpty, "nothing comes under older settings")
+            #expect(subscriber.ends.map(\.reason) == [.tooManyCalls])
+        }
+        #expect(hub.followedTenants.isEmpty)
+        let later = subscribe()
+        settle()
+        hub.settingsFailed(tenant, MartletError(.resourceExhausted, reason: .tooManyCalls, message: "no memory"))
+        hub.settingsChanged(tenant, to: Sample.settings(2, try renaming("Made", to: "Built")))
+        settle()
+        #expect(later.positions == [1] && later.ends.isEmpty, "they can be had again")
+        later.driver?.cancel()
+    }
+
     @Test func whatHasLeftMemoryMeanwhileIsReadFromStorage() throws {
         let subscriber = subscribe()
         settle()

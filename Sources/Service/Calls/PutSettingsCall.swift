@@ -13,8 +13,7 @@ enum PutSettingsCall {
         return ChangingCall(
             tenant: tenant, handle,
             afterwards: { reader throws(StorageError) in
-                let standing = try reader.standing(of: tenant)
-                hub.settingsChanged(tenant, to: try settings.resolve(tenant, standing, reader: reader))
+                try hub.refreshSettings(tenant, try reader.standing(of: tenant), settings, reader)
             },
             { _ throws(StorageError) in
                 if let fault = fault(of: request) { return .failure(fault) }
