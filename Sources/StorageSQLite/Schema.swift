@@ -175,10 +175,30 @@ enum Schema {
         CREATE UNIQUE INDEX schedules_by_id ON schedules (tenant_no, id);
         """
 
-    /// The revision has no checksum of its own and is written rarely: a second copy tells whether it is damaged.
+    /// The settings revision has no checksum of its own and is written rarely: a second copy tells whether it is damaged.
     private static let fifth = """
         INSERT INTO documents (tenant_no, kind, key, revision, value)
         SELECT no, 'revision', '', settings_revision, x'' FROM tenants WHERE settings_revision > 0;
+
+        -- The state last: SQLite walks over all of it to what comes after.
+        CREATE TABLE snapshots_with_state_last (
+            aggregate_no   INTEGER NOT NULL,
+            version        INTEGER NOT NULL,    -- of the aggregate
+            created_at     INTEGER NOT NULL,    -- microseconds since 1970 UTC
+            schema_version INTEGER NOT NULL,
+            content_type   TEXT    NOT NULL,
+            checksum       INTEGER NOT NULL,    -- CRC-32C of the payload
+            payload_bytes  INTEGER NOT NULL,
+            seal           INTEGER,             -- CRC-32C of all that the row says, and of whom; NULL where it is of before
+            payload        BLOB    NOT NULL,
+            UNIQUE (aggregate_no, version)
+        ) STRICT;
+        INSERT INTO snapshots_with_state_last (
+            aggregate_no, version, created_at, schema_version, content_type, checksum, payload_bytes, seal, payload)
+        SELECT aggregate_no, version, created_at, schema_version, content_type, checksum, payload_bytes, seal, payload
+        FROM snapshots;
+        DROP TABLE snapshots;
+        ALTER TABLE snapshots_with_state_last RENAME TO snapshots;
         """
 }
 

@@ -38,4 +38,33 @@ import Testing
         let shorter = try reader.snapshots(of: name, in: bench.tenant)
         #expect(shorter.count == 3 && !shorter.contains { $0.isIntact })
     }
+
+    /// What was read from the file, not what was answered: while columns lay behind the state, a list of 100 states of 1 MiB
+    /// read 105 MB.
+    @Test func aListOfLargeStatesTakesFewReads() throws {
+        let bench = try Bench()
+        let name = AggregateName.new()
+        let writer = bench.writer
+        try writer.append(AppendRequest.of((0..<50).map { _ in try .sample() }, to: name, tenant: bench.tenant))
+        for version in UInt64(1)...50 {
+            let state = NewSnapshot(
+                contentType: "application/octet-stream", payload: ByteBuffer(repeating: UInt8(version), count: 1 << 20))
+            _ = try writer.apply(
+                .saveSnapshot(
+                    SaveSnapshotRequest(
+                        tenant: bench.tenant, aggregate: name, version: Version(version), snapshot: state), kept: 50),
+                now: .now())
+        }
+        let reader = bench.engine.makeReader()
+        let before = try Self.bytesReadByThread()
+        #expect(try reader.snapshots(of: name, in: bench.tenant).count == 50)
+        let bytes = try Self.bytesReadByThread() - before
+        #expect(bytes > 0 && bytes < 2 << 20, "\(bytes) bytes were read")
+    }
+
+    private static func bytesReadByThread() throws -> Int {
+        let text = try String(contentsOfFile: "/proc/thread-self/io", encoding: .utf8)
+        let line = try #require(text.split(separator: "\n").first { $0.hasPrefix("rchar:") })
+        return try #require(Int(line.drop { !$0.isNumber }))
+    }
 }
