@@ -123,7 +123,7 @@ public struct Limits: Hashable, Sendable {
         let process = 512 << 20
         let queues = waitingAppendBytesMax + waitingAppendBytesMax / 4 + 2 * commitBytesMax
         let pools = inboundBytesMax + outboundBytesMax + callBytesMax
-        // What calls go by of settings that the cache has no more is as much again.
+        // Settings that calls still use after the cache dropped them may take as much again.
         let caches = tailBytesMax + recentPageBytesMax + 2 * settingsCacheBytesMax
         return process + queues + pools + caches + connections * (512 << 10)
     }

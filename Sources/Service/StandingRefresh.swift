@@ -68,7 +68,7 @@ extension EventHub {
             settingsChanged(tenant, to: try settings.resolve(tenant, standing, reader: reader))
         } catch {
             guard error.kind == .memoryFull else { throw error }
-            settingsFailed(tenant, MartletError(error))
+            settingsFailed(tenant, revision: standing.settingsRevision, MartletError(error))
         }
     }
 }

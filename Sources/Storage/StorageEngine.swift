@@ -248,7 +248,7 @@ public struct StorageError: Error, Hashable, Sendable, CustomStringConvertible {
         case schemaTooNew
         /// The storage is not set up as it must be.
         case misconfigured
-        /// What the tenant's open calls go by leaves no memory for what this one would go by; nothing was read.
+        /// Older settings that the tenant's open calls still use leave no room for the current ones; nothing was delivered.
         case memoryFull
     }
 

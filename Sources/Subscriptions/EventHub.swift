@@ -63,10 +63,11 @@ public final class EventHub: Sendable {
         Self.wake(feed.adopt(settings))
     }
 
-    /// Takes in that a tenant's settings have changed and cannot be had: its subscriptions end with that error.
-    public func settingsFailed(_ tenant: TenantID, _ error: MartletError) {
+    /// Takes in that a tenant's settings of that revision cannot be had: subscriptions that need them end with that error,
+    /// unless the feed knows these settings, or newer ones, already.
+    public func settingsFailed(_ tenant: TenantID, revision: UInt64, _ error: MartletError) {
         guard let feed = feed(of: tenant) else { return }
-        Self.wake(feed.settingsFailed(error))
+        Self.wake(feed.settingsFailed(error, revision: revision))
     }
 
     /// Follows a tenant: from now on its feed misses nothing that is published. Each call is paired with one

@@ -21,7 +21,10 @@ public struct StorePages: PageSource {
         let clock = store.clock
         return store.read(for: request.tenant) { [settings] reader throws(StorageError) in
             let standing = try reader.standing(of: request.tenant)
-            let settings = try settings.resolve(request.tenant, standing, reader: reader)
+            // What is delivered as it is stored needs no settings, and must not be refused for want of memory for them.
+            let settings =
+                request.upcasting.isRaw
+                ? TenantSettings.none : try settings.resolve(request.tenant, standing, reader: reader)
             return try QueryResolution.start(of: request, head: standing.head, now: clock(), reader: reader).map {
                 ResolvedStart(after: $0, head: standing.head, settings: settings)
             }

@@ -149,7 +149,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
             state = .running
             hub.headMoved(request.tenant, to: start.head)
             hub.settingsChanged(request.tenant, to: start.settings)
-            switch feed?.settings ?? .success(start.settings) {
+            switch feed.map({ settings(of: $0) }) ?? .success(start.settings) {
             case .failure(let error): return fail(error)
             case .success(let settings): adopt(settings)
             }
@@ -180,7 +180,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
                     after: after, filter: delivery.storedFilter, bytesMax: bytesMax, scanMax: limits.pageScanEventsMax)
                 // The settings are looked at after the events: what was appended after them is delivered under them.
                 let settings: TenantSettings
-                switch feed.settings {
+                switch self.settings(of: feed) {
                 case .failure(let error): return fail(error)
                 case .success(let known): settings = known
                 }
@@ -309,7 +309,12 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
 
     /// Whether there are newer settings than those that events are delivered under, or none to be had.
     private func hasNews(_ feed: TenantFeed) -> Bool {
-        if case .success(let settings) = feed.settings { isNews(settings) } else { true }
+        if case .success(let settings) = settings(of: feed) { isNews(settings) } else { true }
+    }
+
+    /// The settings in force, of which those who get events as they are stored need none.
+    private func settings(of feed: TenantFeed) -> Result<TenantSettings, MartletError> {
+        request.upcasting.isRaw ? .success(.none) : feed.settings
     }
 
     /// Whether events are delivered under others than those settings.

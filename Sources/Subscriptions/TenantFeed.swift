@@ -183,10 +183,12 @@ extension TenantFeed {
         }
     }
 
-    /// Takes in that the settings in force cannot be had: nothing is delivered under older ones.
+    /// Takes in that the settings of a revision cannot be had: nothing is delivered under older ones. Where those are
+    /// known, or newer ones, nothing changes.
     /// - Returns: who is to be woken, outside all locks.
-    func settingsFailed(_ error: MartletError) -> [LoopWave] {
+    func settingsFailed(_ error: MartletError, revision: UInt64) -> [LoopWave] {
         state.withLockedValue { state in
+            guard revision > state.settings.revision else { return [] }
             state.fault = error
             return state.waves
         }

@@ -32,8 +32,8 @@ public struct TenantSettings: Sendable {
 /// acknowledged before it began; what is put here by one server is seen by the others so too. Bounded in bytes, what was
 /// compiled included; one tenant's settings are held even where they alone are larger.
 ///
-/// Calls go by the settings that were in force when they began, also after others are: all that was compiled and is in use,
-/// here or by calls, is in a pool of the same size, with a fair share for each tenant.
+/// A call keeps the settings that were in force when it began, even after they have changed. All compiled settings that are
+/// in use, by the cache or by calls, share a pool of the same size, of which each tenant gets a fair share.
 ///
 /// Settings that this server cannot read, because a newer one has put them, count as none, and are told to `onFault`.
 public final class SettingsCache: Sendable {
@@ -124,8 +124,8 @@ public final class SettingsCache: Sendable {
     }
 
     /// The settings of a tenant that stands there; on a storage thread.
-    /// - Throws: ``MartletStorage/StorageError/Kind/memoryFull`` where the tenant's calls go by so many others that there
-    ///   is no memory for these.
+    /// - Throws: ``MartletStorage/StorageError/Kind/memoryFull`` where older settings that the tenant's calls still use leave
+    ///   no room for these.
     public func resolve(
         _ tenant: TenantID, _ standing: TenantStanding, reader: any StorageReader
     ) throws(StorageError) -> TenantSettings {
@@ -192,8 +192,8 @@ public final class SettingsCache: Sendable {
             if isWithinShare, !state.withLockedValue({ $0.forgetOldest() }).isEmpty { continue }
             throw StorageError(
                 .memoryFull,
-                "the tenant's open calls go by many different settings, and settings_cache_bytes_max, \(bytesMax), "
-                    + "has no \(bytes) bytes for those in force: end some calls, or retry later")
+                "settings_cache_bytes_max is \(bytesMax), and older settings that the tenant's open calls still use leave "
+                    + "no room for the \(bytes) bytes of the current ones: end some of these calls, or retry later")
         }
     }
 

@@ -144,6 +144,13 @@ import Testing
             }
             let more = try victim.memoryMiB().peak - before
             let refused = peer.received.statuses.count
+            #expect(!peer.received.isClosed && peer.received.fault == nil, "\(String(describing: peer.received.fault))")
+            let raw = CallID(UInt64(rounds) + 1)
+            try await peer.call(
+                [.load(LoadRequest(tenant: tenant, aggregate: target, upcasting: .raw))], from: raw.rawValue,
+                creditBytes: 1 << 20)
+            let isLoaded = try await peer.waits(seconds: 10) { $0.statuses[raw] != nil }
+            #expect(isLoaded && peer.received.events[raw] == 2, "events as they are stored need no settings")
             print(
                 "attack: \(rounds) \(kind) under settings of their own: \(more) MiB more, \(refused) refused; "
                     + "bystander \(times)")

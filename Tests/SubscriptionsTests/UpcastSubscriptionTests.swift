@@ -192,19 +192,26 @@ import Testing
 
     @Test func settingsThatCannotBeHadEndWhoFollows() throws {
         let following = [subscribe(), subscribe()]
+        let raw = subscribe(.after(.start), .raw)
         settle()
+        let error = MartletError(.resourceExhausted, reason: .tooManyCalls, message: "no memory")
         hub.settingsChanged(tenant, to: Sample.settings(1, try renaming("Made", to: "Built")))
-        hub.settingsFailed(tenant, MartletError(.resourceExhausted, reason: .tooManyCalls, message: "no memory"))
+        hub.settingsFailed(tenant, revision: 1, error)
+        settle()
+        #expect(following.allSatisfy { $0.ends.isEmpty }, "what is known already cannot fail any more")
+        hub.settingsFailed(tenant, revision: 2, error)
         hub.publish(log.commit(drafts(["Made"]), to: tenant))
         settle()
         for subscriber in following {
             #expect(subscriber.positions.isEmpty, "nothing comes under older settings")
             #expect(subscriber.ends.map(\.reason) == [.tooManyCalls])
         }
+        #expect(raw.positions == [1] && raw.types == ["Made"] && raw.ends.isEmpty, "it needs no settings")
+        raw.driver?.cancel()
         #expect(hub.followedTenants.isEmpty)
         let later = subscribe()
         settle()
-        hub.settingsFailed(tenant, MartletError(.resourceExhausted, reason: .tooManyCalls, message: "no memory"))
+        hub.settingsFailed(tenant, revision: 2, error)
         hub.settingsChanged(tenant, to: Sample.settings(2, try renaming("Made", to: "Built")))
         settle()
         #expect(later.positions == [1] && later.ends.isEmpty, "they can be had again")
