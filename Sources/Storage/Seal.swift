@@ -18,6 +18,11 @@ public enum Seal {
         return CRC32C.checksum(of: head)
     }
 
+    /// Of the document of kind `revision`, the copy of a tenant's settings revision by which damage to it is found.
+    public static func revision(_ revision: UInt64, tenant: TenantID) -> UInt32 {
+        document(ByteBuffer(), kind: "revision", key: "", revision: revision, tenant: tenant)
+    }
+
     /// Of what is known of a snapshot without its state, the state's checksum and length among it.
     public static func snapshot(
         _ info: SnapshotInfo, checksum: UInt32, of aggregate: AggregateName, in tenant: TenantID

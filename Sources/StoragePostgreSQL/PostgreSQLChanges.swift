@@ -137,12 +137,13 @@ extension PostgreSQLWriter {
                                 request.document, kind: "settings", key: request.kind.rawValue, revision: revision,
                                 tenant: request.tenant))),
                 ])
+        let moved = [PostgresValue(tenant.no), PostgresValue(Int64(revision))]
+        let seal = PostgresValue(Int64(Seal.revision(revision, tenant: request.tenant)))
         return (
             .settingsPut(revision: revision),
             Rest(
-                calls: [
-                    change, PostgresCall("move_revision", [PostgresValue(tenant.no), PostgresValue(Int64(revision))]),
-                ], tell: .tell(CommitNotice.unknown, from: server))
+                calls: [change, PostgresCall("move_revision", moved), PostgresCall("copy_revision", moved + [seal])],
+                tell: .tell(CommitNotice.unknown, from: server))
         )
     }
 }

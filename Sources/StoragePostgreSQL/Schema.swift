@@ -3,7 +3,7 @@ import MartletModel
 /// The schema and its migrations.
 struct Schema {
     /// The newest version that this code knows: the number of migrations.
-    static let version = 5
+    static let version = 6
 
     /// The PostgreSQL schema that holds the tables.
     let name: String
@@ -137,6 +137,11 @@ struct Schema {
             $$;
             """,
             besideEvents,
+            // The revision has no checksum of its own and is written rarely: a second copy tells whether it is damaged.
+            """
+            INSERT INTO \(name).documents (tenant_no, kind, key, revision, value)
+            SELECT no, 'revision', '', settings_revision, '' FROM \(name).tenants WHERE settings_revision > 0;
+            """,
         ]
     }
 

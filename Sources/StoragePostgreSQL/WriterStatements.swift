@@ -204,6 +204,15 @@ extension Schema {
                 "DELETE FROM \(name).documents WHERE tenant_no = $1 AND kind = 'settings' AND key = $2"
             ),
             ("count_change", "UPDATE \(name).tenants SET changes = changes + 1 WHERE no = $1"),
+            (
+                "copy_revision",
+                """
+                INSERT INTO \(name).documents (tenant_no, kind, key, value, revision, checksum)
+                VALUES ($1, 'revision', '', '', $2, $3)
+                ON CONFLICT (tenant_no, kind, key) DO UPDATE
+                SET value = excluded.value, revision = excluded.revision, checksum = excluded.checksum
+                """
+            ),
             ("move_revision", "UPDATE \(name).tenants SET settings_revision = $2 WHERE no = $1"),
         ]
     }

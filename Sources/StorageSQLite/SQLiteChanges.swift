@@ -113,6 +113,11 @@ extension SQLiteWriter {
         update.bind(1, no)
         update.bind(2, Int64(revision) + 1)
         try update.run()
+        let copy = try connection.statement(.copyRevision)
+        copy.bind(1, no)
+        copy.bind(2, Int64(revision) + 1)
+        copy.bind(3, Int64(Seal.revision(revision + 1, tenant: request.tenant)))
+        try copy.run()
         return .settingsPut(revision: revision + 1)
     }
 

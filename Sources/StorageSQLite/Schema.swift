@@ -26,7 +26,7 @@ enum Schema {
         Migration(
             sql: third, move: { connection throws(SQLiteFault) in try BlockMigration.run(connection) },
             cleanUp: thirdCleanUp),
-        Migration(sql: fourth),
+        Migration(sql: fourth), Migration(sql: fifth),
     ]
 
     private static let first = """
@@ -174,6 +174,12 @@ enum Schema {
         ) WITHOUT ROWID, STRICT;
         CREATE UNIQUE INDEX schedules_by_id ON schedules (tenant_no, id);
         """
+
+    /// The revision has no checksum of its own and is written rarely: a second copy tells whether it is damaged.
+    private static let fifth = """
+        INSERT INTO documents (tenant_no, kind, key, revision, value)
+        SELECT no, 'revision', '', settings_revision, x'' FROM tenants WHERE settings_revision > 0;
+        """
 }
 
 /// Every statement, prepared once a connection.
@@ -185,7 +191,7 @@ enum Query: Int, CaseIterable {
     case insertBlock, selectBlock, selectBlocks, selectBlocksBackward
     case insertRange, selectLastRange, selectRange, selectRanges, selectRangesBackward
     case selectSnapshots, selectSnapshot, putSnapshot, deleteSnapshot, updateAggregateSnapshot
-    case selectSettings, putSettings, deleteSettings, updateSettingsRevision
+    case selectSettings, putSettings, deleteSettings, updateSettingsRevision, copyRevision
 
     var sql: String {
         switch self {
@@ -274,6 +280,11 @@ enum Query: Int, CaseIterable {
             """
         case .deleteSettings: "DELETE FROM documents WHERE tenant_no = ?1 AND kind = 'settings' AND key = ?2"
         case .updateSettingsRevision: "UPDATE tenants SET settings_revision = ?2 WHERE no = ?1"
+        case .copyRevision:
+            """
+            INSERT OR REPLACE INTO documents (tenant_no, kind, key, value, revision, checksum)
+            VALUES (?1, 'revision', '', x'', ?2, ?3)
+            """
         }
     }
 

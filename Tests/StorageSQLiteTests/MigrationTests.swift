@@ -80,7 +80,7 @@ import Testing
         #expect(settings.revision == 4 && settings.documents == [.snapshotPolicies: ByteBuffer(string: "{}")])
         #expect(
             try connection.text("SELECT group_concat(kind || revision || coalesce(checksum, '-')) FROM documents")
-                == "settings4-,settings1-")
+                == "settings4-,settings1-,revision4-,revision1-")
         let tables = "SELECT group_concat(name) FROM sqlite_schema WHERE name IN ('settings', 'progress', 'schedules')"
         #expect(try connection.text(tables) == "progress,schedules")
         let put = PutSettingsRequest(

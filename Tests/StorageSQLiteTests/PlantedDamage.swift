@@ -188,6 +188,12 @@ struct Damage: Sendable, CustomTestStringConvertible {
         Damage(
             .settings, "UPDATE tenants SET settings_revision = 0 WHERE no = 1",
             ["tenant {T}", "settings revision 0", "1 or more"]),
+        Damage(
+            .settings, "UPDATE tenants SET settings_revision = 9 WHERE no = 1",
+            ["tenant {T}", "settings revision 9", "1, as its copy"]),
+        Damage(
+            .settings, "UPDATE tenants SET settings_revision = 2 WHERE no = 2",
+            ["tenant {U}", "settings revision 2", "0, as its copy"]),
         Damage(.settings, "UPDATE documents SET value = x'7b'", ["tenant {T}", "snapshot-policies", "at byte"]),
         Damage(.settings, "UPDATE documents SET tenant_no = 9", ["number 9, which has no row", "snapshot-policies"]),
     ]

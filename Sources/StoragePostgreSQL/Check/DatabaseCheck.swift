@@ -181,10 +181,10 @@ public struct DatabaseCheck {
 
     /// Runs a statement whose rows are findings: a place, and what is wrong there.
     private func search(
-        _ outcome: inout Outcome, _ connection: PostgresConnection, _ sql: String
+        _ outcome: inout Outcome, _ connection: PostgresConnection, _ sql: String, next: String = "restore a backup"
     ) throws(PostgresFault) {
         let rows = try connection.run(sql)
-        for row in 0..<rows.rowCount { outcome.find("\(rows.text(row, 0)): \(rows.text(row, 1)): restore a backup") }
+        for row in 0..<rows.rowCount { outcome.find("\(rows.text(row, 0)): \(rows.text(row, 1)): \(next)") }
     }
 
     private func heads(_ connection: PostgresConnection) throws(PostgresFault) -> Outcome {
@@ -219,12 +219,13 @@ public struct DatabaseCheck {
                    'versions with a gap, out of the order of positions, or with other bytes than their records have'
             FROM aggregates a LEFT JOIN (
                 SELECT tenant_no, aggregate_no, count(*) AS count, max(version) AS last, min(version) AS first,
-                       bool_and(position > before) AS rises, bool_and(coalesce(aggregate_bytes = bytes, true)) AS fits
+                       bool_and(position > before) AS rises, bool_and(coalesce(aggregate_bytes = bytes, true)) AS fits,
+                       coalesce(sum(octet_length(record)) FILTER (WHERE aggregate_bytes IS NULL), 0) AS bytes_v3
                 FROM (SELECT *, lag(position, 1, 0::bigint) OVER w AS before,
                              sum(octet_length(record)) OVER w AS bytes
                       FROM events WINDOW w AS (PARTITION BY tenant_no, aggregate_no ORDER BY version)) e
                 GROUP BY tenant_no, aggregate_no) e ON e.tenant_no = a.tenant_no AND e.aggregate_no = a.no
-            WHERE (e.count = e.last AND e.first = 1 AND e.rises AND e.fits) IS NOT TRUE
+            WHERE (e.count = e.last AND e.first = 1 AND e.rises AND e.fits) IS NOT TRUE OR a.bytes_v3 <> e.bytes_v3
             """)
         try search(
             &outcome, connection,
@@ -236,6 +237,19 @@ public struct DatabaseCheck {
                 ON s.tenant_no = a.tenant_no AND s.aggregate_no = a.no
             WHERE a.snapshot_version <> coalesce(s.version, 0)
             """)
+        // When the newest snapshot was saved, the aggregate had at least the events up to its version.
+        try search(
+            &outcome, connection,
+            """
+            SELECT format('tenant number %s, aggregate %s/%s', a.tenant_no, a.type, a.id),
+                   format('%s bytes of records when its newest snapshot was saved, should be from %s to %s',
+                          a.snapshot_bytes, b.least, b.most)
+            FROM aggregates a CROSS JOIN LATERAL (
+                SELECT CASE WHEN a.snapshot_version = 0 THEN 0 ELSE coalesce(sum(octet_length(record)), 0) END AS most,
+                       coalesce(sum(octet_length(record)) FILTER (WHERE version <= a.snapshot_version), 0) AS least
+                FROM events WHERE tenant_no = a.tenant_no AND aggregate_no = a.no) b
+            WHERE (a.snapshot_version, a.snapshot_bytes) <> (0, 0) AND a.snapshot_bytes NOT BETWEEN b.least AND b.most
+            """, next: "save a snapshot of it")
         return outcome
     }
 
@@ -310,8 +324,8 @@ public struct DatabaseCheck {
                     "check_documents",
                     [PostgresValue(key.tenantNo), PostgresValue(key.kind), PostgresValue(key.key)]))
             for row in 0..<rows.rowCount {
-                count += 1
                 key = (rows.integer(row, 1), rows.text(row, 2), rows.text(row, 3))
+                if key.kind != "revision" { count += 1 }
                 if let complaint = Self.document(rows, row) {
                     let tenant = Self.tenant(rows, row, key.tenantNo)
                     outcome.find("\(tenant), document \(key.kind) \(key.key): \(complaint)")
@@ -320,6 +334,14 @@ public struct DatabaseCheck {
             if rows.rowCount < 16 { break }
         }
         outcome.summary = "\(count) documents"
+        try search(
+            &outcome, connection,
+            """
+            SELECT 'tenant ' || t.id,
+                   format('settings revision %s, its copy says %s', t.settings_revision, coalesce(d.revision, 0))
+            FROM tenants t LEFT JOIN documents d ON d.tenant_no = t.no AND d.kind = 'revision' AND d.key = ''
+            WHERE t.settings_revision <> coalesce(d.revision, 0)
+            """, next: "put its settings again")
         return outcome
     }
 

@@ -82,6 +82,12 @@ enum CheckStatements {
         WHERE NOT EXISTS (SELECT 1 FROM aggregates a WHERE a.no = s.aggregate_no)
         """
 
+    /// Tenants whose settings revision is not what its copy says.
+    static let revisions = """
+        SELECT t.no, t.settings_revision, coalesce(d.revision, 0)
+        FROM tenants t LEFT JOIN documents d ON d.tenant_no = t.no AND d.kind = 'revision' AND d.key = ''
+        WHERE t.settings_revision <> coalesce(d.revision, 0) ORDER BY t.no
+        """
     /// Documents of all kinds; those of settings are JSON.
     static let documents = """
         SELECT tenant_no, kind, key, revision, value, checksum FROM documents ORDER BY tenant_no, kind, key

@@ -12,8 +12,9 @@ struct SettingsCheck {
     mutating func run() throws(SQLiteFault) {
         let tenants = try TenantLookUp(context.connection)
         try context.connection.prepare(CheckStatements.documents).visit { row throws(SQLiteFault) in
-            count += 1
-            let (tenantNo, kind) = (row.integer(0), row.text(2))
+            let isCopy = row.text(1) == "revision"
+            let (tenantNo, kind) = (row.integer(0), isCopy ? "the copy of its settings revision" : row.text(2))
+            if !isCopy { count += 1 }
             guard let tenant = try tenants.find(tenantNo) else {
                 return context.find(
                     .settings, "number \(tenantNo), which has no row", kind, "that tenant number",
@@ -31,7 +32,7 @@ struct SettingsCheck {
             }
             if !row.isNull(5), let id = tenant.id {
                 let sum = Seal.document(
-                    unsafe ByteBuffer(bytes: row.blob(4)), kind: row.text(1), key: kind,
+                    unsafe ByteBuffer(bytes: row.blob(4)), kind: row.text(1), key: row.text(2),
                     revision: UInt64(bitPattern: row.integer(3)), tenant: id)
                 if row.integer(5) != Int64(sum) {
                     context.find(
@@ -41,6 +42,12 @@ struct SettingsCheck {
             }
             guard row.text(1) == "settings", let complaint = unsafe complaint(row.blob(4)) else { return }
             context.find(.settings, tenant.name, kind, complaint, "a JSON document")
+        }
+        try context.connection.prepare(CheckStatements.revisions).visit { row throws(SQLiteFault) in
+            let name = try tenants.find(row.integer(0))?.name ?? "number \(row.integer(0))"
+            context.find(
+                .settings, name, "row of tenants", "settings revision \(row.integer(1))",
+                "\(row.integer(2)), as its copy in documents")
         }
     }
 
