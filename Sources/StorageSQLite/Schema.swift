@@ -179,6 +179,25 @@ enum Schema {
     private static let fifth = """
         INSERT INTO documents (tenant_no, kind, key, revision, value)
         SELECT no, 'revision', '', settings_revision, x'' FROM tenants WHERE settings_revision > 0;
+
+        -- The state comes last: to reach a column behind it, SQLite goes through all of its pages.
+        CREATE TABLE ordered_snapshots (
+            aggregate_no   INTEGER NOT NULL,
+            version        INTEGER NOT NULL,    -- of the aggregate
+            created_at     INTEGER NOT NULL,    -- microseconds since 1970 UTC
+            schema_version INTEGER NOT NULL,
+            content_type   TEXT    NOT NULL,
+            checksum       INTEGER NOT NULL,    -- CRC-32C of the payload
+            payload_bytes  INTEGER NOT NULL,
+            seal           INTEGER,             -- CRC-32C of all that the row says, and of whom; NULL where it is of before
+            payload        BLOB    NOT NULL,
+            UNIQUE (aggregate_no, version)
+        ) STRICT;
+        INSERT INTO ordered_snapshots
+        SELECT aggregate_no, version, created_at, schema_version, content_type, checksum, payload_bytes, seal, payload
+        FROM snapshots;
+        DROP TABLE snapshots;
+        ALTER TABLE ordered_snapshots RENAME TO snapshots;
         """
 }
 

@@ -180,7 +180,7 @@ struct Damage: Sendable, CustomTestStringConvertible {
             .snapshots, "UPDATE aggregates SET snapshot_bytes = 1 WHERE no = {b}",
             ["tenant {T}", "{B}", "1 bytes", "0, because it has none"]),
         Damage(
-            .snapshots, "INSERT INTO snapshots VALUES (999, 1, 1, 1, 'application/json', 0, x'', 0, NULL)",
+            .snapshots, "INSERT INTO snapshots VALUES (999, 1, 1, 1, 'application/json', 0, 0, NULL, x'')",
             ["aggregate number 999"]),
     ]
 

@@ -32,6 +32,47 @@ import Testing
         } catch { return error }
     }
 
+    /// A memory engine whose reads of one tenant are bounded.
+    private struct BoundedEngine: StorageEngine {
+        let base = MemoryEngine()
+        let readersPerTenantMax: Int
+        var name: String { base.name }
+        var schemaVersion: UInt32 { base.schemaVersion }
+        var writersMax: Int { base.writersMax }
+        let readersMax = 4
+        func prepare() throws(StorageError) { try base.prepare() }
+        func makeReader() -> any StorageReader { base.makeReader() }
+        func makeWriter() -> any StorageWriter { base.makeWriter() }
+        func makeListener() -> (any StorageListener)? { base.makeListener() }
+    }
+
+    /// The store hands the engine's figure on: so many reads of a tenant run at once, while others find a thread.
+    @Test(arguments: [1, 2, 4]) func oneTenantsReadsAreBoundedAsTheEngineSays(max: Int) async throws {
+        try await withStore(BoundedEngine(readersPerTenantMax: max)) { store in
+            let gate = Gate()
+            let (begun, done) = (Recorder<Int>(), Recorder<Int>())
+            for number in 1...6 {
+                store.read(
+                    for: Sample.tenant(1),
+                    { reader throws(StorageError) in
+                        begun.add(number)
+                        gate.pass()
+                        return try reader.head(of: Sample.tenant(1))
+                    }, completion: { (_: Result<TenantHead, MartletError>) in done.add(number) })
+            }
+            #expect(await begun.reaches(max))
+            // As many go by as would fill every thread many times.
+            for _ in 0..<20 {
+                _ = try await store.read(for: Sample.tenant(2)) { reader throws(StorageError) in
+                    try reader.head(of: Sample.tenant(2))
+                }
+            }
+            #expect(begun.values.count == max)
+            gate.open()
+            #expect(await done.reaches(6))
+        }
+    }
+
     private func refusalOfRead(_ store: EventStore) async -> MartletError? {
         do throws(MartletError) {
             let head = try await store.read(for: Sample.tenant()) { reader throws(StorageError) in
