@@ -33,17 +33,10 @@ import Testing
     }
 
     /// A memory engine whose reads of one tenant are bounded.
-    private struct BoundedEngine: StorageEngine {
-        let base = MemoryEngine()
-        let readersPerTenantMax: Int
-        var name: String { base.name }
-        var schemaVersion: UInt32 { base.schemaVersion }
-        var writersMax: Int { base.writersMax }
+    private struct BoundedEngine: WrappingEngine {
+        let base: any StorageEngine = MemoryEngine()
         let readersMax = 4
-        func prepare() throws(StorageError) { try base.prepare() }
-        func makeReader() -> any StorageReader { base.makeReader() }
-        func makeWriter() -> any StorageWriter { base.makeWriter() }
-        func makeListener() -> (any StorageListener)? { base.makeListener() }
+        let readersPerTenantMax: Int
     }
 
     /// The store hands the engine's figure on: so many reads of a tenant run at once, while others find a thread.
