@@ -81,6 +81,11 @@ public struct Limits: Hashable, Sendable {
     /// What open calls hold beside their events, over all connections: requests, filters, state.
     public var callBytesMax = 128 << 20
 
+    /// The process itself, its storage threads with a page and an upcast payload each, and the engine's caches.
+    public static let processBytesMax = 512 << 20
+    /// What a connection may take beside the pools: TLS, the read that is under way, a page beyond its account.
+    public static let connectionBytesMax = 512 << 10
+
     /// What a frame may hold beside one payload, page or snapshot: names, metadata, keys.
     public static let frameEnvelopeBytes = 64 << 10
 
@@ -115,17 +120,15 @@ public struct Limits: Hashable, Sendable {
     }
 
     /// The memory that a server with these limits may need, in bytes, with so many connections: its pools and queues,
-    /// and for each connection 512 KiB for TLS, the read that is under way, and a page beyond its account.
+    /// and for each connection ``connectionBytesMax``.
     ///
-    /// It is a bound on what peers can cause. 512 MiB of it are the process itself, its storage threads with a page and
-    /// an upcast payload each, and the engine's caches.
+    /// It is a bound on what peers can cause. ``processBytesMax`` of it is no pool.
     public func memoryBytesMax(connections: Int) -> Int {
-        let process = 512 << 20
         let queues = waitingAppendBytesMax + waitingAppendBytesMax / 4 + 2 * commitBytesMax
         let pools = inboundBytesMax + outboundBytesMax + callBytesMax
         // Settings that calls still use after the cache dropped them may take as much again.
         let caches = tailBytesMax + recentPageBytesMax + 2 * settingsCacheBytesMax
-        return process + queues + pools + caches + connections * (512 << 10)
+        return Self.processBytesMax + queues + pools + caches + connections * Self.connectionBytesMax
     }
 
     /// Checks the relations between the limits.

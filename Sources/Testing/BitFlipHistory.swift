@@ -87,3 +87,50 @@ public struct BitFlipHistory: Sendable {
         return answers
     }
 }
+
+/// What became of bits that were flipped in a copy of a history.
+public struct BitFlipTally: Sendable {
+    /// Flips that a read was refused for.
+    public private(set) var refused = 0
+    /// Flips that changed no event, and that the check found.
+    public private(set) var found = 0
+    /// Flips that changed nothing that is read.
+    public private(set) var idle = 0
+    private let history: BitFlipHistory
+    private let before: [String]
+    private let records: Set<String>
+
+    /// A tally of flips in copies of a history, which is what that engine has.
+    public init(_ history: BitFlipHistory, on engine: any StorageEngine) throws {
+        self.history = history
+        before = try history.answers(of: engine)
+        records = BitFlipHistory.records(in: before)
+    }
+
+    /// Reads everything of a copy with another bit.
+    /// - Parameter isFound: whether the check finds something.
+    /// - Returns: what is wrong; nil where nothing is.
+    public mutating func count(_ engine: any StorageEngine, isFound: () throws -> Bool) throws -> String? {
+        let after: [String]
+        do throws(StorageError) { after = try history.answers(of: engine) } catch {
+            refused += 1
+            return nil
+        }
+        if after == before {
+            idle += 1
+            return nil
+        }
+        // What ids are stored and which snapshots there are is an index's to tell.
+        found += 1
+        guard records.isSuperset(of: BitFlipHistory.records(in: after)) else { return "changed what an event says" }
+        return try isFound() ? nil : "was served"
+    }
+}
+
+extension BitFlipTally: CustomStringConvertible {
+    /// The figures.
+    public var description: String {
+        "of \(refused + found + idle) bits \(refused) refused a read, \(found) changed no event and were found by the "
+            + "check, \(idle) changed nothing that is read"
+    }
+}

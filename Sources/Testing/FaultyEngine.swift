@@ -3,7 +3,7 @@ public import MartletStorage
 import NIOConcurrencyHelpers
 
 /// An engine that fails as it is told to; otherwise another engine.
-public final class FaultyEngine: StorageEngine {
+public final class FaultyEngine: WrappingEngine {
     /// What happens to commits.
     public enum CommitFault: Hashable, Sendable {
         /// Nothing.
@@ -24,7 +24,8 @@ public final class FaultyEngine: StorageEngine {
         var readsFail = false
     }
 
-    private let base: any StorageEngine
+    /// The engine behind.
+    public let base: any StorageEngine
     private let faults = NIOLockedValueBox(Faults())
 
     /// An engine that does what `base` does, until it is told otherwise.
@@ -41,31 +42,11 @@ public final class FaultyEngine: StorageEngine {
     /// Fails reads from now on, or no more.
     public func failReads(_ fails: Bool) { faults.withLockedValue { $0.readsFail = fails } }
 
-    /// That of the engine behind.
-    public var name: String { base.name }
-    /// That of the engine behind.
-    public var schemaVersion: UInt32 { base.schemaVersion }
-    /// That of the engine behind.
-    public var writersMax: Int { base.writersMax }
-    /// That of the engine behind.
-    public var readersMax: Int { base.readersMax }
-    /// As many as the base takes.
-    public var readersPerTenantMax: Int { base.readersPerTenantMax }
-
-    /// That of the engine behind.
-    public func prepare() throws(StorageError) { try base.prepare() }
-
     /// A writer that fails as it is told to.
     public func makeWriter() -> any StorageWriter { Writer(base: base.makeWriter(), engine: self) }
 
     /// A reader that fails as it is told to.
     public func makeReader() -> any StorageReader { Reader(base: base.makeReader(), engine: self) }
-
-    /// That of the engine behind.
-    public func makeListener() -> (any StorageListener)? { base.makeListener() }
-
-    /// That of the engine behind.
-    public func interrupt(_ work: StorageWork) { base.interrupt(work) }
 
     private func nextFault() -> CommitFault {
         faults.withLockedValue { faults in

@@ -5,8 +5,9 @@ public import MartletStorageMemory
 import NIOConcurrencyHelpers
 
 /// An engine whose commits stand still once: the first that finds so many calls committed before it.
-public final class StallingEngine: StorageEngine {
-    private let base: MemoryEngine
+public final class StallingEngine: WrappingEngine {
+    /// The engine behind.
+    public let base: any StorageEngine
     private let state: NIOLockedValueBox<(callsLeft: Int, hasStalled: Bool)>
     private let seconds: Double
 
@@ -17,22 +18,6 @@ public final class StallingEngine: StorageEngine {
         state = NIOLockedValueBox((calls, false))
     }
 
-    /// That of the engine behind.
-    public var name: String { base.name }
-    /// That of the engine behind.
-    public var schemaVersion: UInt32 { base.schemaVersion }
-    /// That of the engine behind.
-    public var writersMax: Int { base.writersMax }
-    /// That of the engine behind.
-    public var readersMax: Int { base.readersMax }
-    /// As many as the base takes.
-    public var readersPerTenantMax: Int { base.readersPerTenantMax }
-    /// That of the engine behind.
-    public func prepare() throws(StorageError) { try base.prepare() }
-    /// That of the engine behind.
-    public func makeReader() -> any StorageReader { base.makeReader() }
-    /// That of the engine behind.
-    public func makeListener() -> (any StorageListener)? { base.makeListener() }
     /// A writer that stands still once.
     public func makeWriter() -> any StorageWriter { Writer(base: base.makeWriter(), engine: self) }
 

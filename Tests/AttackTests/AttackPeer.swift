@@ -59,8 +59,10 @@ final class AttackPeer: Sendable {
     func push(_ frames: [ClientFrame]) {
         var buffer = ByteBuffer()
         for frame in frames { ClientFrameCodec.encode(frame, to: &buffer) }
-        channel.writeAndFlush(buffer, promise: nil)
+        push(bytes: buffer)
     }
+
+    func push(bytes: ByteBuffer) { channel.writeAndFlush(bytes, promise: nil) }
 
     /// Opens calls with the ids from `first` on.
     func call(_ requests: [CallRequest], from first: UInt64 = 1, creditBytes: UInt64 = 0) async throws {

@@ -2,6 +2,7 @@ import Foundation
 import MartletFrameCodec
 import MartletModel
 import MartletSession
+import MartletTesting
 import NIOCore
 import Testing
 
@@ -10,9 +11,7 @@ import Testing
     /// The hex dumps of the page: each stands in a code block that begins with `frame NAME`; what follows a `#` in
     /// a line is a comment.
     static let page: [String: [UInt8]] = {
-        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .deletingLastPathComponent()
-        let text = (try? String(contentsOf: root.appendingPathComponent("Docs/PROTOCOL.md"), encoding: .utf8)) ?? ""
+        let text = (try? ManualPage("PROTOCOL").text) ?? ""
         var vectors: [String: [UInt8]] = [:]
         for block in text.components(separatedBy: "```frame ").dropFirst() {
             let lines = (block.components(separatedBy: "```").first ?? "").split(separator: "\n")

@@ -1,4 +1,6 @@
+import Foundation
 import MartletModel
+import MartletTesting
 import Testing
 
 @Suite struct LimitsTests {
@@ -116,11 +118,34 @@ import Testing
         }
     }
 
-    /// The figures that Docs/OPERATIONS.md gives.
-    @Test func theMemoryOfAServerIsTheSumOfItsPools() {
+    /// Docs/OPERATIONS.md gives the figures of the limits, each part of the sum and the sum.
+    @Test func theMemoryOfAServerIsAsDocumented() throws {
         let limits = Limits()
-        #expect(limits.memoryBytesMax(connections: 0) == 1_384 << 20)
-        #expect(limits.memoryBytesMax(connections: 100) == 1_434 << 20)
+        let page = try ManualPage("OPERATIONS").text
+        let paragraph = try #require(page.components(separatedBy: "\n- ").first { $0.hasPrefix("**Memory**") })
+        let words = ManualPage.words(of: paragraph)
+        func mebibytes(_ bytes: Int) -> String {
+            let text = String(bytes >> 20)
+            return (bytes >> 20 > 999 ? "\(text.dropLast(3)),\(text.suffix(3))" : text) + " MiB"
+        }
+        let connections = 100
+        let parts = [
+            (limits.waitingAppendBytesMax * 5 / 4, "of appends and changes that wait"),
+            (2 * limits.commitBytesMax, "of batches"), (limits.inboundBytesMax, "of frames that come in"),
+            (limits.outboundBytesMax, "of answers that are read or wait for sockets"),
+            (limits.callBytesMax, "of open calls"), (limits.tailBytesMax, "of recent events"),
+            (limits.recentPageBytesMax, "of pages read for subscribers"),
+            (2 * limits.settingsCacheBytesMax, "of settings"),
+            (Limits.processBytesMax, "for the process, its storage threads and the engine's caches"),
+        ]
+        for part in parts { #expect(words.contains("\(mebibytes(part.0)) \(part.1)"), "\(words)") }
+        let sum = limits.memoryBytesMax(connections: 0)
+        #expect(sum == parts.reduce(0) { $0 + $1.0 })
+        #expect(
+            words.contains(
+                "at most \(mebibytes(sum)) and \(Limits.connectionBytesMax >> 10) KiB for each connection, whatever peers do; "
+                    + "with \(connections) connections \(mebibytes(limits.memoryBytesMax(connections: connections)))"),
+            "\(words)")
     }
 
     @Test func theMemoryOfOneFrameIsBounded() {

@@ -64,9 +64,7 @@ import Testing
     }
 
     @Test func theRecordIsAsThePageShows() throws {
-        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .deletingLastPathComponent()
-        let page = try String(contentsOf: root.appendingPathComponent("Docs/PROTOCOL.md"), encoding: .utf8)
+        let page = try ManualPage("PROTOCOL").text
         let block = try #require(page.components(separatedBy: "```record\n").last?.components(separatedBy: "```").first)
         let shown = block.split(separator: "\n").flatMap { line in
             line.prefix { $0 != "#" }.split(separator: " ").compactMap { UInt8($0, radix: 16) }

@@ -50,7 +50,7 @@ import Testing
     /// Columns whose damage the check does not always find, each with the reason why nothing damaged is served.
     private static let hints = [
         "tenants.changes": "compared with what a server remembers: another value makes it look everything up",
-        "aggregates.snapshot_bytes": "tells when a snapshot is due: within what is checked, sooner or later",
+        "aggregates.snapshot_bytes": "tells when a snapshot is due: within bounds that are checked, sooner or later",
         "listeners.server": "tells whether to notify: servers poll beside that",
         "listeners.until": "as listeners.server",
     ]
@@ -105,8 +105,8 @@ import Testing
         }
     }
 
-    /// Each value that is stored, a bit at a time: the check finds it, the database refuses it, or it is one of those that
-    /// are not served, and all that a server answers is as before.
+    /// Each value that is stored, a bit at a time: the check finds it, the database refuses it, or it is one of those
+    /// that are not served, and all that a server answers is as before.
     @Test func bitsOfValuesAreFound() throws {
         let random = SeededGenerator.fromEnvironment()
         var numbers = random

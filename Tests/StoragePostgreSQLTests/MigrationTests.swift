@@ -18,6 +18,7 @@ import Testing
         #expect(try bench.rows(objects) == before)
         #expect(try bench.rows("SELECT version FROM schema_version") == [["\(Schema.version)"]])
         #expect(Schema(name: "x").migrations.count == Schema.version)
+        #expect(try ManualPage("OPERATIONS").words.contains("and \(Schema.version) of PostgreSQL"))
         #expect(try bench.holds(request.ids))
     }
 

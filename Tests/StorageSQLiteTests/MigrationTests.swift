@@ -23,6 +23,7 @@ import Testing
         try bench.engine.prepare()
         #expect(try bench.pragma("user_version") == "\(bench.engine.schemaVersion)")
         #expect(try bench.pragma("application_id") == "\(Schema.applicationID)")
+        #expect(try ManualPage("OPERATIONS").words.contains("so far \(bench.engine.schemaVersion) of SQLite"))
         // Once more: nothing changes.
         try bench.engine.prepare()
         try bench.writer.append(request)

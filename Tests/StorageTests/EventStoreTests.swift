@@ -32,6 +32,40 @@ import Testing
         } catch { return error }
     }
 
+    /// A memory engine whose reads of one tenant are bounded.
+    private struct BoundedEngine: WrappingEngine {
+        let base: any StorageEngine = MemoryEngine()
+        let readersMax = 4
+        let readersPerTenantMax: Int
+    }
+
+    /// The store hands the engine's figure on: so many reads of a tenant run at once, while others find a thread.
+    @Test(arguments: [1, 2, 4]) func oneTenantsReadsAreBoundedAsTheEngineSays(max: Int) async throws {
+        try await withStore(BoundedEngine(readersPerTenantMax: max)) { store in
+            let gate = Gate()
+            let (begun, done) = (Recorder<Int>(), Recorder<Int>())
+            for number in 1...6 {
+                store.read(
+                    for: Sample.tenant(1),
+                    { reader throws(StorageError) in
+                        begun.add(number)
+                        gate.pass()
+                        return try reader.head(of: Sample.tenant(1))
+                    }, completion: { (_: Result<TenantHead, MartletError>) in done.add(number) })
+            }
+            #expect(await begun.reaches(max))
+            // As many go by as would fill every thread many times.
+            for _ in 0..<20 {
+                _ = try await store.read(for: Sample.tenant(2)) { reader throws(StorageError) in
+                    try reader.head(of: Sample.tenant(2))
+                }
+            }
+            #expect(begun.values.count == max)
+            gate.open()
+            #expect(await done.reaches(6))
+        }
+    }
+
     private func refusalOfRead(_ store: EventStore) async -> MartletError? {
         do throws(MartletError) {
             let head = try await store.read(for: Sample.tenant()) { reader throws(StorageError) in

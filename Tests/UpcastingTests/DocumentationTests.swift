@@ -1,5 +1,6 @@
 import Foundation
 import MartletModel
+import MartletTesting
 import MartletUpcasting
 import Testing
 
@@ -7,9 +8,7 @@ import Testing
 struct DocumentationTests {
     /// Every example of the page does what it says: the operations in the text before a block, on each of its lines.
     @Test func examplesHold() throws {
-        let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .deletingLastPathComponent()
-        let page = try String(contentsOf: root.appending(path: "Docs/UPCASTING.md"), encoding: .utf8)
+        let page = try ManualPage("UPCASTING").text
         var operations: [String] = []
         var isInside = false
         var examples = 0
@@ -34,9 +33,7 @@ struct DocumentationTests {
     }
 
     @Test func theExampleOfADocumentIsAccepted() throws {
-        let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .deletingLastPathComponent()
-        let page = try String(contentsOf: root.appending(path: "Docs/UPCASTING.md"), encoding: .utf8)
+        let page = try ManualPage("UPCASTING").text
         let start = try #require(page.range(of: "```json\n")).upperBound
         let end = try #require(page.range(of: "\n```", range: start..<page.endIndex)).lowerBound
         #expect(try Sample.set(String(page[start..<end])).steps.count == 2)

@@ -7,7 +7,7 @@ import Testing
 @testable import MartletStorageSQLite
 
 /// Numbers near the bounds of the file's keys, and numbers that no server would write.
-@Suite(.blocking) struct BoundTests {
+@Suite(.blocking) struct FileBoundTests {
     private static let positionsMax: UInt64 = 1 << 40 - 1
     private static let tenantsMax: Int64 = 1 << 23 - 1
 

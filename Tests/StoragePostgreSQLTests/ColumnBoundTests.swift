@@ -7,7 +7,7 @@ import Testing
 @testable import MartletStoragePostgreSQL
 
 /// Numbers near the bounds of the columns, and numbers that no server would write.
-@Suite(.blocking, .needsPostgres) struct BoundTests {
+@Suite(.blocking, .needsPostgres) struct ColumnBoundTests {
     @Test func theLastPositionIsGivenAndTheCallsBeyondItAreRefusedAlone() throws {
         let bench = try Bench()
         try bench.writer().append(try .sample(tenant: bench.tenant))
