@@ -56,7 +56,7 @@ enum Samples {
     static func runs(_ count: Int, events: Int) throws -> [RecordedRun] {
         var facts = BatchFacts()
         return try (0..<count).map { _ in
-            let plan = AppendDecision.decide([try append(events)], facts: facts, now: now)
+            let plan = WriteDecision.decide([.append(try append(events))], facts: facts, now: now)
             guard let run = plan.tenants.first?.run else { throw Failure("an append that was refused") }
             facts.heads[tenant] = run.head
             return run

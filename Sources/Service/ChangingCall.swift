@@ -3,11 +3,16 @@ import MartletStorage
 import MartletTenants
 import NIOCore
 
-/// A unary call that changes something beside the events: checked, put into the tenant's queue of changes, answered when
+/// A unary call that changes something beside the events: checked, put into the tenant's queue, answered when
 /// it is durable.
 final class ChangingCall: CallWork {
-    /// What is to be changed, under the tenant's settings; or why it is refused.
-    typealias Preparation = @Sendable (any StorageReader) throws(StorageError) -> Result<TenantChange, MartletError>
+    /// Where the change comes from.
+    enum Change {
+        /// It is there.
+        case ready(TenantChange)
+        /// It is checked on a storage thread, on the tenant's account, where that may take its time.
+        case checked(@Sendable () -> Result<TenantChange, MartletError>)
+    }
 
     private enum State {
         case idle
@@ -17,37 +22,36 @@ final class ChangingCall: CallWork {
 
     private let tenant: TenantID
     private let handle: CallHandle
-    private let prepared: TenantChange?
-    private let preparation: Preparation
+    private let change: Change
     private let afterwards: (@Sendable (any StorageReader) throws(StorageError) -> Void)?
     private var state = State.idle
 
-    /// - Parameters:
-    ///   - prepared: the change, where nothing is to be looked up before.
-    ///   - preparation: otherwise: runs on a storage thread, on the tenant's account.
-    ///   - afterwards: runs there when the change is durable, before it is acknowledged.
+    /// - Parameter afterwards: runs on a storage thread when the change is durable, before it is acknowledged.
     init(
-        tenant: TenantID, _ handle: CallHandle, prepared: TenantChange? = nil,
-        afterwards: (@Sendable (any StorageReader) throws(StorageError) -> Void)? = nil,
-        _ preparation: @escaping Preparation
+        tenant: TenantID, _ handle: CallHandle, _ change: Change,
+        afterwards: (@Sendable (any StorageReader) throws(StorageError) -> Void)? = nil
     ) {
         self.tenant = tenant
         self.handle = handle
-        self.prepared = prepared
-        self.preparation = preparation
+        self.change = change
         self.afterwards = afterwards
     }
 
     func start() {
-        if let prepared { return apply(prepared) }
-        state = .waits(
-            handle.read(for: tenant, preparation) { [self] result in
-                guard case .waits = state else { return }
-                switch result.flatMap({ $0 }) {
-                case .failure(let error): end(error)
-                case .success(let change): apply(change)
-                }
-            })
+        switch change {
+        case .ready(let change): apply(change)
+        case .checked(let check):
+            state = .waits(
+                handle.read(for: tenant) { _ throws(StorageError) in
+                    check()
+                } _: { [self] result in
+                    guard case .waits = state else { return }
+                    switch result.flatMap({ $0 }) {
+                    case .failure(let error): end(error)
+                    case .success(let change): apply(change)
+                    }
+                })
+        }
     }
 
     func pump() {}
@@ -59,14 +63,14 @@ final class ChangingCall: CallWork {
 
     private func apply(_ change: TenantChange) {
         let bound = NIOLoopBound(self, eventLoop: handle.eventLoop)
-        let ticket = handle.service.store.apply(change) { result in
+        let ticket = handle.service.store.write(.change(change)) { result in
             bound.eventLoop.execute { bound.value.applied(result) }
         }
         // Without a ticket it was refused, and its end is on the way.
         if let ticket { state = .waits(ticket) }
     }
 
-    private func applied(_ result: Result<TenantChangeOutcome, MartletError>) {
+    private func applied(_ result: Result<WriteOutcome, MartletError>) {
         if case .ended = state { return }
         switch result {
         case .failure(let error): end(error)
@@ -97,15 +101,13 @@ final class ChangingCall: CallWork {
     }
 }
 
-extension TenantChangeOutcome {
+extension WriteOutcome {
     fileprivate var answer: Result<CallMessage, MartletError> {
         switch self {
         case .snapshotSaved(let receipt): .success(.snapshotSaved(receipt))
-        case .snapshotBeyondAggregate(let version): .failure(.snapshotBeyond(version))
         case .snapshotsDeleted(let count): .success(.snapshotsDeleted(UInt64(count)))
         case .settingsPut(let revision): .success(.settingsPut(revision: revision))
-        case .settingsConflict(let revision): .failure(.settingsConflict(revision))
-        case .limitReached(let limit): .failure(.storageLimitReached(limit))
+        default: .failure(refusal ?? .misplaced(self))
         }
     }
 }

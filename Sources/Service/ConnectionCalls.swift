@@ -148,7 +148,7 @@ public final class ConnectionCalls {
     }
 
     /// An append was decided.
-    func finish(_ key: CallKey, _ result: Result<AppendReceipt, MartletError>) {
+    func finish(_ key: CallKey, _ result: Result<WriteOutcome, MartletError>) {
         guard case .append(let append)? = calls[key]?.kind else { return }
         append.finish(result, CallHandle(calls: self, key: key))
     }

@@ -126,6 +126,7 @@ public final class EventService: Sendable {
             }, uptime: uptime)
         let store = EventStore(
             engine: engine, limits: limits, clock: clock, logger: logger, uptime: uptime,
+            rules: SettingsRules(settings, uptime: uptime),
             onCommit: { hub.publish($0) },
             onNews: { news in started.withLockedValue { $0 }?.take(news) })
         let service = EventService(

@@ -1,4 +1,5 @@
 import MartletModel
+import MartletStorage
 import NIOConcurrencyHelpers
 import NIOCore
 
@@ -8,7 +9,7 @@ final class LoopMailbox: Sendable {
     struct Answer {
         var calls: NIOLoopBound<ConnectionCalls>
         var call: CallKey
-        var result: Result<AppendReceipt, MartletError>
+        var result: Result<WriteOutcome, MartletError>
     }
 
     private let eventLoop: any EventLoop

@@ -1,4 +1,5 @@
 import MartletModel
+import MartletStorage
 
 extension MartletError {
     static let cancelled = MartletError(
@@ -21,15 +22,10 @@ extension MartletError {
             isRetryable: true)
     }
 
-    static func snapshotBeyond(_ version: Version) -> MartletError {
+    /// An engine answered a command with what is none of its outcomes.
+    static func misplaced(_ outcome: WriteOutcome) -> MartletError {
         MartletError(
-            .failedPrecondition, reason: .snapshotBeyondAggregate,
-            message: "the aggregate is at version \(version): save a snapshot of a state that it has had")
-    }
-
-    static func settingsConflict(_ revision: UInt64) -> MartletError {
-        MartletError(
-            .aborted, reason: .settingsConflict,
-            message: "the tenant's settings have revision \(revision): get them, decide again and put them again")
+            .internal, reason: .internalError,
+            message: "storage gave an answer that is none of this call: tell the server's operator")
     }
 }

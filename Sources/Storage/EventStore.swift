@@ -5,7 +5,7 @@ import MartletRecordCodec
 import NIOConcurrencyHelpers
 public import NIOCore
 
-/// A storage engine at work: appends go through the group committer, reads through the reader threads.
+/// A storage engine at work: what is written goes through the group committer, reads through the reader threads.
 ///
 /// Calls return at once; completions are called on a thread of the store's, which must not be held up, or before the
 /// call returns where it is refused.
@@ -15,6 +15,7 @@ public final class EventStore: Sendable {
     /// The clock that commits and as-of times go by.
     public let clock: Clock
     private let committer: GroupCommitter
+    private let rules: any CommandRules
     private let readers: ReaderPool
     private let readThreadCount: Int
     private let listening: StorageListening?
@@ -28,18 +29,19 @@ public final class EventStore: Sendable {
     ///   - onNews: called when another process committed to the storage, or may have, and each second
     ///     as a fallback.
     ///   - uptime: the clock that the cost of work is measured by.
+    ///   - rules: what tenants' settings say of what they write; nil where nothing.
     public init(
         engine: any StorageEngine, limits: Limits, clock: @escaping Clock, logger: Logger,
-        uptime: @escaping @Sendable () -> NIODeadline = { .now() },
+        uptime: @escaping @Sendable () -> NIODeadline = { .now() }, rules: (any CommandRules)? = nil,
         onCommit: @escaping @Sendable (RecordedRun) -> Void = { _ in },
         onNews: @escaping @Sendable (StorageNews) -> Void = { _ in }
     ) {
         self.engine = engine
         self.limits = limits
         self.clock = clock
+        self.rules = rules ?? NoRules()
         let uptimeNanos: @Sendable () -> UInt64 = { uptime().uptimeNanoseconds }
-        committer = GroupCommitter(
-            limits: limits, clock: clock, uptimeNanos: uptimeNanos, logger: logger, onCommit: onCommit)
+        committer = GroupCommitter(limits: limits, clock: clock, logger: logger, onCommit: onCommit)
         // One more than the engine asks for, so that one is left for other tenants.
         readThreadCount = engine.readersMax + 1
         readers = ReaderPool(
@@ -58,7 +60,7 @@ public final class EventStore: Sendable {
     /// The version of the storage schema.
     public var schemaVersion: UInt32 { engine.schemaVersion }
 
-    /// Bytes of appends that wait, or are being committed.
+    /// Bytes of what waits to be written, or is being committed.
     public var waitingAppendBytes: Int { committer.waitingBytes }
 
     /// Events committed since the start.
@@ -69,7 +71,9 @@ public final class EventStore: Sendable {
         try engine.prepare()
         let engine = engine
         for _ in 0..<engine.writersMax { committer.start { engine.makeWriter() } }
-        for _ in 0..<readThreadCount { readers.start { engine.makeReader() } }
+        for _ in 0..<readThreadCount {
+            readers.start(standsBack: engine.readsTakeProcessors) { engine.makeReader() }
+        }
         listening?.start()
     }
 
@@ -89,53 +93,34 @@ public final class EventStore: Sendable {
         await readers.close()
     }
 
-    /// Appends. Refused calls end with `VERSION_CONFLICT` or `EVENT_ID_REUSED` and their details; the events in between are
-    /// the caller's to read.
+    /// Writes: commands of one tenant are decided in the order in which they come here, once what its settings say of them
+    /// is known. What a command came to is a value, conflicts too; it fails only where it was not decided.
     ///
-    /// - Precondition: the request is valid, as decoded by MartletFrameCodec: distinct aggregates and event ids,
+    /// - Precondition: an append is valid, as decoded by MartletFrameCodec: distinct aggregates and event ids,
     ///   events everywhere, within the limits.
     /// - Returns: what to cancel it by; nil where it was refused, and `completion` called.
     @discardableResult
-    public func append(
-        _ request: AppendRequest, completion: @escaping @Sendable (Result<AppendReceipt, MartletError>) -> Void
+    public func write(
+        _ command: WriteCommand, completion: @escaping @Sendable (Result<WriteOutcome, MartletError>) -> Void
     ) -> StoreTicket? {
-        let admission = committer.add(request) { result in
-            switch result {
-            case .success(.appended(let receipt)): completion(.success(receipt))
-            case .success(.eventIDsReused(let ids)): completion(.failure(.eventIDsReused(ids)))
-            case .success(.limitReached(let limit)): completion(.failure(.storageLimitReached(limit)))
-            case .success(.refused(let error)): completion(.failure(error))
-            case .success(.versionConflict(let conflicts)): completion(.failure(.versionConflicts(conflicts)))
-            case .failure(let error): completion(.failure(MartletError(error)))
-            }
-        }
-        switch admission {
-        case .added(let number): return StoreTicket(kind: .append, tenant: request.tenant, number: number)
-        case .full: completion(.failure(.appendQueueFull(limits)))
+        let complete = rules.complete(command)
+        switch committer.add(complete?.command ?? command, isComplete: complete != nil, completion: completion) {
+        case .added(let number, let asks):
+            if asks || (isShared && complete?.isOld == true) { completeCommands(of: command.tenant) }
+            return StoreTicket(kind: .write, tenant: command.tenant, number: number)
+        case .full: completion(.failure(.writeQueueFull(limits, command)))
         case .closed: completion(.failure(.shuttingDown))
         }
         return nil
     }
 
-    /// Carries out a change beside the events. One of a tenant's is under way at a time, in the order in which they came.
-    /// - Returns: what to cancel it by; nil where it was refused, and `completion` called.
-    @discardableResult
-    public func apply(
-        _ change: TenantChange, completion: @escaping @Sendable (Result<TenantChangeOutcome, MartletError>) -> Void
-    ) -> StoreTicket? {
-        let admission = committer.add(change) { result in
-            switch result {
-            case .success(.limitReached(let limit)): completion(.failure(.storageLimitReached(limit)))
-            case .success(let outcome): completion(.success(outcome))
-            case .failure(let error): completion(.failure(MartletError(error)))
-            }
+    /// Reads what completes the commands of a tenant, those that wait for it and those to come.
+    private func completeCommands(of tenant: TenantID) {
+        read(for: tenant) { [rules] reader throws(StorageError) in
+            try rules.read(tenant, reader)
+        } completion: { [committer] in
+            committer.complete(tenant, $0)
         }
-        switch admission {
-        case .added(let number): return StoreTicket(kind: .change, tenant: change.tenant, number: number)
-        case .full: completion(.failure(.changeQueueFull(limits)))
-        case .closed: completion(.failure(.shuttingDown))
-        }
-        return nil
     }
 
     /// Reads on a reader's thread, on a tenant's account: tenants are served in turn, by the time that their reads take
@@ -171,28 +156,22 @@ public final class EventStore: Sendable {
 
     /// Cancels what waits: it leaves its queue at once, with all that it holds, and its completion is not called.
     ///
-    /// What has begun is not stopped: an append that is in a batch, a change or a read that a thread has taken. It goes
+    /// What has begun is not stopped: a command that is in a batch, a read that a thread has taken. It goes
     /// on to its end, and its completion is called. Of two threads, one that cancels and one that begins, one wins.
     /// - Returns: whether it left its queue; false where it has begun, is done, was refused or was cancelled before.
     @discardableResult
     public func cancel(_ ticket: StoreTicket) -> Bool {
         switch ticket.kind {
-        case .append: committer.removeAppend(ticket.number, of: ticket.tenant)
-        case .change: committer.removeChange(ticket.number, of: ticket.tenant)
+        case .write: committer.remove(ticket.number, of: ticket.tenant)
         case .read: readers.remove(ticket.number, of: ticket.tenant)
         }
     }
 }
 
 extension EventStore {
-    /// Appends, as ``append(_:completion:)`` does.
-    public func append(_ request: AppendRequest) async throws(MartletError) -> AppendReceipt {
-        try await result { append(request, completion: $0) }.get()
-    }
-
-    /// Carries out a change beside the events.
-    public func apply(_ change: TenantChange) async throws(MartletError) -> TenantChangeOutcome {
-        try await result { apply(change, completion: $0) }.get()
+    /// Writes, as ``write(_:completion:)`` does.
+    public func write(_ command: WriteCommand) async throws(MartletError) -> WriteOutcome {
+        try await result { write(command, completion: $0) }.get()
     }
 
     /// Reads on a reader's thread.

@@ -58,6 +58,16 @@ package struct NumberedQueue<Element> {
         return element
     }
 
+    /// Changes elements in place, in order.
+    package mutating func updateAll(_ body: (_ number: UInt64, _ element: inout Element) -> Void) {
+        for index in slots.indices where slots[index].element != nil {
+            if var element = slots[index].element.take() {
+                body(slots[index].number, &element)
+                slots[index].element = element
+            }
+        }
+    }
+
     /// Takes out all elements, in order.
     package mutating func removeAll() -> [Element] {
         defer {

@@ -32,10 +32,12 @@ final class ReaderPool: @unchecked Sendable {
         self.uptimeNanos = uptimeNanos
     }
 
-    /// Starts a thread that reads with this reader. It stands back: reads take what time their callers make them take, and
-    /// event loops and commits, which serve everybody, must not wait for them.
-    func start(reader: @escaping @Sendable () -> any StorageReader) {
-        threads.start(name: "read", standsBack: true) { [self] in runJobs(with: reader()) }
+    /// Starts a thread that reads with this reader.
+    /// - Parameter standsBack: where reads take processors, they take what their callers make them take, and event loops and
+    ///   commits, which serve everybody, must not wait for them. Where they wait for another process, a thread that stands back
+    ///   would only hear later that its answer has come.
+    func start(standsBack: Bool, reader: @escaping @Sendable () -> any StorageReader) {
+        threads.start(name: "read", standsBack: standsBack) { [self] in runJobs(with: reader()) }
     }
 
     /// Carries out one read on the calling thread; false where none waits.

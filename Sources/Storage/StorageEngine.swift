@@ -5,9 +5,9 @@ public import MartletModel
 ///
 /// The contract, which the conformance suite holds every engine to:
 ///
-/// 1. *One decision.* A writer looks up what ``AppendDecision`` asks for, lets it decide, and stores exactly
-///    what the plan says. It has no opinion of its own on versions, ids or positions.
-/// 2. *Atomic.* All plans of a batch commit in one transaction, or none do. A call of the batch that
+/// 1. *One decision.* A writer looks up what ``WriteDecision`` asks for, lets it decide, and stores exactly
+///    what the plan says. It has no opinion of its own on versions, ids, positions, snapshots or settings.
+/// 2. *Atomic.* All plans of a batch commit in one transaction, or none do. A command of the batch that
 ///    is refused changes nothing and leaves the others alone.
 /// 3. *Durable.* When ``StorageWriter/commit(_:now:)`` returns, the commit record is on disk (or on a
 ///    synchronous replica).
@@ -19,9 +19,8 @@ public import MartletModel
 ///    anew: no restart is needed.
 /// 6. *Verbatim.* Records are handed out byte for byte as the plan encoded them.
 /// 7. *Read your writes.* A read that begins after a commit returned sees that commit, and never part of one.
-/// 8. *Side by side.* Snapshots and settings are kept beside the events and never change them. Which snapshots stay is
-///    decided by ``SnapshotDecision``; a tenant's settings revision grows by one with each change of its settings,
-///    in the same transaction.
+/// 8. *Side by side.* Snapshots and settings are kept beside the events and never change them. A tenant's settings
+///    revision grows by one with each change of its settings, in the same transaction.
 ///
 /// Engines block: a writer and a reader are each used by one thread at a time, which is not an event loop.
 public protocol StorageEngine: Sendable {
@@ -33,6 +32,8 @@ public protocol StorageEngine: Sendable {
     var writersMax: Int { get }
     /// How many readers are of use.
     var readersMax: Int { get }
+    /// Whether a read takes this process's processors, and not mostly waits for another process.
+    var readsTakeProcessors: Bool { get }
     /// How many of one tenant's reads may be under way at a time: 1 to ``readersMax``.
     var readersPerTenantMax: Int { get }
 
@@ -66,6 +67,9 @@ public enum StorageWork: Hashable, Sendable {
 }
 
 extension StorageEngine {
+    /// It does.
+    public var readsTakeProcessors: Bool { true }
+
     /// As many as the engine takes.
     public var readersPerTenantMax: Int { readersMax }
 
@@ -73,19 +77,16 @@ extension StorageEngine {
     public func interrupt(_ work: StorageWork) {}
 }
 
-/// Commits appends; used by one thread at a time.
+/// Commits what is written; used by one thread at a time.
 public protocol StorageWriter: AnyObject {
     /// Decides and commits a batch, as the contract of ``StorageEngine`` says.
     ///
     /// - Parameters:
-    ///   - batch: calls in the order in which they are decided; of several tenants, at most
-    ///     ``Limits/commitEventsMax`` events unless it is one call.
+    ///   - batch: commands in the order in which they are decided; of several tenants, at most
+    ///     ``Limits/commitEventsMax`` rows unless it is one command.
     ///   - now: the server's clock.
-    /// - Returns: one outcome a call, in order, and what was committed.
-    func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult
-
-    /// Carries out a change beside the events, in a transaction of its own, with the same promises as a commit.
-    func apply(_ change: TenantChange, now: Timestamp) throws(StorageError) -> TenantChangeOutcome
+    /// - Returns: one outcome a command, in order, and what was committed.
+    func commit(_ batch: [WriteCommand], now: Timestamp) throws(StorageError) -> CommitResult
 }
 
 /// Reads; used by one thread at a time. Each call sees one consistent state.
@@ -206,30 +207,21 @@ public struct PageBounds: Hashable, Sendable {
 
 /// What a batch came to.
 public struct CommitResult: Sendable {
-    /// One outcome a call, in the order of the batch.
-    public var outcomes: [AppendOutcome]
-    /// What was committed, one run a tenant.
+    /// One outcome a command, in the order of the batch.
+    public var outcomes: [WriteOutcome]
+    /// The events that were committed, one run a tenant that has any.
     public var runs: [RecordedRun]
 
     /// A result of those parts.
-    public init(outcomes: [AppendOutcome], runs: [RecordedRun]) {
+    public init(outcomes: [WriteOutcome], runs: [RecordedRun]) {
         self.outcomes = outcomes
         self.runs = runs
     }
-}
 
-/// What an append came to: the caller decides what to make of it, so these are values and no errors.
-public enum AppendOutcome: Hashable, Sendable {
-    /// Stored, now or (replayed) before.
-    case appended(AppendReceipt)
-    /// These expected versions did not hold; nothing was written.
-    case versionConflict([VersionConflict])
-    /// These ids are stored with other content or elsewhere; nothing was written.
-    case eventIDsReused([ReusedEventID])
-    /// The storage has no number left for what the call would add; nothing was written.
-    case limitReached(StorageLimit)
-    /// None of it is stored, and a rule for new events keeps it out (``AppendRequest/admission``); nothing was written.
-    indirect case refused(MartletError)
+    /// What storing a plan came to.
+    public init(_ plan: BatchPlan) {
+        self.init(outcomes: plan.outcomes, runs: plan.tenants.compactMap { $0.run })
+    }
 }
 
 /// How storage failed.

@@ -64,7 +64,8 @@ extension MartletError {
             message: "\(limit): nothing was written; \(limit.advice)")
     }
 
-    static func versionConflicts(_ conflicts: [VersionConflict]) -> MartletError {
+    /// Expected versions did not hold.
+    public static func versionConflicts(_ conflicts: [VersionConflict]) -> MartletError {
         let list = conflicts.prefix(3)
             .map { "\($0.aggregate) is at version \($0.actual), expected \($0.expected)" }
             .joined(separator: "; ")
@@ -75,7 +76,8 @@ extension MartletError {
             conflicts: conflicts)
     }
 
-    static func eventIDsReused(_ ids: [ReusedEventID]) -> MartletError {
+    /// Event ids are stored with other content, or elsewhere.
+    public static func eventIDsReused(_ ids: [ReusedEventID]) -> MartletError {
         let first = ids.first.map { "event id \($0.id) is stored at position \($0.position) in \($0.aggregate)" } ?? ""
         let more = ids.count > 1 ? " and \(ids.count - 1) more" : ""
         return MartletError(
@@ -85,21 +87,18 @@ extension MartletError {
             reusedEventIDs: ids)
     }
 
-    static func appendQueueFull(_ limits: Limits) -> MartletError {
-        MartletError(
-            .resourceExhausted, reason: .appendQueueFull,
-            message: "the tenant's share of waiting_append_bytes_max, \(limits.waitingAppendBytesMax), is used up "
-                + "by appends that wait for their commit: retry later, or append more slowly",
-            isRetryable: true)
-    }
-
-    static func changeQueueFull(_ limits: Limits) -> MartletError {
-        MartletError(
-            .resourceExhausted, reason: .appendQueueFull,
-            message: "the tenant's share of the room for snapshots and settings that wait to be stored, "
-                + "\(limits.waitingChangeBytesMax) bytes (a quarter of waiting_append_bytes_max), is used up: "
-                + "retry later, or save more slowly",
-            isRetryable: true)
+    static func writeQueueFull(_ limits: Limits, _ command: WriteCommand) -> MartletError {
+        let message =
+            switch command {
+            case .append:
+                "the tenant's share of waiting_append_bytes_max, \(limits.waitingAppendBytesMax), is used up "
+                    + "by appends that wait for their commit: retry later, or append more slowly"
+            case .change:
+                "the tenant's share of the room for snapshots and settings that wait to be stored, "
+                    + "\(limits.waitingChangeBytesMax) bytes (a quarter of waiting_append_bytes_max), is used up: "
+                    + "retry later, or save more slowly"
+            }
+        return MartletError(.resourceExhausted, reason: .appendQueueFull, message: message, isRetryable: true)
     }
 
     /// - Parameter count: reads that the tenant has waiting.
@@ -112,9 +111,36 @@ extension MartletError {
             isRetryable: true)
     }
 
+    static func snapshotBeyond(_ version: Version) -> MartletError {
+        MartletError(
+            .failedPrecondition, reason: .snapshotBeyondAggregate,
+            message: "the aggregate is at version \(version): save a snapshot of a state that it has had")
+    }
+
+    static func settingsConflict(_ revision: UInt64) -> MartletError {
+        MartletError(
+            .aborted, reason: .settingsConflict,
+            message: "the tenant's settings have revision \(revision): get them, decide again and put them again")
+    }
+
     static var shuttingDown: MartletError {
         MartletError(
             .unavailable, reason: .draining, message: "the server is shutting down: send the call again elsewhere",
             isRetryable: true)
+    }
+}
+
+extension WriteOutcome {
+    /// How a command that came to this is answered: nil where it was carried out, and there is something to say.
+    public var refusal: MartletError? {
+        switch self {
+        case .appended, .snapshotSaved, .snapshotsDeleted, .settingsPut: nil
+        case .versionConflict(let conflicts): .versionConflicts(conflicts)
+        case .eventIDsReused(let ids): .eventIDsReused(ids)
+        case .refused(let error): error
+        case .snapshotBeyondAggregate(let version): .snapshotBeyond(version)
+        case .settingsConflict(let revision): .settingsConflict(revision)
+        case .limitReached(let limit): .storageLimitReached(limit)
+        }
     }
 }

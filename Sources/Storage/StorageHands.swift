@@ -13,7 +13,7 @@ package final class StorageHands {
         self.reader = reader
     }
 
-    /// Commits the batch, or carries out the change, whose turn it is.
+    /// Commits the batch whose turn it is.
     /// - Returns: false where none waits.
     package func commitOne() -> Bool { committer.commitOne(with: writer) }
 

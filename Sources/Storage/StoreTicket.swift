@@ -3,8 +3,7 @@ import MartletModel
 /// Names work that was given to an ``EventStore``, so that it can be cancelled. A plain value.
 public struct StoreTicket: Hashable, Sendable {
     enum Kind: UInt8, Sendable {
-        case append
-        case change
+        case write
         case read
     }
 

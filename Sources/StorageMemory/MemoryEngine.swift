@@ -79,38 +79,21 @@ public final class MemoryEngine: StorageEngine {
         let engine: MemoryEngine
         init(engine: MemoryEngine) { self.engine = engine }
 
-        func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult {
+        func commit(_ batch: [WriteCommand], now: Timestamp) throws(StorageError) -> CommitResult {
             engine.tenants.withLockedValue { tenants in
-                let plan = AppendDecision.decide(batch, facts: Self.facts(of: batch, tenants), now: now)
-                for tenant in plan.tenants {
-                    for (index, event) in tenant.run.events.enumerated() {
-                        tenants[tenant.run.tenant, default: Tenant()].events.append(
-                            Stored(
-                                event: event, recordedAt: tenant.run.recordedAt, record: tenant.run.record(at: index)))
-                    }
-                    for (name, move) in tenant.aggregates { tenants[tenant.run.tenant]?.sizes[name] = move.size }
-                    for change in tenant.snapshots {
-                        tenants[tenant.run.tenant]?.change(
-                            change.aggregate, put: change.put, dropped: change.dropped)
-                    }
-                }
-                return CommitResult(outcomes: plan.outcomes, runs: plan.tenants.map(\.run))
+                let plan = WriteDecision.decide(batch, facts: Self.facts(of: batch, tenants), now: now)
+                for plan in plan.tenants { tenants[plan.tenant, default: Tenant()].carryOut(plan) }
+                return CommitResult(plan)
             }
         }
 
-        func apply(_ change: TenantChange, now: Timestamp) throws(StorageError) -> TenantChangeOutcome {
-            engine.tenants.withLockedValue { tenants in
-                var tenant = tenants[change.tenant] ?? Tenant()
-                let outcome = tenant.apply(change, now: now)
-                tenants[change.tenant] = tenant
-                return outcome
-            }
-        }
-
-        private static func facts(of batch: [AppendRequest], _ tenants: [TenantID: Tenant]) -> BatchFacts {
-            let questions = AppendDecision.questions(of: batch)
+        private static func facts(of batch: [WriteCommand], _ tenants: [TenantID: Tenant]) -> BatchFacts {
+            let questions = WriteDecision.questions(of: batch)
             var facts = BatchFacts()
-            for id in questions.tenants { facts.heads[id] = tenants[id]?.head }
+            for id in questions.tenants {
+                facts.heads[id] = tenants[id]?.head
+                facts.settingsRevisions[id] = tenants[id]?.settings.revision
+            }
             for key in questions.aggregates {
                 guard let tenant = tenants[key.tenant], let last = tenant.indices(of: key.name).last else { continue }
                 facts.versions[key] = tenant.events[last].event.version
@@ -231,37 +214,18 @@ public final class MemoryEngine: StorageEngine {
 }
 
 extension MemoryEngine.Tenant {
-    fileprivate mutating func apply(_ change: TenantChange, now: Timestamp) -> TenantChangeOutcome {
-        switch change {
-        case .saveSnapshot(let request, let kept):
-            let version = version(of: request.aggregate)
-            guard version > .none, request.version <= version else { return .snapshotBeyondAggregate(version) }
-            let plan = SnapshotDecision.decide(
-                SnapshotKey(version: request.version, schemaVersion: request.snapshot.schemaVersion),
-                existing: snapshotKeys(of: request.aggregate), kept: kept)
-            self.change(
-                request.aggregate,
-                put: plan.isKept ? StoredSnapshot(request.snapshot, version: request.version, now: now) : nil,
-                dropped: plan.dropped)
-            var size = sizes[request.aggregate] ?? AggregateSize()
-            size.note(plan)
-            sizes[request.aggregate] = size
-            return .snapshotSaved(SaveSnapshotReceipt(isKept: plan.isKept, newestVersion: plan.newestVersion))
-        case .deleteSnapshots(let request):
-            let versions = snapshotKeys(of: request.aggregate).map(\.version)
-            let deleted = versions.filter { request.version == nil || request.version == $0 }
-            self.change(request.aggregate, put: nil, dropped: deleted)
-            let newest = versions.first { !deleted.contains($0) }
-            sizes[request.aggregate]?.snapshotVersion = newest ?? .none
-            if newest == nil { sizes[request.aggregate]?.snapshotBytes = 0 }
-            return .snapshotsDeleted(deleted.count)
-        case .putSettings(let request):
-            guard request.expectedRevision == nil || request.expectedRevision == settings.revision else {
-                return .settingsConflict(revision: settings.revision)
+    fileprivate mutating func carryOut(_ plan: TenantPlan) {
+        if let run = plan.run {
+            for (index, event) in run.events.enumerated() {
+                events.append(
+                    MemoryEngine.Stored(event: event, recordedAt: run.recordedAt, record: run.record(at: index)))
             }
-            settings.documents[request.kind] = request.document.readableBytes == 0 ? nil : request.document
-            settings.revision += 1
-            return .settingsPut(revision: settings.revision)
+        }
+        for (name, move) in plan.aggregates { sizes[name] = move.size }
+        for change in plan.snapshots { self.change(change.aggregate, put: change.put, dropped: change.dropped) }
+        if let change = plan.settings {
+            for (kind, document) in change.documents { settings.documents[kind] = document.value }
+            settings.revision = change.revision
         }
     }
 }

@@ -48,7 +48,7 @@ final class BorrowedTenants {
     /// Takes up what a transaction committed.
     func move(by plan: BatchPlan, _ calls: PlanCalls) {
         for (tenant, after) in zip(plan.tenants, calls.after) {
-            known[tenant.run.tenant]?.move(by: tenant, numbers: after.numbers, aggregateCount: after.aggregateCount)
+            known[tenant.tenant]?.move(by: tenant, numbers: after.numbers, aggregateCount: after.aggregateCount)
         }
     }
 }

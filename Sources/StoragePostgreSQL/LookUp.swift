@@ -10,7 +10,6 @@ extension PostgreSQLWriter {
     struct FoundTenant {
         var no: Int64
         var aggregateCount: Int64
-        var settingsRevision: UInt64
         var changes: Int64
     }
 
@@ -64,7 +63,8 @@ extension PostgreSQLWriter {
             found.tenants[id] = FoundTenant(
                 no: rows.integer(row, 1),
                 aggregateCount: Int64(try rows.unsigned(row, 4, to: PostgresResult.amountMax)),
-                settingsRevision: try rows.unsigned(row, 5), changes: rows.integer(row, 6))
+                changes: rows.integer(row, 6))
+            found.facts.settingsRevisions[id] = try rows.unsigned(row, 5)
             found.facts.heads[id] = TenantHead(
                 position: Position(try rows.unsigned(row, 2)),
                 recordedAt: Timestamp(microseconds: rows.integer(row, 3)))

@@ -22,15 +22,15 @@ extension PostgreSQLWriter {
 
     /// Nil where that is not possible, and nothing was written.
     func commitFromMemory(
-        _ batch: [AppendRequest], now: Timestamp, _ borrowed: BorrowedTenants
+        _ batch: [WriteCommand], now: Timestamp, _ borrowed: BorrowedTenants
     ) throws(StorageError) -> BatchPlan? {
         guard let connection, ContinuousClock.now - connection.answeredAt < .seconds(Self.provenSeconds),
             connection.connection.isQuiet,
             let facts = Self.facts(for: batch, borrowed)
         else { return nil }
-        let plan = AppendDecision.decide(batch, facts: facts, now: now)
+        let plan = WriteDecision.decide(batch, facts: facts, now: now)
         guard !plan.tenants.isEmpty, plan.outcomes.allSatisfy(\.isStoredNow) else { return nil }
-        let tenants = plan.tenants.compactMap { borrowed.known[$0.run.tenant] }
+        let tenants = plan.tenants.compactMap { borrowed.known[$0.tenant] }
         let stored = PlanCalls(
             plan,
             before: zip(plan.tenants, tenants).map { plan, tenant in
@@ -54,9 +54,10 @@ extension PostgreSQLWriter {
     }
 
     /// What is known; nil where it is not enough.
-    private static func facts(for batch: [AppendRequest], _ borrowed: BorrowedTenants) -> BatchFacts? {
+    private static func facts(for batch: [WriteCommand], _ borrowed: BorrowedTenants) -> BatchFacts? {
         var facts = BatchFacts()
-        for request in batch {
+        for command in batch {
+            guard case .append(let request) = command else { return nil }
             guard let tenant = borrowed.known[request.tenant], tenant.isTrusted else { return nil }
             facts.heads[request.tenant] = tenant.head
             for part in request.aggregates {
@@ -75,8 +76,9 @@ extension PostgreSQLWriter {
 
     /// Statements that lock the tenants' rows, move their heads, and fail unless they are where they are remembered.
     private static func proof(_ plan: BatchPlan, _ tenants: [RememberedTenant], _ stored: PlanCalls) -> [PostgresCall] {
-        if tenants.count == 1, let tenant = tenants.first, let after = stored.after.first {
-            let head = plan.tenants[0].run.head
+        if tenants.count == 1, let tenant = tenants.first, let after = stored.after.first, let run = plan.tenants[0].run
+        {
+            let head = run.head
             return [
                 PostgresCall(
                     "move_head",
@@ -84,7 +86,7 @@ extension PostgreSQLWriter {
                         PostgresValue(tenant.no), PostgresValue(Int64(tenant.head.position.rawValue)),
                         PostgresValue(tenant.changes), PostgresValue(Int64(head.position.rawValue)),
                         PostgresValue(head.recordedAt.microseconds), PostgresValue(after.aggregateCount),
-                        PostgresValue(plan.tenants[0].run.lastEventID),
+                        PostgresValue(run.lastEventID),
                     ])
             ]
         }
@@ -95,8 +97,8 @@ extension PostgreSQLWriter {
                     PostgresValue(tenants.map(\.no)),
                     PostgresValue(tenants.map { Int64($0.head.position.rawValue) }),
                     PostgresValue(tenants.map(\.changes)),
-                ]), stored.moveHeads,
-        ]
+                ])
+        ] + stored.movedRows
     }
 }
 
@@ -105,7 +107,7 @@ extension ExpectedVersion {
     fileprivate var isOfNew: Bool { self == .none || self == .exact(.none) }
 }
 
-extension AppendOutcome {
+extension WriteOutcome {
     fileprivate var isStoredNow: Bool { if case .appended(let receipt) = self { !receipt.replayed } else { false } }
 }
 

@@ -25,16 +25,17 @@ struct PlanCalls {
     private(set) var after: [After] = []
     /// All that adds rows.
     private(set) var rows: [PostgresCall] = []
-    /// What moves heads, whose locks are held.
-    private(set) var moveHeads: PostgresCall
+    /// What changes tenants' rows, whose locks are held.
+    private(set) var movedRows: [PostgresCall]
     private let notice: String
 
     /// - Parameter before: of each tenant of the plan, in its order.
     init(_ plan: BatchPlan, before: [Before]) {
         var aggregates = NewAggregates()
-        var snapshots: [PostgresCall] = []
-        let eventCount = plan.tenants.reduce(0) { $0 + $1.run.events.count }
-        let bytes = plan.tenants.reduce(0) { $0 + $1.run.entries.readableBytes }
+        var beside: [PostgresCall] = []
+        let runs = plan.tenants.compactMap { $0.run }
+        let eventCount = runs.reduce(0) { $0 + $1.events.count }
+        let bytes = runs.reduce(0) { $0 + $1.entries.readableBytes }
         var events = InsertCalls(
             "put_events", columns: 12, rows: eventCount, rowBytes: bytes / max(1, eventCount) + 128)
         for (tenantPlan, before) in zip(plan.tenants, before) {
@@ -49,31 +50,28 @@ struct PlanCalls {
                     aggregates.add(tenantNo: before.no, no: after.aggregateCount, name)
                 }
             }
-            Self.add(tenantPlan.run, tenantNo: before.no, &growing, to: &events)
+            if let run = tenantPlan.run { Self.add(run, tenantNo: before.no, &growing, to: &events) }
             after.numbers = growing.mapValues(\.no)
-            for change in tenantPlan.snapshots {
-                guard let no = after.numbers[change.aggregate] else { continue }
-                snapshots += SnapshotCalls.calls(
-                    change.put, dropped: change.dropped, change.aggregate, tenantPlan.run.tenant, tenantNo: before.no,
-                    no)
-                if let size = tenantPlan.aggregates[change.aggregate]?.size {
-                    snapshots.append(
-                        SnapshotCalls.note(
-                            newest: size.snapshotVersion, bytes: size.snapshotBytes, tenantNo: before.no, no))
-                }
-            }
+            beside += BesideCalls.calls(tenantPlan, tenantNo: before.no, numbers: after.numbers)
             self.after.append(after)
         }
-        rows = aggregates.calls + events.calls + snapshots
-        let runs = plan.tenants.map(\.run)
-        moveHeads = PostgresCall(
-            "move_heads",
-            [
-                PostgresValue(after.map(\.no)), PostgresValue(runs.map { Int64($0.lastPosition.rawValue) }),
-                PostgresValue(runs.map(\.recordedAt.microseconds)), PostgresValue(after.map(\.aggregateCount)),
-                PostgresValue(runs.map(\.lastEventID)),
-            ])
-        notice = CommitNotice.encode(runs.map { ($0.tenant, $0.head) })
+        rows = aggregates.calls + events.calls + beside
+        let moving = zip(plan.tenants, after).filter { $0.0.run != nil }
+        movedRows = []
+        if !moving.isEmpty {
+            movedRows.append(
+                PostgresCall(
+                    "move_heads",
+                    [
+                        PostgresValue(moving.map(\.1.no)), PostgresValue(runs.map { Int64($0.lastPosition.rawValue) }),
+                        PostgresValue(runs.map(\.recordedAt.microseconds)),
+                        PostgresValue(moving.map(\.1.aggregateCount)),
+                        PostgresValue(runs.map(\.lastEventID)),
+                    ]))
+        }
+        notice =
+            plan.tenants.contains { $0.settings != nil }
+            ? CommitNotice.unknown : CommitNotice.encode(runs.map { ($0.tenant, $0.head) })
     }
 
     /// What tells other servers than that one.

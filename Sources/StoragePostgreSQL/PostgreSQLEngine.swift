@@ -18,6 +18,8 @@ public final class PostgreSQLEngine: StorageEngine {
     public let writersMax: Int
     /// Connections that read.
     public let readersMax: Int
+    /// Reads wait for the database.
+    public let readsTakeProcessors = false
 
     private static let versionMin: Int32 = 150_000
 

@@ -35,7 +35,7 @@ final class PostgreSQLWriter: StorageWriter {
     var memory: RememberedTenants { shared.memory }
     var server: UUID { shared.server }
 
-    func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult {
+    func commit(_ batch: [WriteCommand], now: Timestamp) throws(StorageError) -> CommitResult {
         takeConnection()
         defer { giveBackConnection() }
         let borrowed = BorrowedTenants(Set(batch.map(\.tenant)), of: memory)
@@ -53,21 +53,21 @@ final class PostgreSQLWriter: StorageWriter {
             throw error
         }
         borrowed.giveBack()
-        return CommitResult(outcomes: plan.outcomes, runs: plan.tenants.map(\.run))
+        return CommitResult(plan)
     }
 
     private func commitByLookingUp(
-        _ batch: [AppendRequest], now: Timestamp, _ borrowed: BorrowedTenants
+        _ batch: [WriteCommand], now: Timestamp, _ borrowed: BorrowedTenants
     ) throws(StorageError) -> BatchPlan {
-        let questions = AppendDecision.questions(of: batch)
+        let questions = WriteDecision.questions(of: batch)
         let (plan, found, stored) = try transact { connection throws(PostgresFault) in
             let found = try lookUp(questions, borrowed: borrowed, on: connection)
-            let plan = AppendDecision.decide(batch, facts: found.facts, now: now)
+            let plan = WriteDecision.decide(batch, facts: found.facts, now: now)
             let stored = PlanCalls(plan, before: plan.tenants.map { Self.before($0, found) })
             let rest =
                 plan.tenants.isEmpty
                 ? Rest(isProof: plan.outcomes.contains(where: \.isReplay))
-                : Rest(calls: stored.rows + [stored.moveHeads], tell: stored.tell(from: server))
+                : Rest(calls: stored.rows + stored.movedRows, tell: stored.tell(from: server))
             return ((plan, found, stored), rest)
         }
         borrowed.renew(by: found, isCommitted: !plan.tenants.isEmpty)
@@ -76,7 +76,7 @@ final class PostgreSQLWriter: StorageWriter {
     }
 
     private static func before(_ plan: TenantPlan, _ found: Found) -> PlanCalls.Before {
-        let id = plan.run.tenant
+        let id = plan.tenant
         guard let tenant = found.tenants[id] else { preconditionFailure("a planned tenant was locked") }
         return PlanCalls.Before(no: tenant.no, aggregateCount: tenant.aggregateCount) { name in
             let key = AggregateKey(tenant: id, name: name)
@@ -242,7 +242,7 @@ final class PostgreSQLWriter: StorageWriter {
     }
 }
 
-extension AppendOutcome {
+extension WriteOutcome {
     fileprivate var isReplay: Bool { if case .appended(let receipt) = self { receipt.replayed } else { false } }
 }
 

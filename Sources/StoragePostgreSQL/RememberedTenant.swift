@@ -63,16 +63,11 @@ final class RememberedTenant: @unchecked Sendable {
 
     /// A transaction that held the lock has committed a plan.
     func move(by plan: TenantPlan, numbers: [AggregateName: Int64], aggregateCount: Int64) {
-        head = plan.run.head
+        head = plan.head
+        if plan.run == nil, !plan.snapshots.isEmpty { changes &+= 1 }
         self.aggregateCount = aggregateCount
         for (name, move) in plan.aggregates {
             aggregates[name] = numbers[name].map { Aggregate(no: $0, version: move.to, size: move.size) }
         }
-    }
-
-    /// A transaction that held the lock has changed an aggregate's snapshots.
-    func change(_ name: AggregateName) {
-        changes &+= 1
-        aggregates[name] = nil
     }
 }

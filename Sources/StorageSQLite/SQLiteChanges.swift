@@ -5,120 +5,35 @@ import NIOCore
 
 /// Snapshots and settings: what is kept beside the events.
 extension SQLiteWriter {
-    func apply(_ change: TenantChange, now: Timestamp) throws(StorageError) -> TenantChangeOutcome {
-        try write { connection throws(StorageError) in
-            let outcome: TenantChangeOutcome
-            do throws(SQLiteFault) {
-                try RangeRecovery.refresh(file.ranges, connection)
-                try connection.statement(.begin).run()
-                outcome = try carryOut(change, now: now, connection)
-            } catch { throw error.storageError }
-            switch outcome {
-            case .snapshotBeyondAggregate, .settingsConflict, .limitReached: try rollBack(connection)
-            case .snapshotSaved, .snapshotsDeleted, .settingsPut: try commit(connection)
+    func store(
+        _ change: TenantPlan.SettingsChange, of tenant: TenantID, _ tenantNo: Int64, _ connection: SQLiteConnection
+    ) throws(SQLiteFault) {
+        for (kind, document) in change.documents {
+            guard let value = document.value else {
+                let delete = try connection.statement(.deleteSettings)
+                delete.bind(1, tenantNo)
+                delete.bind(2, kind.rawValue)
+                try delete.run()
+                continue
             }
-            // What was changed is looked up again when it is needed.
-            tenants[change.tenant] = nil
-            switch change {
-            case .saveSnapshot(let request, _):
-                aggregates[AggregateKey(tenant: request.tenant, name: request.aggregate)] = nil
-            case .deleteSnapshots(let request):
-                aggregates[AggregateKey(tenant: request.tenant, name: request.aggregate)] = nil
-            case .putSettings: break
-            }
-            return outcome
-        }
-    }
-
-    private func carryOut(
-        _ change: TenantChange, now: Timestamp, _ connection: SQLiteConnection
-    ) throws(SQLiteFault) -> TenantChangeOutcome {
-        switch change {
-        case .saveSnapshot(let request, let kept): try save(request, kept: kept, now: now, connection)
-        case .deleteSnapshots(let request): try delete(request, connection)
-        case .putSettings(let request): try put(request, connection)
-        }
-    }
-
-    private func save(
-        _ request: SaveSnapshotRequest, kept: Int, now: Timestamp, _ connection: SQLiteConnection
-    ) throws(SQLiteFault) -> TenantChangeOutcome {
-        let key = AggregateKey(tenant: request.tenant, name: request.aggregate)
-        guard let tenant = try tenant(request.tenant, connection),
-            let aggregate = try aggregate(key, in: tenant.no, connection)
-        else { return .snapshotBeyondAggregate(.none) }
-        guard request.version <= aggregate.version else { return .snapshotBeyondAggregate(aggregate.version) }
-        let plan = SnapshotDecision.decide(
-            SnapshotKey(version: request.version, schemaVersion: request.snapshot.schemaVersion),
-            existing: try snapshots(of: aggregate.no, connection), kept: kept)
-        let put = plan.isKept ? StoredSnapshot(request.snapshot, version: request.version, now: now) : nil
-        try store(put, dropped: plan.dropped, of: aggregate.no, key, connection)
-        var size = aggregate.size
-        size.note(plan)
-        try note(newest: size.snapshotVersion, bytes: size.snapshotBytes, of: aggregate.no, connection)
-        return .snapshotSaved(SaveSnapshotReceipt(isKept: plan.isKept, newestVersion: plan.newestVersion))
-    }
-
-    private func delete(
-        _ request: DeleteSnapshotsRequest, _ connection: SQLiteConnection
-    ) throws(SQLiteFault) -> TenantChangeOutcome {
-        let key = AggregateKey(tenant: request.tenant, name: request.aggregate)
-        guard let tenant = try tenant(request.tenant, connection),
-            let aggregate = try aggregate(key, in: tenant.no, connection)
-        else { return .snapshotsDeleted(0) }
-        let versions = try snapshots(of: aggregate.no, connection).map(\.version)
-        let deleted = versions.filter { request.version == nil || request.version == $0 }
-        try store(nil, dropped: deleted, of: aggregate.no, key, connection)
-        let newest = versions.first { !deleted.contains($0) }
-        try note(
-            newest: newest ?? .none, bytes: newest == nil ? 0 : aggregate.size.snapshotBytes, of: aggregate.no,
-            connection)
-        return .snapshotsDeleted(deleted.count)
-    }
-
-    private func put(
-        _ request: PutSettingsRequest, _ connection: SQLiteConnection
-    ) throws(SQLiteFault) -> TenantChangeOutcome {
-        let known = try tenant(request.tenant, connection)
-        let revision = known?.settingsRevision ?? 0
-        guard request.expectedRevision == nil || request.expectedRevision == revision else {
-            return .settingsConflict(revision: revision)
-        }
-        guard revision < UInt64(Int64.max) else {
-            return .limitReached(.settingsRevisions(max: UInt64(Int64.max)))
-        }
-        if known == nil {
-            let (max, left) = try newTenants(connection)
-            guard left > 0 else { return .limitReached(.tenants(max: max)) }
-        }
-        // A tenant may set up its settings before its first event.
-        let no = if let known { known.no } else { try store(request.tenant, head: .empty, nil, connection) }
-        if request.document.readableBytes == 0 {
-            let delete = try connection.statement(.deleteSettings)
-            delete.bind(1, no)
-            delete.bind(2, request.kind.rawValue)
-            try delete.run()
-        } else {
             let put = try connection.statement(.putSettings)
-            put.bind(1, no)
-            put.bind(2, request.kind.rawValue)
-            put.bind(4, Int64(revision) + 1)
+            put.bind(1, tenantNo)
+            put.bind(2, kind.rawValue)
+            put.bind(4, Int64(document.revision))
             let sum = Seal.document(
-                request.document, kind: "settings", key: request.kind.rawValue, revision: revision + 1,
-                tenant: request.tenant)
+                value, kind: "settings", key: kind.rawValue, revision: document.revision, tenant: tenant)
             put.bind(5, Int64(sum))
-            try put.run(blob: 3, request.document)
+            try put.run(blob: 3, value)
         }
         let update = try connection.statement(.updateSettingsRevision)
-        update.bind(1, no)
-        update.bind(2, Int64(revision) + 1)
+        update.bind(1, tenantNo)
+        update.bind(2, Int64(change.revision))
         try update.run()
         let copy = try connection.statement(.copyRevision)
-        copy.bind(1, no)
-        copy.bind(2, Int64(revision) + 1)
-        copy.bind(3, Int64(Seal.revision(revision + 1, tenant: request.tenant)))
+        copy.bind(1, tenantNo)
+        copy.bind(2, Int64(change.revision))
+        copy.bind(3, Int64(Seal.revision(change.revision, tenant: tenant)))
         try copy.run()
-        return .settingsPut(revision: revision + 1)
     }
 
     // MARK: Rows of snapshots

@@ -8,7 +8,7 @@ import NIOCore
 /// Commits batches; used by one thread.
 ///
 /// It is the only writer of its file, so that what it remembers of tenants and aggregates is true until something
-/// fails, upon which all of it is forgotten.
+/// fails, upon which all of it is forgotten. Within a batch nothing depends on what is remembered: ``BatchRows`` has it all.
 final class SQLiteWriter: StorageWriter {
     struct Tenant {
         var no: Int64
@@ -22,23 +22,23 @@ final class SQLiteWriter: StorageWriter {
         var size: AggregateSize
     }
 
-    let file: DatabaseFile
+    private let file: DatabaseFile
     private let logger: Logger
-    /// So many tenants, and so many aggregates, are remembered; beyond that all are forgotten.
-    private let rememberedMax: Int
     private var connection: SQLiteConnection?
-    var tenants: [TenantID: Tenant] = [:]
-    var aggregates: [AggregateKey: Aggregate] = [:]
+    private var tenants: RecentlyUsed<TenantID, Tenant>
+    private var aggregates: RecentlyUsed<AggregateKey, Aggregate>
     private var checkpointer: Checkpointer?
     /// Ranges on their way into the table.
     private var moving: MovingRanges?
     /// A sync failed: the system may have dropped what it could not write, so that no later sync can be believed.
     private var isPoisoned = false
 
+    /// - Parameter rememberedMax: so many tenants, and so many aggregates, are remembered.
     init(file: DatabaseFile, logger: Logger, rememberedMax: Int = 100_000) {
         self.file = file
         self.logger = logger
-        self.rememberedMax = rememberedMax
+        tenants = RecentlyUsed(countMax: rememberedMax)
+        aggregates = RecentlyUsed(countMax: rememberedMax)
     }
 
     /// The file's lock goes last.
@@ -47,12 +47,12 @@ final class SQLiteWriter: StorageWriter {
         checkpointer = nil
     }
 
-    func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult {
+    func commit(_ batch: [WriteCommand], now: Timestamp) throws(StorageError) -> CommitResult {
         try write { connection throws(StorageError) in try commit(batch, now: now, on: connection) }
     }
 
     /// Does what writes; after a failure nothing is remembered, and the next call opens the file anew.
-    func write<Value>(
+    private func write<Value>(
         _ body: (SQLiteConnection) throws(StorageError) -> Value
     ) throws(StorageError) -> Value {
         guard !isPoisoned else {
@@ -65,8 +65,8 @@ final class SQLiteWriter: StorageWriter {
             tidy(connection)
             return value
         } catch {
-            tenants = [:]
-            aggregates = [:]
+            tenants.removeAll()
+            aggregates.removeAll()
             connection = nil
             moving = nil
             file.ranges.invalidate()
@@ -84,10 +84,10 @@ final class SQLiteWriter: StorageWriter {
     }
 
     private func commit(
-        _ batch: [AppendRequest], now: Timestamp, on connection: SQLiteConnection
+        _ batch: [WriteCommand], now: Timestamp, on connection: SQLiteConnection
     ) throws(StorageError) -> CommitResult {
         let plan: BatchPlan
-        var stored = StoredRows()
+        var stored = BatchRows()
         do throws(SQLiteFault) {
             try RangeRecovery.refresh(file.ranges, connection)
             plan = try decideAndStore(batch, now: now, connection, &stored)
@@ -98,7 +98,7 @@ final class SQLiteWriter: StorageWriter {
         }
         guard !plan.tenants.isEmpty else {
             try rollBack(connection)
-            return CommitResult(outcomes: plan.outcomes, runs: [])
+            return CommitResult(plan)
         }
         // Before the commit can be seen: who sees it finds them.
         file.ranges.add(stored.ranges)
@@ -108,7 +108,7 @@ final class SQLiteWriter: StorageWriter {
             file.ranges.drop()
         }
         remember(plan, stored)
-        return CommitResult(outcomes: plan.outcomes, runs: plan.tenants.map(\.run))
+        return CommitResult(plan)
     }
 
     /// Decides a batch and stores what is planned, in a transaction that is left open.
@@ -117,15 +117,18 @@ final class SQLiteWriter: StorageWriter {
     /// stored. Then all of it is undone, and done again with every id looked up. A call that would be refused may
     /// also be one that was stored before: its ids are looked up before it is.
     private func decideAndStore(
-        _ batch: [AppendRequest], now: Timestamp, _ connection: SQLiteConnection, _ stored: inout StoredRows
+        _ batch: [WriteCommand], now: Timestamp, _ connection: SQLiteConnection, _ stored: inout BatchRows
     ) throws(SQLiteFault) -> BatchPlan {
         try connection.statement(.begin).run()
-        var facts = try facts(of: batch, connection)
-        var plan = AppendDecision.decide(batch, facts: facts, now: now)
-        let refused = zip(batch, plan.outcomes).filter { !$0.1.isAppended }.map(\.0)
+        var facts = try self.facts(of: batch, &stored, connection)
+        var plan = WriteDecision.decide(batch, facts: facts, now: now)
+        let refused = zip(batch, plan.outcomes).filter { $0.1.receipt == nil }.map(\.0)
         if !refused.isEmpty {
-            let asked = try find(refused, &facts, connection)
-            if asked { plan = AppendDecision.decide(batch, facts: facts, now: now) }
+            if try find(refused, stored, &facts, connection) {
+                // Others may name the same ids: of each call all are known, or none.
+                _ = try find(batch, stored, &facts, connection)
+                plan = WriteDecision.decide(batch, facts: facts, now: now)
+            }
         }
         do throws(SQLiteFault) {
             for tenant in plan.tenants { try store(tenant, connection, &stored) }
@@ -135,18 +138,19 @@ final class SQLiteWriter: StorageWriter {
         }
         try connection.statement(.rollback).run()
         try connection.statement(.begin).run()
-        stored = StoredRows()
-        _ = try find(batch, &facts, connection)
-        plan = AppendDecision.decide(batch, facts: facts, now: now)
+        stored = BatchRows()
+        facts = try self.facts(of: batch, &stored, connection)
+        _ = try find(batch, stored, &facts, connection)
+        plan = WriteDecision.decide(batch, facts: facts, now: now)
         for tenant in plan.tenants { try store(tenant, connection, &stored) }
         return plan
     }
 
-    func rollBack(_ connection: SQLiteConnection) throws(StorageError) {
+    private func rollBack(_ connection: SQLiteConnection) throws(StorageError) {
         do throws(SQLiteFault) { try connection.statement(.rollback).run() } catch { throw error.storageError }
     }
 
-    func commit(_ connection: SQLiteConnection) throws(StorageError) {
+    private func commit(_ connection: SQLiteConnection) throws(StorageError) {
         do throws(SQLiteFault) { try connection.statement(.commit).run() } catch { throw failedCommit(error) }
     }
 
@@ -174,40 +178,69 @@ final class SQLiteWriter: StorageWriter {
 
     // MARK: Facts
 
-    private func facts(of batch: [AppendRequest], _ connection: SQLiteConnection) throws(SQLiteFault) -> BatchFacts {
+    private func facts(
+        of batch: [WriteCommand], _ rows: inout BatchRows, _ connection: SQLiteConnection
+    ) throws(SQLiteFault) -> BatchFacts {
         var facts = BatchFacts()
         facts.positionMax = EventKeys.positionMax
         facts.versions.reserveCapacity(batch.count)
         facts.sizes.reserveCapacity(batch.count)
         var last: (id: TenantID, tenant: Tenant?)?
-        for request in batch {
-            if last?.id != request.tenant {
-                let found = try tenant(request.tenant, connection)
-                last = (request.tenant, found)
-                facts.heads[request.tenant] = found?.head
+        for command in batch {
+            let id = command.tenant
+            if last?.id != id {
+                let found: Tenant?
+                if let known = rows.tenants[id] { found = known } else { found = try tenant(id, connection) }
+                last = (id, found)
+                rows.tenants[id] = found
+                facts.heads[id] = found?.head
+                if let revision = found?.settingsRevision, revision > 0 { facts.settingsRevisions[id] = revision }
             }
             guard let tenant = last?.tenant else {
                 if facts.newTenants.left == .max { facts.newTenants = try newTenants(connection) }
                 continue
             }
-            for part in request.aggregates {
-                let key = AggregateKey(tenant: request.tenant, name: part.aggregate)
-                guard let aggregate = try aggregate(key, in: tenant.no, connection) else { continue }
-                facts.versions[key] = aggregate.version
-                facts.sizes[key] = aggregate.size
-                if part.snapshot != nil { facts.snapshots[key] = try snapshots(of: aggregate.no, connection) }
+            switch command {
+            case .append(let request):
+                for part in request.aggregates {
+                    let key = AggregateKey(tenant: id, name: part.aggregate)
+                    try look(at: key, snapshots: part.snapshot != nil, in: tenant, &facts, &rows, connection)
+                }
+            case .change(let change):
+                guard let name = change.aggregate else { continue }
+                let key = AggregateKey(tenant: id, name: name)
+                try look(at: key, snapshots: true, in: tenant, &facts, &rows, connection)
             }
         }
         return facts
     }
 
-    /// Adds those event ids of calls that are stored to the facts; false where none is.
+    private func look(
+        at key: AggregateKey, snapshots: Bool, in tenant: Tenant, _ facts: inout BatchFacts, _ rows: inout BatchRows,
+        _ connection: SQLiteConnection
+    ) throws(SQLiteFault) {
+        let aggregate: Aggregate
+        if let known = rows.aggregates[key] {
+            aggregate = known
+        } else {
+            guard let found = try self.aggregate(key, in: tenant.no, connection) else { return }
+            aggregate = found
+            rows.aggregates[key] = found
+        }
+        facts.versions[key] = aggregate.version
+        facts.sizes[key] = aggregate.size
+        if snapshots, facts.snapshots[key] == nil {
+            facts.snapshots[key] = try self.snapshots(of: aggregate.no, connection)
+        }
+    }
+
+    /// Adds those event ids of appends that are stored to the facts; false where none is.
     private func find(
-        _ batch: [AppendRequest], _ facts: inout BatchFacts, _ connection: SQLiteConnection
+        _ batch: [WriteCommand], _ rows: BatchRows, _ facts: inout BatchFacts, _ connection: SQLiteConnection
     ) throws(SQLiteFault) -> Bool {
         let select = try connection.statement(.selectPositionOfID)
-        for request in batch {
-            guard let tenant = tenants[request.tenant] else { continue }
+        for case .append(let request) in batch {
+            guard let tenant = rows.tenants[request.tenant] else { continue }
             for part in request.aggregates {
                 for event in part.events {
                     select.bind(1, tenant.no)
@@ -226,14 +259,14 @@ final class SQLiteWriter: StorageWriter {
     }
 
     /// How many tenants a file can hold, and how many more.
-    func newTenants(_ connection: SQLiteConnection) throws(SQLiteFault) -> (max: UInt64, left: UInt64) {
+    private func newTenants(_ connection: SQLiteConnection) throws(SQLiteFault) -> (max: UInt64, left: UInt64) {
         let last = try connection.statement(.selectLastTenant).firstRow { $0.integer(0) } ?? 0
         let max = EventKeys.tenantsMax - 1
         return (UInt64(max), UInt64(max - min(Swift.max(last, 0), max)))
     }
 
-    func tenant(_ id: TenantID, _ connection: SQLiteConnection) throws(SQLiteFault) -> Tenant? {
-        if let known = tenants[id] { return known }
+    private func tenant(_ id: TenantID, _ connection: SQLiteConnection) throws(SQLiteFault) -> Tenant? {
+        if let known = tenants.use(id) { return known }
         let select = try connection.statement(.selectTenant)
         select.bind(1, id.uuid)
         let found = try select.firstRow { row throws(SQLiteFault) in
@@ -243,14 +276,14 @@ final class SQLiteWriter: StorageWriter {
                     position: Position(try row.unsigned(1)), recordedAt: Timestamp(microseconds: row.integer(2))),
                 settingsRevision: try row.unsigned(3))
         }
-        if let found { tenants[id] = found }
+        if let found { tenants.put(found, for: id) }
         return found
     }
 
-    func aggregate(
+    private func aggregate(
         _ key: AggregateKey, in tenantNo: Int64, _ connection: SQLiteConnection
     ) throws(SQLiteFault) -> Aggregate? {
-        if let known = aggregates[key] { return known }
+        if let known = aggregates.use(key) { return known }
         guard let row = try AggregateRow.find(key.name, in: tenantNo, connection) else { return nil }
         let (version, bytes) = try RangeRow.last(
             of: row.no, pending: file.ranges.rows(of: row.no).rows, connection)
@@ -258,15 +291,15 @@ final class SQLiteWriter: StorageWriter {
             no: row.no, version: Version(version),
             size: AggregateSize(
                 bytes: bytes, snapshotVersion: row.snapshotVersion, snapshotBytes: row.snapshotBytes))
-        aggregates[key] = found
+        aggregates.put(found, for: key)
         return found
     }
 
     // MARK: Storing
 
-    /// Rows that this transaction made or moved.
-    private struct StoredRows {
-        var tenants: [TenantID: Int64] = [:]
+    /// Rows of the tenants and aggregates of a batch: those that were found, then as the transaction leaves them.
+    private struct BatchRows {
+        var tenants: [TenantID: Tenant] = [:]
         var aggregates: [AggregateKey: Aggregate] = [:]
         var ranges: [RangeRow] = []
     }
@@ -278,11 +311,30 @@ final class SQLiteWriter: StorageWriter {
     }
 
     private func store(
-        _ plan: TenantPlan, _ connection: SQLiteConnection, _ stored: inout StoredRows
+        _ plan: TenantPlan, _ connection: SQLiteConnection, _ stored: inout BatchRows
     ) throws(SQLiteFault) {
-        let run = plan.run
-        let tenantNo = try store(run.tenant, head: run.head, run.lastEventID, connection)
-        stored.tenants[run.tenant] = tenantNo
+        let tenantNo = try storeTenant(plan, connection, stored)
+        let revision = plan.settings?.revision ?? stored.tenants[plan.tenant]?.settingsRevision ?? 0
+        stored.tenants[plan.tenant] = Tenant(no: tenantNo, head: plan.head, settingsRevision: revision)
+        if let run = plan.run { try store(run, tenantNo, connection, &stored) }
+        for change in plan.snapshots {
+            let key = AggregateKey(tenant: plan.tenant, name: change.aggregate)
+            let no = try row(of: key, tenantNo, connection, stored).no
+            try store(change.put, dropped: change.dropped, of: no, key, connection)
+        }
+        for (name, move) in plan.aggregates where move.hasSnapshots {
+            let key = AggregateKey(tenant: plan.tenant, name: name)
+            var aggregate = try row(of: key, tenantNo, connection, stored)
+            aggregate.size = move.size
+            stored.aggregates[key] = aggregate
+            try note(newest: move.size.snapshotVersion, bytes: move.size.snapshotBytes, of: aggregate.no, connection)
+        }
+        if let settings = plan.settings { try store(settings, of: plan.tenant, tenantNo, connection) }
+    }
+
+    private func store(
+        _ run: RecordedRun, _ tenantNo: Int64, _ connection: SQLiteConnection, _ stored: inout BatchRows
+    ) throws(SQLiteFault) {
         let insertBlock = try connection.statement(.insertBlock)
         try BlockCutter(run: run).forEachBlock { (block, pieces) throws(SQLiteFault) in
             insertBlock.bind(1, try EventKeys.key(tenantNo, run.position(at: block.events.lowerBound)))
@@ -291,12 +343,7 @@ final class SQLiteWriter: StorageWriter {
             try insertBlock.run(blob: 4, run.entries, block.bytes)
             for piece in pieces {
                 let key = AggregateKey(tenant: run.tenant, name: piece.aggregate)
-                var aggregate: Aggregate
-                if let moved = stored.aggregates[key] {
-                    aggregate = moved
-                } else {
-                    aggregate = try row(of: key, tenantNo, connection)
-                }
+                var aggregate = try row(of: key, tenantNo, connection, stored)
                 aggregate.size.bytes += UInt64(piece.recordBytes)
                 aggregate.version = run.events[piece.events.upperBound - 1].version
                 stored.aggregates[key] = aggregate
@@ -315,37 +362,27 @@ final class SQLiteWriter: StorageWriter {
             insertID.bind(3, Int64(run.position(at: index).rawValue))
             try insertID.run()
         }
-        for change in plan.snapshots {
-            let key = AggregateKey(tenant: run.tenant, name: change.aggregate)
-            guard let no = stored.aggregates[key]?.no, let move = plan.aggregates[change.aggregate] else {
-                preconditionFailure("a snapshot in a call is one of an aggregate that the call appends to")
-            }
-            try store(change.put, dropped: change.dropped, of: no, key, connection)
-            try note(newest: move.size.snapshotVersion, bytes: move.size.snapshotBytes, of: no, connection)
-            stored.aggregates[key]?.size = move.size
-        }
     }
 
-    func store(
-        _ id: TenantID, head: TenantHead, _ headEventID: UUID?, _ connection: SQLiteConnection
+    /// Makes the tenant's row, or moves its head; the number of the row.
+    private func storeTenant(
+        _ plan: TenantPlan, _ connection: SQLiteConnection, _ stored: BatchRows
     ) throws(SQLiteFault) -> Int64 {
-        if let known = tenants[id] {
+        let head = plan.head
+        let headEventID = plan.run?.lastEventID
+        if let known = stored.tenants[plan.tenant] {
+            guard let headEventID else { return known.no }
             let update = try connection.statement(.updateTenant)
             update.bind(1, known.no)
             update.bind(2, Int64(head.position.rawValue))
             update.bind(3, head.recordedAt.microseconds)
-            if let headEventID {
-                try unsafe withUnsafeBytes(of: headEventID.uuid) { id throws(SQLiteFault) in
-                    try unsafe update.run(blob: 4, id)
-                }
-            } else {
-                update.bindNull(4)
-                try update.run()
+            try unsafe withUnsafeBytes(of: headEventID.uuid) { id throws(SQLiteFault) in
+                try unsafe update.run(blob: 4, id)
             }
             return known.no
         }
         let insert = try connection.statement(.insertTenant)
-        insert.bind(1, id.uuid)
+        insert.bind(1, plan.tenant.uuid)
         insert.bind(2, Int64(head.position.rawValue))
         insert.bind(3, head.recordedAt.microseconds)
         if let headEventID { insert.bind(4, headEventID) } else { insert.bindNull(4) }
@@ -359,9 +396,9 @@ final class SQLiteWriter: StorageWriter {
 
     /// The row of an aggregate that is appended to; made where it is new.
     private func row(
-        of key: AggregateKey, _ tenantNo: Int64, _ connection: SQLiteConnection
+        of key: AggregateKey, _ tenantNo: Int64, _ connection: SQLiteConnection, _ stored: BatchRows
     ) throws(SQLiteFault) -> Aggregate {
-        if let known = aggregates[key] { return known }
+        if let known = stored.aggregates[key] { return known }
         let insert = try connection.statement(.insertAggregate)
         insert.bind(1, tenantNo)
         insert.bind(2, key.name.id)
@@ -370,22 +407,15 @@ final class SQLiteWriter: StorageWriter {
         return Aggregate(no: connection.lastInsertedRow, version: .none, size: AggregateSize())
     }
 
-    private func remember(_ plan: BatchPlan, _ stored: StoredRows) {
-        if tenants.count > rememberedMax { tenants = [:] }
-        if aggregates.count > rememberedMax { aggregates = [:] }
-        for tenant in plan.tenants {
-            let id = tenant.run.tenant
-            let revision = tenants[id]?.settingsRevision ?? 0
-            tenants[id] = stored.tenants[id].map {
-                Tenant(no: $0, head: tenant.run.head, settingsRevision: revision)
+    private func remember(_ plan: BatchPlan, _ stored: BatchRows) {
+        for plan in plan.tenants {
+            if let tenant = stored.tenants[plan.tenant] { tenants.put(tenant, for: plan.tenant) }
+            for name in plan.aggregates.keys {
+                let key = AggregateKey(tenant: plan.tenant, name: name)
+                if let aggregate = stored.aggregates[key] { aggregates.put(aggregate, for: key) }
             }
         }
-        for (key, aggregate) in stored.aggregates { aggregates[key] = aggregate }
     }
-}
-
-extension AppendOutcome {
-    fileprivate var isAppended: Bool { if case .appended = self { true } else { false } }
 }
 
 extension RecordedRun {

@@ -113,13 +113,15 @@ public final class SettingsCache: Sendable {
     var bytes: Int { state.withLockedValue { $0.bytes } }
 
     /// What is known of a tenant's settings, without asking storage; nil where nothing is.
-    /// - Parameter now: `isOld` where storage was last asked more than 5 seconds before.
+    /// - Parameter now: `isOld` where storage was last asked more than 5 seconds before; of many who ask, one is told so.
     public func known(_ tenant: TenantID, now: NIODeadline) -> (settings: TenantSettings, isOld: Bool)? {
         state.withLockedValue { state in
             guard let entry = state.entries[tenant] else { return nil }
             state.uses += 1
             state.entries[tenant]?.usedAt = state.uses
-            return (entry.settings, now - entry.checkedAt > .seconds(5))
+            let isOld = now - entry.checkedAt > .seconds(5)
+            if isOld { state.entries[tenant]?.checkedAt = now }
+            return (entry.settings, isOld)
         }
     }
 

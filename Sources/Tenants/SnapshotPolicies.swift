@@ -170,7 +170,7 @@ extension DecodingError {
 
 extension AppendRequest {
     /// The request with what the tenant's policies say of its aggregates.
-    public func under(_ policies: SnapshotPolicies) -> AppendRequest {
+    func under(_ policies: SnapshotPolicies) -> AppendRequest {
         guard policies != .none else { return self }
         var request = self
         for index in request.aggregates.indices {

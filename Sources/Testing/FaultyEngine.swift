@@ -68,22 +68,14 @@ public final class FaultyEngine: WrappingEngine {
             self.engine = engine
         }
 
-        func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult {
-            try faulty { () throws(StorageError) in try base.commit(batch, now: now) }
-        }
-
-        func apply(_ change: TenantChange, now: Timestamp) throws(StorageError) -> TenantChangeOutcome {
-            try faulty { () throws(StorageError) in try base.apply(change, now: now) }
-        }
-
-        private func faulty<Value>(_ body: () throws(StorageError) -> Value) throws(StorageError) -> Value {
+        func commit(_ batch: [WriteCommand], now: Timestamp) throws(StorageError) -> CommitResult {
             switch engine.nextFault() {
-            case .none: return try body()
+            case .none: return try base.commit(batch, now: now)
             case .unavailable: throw StorageError(.unavailable, "a commit was made to fail")
             case .full: throw StorageError(.full, "a commit was made to find no room")
             case .unknownWithoutCommit: throw StorageError(.outcomeUnknown, "a commit was made to get lost")
             case .unknownAfterCommit:
-                _ = try body()
+                _ = try base.commit(batch, now: now)
                 throw StorageError(.outcomeUnknown, "a commit's answer was made to get lost")
             }
         }

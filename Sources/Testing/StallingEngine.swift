@@ -39,13 +39,9 @@ public final class StallingEngine: WrappingEngine {
             self.engine = engine
         }
 
-        func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult {
+        func commit(_ batch: [WriteCommand], now: Timestamp) throws(StorageError) -> CommitResult {
             engine.stallWhereItIsTime(batch.count)
             return try base.commit(batch, now: now)
-        }
-
-        func apply(_ change: TenantChange, now: Timestamp) throws(StorageError) -> TenantChangeOutcome {
-            try base.apply(change, now: now)
         }
     }
 }

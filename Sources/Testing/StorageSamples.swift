@@ -44,19 +44,42 @@ extension AppendRequest {
     }
 }
 
-extension AppendOutcome {
-    /// The receipt of an accepted append.
-    public var receipt: AppendReceipt? {
-        if case .appended(let receipt) = self { receipt } else { nil }
-    }
-}
-
 extension StorageWriter {
-    /// Commits one call.
+    /// Commits appends as one batch.
+    public func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult {
+        try commit(batch.map { .append($0) }, now: now)
+    }
+
+    /// Commits one append.
     /// - Returns: its receipt; nil where it was refused.
     @discardableResult
     public func append(_ request: AppendRequest, now: Timestamp = .now()) throws(StorageError) -> AppendReceipt? {
-        try commit([request], now: now).outcomes.first?.receipt
+        try commit([.append(request)], now: now).outcomes.first?.receipt
+    }
+
+    /// Commits one change.
+    @discardableResult
+    public func apply(_ change: TenantChange, now: Timestamp) throws(StorageError) -> WriteOutcome {
+        let result = try commit([.change(change)], now: now)
+        guard let outcome = result.outcomes.first else { preconditionFailure("a writer answers every command") }
+        return outcome
+    }
+}
+
+extension EventStore {
+    /// Appends.
+    /// - Throws: where it was refused, as a server answers that.
+    public func append(_ request: AppendRequest) async throws(MartletError) -> AppendReceipt {
+        let outcome = try await write(.append(request))
+        if let refusal = outcome.refusal { throw refusal }
+        guard let receipt = outcome.receipt else { preconditionFailure("an append comes to a receipt or a refusal") }
+        return receipt
+    }
+
+    /// Carries out a change beside the events.
+    @discardableResult
+    public func apply(_ change: TenantChange) async throws(MartletError) -> WriteOutcome {
+        try await write(.change(change))
     }
 }
 

@@ -16,6 +16,8 @@ extension WrappingEngine {
     /// That of the engine behind.
     public var readersMax: Int { base.readersMax }
     /// That of the engine behind.
+    public var readsTakeProcessors: Bool { base.readsTakeProcessors }
+    /// That of the engine behind.
     public var readersPerTenantMax: Int { base.readersPerTenantMax }
     /// As the engine behind does.
     public func prepare() throws(StorageError) { try base.prepare() }

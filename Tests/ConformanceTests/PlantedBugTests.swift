@@ -80,23 +80,15 @@ final class Mutant: StorageEngine {
             self.bug = bug
         }
 
-        func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult {
-            let batch = batch.map { request in
-                var request = request
-                if bug == .tenantsAreOne { request.tenant = Mutant.onlyTenant }
-                if bug == .noneIsAny {
-                    for index in request.aggregates.indices where request.aggregates[index].expected == .none {
-                        request.aggregates[index].expected = .any
-                    }
-                }
-                return request
-            }
-            var result = try base.commit(batch, now: now)
+        func commit(_ batch: [WriteCommand], now: Timestamp) throws(StorageError) -> CommitResult {
+            let planted = batch.map { plant($0) }
+            var result = try base.commit(planted, now: now)
             for (index, outcome) in result.outcomes.enumerated() {
-                if bug == .conflictWritesTheRest, case .versionConflict(let conflicts) = outcome {
-                    var rest = batch[index]
+                if bug == .conflictWritesTheRest, case .versionConflict(let conflicts) = outcome,
+                    case .append(var rest) = planted[index]
+                {
                     rest.aggregates.removeAll { part in conflicts.contains { $0.aggregate == part.aggregate } }
-                    if !rest.aggregates.isEmpty { _ = try base.commit([rest], now: now) }
+                    if !rest.aggregates.isEmpty { _ = try base.commit([.append(rest)], now: now) }
                 }
                 if bug == .replayIgnoresContent, case .eventIDsReused(let ids) = outcome, let first = ids.first {
                     result.outcomes[index] = .appended(
@@ -105,18 +97,29 @@ final class Mutant: StorageEngine {
                             recordedAt: now,
                             replayed: true))
                 }
+                if bug == .snapshotsAreForgotten, case .change(.saveSnapshot(let request, _)) = planted[index] {
+                    let version = DeleteSnapshotsRequest(
+                        tenant: request.tenant, aggregate: request.aggregate, version: request.version)
+                    _ = try base.commit([.change(.deleteSnapshots(version))], now: now)
+                }
             }
             return result
         }
 
-        func apply(_ change: TenantChange, now: Timestamp) throws(StorageError) -> TenantChangeOutcome {
-            if bug == .snapshotsAreForgotten, case .saveSnapshot(let request, _) = change {
-                return .snapshotSaved(SaveSnapshotReceipt(isKept: true, newestVersion: request.version))
+        private func plant(_ command: WriteCommand) -> WriteCommand {
+            switch command {
+            case .append(var request):
+                if bug == .tenantsAreOne { request.tenant = Mutant.onlyTenant }
+                if bug == .noneIsAny {
+                    for index in request.aggregates.indices where request.aggregates[index].expected == .none {
+                        request.aggregates[index].expected = .any
+                    }
+                }
+                return .append(request)
+            case .change(.saveSnapshot(let request, _)) where bug == .oneSnapshotIsKept:
+                return .change(.saveSnapshot(request, kept: 1))
+            case .change: return command
             }
-            if bug == .oneSnapshotIsKept, case .saveSnapshot(let request, _) = change {
-                return try base.apply(.saveSnapshot(request, kept: 1), now: now)
-            }
-            return try base.apply(change, now: now)
         }
     }
 

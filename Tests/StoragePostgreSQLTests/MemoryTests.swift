@@ -9,6 +9,19 @@ import Testing
 
 /// What writers remember, they may forget at any time, and are never wrong by.
 @Suite(.blocking, .needsPostgres) struct MemoryTests {
+    /// Commands of every kind, by two servers in turn.
+    @Test func anyBatchComesToWhatTheOracleSays() throws {
+        var comparison = WriteComparison()
+        let bench = try Bench()
+        let writers = try (0..<2).map { _ in try bench.writer() }
+        var count = 0
+        try comparison.write(batches: 300) {
+            count += 1
+            return writers[count / 7 % 2]
+        }
+        try comparison.check(bench.engine().makeReader())
+    }
+
     /// Writers of two servers take turns: what one of them remembers, the others make wrong.
     @Test(arguments: [(4, 0), (100_000, 0), (100_000, 2)])
     func noAnswerIsAnotherThanTheOracles(_ countMax: Int, _ distrust: Int) throws {

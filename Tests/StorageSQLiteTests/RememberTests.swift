@@ -44,4 +44,34 @@ import Testing
             #expect(try readers[0].events(of: tenant) == readers[1].events(of: tenant), "seed \(random.seed)")
         }
     }
+
+    /// Tenants and aggregates come and go in the memory of a writer, and writers come and go.
+    @Test(arguments: [2, 100_000]) func anyBatchComesToWhatTheOracleSays(rememberedMax: Int) throws {
+        var comparison = WriteComparison()
+        let bench = try Bench(rangesHeldMax: 5)
+        func writer() -> any StorageWriter {
+            SQLiteWriter(file: bench.engine.file, logger: .silent, rememberedMax: rememberedMax)
+        }
+        var (current, count) = (writer(), 0)
+        try comparison.write(batches: 300) {
+            count += 1
+            if count % 50 == 0 { current = writer() }
+            return current
+        }
+        try comparison.check(bench.engine.makeReader())
+        let findings = try Findings(bench.path).all
+        #expect(findings.isEmpty, "seed \(comparison.seed): \(findings)")
+    }
+
+    /// A call that was stored before is answered as it was then, whatever else of its batch names one of its ids.
+    @Test func aRepeatedCallBesideOneThatReusesItsIDIsReplayed() throws {
+        let bench = try Bench()
+        let stored = try AppendRequest.sample(2, tenant: bench.tenant)
+        let receipt = try #require(try bench.writer.append(stored))
+        let reusing = AppendRequest.of([stored.aggregates[0].events[0], try .sample()], tenant: bench.tenant)
+        let outcomes = try bench.writer.commit([stored, reusing], now: .now()).outcomes
+        #expect(outcomes[0].receipt?.replayed == true && outcomes[0].receipt?.lastPosition == receipt.lastPosition)
+        guard case .eventIDsReused(let ids) = outcomes[1] else { throw BenchFailure("\(outcomes[1])") }
+        #expect(ids.map(\.id) == [stored.ids[0]])
+    }
 }

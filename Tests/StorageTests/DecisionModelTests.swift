@@ -32,6 +32,7 @@ import Testing
                     case .eventIDsReused: counts[3] += 1
                     case .limitReached(let limit): Issue.record("\(limit)")
                     case .refused(let error): Issue.record("nothing keeps it out: \(error)")
+                    default: Issue.record("no append comes to \(outcome)")
                     }
                 }
             }
@@ -116,7 +117,7 @@ import Testing
 
         var tenants: [TenantID: Tenant] = [:]
 
-        mutating func commit(_ batch: [AppendRequest], now: Timestamp) -> [AppendOutcome] {
+        mutating func commit(_ batch: [AppendRequest], now: Timestamp) -> [WriteOutcome] {
             // All that a batch stores for a tenant has one time.
             var times: [TenantID: Timestamp] = [:]
             for request in batch {
@@ -125,7 +126,7 @@ import Testing
             return batch.map { decide($0, at: times[$0.tenant] ?? now) }
         }
 
-        private mutating func decide(_ request: AppendRequest, at time: Timestamp) -> AppendOutcome {
+        private mutating func decide(_ request: AppendRequest, at time: Timestamp) -> WriteOutcome {
             var tenant = tenants[request.tenant] ?? Tenant()
             let wanted = request.aggregates.flatMap { part in part.events.map { (part.aggregate, $0) } }
             let known = wanted.compactMap { tenant.index(of: $0.1.id) }

@@ -154,17 +154,17 @@ import Testing
     }
 
     @Test func aBatchOfRefusedCallsStoresNothing() throws {
-        let batch = [try Sample.request(1, .exists)]
-        let plan = AppendDecision.decide(batch, facts: BatchFacts(), now: Sample.now)
+        let batch = [WriteCommand.append(try Sample.request(1, .exists))]
+        let plan = WriteDecision.decide(batch, facts: BatchFacts(), now: Sample.now)
         #expect(plan.tenants.isEmpty && plan.outcomes.count == 1)
-        let nothing = AppendDecision.decide([], facts: BatchFacts(), now: Sample.now)
+        let nothing = WriteDecision.decide([], facts: BatchFacts(), now: Sample.now)
         #expect(nothing.tenants.isEmpty && nothing.outcomes.isEmpty)
     }
 
     @Test func theQuestionsAreAllThatABatchTouches() throws {
-        let questions = AppendDecision.questions(of: [
-            Sample.request(1, [try Sample.part(1, [1, 2]), try Sample.part(2, [3])]),
-            try Sample.request(1, of: 2), try Sample.request(4, to: 2),
+        let questions = WriteDecision.questions(of: [
+            .append(Sample.request(1, [try Sample.part(1, [1, 2]), try Sample.part(2, [3])])),
+            .append(try Sample.request(1, of: 2)), .append(try Sample.request(4, to: 2)),
         ])
         #expect(questions.tenants == [Sample.tenant(1), Sample.tenant(2)])
         let aggregates = [(1, 1), (1, 2), (2, 1)] as [(UInt64, UInt64)]
@@ -175,6 +175,6 @@ import Testing
         #expect(
             questions.events
                 == Set(try events.map { EventKey(tenant: Sample.tenant($0), id: try Sample.event($1).id) }))
-        #expect(AppendDecision.questions(of: []).tenants.isEmpty)
+        #expect(WriteDecision.questions(of: []).tenants.isEmpty)
     }
 }

@@ -26,7 +26,7 @@ final class Gate: @unchecked Sendable {
 /// A writer of events in memory whose commits a test sees, holds up and makes fail.
 final class GatedWriter: StorageWriter, Sendable {
     struct State {
-        var batches: [[AppendRequest]] = []
+        var batches: [[WriteCommand]] = []
         var errors: [StorageError] = []
     }
 
@@ -42,8 +42,9 @@ final class GatedWriter: StorageWriter, Sendable {
     /// The batches that came, as the numbers of their calls: of the first event of each.
     var batches: [[UInt64]] {
         state.withLockedValue { $0.batches }.map { batch in
-            batch.map { request in
-                request.aggregates[0].events[0].id.bytes.suffix(8).reduce(0) { $0 << 8 | UInt64($1) }
+            batch.compactMap { command in
+                guard case .append(let request) = command else { return nil }
+                return request.aggregates[0].events[0].id.bytes.suffix(8).reduce(0) { $0 << 8 | UInt64($1) }
             }
         }
     }
@@ -51,7 +52,7 @@ final class GatedWriter: StorageWriter, Sendable {
     /// The next commits fail with these errors.
     func fail(_ errors: [StorageError]) { state.withLockedValue { $0.errors = errors } }
 
-    func commit(_ batch: [AppendRequest], now: Timestamp) throws(StorageError) -> CommitResult {
+    func commit(_ batch: [WriteCommand], now: Timestamp) throws(StorageError) -> CommitResult {
         let error = state.withLockedValue { state -> StorageError? in
             state.batches.append(batch)
             return state.errors.isEmpty ? nil : state.errors.removeFirst()
@@ -59,10 +60,6 @@ final class GatedWriter: StorageWriter, Sendable {
         gate.pass()
         if let error { throw error }
         return try base.makeWriter().commit(batch, now: now)
-    }
-
-    func apply(_ change: TenantChange, now: Timestamp) throws(StorageError) -> TenantChangeOutcome {
-        try base.makeWriter().apply(change, now: now)
     }
 }
 

@@ -11,7 +11,7 @@ extension GroupCommitter.Admission {
 }
 
 @Suite struct GroupCommitterTests {
-    typealias Outcome = (ticket: UInt64, result: Result<AppendOutcome, StorageError>)
+    typealias Outcome = (ticket: UInt64, result: Result<WriteOutcome, MartletError>)
 
     private let outcomes = Recorder<Outcome>()
     private let runs = Recorder<RecordedRun>()
@@ -25,7 +25,7 @@ extension GroupCommitter.Admission {
         -> GroupCommitter.Admission
     {
         let outcomes = outcomes
-        return committer.add(request) { outcomes.add((ticket, $0)) }
+        return committer.add(.append(request)) { outcomes.add((ticket, $0)) }
     }
 
     private func answered(_ count: Int) async -> Bool {
@@ -89,12 +89,33 @@ extension GroupCommitter.Admission {
         #expect(add(try Sample.request(5), 5, to: committer).isAdded)
         #expect(await answered(5))
         await committer.close()
-        let kinds = outcomes.values.map { outcome -> StorageError.Kind? in
-            if case .failure(let error) = outcome.result { error.kind } else { nil }
+        let reasons = outcomes.values.map { outcome -> Reason? in
+            if case .failure(let error) = outcome.result { error.reason } else { nil }
         }
-        #expect(kinds == [.unavailable, .outcomeUnknown, .outcomeUnknown, .outcomeUnknown, nil])
+        #expect(reasons == [.storageUnavailable, .outcomeUnknown, .outcomeUnknown, .outcomeUnknown, nil])
         #expect(runs.values.map(\.lastPosition) == [Position(1)] && committer.committedEventCount == 1)
         #expect(committer.waitingBytes == 0, "what failed waits no more")
+    }
+
+    @Test(arguments: [StorageError.Kind.corrupted, .full]) func oneTenantsDataFailsNoOther(kind: StorageError.Kind)
+        async throws
+    {
+        let committer = committer()
+        let writer = GatedWriter()
+        // The batch of all three, then each by itself: one of them fails again.
+        writer.fail([StorageError(kind, "bad"), .init(kind, "bad")])
+        for number in 1...3 as ClosedRange<UInt64> {
+            #expect(add(try Sample.request(number, of: number), number, to: committer).isAdded)
+        }
+        writer.gate.open()
+        committer.start { writer }
+        #expect(await answered(3))
+        await committer.close()
+        #expect(
+            writer.batches.count == 4 && writer.batches[0].count == 3
+                && writer.batches[1...].allSatisfy { $0.count == 1 })
+        #expect(outcomes.values.count { (try? $0.result.get().receipt) != nil } == 2)
+        #expect(committer.committedEventCount == 2 && committer.waitingBytes == 0)
     }
 
     @Test func runsArePublishedBeforeTheirCallsAreAnswered() async throws {
@@ -104,7 +125,7 @@ extension GroupCommitter.Admission {
         let writer = GatedWriter()
         writer.gate.open()
         committer.start { writer }
-        #expect(committer.add(try Sample.request(1)) { _ in order.add("answer") }.isAdded)
+        #expect(committer.add(.append(try Sample.request(1))) { _ in order.add("answer") }.isAdded)
         await committer.close()
         #expect(order.values == ["run", "answer"])
     }
@@ -183,7 +204,7 @@ extension GroupCommitter.Admission {
             let refused = Recorder<Bool>()
             #expect(
                 await eventually {
-                    if committer.add(late, completion: { _ in refused.add(true) }) == .closed { return true }
+                    if committer.add(.append(late), completion: { _ in refused.add(true) }) == .closed { return true }
                     return false
                 })
             #expect(closed.values.isEmpty, "closed while a commit is under way")
@@ -217,7 +238,7 @@ extension GroupCommitter.Admission {
                         for index in 0..<40 as Range<UInt64> {
                             let ticket = producer * 1_000 + index + 1
                             let request = try Sample.request(ticket, to: producer, of: index % 5)
-                            if committer.add(request, completion: { _ in answers.add(ticket) }).isAdded {
+                            if committer.add(.append(request), completion: { _ in answers.add(ticket) }).isAdded {
                                 added.add(ticket)
                             }
                         }

@@ -31,7 +31,7 @@ extension ReaderPool.Admission {
         let pool = ReaderPool(
             readsMax: readsMax, threadCount: threads, readsPerTenantMax: readsPerTenantMax, uptimeNanos: { 0 })
         let engine = engine
-        if started { for _ in 0..<threads { pool.start { engine.makeReader() } } }
+        if started { for _ in 0..<threads { pool.start(standsBack: false) { engine.makeReader() } } }
         return pool
     }
 

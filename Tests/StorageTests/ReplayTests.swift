@@ -39,8 +39,8 @@ import Testing
 
     /// What a call comes to in each of the ways in which its ids can be known: stored by an earlier batch, before
     /// or after later appends, or by a call of the same batch.
-    private func outcomes(_ request: AppendRequest) throws -> [AppendOutcome] {
-        var outcomes: [AppendOutcome] = []
+    private func outcomes(_ request: AppendRequest) throws -> [WriteOutcome] {
+        var outcomes: [WriteOutcome] = []
         var ledger = try Self.stored()
         var before = ledger.rows
         outcomes += try ledger.commit([request], now: Timestamp(microseconds: 9_000_000))

@@ -54,8 +54,7 @@ enum Sample {
     }
 }
 
-extension AppendOutcome {
-    var receipt: AppendReceipt? { if case .appended(let receipt) = self { receipt } else { nil } }
+extension WriteOutcome {
     var conflicts: [VersionConflict]? { if case .versionConflict(let conflicts) = self { conflicts } else { nil } }
     var reused: [ReusedEventID]? { if case .eventIDsReused(let ids) = self { ids } else { nil } }
 }
@@ -73,7 +72,7 @@ struct Ledger {
     private(set) var rows: [TenantID: [Row]] = [:]
 
     func facts(of batch: [AppendRequest]) -> BatchFacts {
-        let questions = AppendDecision.questions(of: batch)
+        let questions = WriteDecision.questions(of: batch.map { .append($0) })
         var facts = BatchFacts()
         for (tenant, rows) in rows {
             if questions.tenants.contains(tenant) { facts.heads[tenant] = head(of: tenant) }
@@ -100,43 +99,45 @@ struct Ledger {
     @discardableResult
     mutating func commit(
         _ batch: [AppendRequest], now: Timestamp = Sample.now, sourceLocation: SourceLocation = #_sourceLocation
-    ) throws -> [AppendOutcome] {
-        let plan = AppendDecision.decide(batch, facts: facts(of: batch), now: now)
+    ) throws -> [WriteOutcome] {
+        let plan = WriteDecision.decide(batch.map { .append($0) }, facts: facts(of: batch), now: now)
         #expect(plan.outcomes.count == batch.count, sourceLocation: sourceLocation)
-        let tenants = plan.tenants.map(\.run.tenant)
+        let tenants = plan.tenants.map(\.tenant)
         #expect(tenants == Set(tenants).sorted(), "each tenant once, in order", sourceLocation: sourceLocation)
         for tenant in plan.tenants {
-            let before = head(of: tenant.run.tenant)
+            let run = try #require(tenant.run, "appends alone", sourceLocation: sourceLocation)
+            #expect(run.tenant == tenant.tenant && run.head == tenant.head, sourceLocation: sourceLocation)
+            let before = head(of: run.tenant)
             #expect(tenant.oldHead == before, sourceLocation: sourceLocation)
-            #expect(tenant.run.firstPosition == before.position.next, sourceLocation: sourceLocation)
-            #expect(tenant.run.recordedAt >= before.recordedAt, sourceLocation: sourceLocation)
-            #expect(tenant.run.recordedAt >= now, sourceLocation: sourceLocation)
-            let decoded = try RecordedEntries.decode(tenant.run.entries)
-            #expect(decoded.count == tenant.run.events.count, sourceLocation: sourceLocation)
+            #expect(run.firstPosition == before.position.next, sourceLocation: sourceLocation)
+            #expect(run.recordedAt >= before.recordedAt, sourceLocation: sourceLocation)
+            #expect(run.recordedAt >= now, sourceLocation: sourceLocation)
+            let decoded = try RecordedEntries.decode(run.entries)
+            #expect(decoded.count == run.events.count, sourceLocation: sourceLocation)
             var versions: [AggregateName: Version] = [:]
-            for row in rows[tenant.run.tenant] ?? [] { versions[row.aggregate] = row.version }
+            for row in rows[run.tenant] ?? [] { versions[row.aggregate] = row.version }
             let versionsBefore = versions
-            for (index, event) in tenant.run.events.enumerated() {
+            for (index, event) in run.events.enumerated() {
                 let next = (versions[event.aggregate] ?? .none).next
                 #expect(event.version == next, "versions without gap", sourceLocation: sourceLocation)
                 versions[event.aggregate] = next
-                let record = tenant.run.record(at: index)
+                let record = run.record(at: index)
                 let expected = RecordedEvent(
                     position: Position(before.position.rawValue + UInt64(index) + 1), version: event.version,
-                    recordedAt: tenant.run.recordedAt, aggregate: event.aggregate, event: decoded[index].event)
+                    recordedAt: run.recordedAt, aggregate: event.aggregate, event: decoded[index].event)
                 #expect(try RecordedEntries.decode(record: record) == expected, sourceLocation: sourceLocation)
                 #expect(
                     decoded[index].event.id == event.id && decoded[index].event.type == event.type
                         && decoded[index].event.payload.readableBytes == event.payloadBytes,
                     sourceLocation: sourceLocation)
-                rows[tenant.run.tenant, default: []].append(
+                rows[run.tenant, default: []].append(
                     Row(
                         id: event.id, aggregate: event.aggregate, version: event.version,
-                        recordedAt: tenant.run.recordedAt, record: record))
+                        recordedAt: run.recordedAt, record: record))
             }
-            #expect(tenant.run.head == head(of: tenant.run.tenant), sourceLocation: sourceLocation)
+            #expect(run.head == head(of: run.tenant), sourceLocation: sourceLocation)
             #expect(
-                Set(tenant.aggregates.keys) == Set(tenant.run.events.map(\.aggregate)), sourceLocation: sourceLocation)
+                Set(tenant.aggregates.keys) == Set(run.events.map(\.aggregate)), sourceLocation: sourceLocation)
             for (aggregate, move) in tenant.aggregates {
                 #expect(move.from == versionsBefore[aggregate] ?? .none, sourceLocation: sourceLocation)
                 #expect(move.to == versions[aggregate], sourceLocation: sourceLocation)

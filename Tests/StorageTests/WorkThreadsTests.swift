@@ -40,18 +40,21 @@ import Testing
         await threads.waitForEnd()
         threads.start(name: "commit") { values.withLockedValue { $0.append(WorkThreads.niceValue) } }
         await threads.waitForEnd()
-        let pool = ReaderPool(readsMax: 4, threadCount: 1, uptimeNanos: { 0 })
-        pool.start { MemoryEngine().makeReader() }
-        await withCheckedContinuation { continuation in
-            let admission = pool.add(for: TenantID(UUID())) { _ in
-                values.withLockedValue { $0.append(WorkThreads.niceValue) }
-                continuation.resume()
+        // As engines ask: with one whose reads wait for another process, a thread that stands back is only late.
+        for standsBack in [true, false] {
+            let pool = ReaderPool(readsMax: 4, threadCount: 1, uptimeNanos: { 0 })
+            pool.start(standsBack: standsBack) { MemoryEngine().makeReader() }
+            await withCheckedContinuation { continuation in
+                let admission = pool.add(for: TenantID(UUID())) { _ in
+                    values.withLockedValue { $0.append(WorkThreads.niceValue) }
+                    continuation.resume()
+                }
+                #expect(admission != .closed)
             }
-            #expect(admission != .closed)
+            await pool.close()
         }
-        await pool.close()
         let back = min(19, ours + WorkThreads.standingBackBy)
-        #expect(values.withLockedValue { $0 } == [back, ours, back])
+        #expect(values.withLockedValue { $0 } == [back, ours, back, ours])
         #expect(WorkThreads.niceValue == ours)
     }
 

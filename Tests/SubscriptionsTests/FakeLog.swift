@@ -68,7 +68,8 @@ final class FakeLog: PageSource {
             var facts = BatchFacts()
             facts.heads[tenant] = state.heads[tenant]
             let now = Timestamp(microseconds: Int64(state.events[tenant]?.count ?? 0) * 10 + 10)
-            let run = AppendDecision.decide(requests, facts: facts, now: now).tenants[0].run
+            let plan = WriteDecision.decide(requests.map { .append($0) }, facts: facts, now: now)
+            guard let run = plan.tenants.first?.run else { preconditionFailure("drafts are stored") }
             state.heads[tenant] = run.head
             for (index, draft) in drafts.enumerated() {
                 state.events[tenant, default: []].append(Stored(draft: draft, record: run.record(at: index)))

@@ -5,14 +5,12 @@ import MartletStorage
 /// What remains of an append that lost: reads the events that came in between, as a load would deliver them, and ends
 /// the call with them. The conflict stands without them where they cannot be read.
 enum ConflictingEventsCall {
-    static func make(_ error: MartletError, _ tenant: TenantID, _ handle: CallHandle) -> ReadingCall {
+    static func make(_ conflicts: [VersionConflict], _ tenant: TenantID, _ handle: CallHandle) -> ReadingCall {
         let (queries, counters) = (handle.service.queries, handle.service.counters)
         return ReadingCall(tenant: tenant, answerBytesMax: handle.limits.pageBytesMax, handle) { reader in
-            var error = error
-            let filled = queries.fill(error.conflicts, of: tenant, reader: reader)
-            error.conflicts = filled.conflicts
+            let filled = queries.fill(conflicts, of: tenant, reader: reader)
             if filled.failureCount > 0 { counters.failUpcasts(filled.failureCount) }
-            return .failure(error)
+            return .failure(.versionConflicts(filled.conflicts))
         }
     }
 }

@@ -4,8 +4,6 @@ import MartletStorage
 /// Deletes snapshots of an aggregate.
 enum DeleteSnapshotsCall {
     static func make(_ request: DeleteSnapshotsRequest, _ handle: CallHandle) -> ChangingCall {
-        ChangingCall(tenant: request.tenant, handle, prepared: .deleteSnapshots(request)) { _ throws(StorageError) in
-            .success(.deleteSnapshots(request))
-        }
+        ChangingCall(tenant: request.tenant, handle, .ready(.deleteSnapshots(request)))
     }
 }

@@ -12,12 +12,12 @@ enum PutSettingsCall {
         let (settings, hub, tenant) = (handle.service.settings, handle.service.hub, request.tenant)
         return ChangingCall(
             tenant: tenant, handle,
-            afterwards: { reader throws(StorageError) in
-                try hub.refreshSettings(tenant, try reader.standing(of: tenant), settings, reader)
-            },
-            { _ throws(StorageError) in
+            .checked {
                 if let fault = fault(of: request) { return .failure(fault) }
                 return .success(.putSettings(request))
+            },
+            afterwards: { reader throws(StorageError) in
+                try hub.refreshSettings(tenant, try reader.standing(of: tenant), settings, reader)
             })
     }
 

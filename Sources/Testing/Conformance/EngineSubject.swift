@@ -28,8 +28,11 @@ public final class EngineSubject: ConformanceSubject {
         self.hub = hub
         self.limits = limits
         self.eventLoop = eventLoop
-        store = EventStore(engine: engine, limits: limits, clock: clock, logger: logger, onCommit: { hub.publish($0) })
-        settings = SettingsCache(limits: limits)
+        let settings = SettingsCache(limits: limits)
+        self.settings = settings
+        store = EventStore(
+            engine: engine, limits: limits, clock: clock, logger: logger,
+            rules: SettingsRules(settings, uptime: { .now() }), onCommit: { hub.publish($0) })
         queries = QueryOpening(settings: settings, limits: limits)
         reads = SharedReads(source: StorePages(store, settings: settings), limits: limits)
         try store.start()
@@ -41,7 +44,7 @@ public final class EngineSubject: ConformanceSubject {
     /// Appends under the tenant's policies.
     public func append(_ request: AppendRequest) async throws(MartletError) -> AppendReceipt {
         do throws(MartletError) {
-            return try await store.append(request.under(try await policies(of: request.tenant)))
+            return try await store.append(request)
         } catch {
             guard request.includeConflictingEvents, !error.conflicts.isEmpty else { throw error }
             var error = error
@@ -51,10 +54,6 @@ public final class EngineSubject: ConformanceSubject {
             }
             throw error
         }
-    }
-
-    private func policies(of tenant: TenantID) async throws(MartletError) -> SnapshotPolicies {
-        try await resolve(tenant).policies
     }
 
     private func resolve(_ tenant: TenantID) async throws(MartletError) -> TenantSettings {
@@ -99,8 +98,7 @@ public final class EngineSubject: ConformanceSubject {
 
     /// Saves a snapshot under the tenant's policies.
     public func saveSnapshot(_ request: SaveSnapshotRequest) async throws(MartletError) -> SaveSnapshotReceipt {
-        let kept = try await policies(of: request.tenant)[request.aggregate.type].kept
-        switch try await store.apply(.saveSnapshot(request, kept: kept)) {
+        switch try await store.apply(.saveSnapshot(request, kept: SnapshotPolicy.never.kept)) {
         case .snapshotSaved(let receipt): return receipt
         default: throw Self.refused(.snapshotBeyondAggregate)
         }

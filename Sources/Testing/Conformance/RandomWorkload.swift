@@ -15,7 +15,7 @@ enum RandomWorkload {
             let request = try next(names, sent, &s)
             sent.append(request)
             let expected = try oracle.commit([request], now: Timestamp(microseconds: 0)).outcomes[0]
-            let found: AppendOutcome
+            let found: WriteOutcome
             do throws(MartletError) {
                 found = .appended(try await s.subject.append(request))
             } catch {
@@ -60,7 +60,7 @@ enum RandomWorkload {
         return AppendRequest(tenant: s.tenant, aggregates: parts)
     }
 
-    private static func timeless(_ outcome: AppendOutcome) -> AppendOutcome {
+    private static func timeless(_ outcome: WriteOutcome) -> WriteOutcome {
         guard case .appended(var receipt) = outcome else { return outcome }
         receipt.recordedAt = Timestamp(microseconds: 0)
         return .appended(receipt)

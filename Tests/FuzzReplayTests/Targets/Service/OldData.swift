@@ -52,7 +52,8 @@ struct OldData {
     func store(in engine: any StorageEngine) throws {
         let writer = engine.makeWriter()
         let now = Timestamp(microseconds: 1_700_000_000_000_000)
-        for append in appends { _ = try writer.commit([append], now: now) }
-        for change in changes { _ = try writer.apply(change, now: now) }
+        for command in appends.map({ WriteCommand.append($0) }) + changes.map({ .change($0) }) {
+            _ = try writer.commit([command], now: now)
+        }
     }
 }

@@ -5,16 +5,24 @@ import Testing
 
 @testable import MartletStorage
 
-@Suite struct AppendQueueTests {
+extension WriteQueue {
+    fileprivate init(bytesMax: Int) { self.init(appendBytesMax: bytesMax, changeBytesMax: bytesMax) }
+
+    fileprivate mutating func add(_ request: AppendRequest, ticket: Ticket) -> UInt64? {
+        add(.append(request), ticket: ticket)?.number
+    }
+}
+
+@Suite struct WriteQueueTests {
     /// What a call of one event with an `x` for its payload costs.
     private func cost() throws -> Int {
-        var queue = AppendQueue<UInt64>(bytesMax: 1 << 20)
+        var queue = WriteQueue<UInt64>(bytesMax: 1 << 20)
         #expect(queue.add(try Sample.request(1), ticket: 1) != nil)
         return queue.bytes
     }
 
-    private func queue(_ calls: [(ticket: UInt64, tenant: UInt64)]) throws -> AppendQueue<UInt64> {
-        var queue = AppendQueue<UInt64>(bytesMax: 1 << 20)
+    private func queue(_ calls: [(ticket: UInt64, tenant: UInt64)]) throws -> WriteQueue<UInt64> {
+        var queue = WriteQueue<UInt64>(bytesMax: 1 << 20)
         for (ticket, tenant) in calls {
             #expect(queue.add(try Sample.request(ticket, of: tenant), ticket: ticket) != nil)
         }
@@ -23,55 +31,55 @@ import Testing
 
     @Test func tenantsAreServedInTurn() throws {
         var queue = try queue([(11, 1), (12, 1), (13, 1), (14, 1), (21, 2), (31, 3), (32, 3)])
-        let batch = queue.take(eventsMax: 100, bytesMax: 1 << 20)
+        let batch = queue.take(rowsMax: 100, bytesMax: 1 << 20)
         #expect(batch.map(\.ticket) == [11, 21, 31, 12, 32, 13, 14])
         #expect(!queue.hasWork && !queue.isEmpty)
         queue.finish(batch)
-        #expect(queue.isEmpty && queue.bytes == 0 && queue.take(eventsMax: 1, bytesMax: 1).isEmpty)
+        #expect(queue.isEmpty && queue.bytes == 0 && queue.take(rowsMax: 1, bytesMax: 1).isEmpty)
     }
 
     @Test func aTenantIsInOneBatchOnly() throws {
         var queue = try queue([(11, 1), (12, 1), (21, 2), (31, 3)])
-        let first = queue.take(eventsMax: 2, bytesMax: 1 << 20)
+        let first = queue.take(rowsMax: 2, bytesMax: 1 << 20)
         #expect(first.map(\.ticket) == [11, 21])
         #expect(queue.add(try Sample.request(22, of: 2), ticket: 22) != nil)
-        let second = queue.take(eventsMax: 2, bytesMax: 1 << 20)
+        let second = queue.take(rowsMax: 2, bytesMax: 1 << 20)
         #expect(second.map(\.ticket) == [31], "the tenants 1 and 2 are under way")
-        #expect(!queue.hasWork && queue.take(eventsMax: 2, bytesMax: 1 << 20).isEmpty)
+        #expect(!queue.hasWork && queue.take(rowsMax: 2, bytesMax: 1 << 20).isEmpty)
         queue.finish(first)
-        #expect(queue.take(eventsMax: 9, bytesMax: 1 << 20).map(\.ticket).sorted() == [12, 22])
+        #expect(queue.take(rowsMax: 9, bytesMax: 1 << 20).map(\.ticket).sorted() == [12, 22])
     }
 
     @Test func whoWasPassedOverComesFirst() throws {
-        var queue = AppendQueue<UInt64>(bytesMax: 1 << 20)
+        var queue = WriteQueue<UInt64>(bytesMax: 1 << 20)
         #expect(queue.add(try Sample.request(11, of: 1), ticket: 11) != nil)
         #expect(queue.add(Sample.request(2, [try Sample.part(1, [1, 2, 3, 4, 5])]), ticket: 21) != nil)
         #expect(queue.add(try Sample.request(22, of: 2), ticket: 22) != nil)
         #expect(queue.add(try Sample.request(31, of: 3), ticket: 31) != nil)
         #expect(queue.add(try Sample.request(12, of: 1), ticket: 12) != nil)
-        let first = queue.take(eventsMax: 3, bytesMax: 1 << 20)
+        let first = queue.take(rowsMax: 3, bytesMax: 1 << 20)
         #expect(first.map(\.ticket) == [11, 31, 12], "what fits goes ahead of another tenant's large call")
         queue.finish(first)
         #expect(queue.add(try Sample.request(13, of: 1), ticket: 13) != nil)
-        let second = queue.take(eventsMax: 3, bytesMax: 1 << 20)
+        let second = queue.take(rowsMax: 3, bytesMax: 1 << 20)
         #expect(second.map(\.ticket) == [21], "larger than the bound, but alone")
         queue.finish(second)
-        #expect(queue.take(eventsMax: 3, bytesMax: 1 << 20).map(\.ticket) == [13, 22])
+        #expect(queue.take(rowsMax: 3, bytesMax: 1 << 20).map(\.ticket) == [13, 22])
     }
 
     @Test func aBatchKeepsToItsBytes() throws {
         let cost = try cost()
         var queue = try queue([(11, 1), (12, 1), (21, 2), (22, 2)])
-        let first = queue.take(eventsMax: 100, bytesMax: 3 * cost)
+        let first = queue.take(rowsMax: 100, bytesMax: 3 * cost)
         #expect(first.map(\.ticket) == [11, 21, 12])
         queue.finish(first)
-        let second = queue.take(eventsMax: 100, bytesMax: 1)
+        let second = queue.take(rowsMax: 100, bytesMax: 1)
         #expect(second.map(\.ticket) == [22], "at least one")
     }
 
     @Test func oneTenantGetsHalfAndNewcomersFindRoom() throws {
         let cost = try cost()
-        var queue = AppendQueue<UInt64>(bytesMax: 10 * cost)
+        var queue = WriteQueue<UInt64>(bytesMax: 10 * cost)
         func fill(_ tenant: UInt64) throws -> Int {
             var count = 0
             while queue.add(try Sample.request(UInt64(count), of: tenant), ticket: tenant) != nil { count += 1 }
@@ -83,11 +91,11 @@ import Testing
 
     @Test func whatIsTakenStaysOnTheAccountUntilItIsFinished() throws {
         let cost = try cost()
-        var queue = AppendQueue<UInt64>(bytesMax: 4 * cost)
+        var queue = WriteQueue<UInt64>(bytesMax: 4 * cost)
         for ticket in 1...2 as ClosedRange<UInt64> {
             #expect(queue.add(try Sample.request(ticket), ticket: ticket) != nil)
         }
-        let batch = queue.take(eventsMax: 9, bytesMax: 1 << 20)
+        let batch = queue.take(rowsMax: 9, bytesMax: 1 << 20)
         #expect(queue.bytes == 2 * cost)
         #expect(queue.add(try Sample.request(3), ticket: 3) == nil, "the share is still used")
         queue.finish(batch)
@@ -97,16 +105,16 @@ import Testing
 
     @Test func aLargeCallGoesInWhereNothingElseIs() throws {
         let cost = try cost()
-        var queue = AppendQueue<UInt64>(bytesMax: cost)
+        var queue = WriteQueue<UInt64>(bytesMax: cost)
         #expect(queue.add(try Sample.request(1), ticket: 1) != nil, "all of the room")
         #expect(queue.add(try Sample.request(2, of: 2), ticket: 2) == nil)
-        queue.finish(queue.take(eventsMax: 1, bytesMax: 1))
-        var small = AppendQueue<UInt64>(bytesMax: cost - 1)
+        queue.finish(queue.take(rowsMax: 1, bytesMax: 1))
+        var small = WriteQueue<UInt64>(bytesMax: cost - 1)
         #expect(small.add(try Sample.request(1), ticket: 1) == nil && small.isEmpty && !small.hasWork)
     }
 
     @Test func aCallCostsMoreTheMoreEventsItHas() throws {
-        var queue = AppendQueue<UInt64>(bytesMax: 1 << 20)
+        var queue = WriteQueue<UInt64>(bytesMax: 1 << 20)
         #expect(queue.add(Sample.request(1, [try Sample.part(1, Array(1...100))]), ticket: 1) != nil)
         #expect(queue.bytes > 100 * (try Sample.event(1).body.readableBytes), "tiny events take memory, too")
         let one = try cost()
@@ -120,7 +128,7 @@ import Testing
         #expect(queue.remove(2, of: Sample.tenant(1))?.ticket == 12 && queue.bytes == bytes / 4 * 3)
         #expect(queue.remove(2, of: Sample.tenant(1)) == nil && queue.remove(99, of: Sample.tenant(1)) == nil)
         #expect(queue.remove(4, of: Sample.tenant(2))?.ticket == 21)
-        let batch = queue.take(eventsMax: 100, bytesMax: 1 << 20)
+        let batch = queue.take(rowsMax: 100, bytesMax: 1 << 20)
         #expect(batch.map(\.ticket) == [11, 13])
         #expect(queue.remove(1, of: Sample.tenant(1)) == nil, "it is in a batch")
         #expect(queue.add(try Sample.request(14), ticket: 14) == 5)
@@ -136,7 +144,81 @@ import Testing
             #expect(queue.remove(ticket, of: Sample.tenant(ticket % 3))?.ticket == ticket)
             guard queue.placeCount <= 64 else { Issue.record("\(queue.placeCount) places"); return }
         }
-        #expect(queue.take(eventsMax: 9, bytesMax: 1 << 20).map(\.ticket) == [1] && !queue.hasWork)
+        #expect(queue.take(rowsMax: 9, bytesMax: 1 << 20).map(\.ticket) == [1] && !queue.hasWork)
+    }
+
+    private func put(_ number: UInt64, bytes: Int = 1) -> WriteCommand {
+        .change(
+            .putSettings(
+                PutSettingsRequest(
+                    tenant: Sample.tenant(number), kind: .upcasters,
+                    document: ByteBuffer(repeating: 0x2E, count: bytes))))
+    }
+
+    @Test func changesAndAppendsOfATenantKeepTheirOrder() throws {
+        var queue = try queue([(11, 1)])
+        #expect(queue.add(put(1), ticket: 12) != nil)
+        #expect(queue.add(try Sample.request(13), ticket: 13) != nil)
+        #expect(queue.add(put(2), ticket: 21) != nil)
+        let batch = queue.take(rowsMax: 100, bytesMax: 1 << 20)
+        #expect(batch.map(\.ticket) == [11, 21, 12, 13])
+        queue.finish(batch)
+        #expect(queue.isEmpty && queue.bytes == 0)
+    }
+
+    @Test func changesTakeNoRoomOfAppends() throws {
+        let cost = try cost()
+        var queue = WriteQueue<UInt64>(appendBytesMax: 2 * cost, changeBytesMax: 4_000)
+        #expect(queue.add(put(1, bytes: 9_000), ticket: 1) != nil, "the largest goes in where nothing else is")
+        #expect(queue.add(put(2), ticket: 2) == nil)
+        #expect(queue.add(try Sample.request(3, of: 2), ticket: 3) != nil)
+        #expect(queue.add(try Sample.request(4, of: 2), ticket: 4) == nil, "half of it")
+        queue.finish(queue.take(rowsMax: 9, bytesMax: 1 << 20))
+        #expect(queue.add(put(2), ticket: 5) != nil && queue.bytes > 0)
+    }
+
+    @Test func whatIsNotCompleteHoldsUpItsTenantAlone() throws {
+        var queue = try queue([(11, 1)])
+        var asks: [Bool] = []
+        for ticket in [12, 13] as [UInt64] {
+            let added = queue.add(.append(try Sample.request(ticket)), isComplete: false, ticket: ticket)
+            asks.append(added?.asks == true)
+        }
+        #expect(queue.add(try Sample.request(14), ticket: 14) != nil && asks == [true, false])
+        #expect(queue.add(try Sample.request(21, of: 2), ticket: 21) != nil)
+        let first = queue.take(rowsMax: 100, bytesMax: 1 << 20)
+        #expect(first.map(\.ticket) == [11, 21])
+        queue.finish(first)
+        #expect(!queue.hasWork && !queue.isEmpty && queue.take(rowsMax: 9, bytesMax: 1 << 20).isEmpty)
+        #expect(queue.complete(Sample.tenant(2)) { $0 }.isEmpty && !queue.hasWork, "another tenant")
+        var completed = 0
+        #expect(
+            queue.complete(Sample.tenant(1)) {
+                completed += 1; return $0
+            }.isEmpty && completed == 2)
+        let second = queue.take(rowsMax: 100, bytesMax: 1 << 20)
+        #expect(second.map(\.ticket) == [12, 13, 14], "in the order in which they came")
+        queue.finish(second)
+        #expect(queue.isEmpty && queue.bytes == 0)
+    }
+
+    @Test func whatCannotBeCompletedLeaves() throws {
+        var queue = WriteQueue<UInt64>(bytesMax: 1 << 20)
+        for ticket in 1...3 as ClosedRange<UInt64> {
+            #expect(queue.add(.append(try Sample.request(ticket)), isComplete: false, ticket: ticket) != nil)
+        }
+        #expect(queue.remove(1, of: Sample.tenant(1))?.ticket == 1)
+        let left = queue.complete(Sample.tenant(1)) { $0.contentBytes > 1 << 20 ? $0 : nil }
+        #expect(left.map(\.ticket) == [2, 3] && queue.isEmpty && queue.bytes == 0 && !queue.hasWork)
+        #expect(queue.add(.append(try Sample.request(4)), isComplete: false, ticket: 4)?.asks == true, "asked for anew")
+    }
+
+    @Test func whoIsCancelledInFrontLetsTheOthersGo() throws {
+        var queue = WriteQueue<UInt64>(bytesMax: 1 << 20)
+        #expect(queue.add(.append(try Sample.request(1)), isComplete: false, ticket: 1) != nil)
+        #expect(queue.add(try Sample.request(2), ticket: 2) != nil && !queue.hasWork)
+        #expect(queue.remove(1, of: Sample.tenant(1))?.ticket == 1 && queue.hasWork)
+        #expect(queue.take(rowsMax: 9, bytesMax: 1 << 20).map(\.ticket) == [2])
     }
 
     @Test func nothingIsLostRepeatedOrOutOfOrder() throws {
@@ -144,9 +226,9 @@ import Testing
         let seed = random.seed
         for _ in 0..<100 {
             let bytesMax = Int.random(in: 5_000...40_000, using: &random)
-            var queue = AppendQueue<UInt64>(bytesMax: bytesMax)
+            var queue = WriteQueue<UInt64>(bytesMax: bytesMax)
             var waiting: [TenantID: [UInt64]] = [:]
-            var underWay: [[AppendQueue<UInt64>.Waiting]] = []
+            var underWay: [[WriteQueue<UInt64>.Waiting]] = []
             var account = 0
             var next: UInt64 = 0
             var refused: UInt64 = 0
@@ -183,18 +265,18 @@ import Testing
                 case 5..<8:
                     let eventsMax = Int.random(in: 1...12, using: &random)
                     let limit = Int.random(in: 1...12_000, using: &random)
-                    let busy = Set(underWay.flatMap { $0.map(\.request.tenant) })
+                    let busy = Set(underWay.flatMap { $0.map(\.command.tenant) })
                     let free = waiting.filter { !busy.contains($0.key) && !$0.value.isEmpty }
                     #expect(queue.hasWork == !free.isEmpty, "seed \(seed)")
-                    let batch = queue.take(eventsMax: eventsMax, bytesMax: limit)
+                    let batch = queue.take(rowsMax: eventsMax, bytesMax: limit)
                     #expect(batch.isEmpty == free.isEmpty, "seed \(seed): idle with work at hand")
-                    let events = batch.reduce(0) { $0 + $1.request.eventCount }
+                    let events = batch.reduce(0) { $0 + $1.command.rowCount }
                     let bytes = batch.reduce(0) { $0 + $1.bytes }
                     #expect(
                         batch.count == 1 || (events <= eventsMax && bytes <= limit) || batch.isEmpty, "seed \(seed)")
                     for call in batch {
-                        #expect(!busy.contains(call.request.tenant), "seed \(seed)")
-                        #expect(waiting[call.request.tenant]?.removeFirst() == call.ticket, "seed \(seed): order")
+                        #expect(!busy.contains(call.command.tenant), "seed \(seed)")
+                        #expect(waiting[call.command.tenant]?.removeFirst() == call.ticket, "seed \(seed): order")
                     }
                     if !batch.isEmpty { underWay.append(batch) }
                 default:

@@ -1,13 +1,15 @@
-public import FoundationEssentials
+import FoundationEssentials
 public import MartletModel
 import MartletRecordCodec
-public import NIOCore
+import NIOCore
 
-/// The append decision: which calls of a batch are stored, under which versions and positions.
+/// The decision on what is written: which commands of a batch are stored, under which versions and positions.
 ///
 /// A pure function of the batch and of ``BatchFacts``, which the engine looked up in the transaction that
-/// will store the plan. The calls are decided one after the other, each as if the ones before it were
-/// stored already. For one call, in this order:
+/// will store the plan. The commands are decided one after the other, each as if the ones before it were
+/// stored already.
+///
+/// An append, in this order:
 ///
 /// 1. *Replay.* Every event id is stored, each in the aggregate that the call names, with the same
 ///    content, at consecutive positions in the order of the call: the answer is the original one, whatever
@@ -18,19 +20,30 @@ public import NIOCore
 /// 5. *Append.* Versions and positions go on from what is there, in the order of the call.
 ///    The commit time is `now`, or the tenant's last one where that is later. A snapshot in the call is one of
 ///    the state after the call's events of its aggregate; which others stay is up to ``SnapshotDecision``.
-public enum AppendDecision {
+///
+/// A snapshot is saved where its version is one that the aggregate has. Settings are put where they have the revision that
+/// is expected; then they have the next one.
+public enum WriteDecision {
     /// The facts that deciding this batch takes. An engine looks these up, in any order, in few round trips.
-    public static func questions(of batch: [AppendRequest]) -> BatchQuestions {
+    public static func questions(of batch: [WriteCommand]) -> BatchQuestions {
         var questions = BatchQuestions()
-        for request in batch {
-            questions.tenants.insert(request.tenant)
-            for part in request.aggregates {
-                let key = AggregateKey(tenant: request.tenant, name: part.aggregate)
-                questions.aggregates.insert(key)
-                if part.snapshot != nil { questions.snapshots.insert(key) }
-                for event in part.events {
-                    questions.events.insert(EventKey(tenant: request.tenant, id: event.id))
+        for command in batch {
+            questions.tenants.insert(command.tenant)
+            switch command {
+            case .append(let request):
+                for part in request.aggregates {
+                    let key = AggregateKey(tenant: request.tenant, name: part.aggregate)
+                    questions.aggregates.insert(key)
+                    if part.snapshot != nil { questions.snapshots.insert(key) }
+                    for event in part.events {
+                        questions.events.insert(EventKey(tenant: request.tenant, id: event.id))
+                    }
                 }
+            case .change(let change):
+                guard let name = change.aggregate else { continue }
+                let key = AggregateKey(tenant: change.tenant, name: name)
+                questions.aggregates.insert(key)
+                questions.snapshots.insert(key)
             }
         }
         return questions
@@ -38,168 +51,21 @@ public enum AppendDecision {
 
     /// Decides a batch.
     ///
-    /// - Precondition: within one call, aggregates and event ids are distinct and every aggregate has events;
-    ///   ``EventStore`` refuses other calls.
-    public static func decide(_ batch: [AppendRequest], facts: BatchFacts, now: Timestamp) -> BatchPlan {
+    /// - Precondition: within one append, aggregates and event ids are distinct and every aggregate has events;
+    ///   the transports refuse others.
+    public static func decide(_ batch: [WriteCommand], facts: BatchFacts, now: Timestamp) -> BatchPlan {
         var state = State(facts: facts, now: now)
         state.reserve(for: batch)
-        var outcomes: [AppendOutcome] = []
+        var outcomes: [WriteOutcome] = []
         outcomes.reserveCapacity(batch.count)
-        for request in batch { outcomes.append(state.decide(request)) }
+        for command in batch {
+            switch command {
+            case .append(let request): outcomes.append(state.decide(request))
+            case .change(let change): outcomes.append(state.decide(change))
+            }
+        }
         return BatchPlan(outcomes: outcomes, tenants: state.plans())
     }
-}
-
-/// An aggregate of a tenant.
-public struct AggregateKey: Hashable, Sendable {
-    /// The tenant.
-    public var tenant: TenantID
-    /// The aggregate.
-    public var name: AggregateName
-
-    /// A key of those parts.
-    public init(tenant: TenantID, name: AggregateName) {
-        self.tenant = tenant
-        self.name = name
-    }
-}
-
-/// An event id of a tenant.
-public struct EventKey: Hashable, Sendable {
-    /// The tenant.
-    public var tenant: TenantID
-    /// The event's id.
-    public var id: UUID
-
-    /// A key of those parts.
-    public init(tenant: TenantID, id: UUID) {
-        self.tenant = tenant
-        self.id = id
-    }
-}
-
-/// What must be known to decide a batch.
-public struct BatchQuestions: Sendable {
-    /// Heads of these tenants; rows are locked in the tenants' order.
-    public var tenants: Set<TenantID> = []
-    /// Versions of these aggregates.
-    public var aggregates: Set<AggregateKey> = []
-    /// Which of these events are stored.
-    public var events: Set<EventKey> = []
-    /// Which snapshots these aggregates have; most often none are asked for.
-    public var snapshots: Set<AggregateKey> = []
-
-    /// No questions yet.
-    public init() {}
-}
-
-/// An event that is stored already.
-public struct StoredEvent: Hashable, Sendable {
-    /// Its aggregate.
-    public var aggregate: AggregateName
-    /// Its version there.
-    public var version: Version
-    /// Its position.
-    public var position: Position
-    /// When it was committed.
-    public var recordedAt: Timestamp
-    /// Its encoded RecordedEvent.
-    public var record: ByteBuffer
-
-    /// A stored event of those parts.
-    public init(
-        aggregate: AggregateName, version: Version, position: Position, recordedAt: Timestamp, record: ByteBuffer
-    ) {
-        self.aggregate = aggregate
-        self.version = version
-        self.position = position
-        self.recordedAt = recordedAt
-        self.record = record
-    }
-}
-
-/// What an engine looked up for a batch. What is missing is not there: no events, version 0, id not stored.
-public struct BatchFacts: Sendable {
-    /// Heads of the batch's tenants.
-    public var heads: [TenantID: TenantHead] = [:]
-    /// Versions of the batch's aggregates.
-    public var versions: [AggregateKey: Version] = [:]
-    /// How large the batch's aggregates are.
-    public var sizes: [AggregateKey: AggregateSize] = [:]
-    /// Those of the batch's event ids that are stored.
-    public var stored: [EventKey: StoredEvent] = [:]
-    /// Snapshots of those aggregates that were asked for.
-    public var snapshots: [AggregateKey: [SnapshotKey]] = [:]
-    /// The highest position that the storage can keep.
-    public var positionMax = Position.max
-    /// How many tenants the storage can keep, and how many more than those of ``heads``.
-    public var newTenants: (max: UInt64, left: UInt64) = (.max, .max)
-
-    /// No facts yet.
-    public init() {}
-}
-
-/// What an aggregate has grown by since its last snapshot can be told from this.
-public struct AggregateSize: Hashable, Sendable {
-    /// Bytes of all its records.
-    public var bytes: UInt64
-    /// Version of its newest snapshot; 0 without one.
-    public var snapshotVersion: Version
-    /// ``bytes`` as of when that was saved.
-    public var snapshotBytes: UInt64
-
-    /// A snapshot was saved, or was not worth keeping: only one that is newer than all others puts the next one off.
-    public mutating func note(_ plan: SnapshotDecision.Plan) {
-        snapshotVersion = plan.newestVersion
-        if plan.isNewest { snapshotBytes = bytes }
-    }
-
-    /// A size of those parts.
-    public init(bytes: UInt64 = 0, snapshotVersion: Version = .none, snapshotBytes: UInt64 = 0) {
-        self.bytes = bytes
-        self.snapshotVersion = snapshotVersion
-        self.snapshotBytes = snapshotBytes
-    }
-}
-
-/// What is to be answered and stored.
-public struct BatchPlan: Sendable {
-    /// One outcome a call, in the order of the batch.
-    public var outcomes: [AppendOutcome]
-    /// What is to be stored, one plan a tenant that has something, in the tenants' order.
-    public var tenants: [TenantPlan]
-}
-
-/// What is to be stored for one tenant.
-public struct TenantPlan: Sendable {
-    /// How an aggregate moves.
-    public struct Move: Sendable {
-        /// Its version before; 0 for a new aggregate.
-        public var from: Version
-        /// Its version after.
-        public var to: Version
-        /// Its size after.
-        public var size: AggregateSize
-    }
-
-    /// What becomes of an aggregate's snapshots; an engine carries these out in their order.
-    public struct SnapshotChange: Sendable {
-        /// The aggregate.
-        public var aggregate: AggregateName
-        /// Written, in the place of one of the same version.
-        public var put: StoredSnapshot?
-        /// Deleted.
-        public var dropped: [Version]
-    }
-
-    /// The tenant's head before; ``TenantHead/empty`` for a new tenant.
-    public var oldHead: TenantHead
-    /// The events; `run.head` is the head after.
-    public var run: RecordedRun
-    /// The aggregates that move.
-    public var aggregates: [AggregateName: Move]
-    /// Changes of snapshots.
-    public var snapshots: [SnapshotChange]
 }
 
 /// The decision at work: what is stored, as it would be after the calls decided so far.
@@ -214,8 +80,12 @@ private struct State {
         var events: [RecordedRun.Event] = []
         var moves: [AggregateName: TenantPlan.Move] = [:]
         var snapshots: [TenantPlan.SnapshotChange] = []
+        var settings: TenantPlan.SettingsChange?
         /// Ids of the events that are added: index into `events`.
         var added: [UUID: Int] = [:]
+
+        /// Whether something of the tenant is to be stored.
+        var isChanged: Bool { !events.isEmpty || !snapshots.isEmpty || settings != nil }
 
         init(_ id: TenantID, after head: TenantHead, now: Timestamp) {
             self.id = id
@@ -239,9 +109,10 @@ private struct State {
     }
 
     /// Makes room for what a batch of one tenant adds.
-    mutating func reserve(for batch: [AppendRequest]) {
-        guard let id = batch.first?.tenant, batch.allSatisfy({ $0.tenant == id }) else { return }
-        let events = batch.reduce(0) { $0 + $1.eventCount }
+    mutating func reserve(for batch: [WriteCommand]) {
+        guard case .append(let first)? = batch.first, batch.allSatisfy({ $0.tenant == first.tenant }) else { return }
+        let id = first.tenant
+        let events = batch.reduce(0) { $0 + $1.rowCount }
         let bytes = batch.reduce(0) { $0 + $1.contentBytes }
         let tenant = makeTenant(id)
         tenant.entries.reserveCapacity(bytes + events * Self.headBytes)
@@ -253,9 +124,14 @@ private struct State {
     /// About what the position, the version, the time, the aggregate and the checksum of an event take in its record.
     private static let headBytes = 72
 
-    mutating func decide(_ request: AppendRequest) -> AppendOutcome {
-        let tenant = current?.id == request.tenant ? current : tenants[request.tenant]
-        current = tenant
+    /// The tenant, where the batch has come to it before.
+    private mutating func find(_ id: TenantID) -> Tenant? {
+        if current?.id != id { current = tenants[id] }
+        return current
+    }
+
+    mutating func decide(_ request: AppendRequest) -> WriteOutcome {
+        let tenant = find(request.tenant)
         // Nothing that this batch could know of is known yet: nothing can be stored.
         if !(facts.stored.isEmpty && tenant?.added.isEmpty ?? true), let outcome = known(request) { return outcome }
         if case .refused(let error) = request.admission { return .refused(error) }
@@ -278,7 +154,7 @@ private struct State {
 
     /// Whether what is stored of the tenant is the first of it.
     private func isNew(_ id: TenantID, _ tenant: Tenant?) -> Bool {
-        tenant?.events.isEmpty ?? true && facts.heads[id] == nil
+        tenant?.isChanged != true && facts.heads[id] == nil
     }
 
     /// The bound of the storage that the call would go beyond; nil for none.
@@ -289,12 +165,20 @@ private struct State {
         if isTooMany || needed > facts.positionMax.rawValue {
             return .positions(max: facts.positionMax.rawValue, needed: isTooMany ? .max : needed)
         }
-        guard newTenantCount >= facts.newTenants.left, isNew(request.tenant, tenant) else { return nil }
+        return limitReached(byTenant: request.tenant, tenant)
+    }
+
+    private func limitReached(byTenant id: TenantID, _ tenant: Tenant?) -> StorageLimit? {
+        guard newTenantCount >= facts.newTenants.left, isNew(id, tenant) else { return nil }
         return .tenants(max: facts.newTenants.max)
     }
 
+    private mutating func count(_ id: TenantID, _ tenant: Tenant?) {
+        if facts.newTenants.left < .max, isNew(id, tenant) { newTenantCount += 1 }
+    }
+
     /// The outcome of a call of whose event ids any is stored already.
-    private func known(_ request: AppendRequest) -> AppendOutcome? {
+    private func known(_ request: AppendRequest) -> WriteOutcome? {
         var reused: [ReusedEventID] = []
         var answered: [AppendedAggregate] = []
         var first: StoredEvent?
@@ -354,18 +238,13 @@ private struct State {
 
     private mutating func append(_ request: AppendRequest, to tenant: Tenant) -> AppendReceipt {
         let firstPosition = tenant.position.next
-        if facts.newTenants.left < .max, isNew(request.tenant, tenant) { newTenantCount += 1 }
+        count(request.tenant, tenant)
         var answered: [AppendedAggregate] = []
         for part in request.aggregates {
             let key = AggregateKey(tenant: request.tenant, name: part.aggregate)
-            let known =
-                tenant.moves[part.aggregate]
-                ?? {
-                    let from = facts.versions[key] ?? .none
-                    return TenantPlan.Move(from: from, to: from, size: facts.sizes[key] ?? AggregateSize())
-                }()
+            let known = move(of: key, in: tenant)
+            var moved = known
             var version = known.to
-            var size = known.size
             for event in part.events {
                 version = version.next
                 tenant.position = tenant.position.next
@@ -378,38 +257,97 @@ private struct State {
                         aggregate: part.aggregate, version: version, id: event.id, type: event.type,
                         contentType: event.contentType, schemaVersion: event.schemaVersion,
                         payloadBytes: event.payloadBytes, recordStart: start, end: tenant.entries.writerIndex))
-                size.bytes += UInt64(tenant.entries.writerIndex - start)
+                moved.size.bytes += UInt64(tenant.entries.writerIndex - start)
             }
+            moved.to = version
             if let snapshot = part.snapshot {
-                save(snapshot, of: key, at: version, kept: part.snapshotPolicy.kept, &size, in: tenant)
+                _ = save(
+                    snapshot, of: key, at: version, kept: part.snapshotPolicy.kept, now: tenant.recordedAt, &moved,
+                    in: tenant)
             }
+            let size = moved.size
             answered.append(
                 AppendedAggregate(
                     aggregate: part.aggregate, firstVersion: known.to.next, lastVersion: version,
                     snapshotDue: part.snapshotPolicy.isDue(
                         events: version.rawValue - min(version, size.snapshotVersion).rawValue,
                         bytes: size.bytes - min(size.bytes, size.snapshotBytes))))
-            tenant.moves[part.aggregate] = TenantPlan.Move(from: known.from, to: version, size: size)
+            tenant.moves[part.aggregate] = moved
         }
         return AppendReceipt(
             aggregates: answered, firstPosition: firstPosition, lastPosition: tenant.position,
             recordedAt: tenant.recordedAt, replayed: false)
     }
 
+    /// What the batch makes of an aggregate so far.
+    private func move(of key: AggregateKey, in tenant: Tenant) -> TenantPlan.Move {
+        if let known = tenant.moves[key.name] { return known }
+        let from = facts.versions[key] ?? .none
+        return TenantPlan.Move(from: from, to: from, size: facts.sizes[key] ?? AggregateSize())
+    }
+
+    mutating func decide(_ change: TenantChange) -> WriteOutcome {
+        let tenant = find(change.tenant)
+        switch change {
+        case .saveSnapshot(let request, let kept):
+            let key = AggregateKey(tenant: request.tenant, name: request.aggregate)
+            let version = version(of: request.aggregate, in: request.tenant)
+            guard version > .none, request.version <= version else { return .snapshotBeyondAggregate(version) }
+            let tenant = tenant ?? makeTenant(request.tenant)
+            var moved = move(of: key, in: tenant)
+            let plan = save(request.snapshot, of: key, at: request.version, kept: kept, now: now, &moved, in: tenant)
+            tenant.moves[key.name] = moved
+            return .snapshotSaved(SaveSnapshotReceipt(isKept: plan.isKept, newestVersion: plan.newestVersion))
+        case .deleteSnapshots(let request):
+            let key = AggregateKey(tenant: request.tenant, name: request.aggregate)
+            let existing = facts.snapshots[key] ?? []
+            let deleted = existing.map(\.version).filter { request.version == nil || request.version == $0 }
+            guard !deleted.isEmpty else { return .snapshotsDeleted(0) }
+            let tenant = tenant ?? makeTenant(request.tenant)
+            let left = existing.filter { !deleted.contains($0.version) }
+            facts.snapshots[key] = left
+            tenant.snapshots.append(TenantPlan.SnapshotChange(aggregate: key.name, put: nil, dropped: deleted))
+            var moved = move(of: key, in: tenant)
+            moved.size.snapshotVersion = left.map(\.version).max() ?? .none
+            if left.isEmpty { moved.size.snapshotBytes = 0 }
+            moved.hasSnapshots = true
+            tenant.moves[key.name] = moved
+            return .snapshotsDeleted(deleted.count)
+        case .putSettings(let request):
+            let revision = tenant?.settings?.revision ?? facts.settingsRevisions[request.tenant] ?? 0
+            guard request.expectedRevision == nil || request.expectedRevision == revision else {
+                return .settingsConflict(revision: revision)
+            }
+            guard revision < facts.settingsRevisionMax else {
+                return .limitReached(.settingsRevisions(max: facts.settingsRevisionMax))
+            }
+            if let limit = limitReached(byTenant: request.tenant, tenant) { return .limitReached(limit) }
+            count(request.tenant, tenant)
+            let tenant = tenant ?? makeTenant(request.tenant)
+            var settings = tenant.settings ?? TenantPlan.SettingsChange(revision: revision, documents: [:])
+            settings.revision = revision + 1
+            settings.documents[request.kind] = TenantPlan.SettingsChange.Document(
+                revision: revision + 1, value: request.document.readableBytes == 0 ? nil : request.document)
+            tenant.settings = settings
+            return .settingsPut(revision: revision + 1)
+        }
+    }
+
     private mutating func save(
-        _ new: NewSnapshot, of key: AggregateKey, at version: Version, kept: Int, _ size: inout AggregateSize,
-        in tenant: Tenant
-    ) {
+        _ new: NewSnapshot, of key: AggregateKey, at version: Version, kept: Int, now: Timestamp,
+        _ move: inout TenantPlan.Move, in tenant: Tenant
+    ) -> SnapshotDecision.Plan {
         let existing = facts.snapshots[key] ?? []
-        let plan = SnapshotDecision.decide(
-            SnapshotKey(version: version, schemaVersion: new.schemaVersion), existing: existing,
-            kept: kept)
-        let put = plan.isKept ? StoredSnapshot(new, version: version, now: tenant.recordedAt) : nil
+        let added = SnapshotKey(version: version, schemaVersion: new.schemaVersion)
+        let plan = SnapshotDecision.decide(added, existing: existing, kept: kept)
+        let put = plan.isKept ? StoredSnapshot(new, version: version, now: now) : nil
         tenant.snapshots.append(TenantPlan.SnapshotChange(aggregate: key.name, put: put, dropped: plan.dropped))
-        facts.snapshots[key] =
-            existing.filter { $0.version != version && !plan.dropped.contains($0.version) }
-            + [SnapshotKey(version: version, schemaVersion: new.schemaVersion)]
-        size.note(plan)
+        var left = existing.filter { !plan.dropped.contains($0.version) }
+        if plan.isKept { left = left.filter { $0.version != version } + [added] }
+        facts.snapshots[key] = left
+        move.size.note(plan)
+        move.hasSnapshots = true
+        return plan
     }
 
     private mutating func makeTenant(_ id: TenantID) -> Tenant {
@@ -420,13 +358,16 @@ private struct State {
     }
 
     func plans() -> [TenantPlan] {
-        tenants.filter { !$0.value.events.isEmpty }.sorted { $0.key < $1.key }.map { id, tenant in
-            TenantPlan(
-                oldHead: tenant.oldHead,
-                run: RecordedRun(
+        tenants.filter { $0.value.isChanged }.sorted { $0.key < $1.key }.map { id, tenant in
+            let run =
+                tenant.events.isEmpty
+                ? nil
+                : RecordedRun(
                     tenant: id, firstPosition: tenant.oldHead.position.next, recordedAt: tenant.recordedAt,
-                    entries: tenant.entries, events: tenant.events),
-                aggregates: tenant.moves, snapshots: tenant.snapshots)
+                    entries: tenant.entries, events: tenant.events)
+            return TenantPlan(
+                tenant: id, oldHead: tenant.oldHead, run: run, aggregates: tenant.moves, snapshots: tenant.snapshots,
+                settings: tenant.settings)
         }
     }
 }

@@ -1,0 +1,184 @@
+public import FoundationEssentials
+public import MartletModel
+public import NIOCore
+
+/// An aggregate of a tenant.
+public struct AggregateKey: Hashable, Sendable {
+    /// The tenant.
+    public var tenant: TenantID
+    /// The aggregate.
+    public var name: AggregateName
+
+    /// A key of those parts.
+    public init(tenant: TenantID, name: AggregateName) {
+        self.tenant = tenant
+        self.name = name
+    }
+}
+
+/// An event id of a tenant.
+public struct EventKey: Hashable, Sendable {
+    /// The tenant.
+    public var tenant: TenantID
+    /// The event's id.
+    public var id: UUID
+
+    /// A key of those parts.
+    public init(tenant: TenantID, id: UUID) {
+        self.tenant = tenant
+        self.id = id
+    }
+}
+
+/// What must be known to decide a batch.
+public struct BatchQuestions: Sendable {
+    /// Heads of these tenants; rows are locked in the tenants' order.
+    public var tenants: Set<TenantID> = []
+    /// Versions of these aggregates.
+    public var aggregates: Set<AggregateKey> = []
+    /// Which of these events are stored.
+    public var events: Set<EventKey> = []
+    /// Which snapshots these aggregates have; most often none are asked for.
+    public var snapshots: Set<AggregateKey> = []
+
+    /// No questions yet.
+    public init() {}
+}
+
+/// An event that is stored already.
+public struct StoredEvent: Hashable, Sendable {
+    /// Its aggregate.
+    public var aggregate: AggregateName
+    /// Its version there.
+    public var version: Version
+    /// Its position.
+    public var position: Position
+    /// When it was committed.
+    public var recordedAt: Timestamp
+    /// Its encoded RecordedEvent.
+    public var record: ByteBuffer
+
+    /// A stored event of those parts.
+    public init(
+        aggregate: AggregateName, version: Version, position: Position, recordedAt: Timestamp, record: ByteBuffer
+    ) {
+        self.aggregate = aggregate
+        self.version = version
+        self.position = position
+        self.recordedAt = recordedAt
+        self.record = record
+    }
+}
+
+/// What an engine looked up for a batch. What is missing is not there: no events, version 0, id not stored.
+public struct BatchFacts: Sendable {
+    /// Heads of those of the batch's tenants that the storage has; ``TenantHead/empty`` where they have no events.
+    public var heads: [TenantID: TenantHead] = [:]
+    /// Versions of the batch's aggregates.
+    public var versions: [AggregateKey: Version] = [:]
+    /// How large the batch's aggregates are.
+    public var sizes: [AggregateKey: AggregateSize] = [:]
+    /// Those of the batch's event ids that are stored.
+    public var stored: [EventKey: StoredEvent] = [:]
+    /// Snapshots of those aggregates that were asked for.
+    public var snapshots: [AggregateKey: [SnapshotKey]] = [:]
+    /// Revisions of the settings of the batch's tenants.
+    public var settingsRevisions: [TenantID: UInt64] = [:]
+    /// The highest revision that the storage can keep.
+    public var settingsRevisionMax = UInt64(Int64.max)
+    /// The highest position that the storage can keep.
+    public var positionMax = Position.max
+    /// How many tenants the storage can keep, and how many more than those of ``heads``.
+    public var newTenants: (max: UInt64, left: UInt64) = (.max, .max)
+
+    /// No facts yet.
+    public init() {}
+}
+
+/// What an aggregate has grown by since its last snapshot can be told from this.
+public struct AggregateSize: Hashable, Sendable {
+    /// Bytes of all its records.
+    public var bytes: UInt64
+    /// Version of its newest snapshot; 0 without one.
+    public var snapshotVersion: Version
+    /// ``bytes`` as of when that was saved.
+    public var snapshotBytes: UInt64
+
+    /// A snapshot was saved, or was not worth keeping: only one that is newer than all others puts the next one off.
+    public mutating func note(_ plan: SnapshotDecision.Plan) {
+        snapshotVersion = plan.newestVersion
+        if plan.isNewest { snapshotBytes = bytes }
+    }
+
+    /// A size of those parts.
+    public init(bytes: UInt64 = 0, snapshotVersion: Version = .none, snapshotBytes: UInt64 = 0) {
+        self.bytes = bytes
+        self.snapshotVersion = snapshotVersion
+        self.snapshotBytes = snapshotBytes
+    }
+}
+
+/// What is to be answered and stored.
+public struct BatchPlan: Sendable {
+    /// One outcome a command, in the order of the batch.
+    public var outcomes: [WriteOutcome]
+    /// What is to be stored, one plan a tenant that has something, in the tenants' order.
+    public var tenants: [TenantPlan]
+}
+
+/// What is to be stored for one tenant.
+public struct TenantPlan: Sendable {
+    /// How an aggregate moves.
+    public struct Move: Sendable {
+        /// Its version before; 0 for a new aggregate.
+        public var from: Version
+        /// Its version after.
+        public var to: Version
+        /// Its size after.
+        public var size: AggregateSize
+        /// What ``size`` says of snapshots is to be stored.
+        public var hasSnapshots = false
+    }
+
+    /// What becomes of an aggregate's snapshots; an engine carries these out in their order.
+    public struct SnapshotChange: Sendable {
+        /// The aggregate.
+        public var aggregate: AggregateName
+        /// Written, in the place of one of the same version.
+        public var put: StoredSnapshot?
+        /// Deleted.
+        public var dropped: [Version]
+    }
+
+    /// What becomes of the settings.
+    public struct SettingsChange: Sendable {
+        /// A document that is written, or deleted.
+        public struct Document: Sendable {
+            /// The revision with which it is.
+            public var revision: UInt64
+            /// Nil where it is deleted.
+            public var value: ByteBuffer?
+        }
+
+        /// The revision after.
+        public var revision: UInt64
+        /// The last change of each kind.
+        public var documents: [SettingsKind: Document]
+    }
+
+    /// Whose it is.
+    public var tenant: TenantID
+    /// The tenant's head before; ``TenantHead/empty`` for one without events.
+    public var oldHead: TenantHead
+    /// The events; nil for none.
+    public var run: RecordedRun?
+    /// The aggregates that move, or whose snapshots change.
+    public var aggregates: [AggregateName: Move]
+    /// Changes of snapshots.
+    public var snapshots: [SnapshotChange]
+    /// The change of the settings; nil for none.
+    public var settings: SettingsChange?
+
+    /// The tenant's head after.
+    public var head: TenantHead { run?.head ?? oldHead }
+}

@@ -1,0 +1,37 @@
+public import FoundationEssentials
+public import MartletModel
+public import NIOCore
+
+/// Where a tenant stands.
+public struct TenantStanding: Hashable, Sendable {
+    /// The end of its events.
+    public var head: TenantHead
+    /// The id of the event at the head; nil without events.
+    public var headEventID: UUID?
+    /// The revision of its settings; 0 where nothing was ever set.
+    public var settingsRevision: UInt64
+
+    /// A standing of those parts.
+    public init(head: TenantHead, headEventID: UUID? = nil, settingsRevision: UInt64 = 0) {
+        self.head = head
+        self.headEventID = headEventID
+        self.settingsRevision = settingsRevision
+    }
+
+    /// A tenant without events and settings.
+    public static let empty = TenantStanding(head: .empty)
+}
+
+/// A tenant's settings as they are stored.
+public struct StoredSettings: Hashable, Sendable {
+    /// The revision of all of them together.
+    public var revision: UInt64
+    /// The documents that there are.
+    public var documents: [SettingsKind: ByteBuffer]
+
+    /// Settings of those parts.
+    public init(revision: UInt64 = 0, documents: [SettingsKind: ByteBuffer] = [:]) {
+        self.revision = revision
+        self.documents = documents
+    }
+}

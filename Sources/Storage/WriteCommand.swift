@@ -1,0 +1,100 @@
+public import MartletModel
+import NIOCore
+
+/// All that one call writes: decided as a whole by ``WriteDecision``, stored as a whole or not at all.
+public enum WriteCommand: Hashable, Sendable {
+    /// Events of one tenant, and snapshots of the states after them.
+    case append(AppendRequest)
+    /// A change beside the events.
+    case change(TenantChange)
+
+    /// Whose it is.
+    public var tenant: TenantID {
+        switch self {
+        case .append(let request): request.tenant
+        case .change(let change): change.tenant
+        }
+    }
+
+    /// Bytes that it carries.
+    public var contentBytes: Int {
+        switch self {
+        case .append(let request): request.contentBytes
+        case .change(let change): change.contentBytes
+        }
+    }
+
+    /// How many rows it adds, about: the events of an append, 1 of a change.
+    public var rowCount: Int {
+        switch self {
+        case .append(let request): request.eventCount
+        case .change: 1
+        }
+    }
+}
+
+/// A change that a tenant asks for beside its events. Boxed: it is passed on many times.
+public indirect enum TenantChange: Hashable, Sendable {
+    /// Saves a snapshot; of those that the aggregate has then, so many are kept.
+    case saveSnapshot(SaveSnapshotRequest, kept: Int)
+    /// Deletes snapshots.
+    case deleteSnapshots(DeleteSnapshotsRequest)
+    /// Replaces settings.
+    case putSettings(PutSettingsRequest)
+
+    /// The tenant.
+    public var tenant: TenantID {
+        switch self {
+        case .saveSnapshot(let request, _): request.tenant
+        case .deleteSnapshots(let request): request.tenant
+        case .putSettings(let request): request.tenant
+        }
+    }
+
+    /// The aggregate whose snapshots it is about; nil where it is about none.
+    public var aggregate: AggregateName? {
+        switch self {
+        case .saveSnapshot(let request, _): request.aggregate
+        case .deleteSnapshots(let request): request.aggregate
+        case .putSettings: nil
+        }
+    }
+
+    /// Bytes that it carries.
+    public var contentBytes: Int {
+        switch self {
+        case .saveSnapshot(let request, _): request.snapshot.payload.readableBytes
+        case .deleteSnapshots: 0
+        case .putSettings(let request): request.document.readableBytes
+        }
+    }
+}
+
+/// What a command came to: the caller decides what to make of it, so these are values and no errors.
+public enum WriteOutcome: Hashable, Sendable {
+    /// The events are stored, now or (replayed) before.
+    case appended(AppendReceipt)
+    /// These expected versions did not hold; nothing was written.
+    case versionConflict([VersionConflict])
+    /// These ids are stored with other content or elsewhere; nothing was written.
+    case eventIDsReused([ReusedEventID])
+    /// None of it is stored, and a rule for new events keeps it out (``AppendRequest/admission``); nothing was written.
+    indirect case refused(MartletError)
+    /// The snapshot was saved, or was not worth keeping.
+    case snapshotSaved(SaveSnapshotReceipt)
+    /// The aggregate has only that version; nothing was written.
+    case snapshotBeyondAggregate(Version)
+    /// So many snapshots were deleted.
+    case snapshotsDeleted(Int)
+    /// The settings have that revision now.
+    case settingsPut(revision: UInt64)
+    /// The settings have that revision, not the expected one; nothing was written.
+    case settingsConflict(revision: UInt64)
+    /// The storage has no number left for what the command would add; nothing was written.
+    case limitReached(StorageLimit)
+
+    /// The receipt of an accepted append.
+    public var receipt: AppendReceipt? {
+        if case .appended(let receipt) = self { receipt } else { nil }
+    }
+}

@@ -1,0 +1,144 @@
+import FoundationEssentials
+import MartletModel
+public import MartletStorage
+import MartletStorageMemory
+import NIOCore
+
+/// Random batches of commands for an engine and for the oracle: each must come to the same, and leave the same behind.
+///
+/// Appends, with and without snapshots, expected versions that hold and that do not, repeated calls and ids that are used
+/// again; snapshots that are saved, not worth keeping, beyond their aggregate, and deleted; settings that are put, deleted,
+/// and expected at another revision; of new tenants and old ones, in one batch.
+public struct WriteComparison {
+    /// Gives the same batches again.
+    public let seed: UInt64
+    private var random: SeededGenerator
+    private let oracle = MemoryEngine()
+    private let tenants = (0..<4).map { _ in TenantID(UUID()) }
+    private let names = ["order", "order", "customer"].map { AggregateName.new($0) }
+    private var appends: [AppendRequest] = []
+    private var micros: Int64 = 1_000_000
+
+    /// A comparison that has written nothing yet.
+    public init() {
+        random = .fromEnvironment()
+        seed = random.seed
+    }
+
+    /// Writes so many batches.
+    /// - Parameter writer: called for each batch, which need not always get the same writer.
+    /// - Throws: ``ConformanceFailure`` naming the seed and the first batch that came to something else.
+    public mutating func write(batches: Int, with writer: () -> any StorageWriter) throws {
+        let oracle = oracle.makeWriter()
+        for number in 0..<batches {
+            let batch = try (0..<Int.random(in: 1...6, using: &random)).map { _ in try command() }
+            micros += Int64.random(in: -3...10, using: &random)
+            let now = Timestamp(microseconds: micros)
+            let expected = try oracle.commit(batch, now: now)
+            let result = try writer().commit(batch, now: now)
+            guard result.outcomes == expected.outcomes else {
+                let first = batch.indices.first { result.outcomes[$0] != expected.outcomes[$0] } ?? 0
+                throw ConformanceFailure(
+                    "seed \(seed), batch \(number): command \(first) of \(batch.map(\.summary)) came to "
+                        + "\(result.outcomes[first]) instead of \(expected.outcomes[first])")
+            }
+            let runs = Set(result.runs.map { $0.head.position.rawValue }).symmetricDifference(
+                expected.runs.map { $0.head.position.rawValue })
+            guard runs.isEmpty, result.runs.count == expected.runs.count else {
+                throw ConformanceFailure("seed \(seed), batch \(number): other events were committed")
+            }
+        }
+    }
+
+    /// Reads all that was left behind.
+    /// - Throws: ``ConformanceFailure`` naming the seed and what differs.
+    public func check(_ reader: any StorageReader) throws {
+        let oracle = oracle.makeReader()
+        func same<Value: Equatable>(_ what: String, _ body: (any StorageReader) throws -> Value) throws {
+            let (found, expected) = (try body(reader), try body(oracle))
+            guard found == expected else {
+                throw ConformanceFailure("seed \(seed): \(what) is \(found) instead of \(expected)")
+            }
+        }
+        try same("where the tenants stand") { try $0.standings(of: tenants) }
+        for tenant in tenants {
+            try same("the settings of \(tenant)") { try $0.settings(of: tenant) }
+            try same("the log of \(tenant)") { try $0.events(of: tenant) }
+            for name in names {
+                try same("the list of snapshots of \(name)") { try $0.snapshots(of: name, in: tenant) }
+                for info in try oracle.snapshots(of: name, in: tenant) {
+                    try same("the snapshot \(info.version) of \(name)") {
+                        try $0.snapshot(of: name, in: tenant, at: info.version)
+                    }
+                }
+            }
+        }
+    }
+
+    private mutating func pick<Value>(_ values: [Value]) -> Value {
+        values[Int.random(in: 0..<values.count, using: &random)]
+    }
+
+    private mutating func command() throws -> WriteCommand {
+        let (tenant, name) = (pick(tenants), pick(names))
+        switch Int.random(in: 0..<10, using: &random) {
+        case 0:
+            return .change(
+                .saveSnapshot(
+                    SaveSnapshotRequest(
+                        tenant: tenant, aggregate: name, version: Version(.random(in: 1...12, using: &random)),
+                        snapshot: snapshot()), kept: Int.random(in: 1...3, using: &random)))
+        case 1:
+            let version: Version? = Bool.random(using: &random) ? nil : Version(.random(in: 0...9, using: &random))
+            return .change(.deleteSnapshots(DeleteSnapshotsRequest(tenant: tenant, aggregate: name, version: version)))
+        case 2, 3:
+            let kind: SettingsKind = Bool.random(using: &random) ? .upcasters : .snapshotPolicies
+            var request = PutSettingsRequest(
+                tenant: tenant, kind: kind,
+                document: ByteBuffer(string: pick(["", "{}", "{}" + String(repeating: " ", count: 300)])))
+            if Bool.random(using: &random) { request.expectedRevision = .random(in: 0...4, using: &random) }
+            return .change(.putSettings(request))
+        case 4 where !appends.isEmpty: return .append(pick(appends))
+        case 5 where !appends.isEmpty:
+            // One of its ids again, with others.
+            let stored = pick(appends)
+            var events = [stored.aggregates[0].events[0], try .sample()]
+            if Bool.random(using: &random) { events.reverse() }
+            return .append(.of(events, to: name, tenant: stored.tenant))
+        default:
+            let expected: ExpectedVersion = pick([
+                .any, .any, .any, .none, .exists, .exact(Version(.random(in: 0...9, using: &random))),
+            ])
+            var request = AppendRequest.of(
+                try (0..<Int.random(in: 1...3, using: &random)).map { _ in try .sample() }, to: name, expected,
+                tenant: tenant)
+            request.aggregates[0].snapshotPolicy = SnapshotPolicy(
+                everyEvents: 3, everyBytes: 400, kept: Int.random(in: 1...3, using: &random))
+            if Int.random(in: 0..<4, using: &random) == 0 { request.aggregates[0].snapshot = snapshot() }
+            appends.append(request)
+            return .append(request)
+        }
+    }
+
+    private mutating func snapshot() -> NewSnapshot {
+        NewSnapshot(
+            schemaVersion: .random(in: 1...2, using: &random),
+            payload: ByteBuffer(repeating: 0x2E, count: Int.random(in: 1...300, using: &random)))
+    }
+}
+
+extension WriteCommand {
+    fileprivate var summary: String {
+        switch self {
+        case .append(let request):
+            "append of \(request.eventCount) to \(request.aggregates[0].aggregate) of \(tenant)"
+                + (request.aggregates[0].snapshot == nil ? "" : " with a snapshot")
+        case .change(.saveSnapshot(let request, let kept)):
+            "snapshot \(request.version) of \(request.aggregate) of \(tenant), \(kept) kept"
+        case .change(.deleteSnapshots(let request)):
+            "deletion of snapshot \(request.version?.rawValue ?? 0) of \(request.aggregate) of \(tenant)"
+        case .change(.putSettings(let request)):
+            "settings \(request.kind) of \(tenant), expected revision \(request.expectedRevision ?? 0)"
+        }
+    }
+}
