@@ -34,7 +34,7 @@ test-attacks: setup-tests ## Attack a server through the wire, with bounds on wh
 test-steps: setup-tests ## What an append, a load and a live event cost a release build: allocations, copies, hops
 	swift build -c release --product martlet
 	swift build --build-tests
-	MARTLET_TEST_BINARY=.build/release/martlet swift test --skip-build --filter StepTests
+	MARTLET_TEST_BINARY=.build/release/martlet swift test --skip-build --filter 'StepTests|SyncTests'
 
 test-bits: setup-tests ## Flip 1,000 bits each in SQLite's file, PostgreSQL's files and its values
 	swift build --build-tests

@@ -56,6 +56,15 @@ struct SyncOrder: Equatable {
         if written > synced { violations.append("log write \(synced + 1) of \(written) is never synced") }
     }
 
+    /// How many syncs of the log a trace has.
+    static func syncCount(_ trace: String, log: String) -> Int {
+        trace.split(separator: "\n").count { line in
+            let text = line.drop { $0 != " " }.drop { $0 == " " }
+            guard case .logSync? = Call(text, log: log)?.kind else { return false }
+            return true
+        }
+    }
+
     private struct Call {
         enum Kind {
             case logWrite, logSync, answer

@@ -30,11 +30,83 @@ import Testing
             return
         }
         let folder = try TemporaryFolder()
+        let appends = 40
+        let kind = try #require(EventType("Synced"))
+        let name = AggregateName.new()
+        let trace = try await Self.trace(folder) { client in
+            let tenant = TenantID(UUID())
+            for index in 0..<appends {
+                let payload = ByteBuffer(string: "\"" + String(repeating: "x", count: 700 * index) + "\"")
+                _ = try await client.append(
+                    [NewEvent(type: kind, payload: payload)], to: name, expecting: .any, tenant: tenant)
+            }
+        }
+        let order = SyncOrder(trace: trace, log: "/m.db-wal")
+        #expect(order.violations == [])
+        #expect(order.syncedAnswers >= appends, "\(order.syncedAnswers) answers followed a sync")
+    }
+
+    /// Snapshots and settings share transactions as appends do: a thousand at once, of one tenant or of many.
+    @Test(.enabled(if: SyncTests.canTrace, "strace may not trace here"), arguments: [1, 250])
+    func concurrentChangesShareSyncs(tenantCount: Int) async throws {
+        guard FileManager.default.isExecutableFile(atPath: Self.strace) else {
+            Issue.record("strace is missing: run the tests by make test")
+            return
+        }
+        let writes = 1_000
+        let folder = try TemporaryFolder()
+        let tenants = (0..<tenantCount).map { _ in TenantID(UUID()) }
+        let names = (0..<writes / 2).map { _ in AggregateName.new() }
+        let kind = try #require(EventType("Made"))
+        let before = try await Self.trace(folder) { client in
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for (index, name) in names.enumerated() {
+                    group.addTask {
+                        _ = try await client.append(
+                            [NewEvent(type: kind, payload: ByteBuffer(string: "{}"))], to: name, expecting: .none,
+                            tenant: tenants[index % tenantCount])
+                    }
+                }
+                try await group.waitForAll()
+            }
+        }
+        #expect(SyncOrder.syncCount(before, log: "/m.db-wal") > 0, "syncs are not seen")
+        let trace = try await Self.trace(folder) { client in
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for (index, name) in names.enumerated() {
+                    let tenant = tenants[index % tenantCount]
+                    group.addTask {
+                        let state = NewSnapshot(payload: ByteBuffer(string: "{}"))
+                        let receipt = try await client.saveSnapshot(
+                            SaveSnapshotRequest(
+                                tenant: tenant, aggregate: name, version: Version(1), snapshot: state))
+                        #expect(receipt.isKept)
+                    }
+                    group.addTask {
+                        let document = ByteBuffer(string: #"{"policies":[]}"#)
+                        _ = try await client.putSettings(
+                            PutSettingsRequest(tenant: tenant, kind: .snapshotPolicies, document: document))
+                    }
+                }
+                try await group.waitForAll()
+            }
+        }
+        let syncs = SyncOrder.syncCount(trace, log: "/m.db-wal")
+        print("changes: \(writes) by \(tenantCount) tenants took \(syncs) syncs of the log")
+        // A debug build takes so long for each call that fewer come together.
+        let isRelease = ProcessInfo.processInfo.environment["MARTLET_TEST_BINARY"] != nil
+        #expect(syncs <= writes / (isRelease ? 50 : 10))
+    }
+
+    /// What a server on that folder did while a client did this.
+    private static func trace(
+        _ folder: TemporaryFolder, _ body: @escaping @Sendable (MartletClient) async throws -> Void
+    ) async throws -> String {
         let trace = folder.path + "/trace"
         let server = try await ServerProcess(
             storage: "sqlite:\(folder.path)/m.db",
             prefix: [
-                Self.strace, "-f", "-yy", "-o", trace, "-e",
+                strace, "-f", "-yy", "--seccomp-bpf", "-o", trace, "-e",
                 "trace=fdatasync,fsync,pwrite64,write,writev,sendto,sendmsg",
             ])
         // A signal to strace would not reach the server; its lock names the process.
@@ -44,23 +116,11 @@ import Testing
         let configuration = ClientConfiguration(
             host: "127.0.0.1", port: server.port,
             tls: .init(caFile: certificates.file("ca.pem"), serverName: "127.0.0.1"), clientName: "sync")
-        let appends = 40
-        let kind = try #require(EventType("Synced"))
-        let name = AggregateName.new()
-        try await MartletClient.withClient(configuration, logger: .silent) { client in
-            let tenant = TenantID(UUID())
-            for index in 0..<appends {
-                let payload = ByteBuffer(string: "\"" + String(repeating: "x", count: 700 * index) + "\"")
-                _ = try await client.append(
-                    [NewEvent(type: kind, payload: payload)], to: name, expecting: .any, tenant: tenant)
-            }
-        }
+        try await MartletClient.withClient(configuration, logger: .silent, body)
         // The trace ends with the server.
         kill(traced, SIGTERM)
         try await server.process.end(within: 20)
-        let order = SyncOrder(trace: try String(contentsOfFile: trace, encoding: .utf8), log: "/m.db-wal")
-        #expect(order.violations == [])
-        #expect(order.syncedAnswers >= appends, "\(order.syncedAnswers) answers followed a sync")
+        return try String(contentsOfFile: trace, encoding: .utf8)
     }
 
     private static let write = "11 pwrite64(7</d/m.db-wal>, \"\\0\"..., 8192, 56) = 8192"

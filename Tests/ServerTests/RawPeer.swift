@@ -50,9 +50,12 @@ final class RawPeer: Sendable {
 
     func send(bytes: [UInt8]) async throws { try await channel.writeAndFlush(ByteBuffer(bytes: bytes)).get() }
 
-    func send(_ frame: ClientFrame) async throws {
+    func send(_ frame: ClientFrame) async throws { try await send([frame]) }
+
+    /// Sends frames at once.
+    func send(_ frames: [ClientFrame]) async throws {
         var buffer = ByteBuffer()
-        ClientFrameCodec.encode(frame, to: &buffer)
+        for frame in frames { ClientFrameCodec.encode(frame, to: &buffer) }
         try await channel.writeAndFlush(buffer).get()
     }
 

@@ -89,7 +89,7 @@ import Testing
                 let change = TenantChange.putSettings(
                     PutSettingsRequest(
                         tenant: bench.tenant, kind: .snapshotPolicies, document: ByteBuffer(string: "{}")))
-                await check(fault == .sync ? .storageUnavailable : reason, "change failed", bench, log) {
+                await check(fault == .sync ? .storageUnavailable : reason, "commit failed", bench, log) {
                     () async throws(MartletError) in _ = try await store.apply(change)
                 }
             }
