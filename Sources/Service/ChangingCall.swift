@@ -107,7 +107,7 @@ extension WriteOutcome {
         case .snapshotSaved(let receipt): .success(.snapshotSaved(receipt))
         case .snapshotsDeleted(let count): .success(.snapshotsDeleted(UInt64(count)))
         case .settingsPut(let revision): .success(.settingsPut(revision: revision))
-        default: .failure(refusal ?? .misplaced(self))
+        default: .failure(refusal ?? .unexpectedOutcome)
         }
     }
 }

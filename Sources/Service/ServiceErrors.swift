@@ -1,5 +1,4 @@
 import MartletModel
-import MartletStorage
 
 extension MartletError {
     static let cancelled = MartletError(
@@ -22,10 +21,8 @@ extension MartletError {
             isRetryable: true)
     }
 
-    /// An engine answered a command with what is none of its outcomes.
-    static func misplaced(_ outcome: WriteOutcome) -> MartletError {
-        MartletError(
-            .internal, reason: .internalError,
-            message: "storage gave an answer that is none of this call: tell the server's operator")
-    }
+    /// Storage answered a call with what is the outcome of another kind of call.
+    static let unexpectedOutcome = MartletError(
+        .internal, reason: .internalError,
+        message: "storage answered as to another kind of call: tell the server's operator")
 }

@@ -134,17 +134,27 @@ final class GroupCommitter: @unchecked Sendable {
         return batch.isEmpty ? nil : batch
     }
 
+    /// So many transactions a batch is tried in at most: more than it takes to find one tenant among those of the largest.
+    private static let attemptsMax = 32
+
     private func carryOut(_ batch: [Waiting], with writer: any StorageWriter) {
+        var attemptsLeft = Self.attemptsMax
+        carryOut(batch, with: writer, &attemptsLeft)
+    }
+
+    /// What one tenant's data is like must not fail what others write: where it may be why, halves of the tenants follow.
+    private func carryOut(_ batch: [Waiting], with writer: any StorageWriter, _ attemptsLeft: inout Int) {
+        attemptsLeft -= 1
         let result = commit(batch, with: writer)
-        if case .failure(let error) = result, error.concernsOneTenant {
-            let parts = Dictionary(grouping: batch) { $0.command.tenant }
-            if parts.count > 1 {
-                // What one tenant's data is like must not fail what others write.
-                for part in parts.values { finish(part, commit(part, with: writer)) }
-                return
-            }
+        guard case .failure(let error) = result, error.concernsOneTenant, attemptsLeft > 1 else {
+            return finish(batch, result)
         }
-        finish(batch, result)
+        let tenants = Set(batch.map(\.command.tenant))
+        guard tenants.count > 1 else { return finish(batch, result) }
+        let first = Set(tenants.prefix(tenants.count / 2))
+        carryOut(batch.filter { first.contains($0.command.tenant) }, with: writer, &attemptsLeft)
+        let rest = batch.filter { !first.contains($0.command.tenant) }
+        if attemptsLeft > 0 { carryOut(rest, with: writer, &attemptsLeft) } else { finish(rest, result) }
     }
 
     private func commit(

@@ -28,6 +28,7 @@ final class GatedWriter: StorageWriter, Sendable {
     struct State {
         var batches: [[WriteCommand]] = []
         var errors: [StorageError] = []
+        var refusal: @Sendable ([WriteCommand]) -> StorageError? = { _ in nil }
     }
 
     private let base: MemoryEngine
@@ -52,10 +53,15 @@ final class GatedWriter: StorageWriter, Sendable {
     /// The next commits fail with these errors.
     func fail(_ errors: [StorageError]) { state.withLockedValue { $0.errors = errors } }
 
+    /// Commits fail with the errors that this makes of their batches.
+    func refuse(_ refusal: @escaping @Sendable ([WriteCommand]) -> StorageError?) {
+        state.withLockedValue { $0.refusal = refusal }
+    }
+
     func commit(_ batch: [WriteCommand], now: Timestamp) throws(StorageError) -> CommitResult {
         let error = state.withLockedValue { state -> StorageError? in
             state.batches.append(batch)
-            return state.errors.isEmpty ? nil : state.errors.removeFirst()
+            return state.errors.isEmpty ? state.refusal(batch) : state.errors.removeFirst()
         }
         gate.pass()
         if let error { throw error }

@@ -102,8 +102,8 @@ extension GroupCommitter.Admission {
     {
         let committer = committer()
         let writer = GatedWriter()
-        // The batch of all three, then each by itself: one of them fails again.
-        writer.fail([StorageError(kind, "bad"), .init(kind, "bad")])
+        // The batch of all three, then the half with one of them.
+        writer.fail([StorageError(kind, "bad"), StorageError(kind, "bad")])
         for number in 1...3 as ClosedRange<UInt64> {
             #expect(add(try Sample.request(number, of: number), number, to: committer).isAdded)
         }
@@ -111,11 +111,28 @@ extension GroupCommitter.Admission {
         committer.start { writer }
         #expect(await answered(3))
         await committer.close()
-        #expect(
-            writer.batches.count == 4 && writer.batches[0].count == 3
-                && writer.batches[1...].allSatisfy { $0.count == 1 })
+        #expect(writer.batches.map(\.count) == [3, 1, 2])
         #expect(outcomes.values.count { (try? $0.result.get().receipt) != nil } == 2)
         #expect(committer.committedEventCount == 2 && committer.waitingBytes == 0)
+    }
+
+    /// Of a thousand tenants, one that fails whatever it is with is found; where all fail, not every one is tried.
+    @Test(arguments: [true, false]) func tenantsThatFailAreFoundInFewAttempts(allFail: Bool) async throws {
+        let committer = committer()
+        let writer = GatedWriter()
+        writer.refuse { batch in
+            allFail || batch.contains { $0.tenant == Sample.tenant(500) } ? StorageError(.corrupted, "bad") : nil
+        }
+        for number in 1...1_000 as ClosedRange<UInt64> {
+            #expect(add(try Sample.request(number, of: number), number, to: committer).isAdded)
+        }
+        writer.gate.open()
+        committer.start { writer }
+        #expect(await answered(1_000))
+        await committer.close()
+        let stored = outcomes.values.filter { (try? $0.result.get().receipt) != nil }.map(\.ticket)
+        #expect(Set(stored) == (allFail ? [] : Set(1...1_000).subtracting([500])) && stored.count == Set(stored).count)
+        #expect(outcomes.values.count == 1_000 && writer.batches.count <= 32 && committer.waitingBytes == 0)
     }
 
     @Test func runsArePublishedBeforeTheirCallsAreAnswered() async throws {

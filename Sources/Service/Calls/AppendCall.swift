@@ -35,7 +35,7 @@ struct AppendCall {
         case .success(.versionConflict(let conflicts)) where includesConflictingEvents:
             // The events that came in between are read when there is room for them.
             handle.calls.replace(handle.key, by: ConflictingEventsCall.make(conflicts, tenant, handle))
-        case .success(let outcome): handle.end(outcome.refusal ?? .misplaced(outcome))
+        case .success(let outcome): handle.end(outcome.refusal ?? .unexpectedOutcome)
         case .failure(let error): handle.end(error)
         }
     }
