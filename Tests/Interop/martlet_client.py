@@ -54,6 +54,8 @@ class Connection:
         if cert:
             context.load_cert_chain(cert, key)
         plain = socket.create_connection((host, port), timeout=timeout, source_address=source and (source, 0))
+        # A request that follows a grant of credit is not to wait for the acknowledgement of the grant, up to 40 ms.
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = context.wrap_socket(plain, server_hostname=host)
         self.received = b""
         self.last_call_id = 0
