@@ -52,6 +52,51 @@ void   martlet__v1__status__free_unpacked
   assert(message->base.descriptor == &martlet__v1__status__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   martlet__v1__history_change__init
+                     (Martlet__V1__HistoryChange         *message)
+{
+  static const Martlet__V1__HistoryChange init_value = MARTLET__V1__HISTORY_CHANGE__INIT;
+  *message = init_value;
+}
+size_t martlet__v1__history_change__get_packed_size
+                     (const Martlet__V1__HistoryChange *message)
+{
+  assert(message->base.descriptor == &martlet__v1__history_change__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t martlet__v1__history_change__pack
+                     (const Martlet__V1__HistoryChange *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &martlet__v1__history_change__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t martlet__v1__history_change__pack_to_buffer
+                     (const Martlet__V1__HistoryChange *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &martlet__v1__history_change__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Martlet__V1__HistoryChange *
+       martlet__v1__history_change__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Martlet__V1__HistoryChange *)
+     protobuf_c_message_unpack (&martlet__v1__history_change__descriptor,
+                                allocator, len, data);
+}
+void   martlet__v1__history_change__free_unpacked
+                     (Martlet__V1__HistoryChange *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &martlet__v1__history_change__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   martlet__v1__upcast_failure__init
                      (Martlet__V1__UpcastFailure         *message)
 {
@@ -142,7 +187,7 @@ void   martlet__v1__limit_violation__free_unpacked
   assert(message->base.descriptor == &martlet__v1__limit_violation__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor martlet__v1__status__field_descriptors[8] =
+static const ProtobufCFieldDescriptor martlet__v1__status__field_descriptors[9] =
 {
   {
     "code",
@@ -240,10 +285,23 @@ static const ProtobufCFieldDescriptor martlet__v1__status__field_descriptors[8] 
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "history_change",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__Status, history_change),
+    &martlet__v1__history_change__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__status__field_indices_by_name[] = {
   0,   /* field[0] = code */
   4,   /* field[4] = conflicts */
+  8,   /* field[8] = history_change */
   6,   /* field[6] = limit */
   2,   /* field[2] = message */
   1,   /* field[1] = reason */
@@ -254,7 +312,7 @@ static const unsigned martlet__v1__status__field_indices_by_name[] = {
 static const ProtobufCIntRange martlet__v1__status__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 8 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor martlet__v1__status__descriptor =
 {
@@ -264,11 +322,49 @@ const ProtobufCMessageDescriptor martlet__v1__status__descriptor =
   "Martlet__V1__Status",
   "martlet.v1",
   sizeof(Martlet__V1__Status),
-  8,
+  9,
   martlet__v1__status__field_descriptors,
   martlet__v1__status__field_indices_by_name,
   1,  martlet__v1__status__number_ranges,
   (ProtobufCMessageInit) martlet__v1__status__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor martlet__v1__history_change__field_descriptors[1] =
+{
+  {
+    "comparable_position",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__HistoryChange, comparable_position),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned martlet__v1__history_change__field_indices_by_name[] = {
+  0,   /* field[0] = comparable_position */
+};
+static const ProtobufCIntRange martlet__v1__history_change__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor martlet__v1__history_change__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "martlet.v1.HistoryChange",
+  "HistoryChange",
+  "Martlet__V1__HistoryChange",
+  "martlet.v1",
+  sizeof(Martlet__V1__HistoryChange),
+  1,
+  martlet__v1__history_change__field_descriptors,
+  martlet__v1__history_change__field_indices_by_name,
+  1,  martlet__v1__history_change__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__history_change__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor martlet__v1__upcast_failure__field_descriptors[7] =

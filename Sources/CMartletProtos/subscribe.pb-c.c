@@ -52,6 +52,51 @@ void   martlet__v1__subscribe_request__free_unpacked
   assert(message->base.descriptor == &martlet__v1__subscribe_request__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   martlet__v1__seen_event__init
+                     (Martlet__V1__SeenEvent         *message)
+{
+  static const Martlet__V1__SeenEvent init_value = MARTLET__V1__SEEN_EVENT__INIT;
+  *message = init_value;
+}
+size_t martlet__v1__seen_event__get_packed_size
+                     (const Martlet__V1__SeenEvent *message)
+{
+  assert(message->base.descriptor == &martlet__v1__seen_event__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t martlet__v1__seen_event__pack
+                     (const Martlet__V1__SeenEvent *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &martlet__v1__seen_event__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t martlet__v1__seen_event__pack_to_buffer
+                     (const Martlet__V1__SeenEvent *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &martlet__v1__seen_event__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Martlet__V1__SeenEvent *
+       martlet__v1__seen_event__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Martlet__V1__SeenEvent *)
+     protobuf_c_message_unpack (&martlet__v1__seen_event__descriptor,
+                                allocator, len, data);
+}
+void   martlet__v1__seen_event__free_unpacked
+                     (Martlet__V1__SeenEvent *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &martlet__v1__seen_event__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   martlet__v1__subscribe_response__init
                      (Martlet__V1__SubscribeResponse         *message)
 {
@@ -367,7 +412,7 @@ void   martlet__v1__upcasters_changed__free_unpacked
   assert(message->base.descriptor == &martlet__v1__upcasters_changed__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor martlet__v1__subscribe_request__field_descriptors[7] =
+static const ProtobufCFieldDescriptor martlet__v1__subscribe_request__field_descriptors[8] =
 {
   {
     "tenant",
@@ -453,6 +498,18 @@ static const ProtobufCFieldDescriptor martlet__v1__subscribe_request__field_desc
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "last_seen",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__SubscribeRequest, last_seen),
+    &martlet__v1__seen_event__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__subscribe_request__field_indices_by_name[] = {
   1,   /* field[1] = after_position */
@@ -460,13 +517,14 @@ static const unsigned martlet__v1__subscribe_request__field_indices_by_name[] = 
   3,   /* field[3] = from_head */
   2,   /* field[2] = from_time_micros */
   5,   /* field[5] = heartbeat_millis */
+  7,   /* field[7] = last_seen */
   0,   /* field[0] = tenant */
   6,   /* field[6] = upcasting */
 };
 static const ProtobufCIntRange martlet__v1__subscribe_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor martlet__v1__subscribe_request__descriptor =
 {
@@ -476,11 +534,62 @@ const ProtobufCMessageDescriptor martlet__v1__subscribe_request__descriptor =
   "Martlet__V1__SubscribeRequest",
   "martlet.v1",
   sizeof(Martlet__V1__SubscribeRequest),
-  7,
+  8,
   martlet__v1__subscribe_request__field_descriptors,
   martlet__v1__subscribe_request__field_indices_by_name,
   1,  martlet__v1__subscribe_request__number_ranges,
   (ProtobufCMessageInit) martlet__v1__subscribe_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor martlet__v1__seen_event__field_descriptors[2] =
+{
+  {
+    "position",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__SeenEvent, position),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "event_id",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__SeenEvent, event_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned martlet__v1__seen_event__field_indices_by_name[] = {
+  1,   /* field[1] = event_id */
+  0,   /* field[0] = position */
+};
+static const ProtobufCIntRange martlet__v1__seen_event__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor martlet__v1__seen_event__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "martlet.v1.SeenEvent",
+  "SeenEvent",
+  "Martlet__V1__SeenEvent",
+  "martlet.v1",
+  sizeof(Martlet__V1__SeenEvent),
+  2,
+  martlet__v1__seen_event__field_descriptors,
+  martlet__v1__seen_event__field_indices_by_name,
+  1,  martlet__v1__seen_event__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__seen_event__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor martlet__v1__subscribe_response__field_descriptors[8] =

@@ -1,3 +1,4 @@
+import FoundationEssentials
 public import MartletModel
 public import MartletRecordCodec
 public import NIOCore
@@ -65,6 +66,13 @@ public struct EventBatch: Sendable, Sequence {
     public let lastVersion: Version
     /// The first position that is not above the one before it, and that one; nil where all are in order.
     let disorder: (position: Position, after: Position)?
+    /// Where the last record lies in ``entries``.
+    private let lastRecord: Range<Int>
+
+    /// Id of the last event; nil without one.
+    var lastEventID: UUID? {
+        unsafe entries.withUnsafeReadableBytes { unsafe RecordedEntries.eventID(ofRecord: lastRecord, in: $0) }
+    }
 
     /// A batch without events.
     static let none = EventBatch()
@@ -73,6 +81,7 @@ public struct EventBatch: Sendable, Sequence {
         (entries, count, disorder) = (ByteBuffer(), 0, nil)
         (firstPosition, lastPosition) = (.start, .start)
         (firstVersion, lastVersion) = (.none, .none)
+        lastRecord = 0..<0
     }
 
     /// Walks through entries as a server sent them.
@@ -103,6 +112,7 @@ public struct EventBatch: Sendable, Sequence {
         lastPosition = Position(last?.position ?? 0)
         firstVersion = Version(first?.version ?? 0)
         lastVersion = Version(last?.version ?? 0)
+        lastRecord = last?.record ?? 0..<0
     }
 
     /// Whether there are no events.

@@ -7,13 +7,18 @@ struct SubscriptionProgress: Sendable {
     private let original: SubscribeRequest
     private var hasStarted = false
     private(set) var position: Position?
+    /// The last event that came.
+    private var lastSeen: EventMark?
 
     init(_ request: SubscribeRequest) { original = request }
 
     /// The request that goes on where the subscription was.
     var request: SubscribeRequest {
         var request = original
-        if let position { request.start = .after(position) }
+        if let position {
+            request.start = .after(position)
+            request.lastSeen = lastSeen ?? original.lastSeen
+        }
         return request
     }
 
@@ -63,5 +68,6 @@ struct SubscriptionProgress: Sendable {
                     + "compare the versions of both")
         }
         position = events.lastPosition
+        if let id = events.lastEventID { lastSeen = EventMark(position: events.lastPosition, eventID: id) }
     }
 }

@@ -1,3 +1,4 @@
+import FoundationEssentials
 public import MartletModel
 import MartletRecordCodec
 public import MartletUpcasting
@@ -275,6 +276,7 @@ private struct Work {
             delivered.isLast = false
             delivered.lastVersion = lastVersion
             if let doneTo { delivered.scannedTo = doneTo }
+            delivered.endEventID = page.endEventID == nil ? nil : doneID
         }
         return EventDelivery.Result(page: delivered, failureCount: failureCount, isCut: isCut, work: spent)
     }
@@ -285,6 +287,13 @@ private struct Work {
     }
 
     private var keptBytes = 0
+    /// Where in what was kept the id lies of the event at `doneTo`.
+    private var doneIDOffset: Int?
+
+    private var doneID: UUID? {
+        doneIDOffset.flatMap { page.entries.getBytes(at: page.entries.readerIndex + $0, length: 16) }
+            .flatMap { UUID(bytes: $0) }
+    }
 
     private mutating func begin(before layout: RecordLayout) {
         guard entries == nil else { return }
@@ -299,6 +308,7 @@ private struct Work {
     private mutating func note(_ layout: RecordLayout, isDelivered: Bool) {
         keptBytes = page.entries.readableBytes - rest.readableBytes
         doneTo = layout.position
+        doneIDOffset = keptBytes - layout.outline.record.count + layout.eventID.lowerBound
         lastVersion = layout.version
         if isDelivered { lastPosition = layout.position }
     }

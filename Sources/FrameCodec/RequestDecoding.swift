@@ -220,8 +220,21 @@ extension SubscribeRequest {
             throw .invalidField(
                 "heartbeat_millis", "is \(heartbeat): it must be 0 or at least \(limits.heartbeatMillisMin)")
         }
+        var lastSeen: EventMark?
+        if let seen = unsafe message.pointee.last_seen {
+            guard let id = unsafe seen.pointee.event_id.uuid else {
+                throw .invalidField("last_seen.event_id", "must be 16 bytes: the id of the event at last_seen.position")
+            }
+            let mark = EventMark(position: Position(unsafe seen.pointee.position), eventID: id)
+            guard case .after(let position) = start, .start < mark.position, mark.position <= position else {
+                throw .invalidField(
+                    "last_seen.position",
+                    "is \(mark.position): it must be at least 1 and at most after_position, with which it goes")
+            }
+            lastSeen = mark
+        }
         self.init(
-            tenant: try unsafe TenantID(field: message.pointee.tenant), start: start,
+            tenant: try unsafe TenantID(field: message.pointee.tenant), start: start, lastSeen: lastSeen,
             filter: try unsafe EventFilter(field: message.pointee.filter, limits: limits),
             heartbeatMillis: heartbeat == 0 ? nil : heartbeat,
             upcasting: try unsafe UpcastingOptions(message.pointee.upcasting, limits: limits))

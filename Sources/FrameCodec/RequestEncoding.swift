@@ -190,6 +190,7 @@ extension SubscribeRequest {
     fileprivate func encode(to buffer: inout ByteBuffer) {
         var tail = ByteBuffer()
         upcasting.encode(field: 7, to: &tail)
+        lastSeen?.encode(field: 8, to: &tail)
         unsafe withCBytes(tenant.uuid) { tenant in
             unsafe filter.withMessage { filter in
                 unsafe withMessage(Martlet__V1__SubscribeRequest(), martlet__v1__subscribe_request__init) { message in
@@ -209,6 +210,19 @@ extension SubscribeRequest {
                     }
                     unsafe buffer.writeField(19, &message.pointee.base, tail: tail)
                 }
+            }
+        }
+    }
+}
+
+extension EventMark {
+    /// Writes the event as that field.
+    fileprivate func encode(field: UInt32, to buffer: inout ByteBuffer) {
+        unsafe withCBytes(eventID) { id in
+            unsafe withMessage(Martlet__V1__SeenEvent(), martlet__v1__seen_event__init) { message in
+                unsafe message.pointee.position = position.rawValue
+                unsafe message.pointee.event_id = unsafe id
+                unsafe buffer.writeField(field, &message.pointee.base)
             }
         }
     }

@@ -280,7 +280,10 @@ extension MartletError {
             reason: Reason(rawValue: unsafe message.pointee.reason.text ?? ""),
             message: unsafe message.pointee.message.text ?? "", isRetryable: unsafe message.pointee.retryable != 0,
             conflicts: conflicts, reusedEventIDs: reusedIDs, limit: violation,
-            failedUpcast: unsafe FailedUpcast(message.pointee.upcast_failure))
+            failedUpcast: unsafe FailedUpcast(message.pointee.upcast_failure),
+            comparablePosition: unsafe message.pointee.history_change.map {
+                unsafe Position($0.pointee.comparable_position)
+            })
     }
 }
 

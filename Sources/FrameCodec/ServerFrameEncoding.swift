@@ -130,6 +130,12 @@ public enum ServerFrameCodec {
         for conflict in error.conflicts { conflict.encode(to: &details) }
         for reused in error.reusedEventIDs { reused.encode(to: &details) }
         error.failedUpcast?.encode(to: &details)
+        if let position = error.comparablePosition {
+            unsafe withMessage(Martlet__V1__HistoryChange(), martlet__v1__history_change__init) { message in
+                unsafe message.pointee.comparable_position = position.rawValue
+                unsafe details.writeField(9, &message.pointee.base)
+            }
+        }
         unsafe withCBytes([error.reason.rawValue, error.message, error.limit?.name ?? ""]) { text in
             unsafe withMessage(Martlet__V1__LimitViolation(), martlet__v1__limit_violation__init) { limit in
                 unsafe withMessage(Martlet__V1__Status(), martlet__v1__status__init) { message in

@@ -304,6 +304,9 @@ public struct SubscribeRequest: Hashable, Sendable {
     public var tenant: TenantID
     /// Where to start.
     public var start: SubscriptionStart
+    /// The last event that the subscriber saw: where the storage holds another one there, or none, the call ends with
+    /// `HISTORY_CHANGED`. With ``SubscriptionStart/after(_:)`` only, at that position or before it.
+    public var lastSeen: EventMark?
     /// Which events.
     public var filter: EventFilter
     /// How long without any other message until a heartbeat comes; nil means the server's default.
@@ -313,9 +316,10 @@ public struct SubscribeRequest: Hashable, Sendable {
 
     /// A subscription of those parts.
     public init(
-        tenant: TenantID, start: SubscriptionStart = .after(.start), filter: EventFilter = .all,
-        heartbeatMillis: UInt32? = nil, upcasting: UpcastingOptions = .latest
+        tenant: TenantID, start: SubscriptionStart = .after(.start), lastSeen: EventMark? = nil,
+        filter: EventFilter = .all, heartbeatMillis: UInt32? = nil, upcasting: UpcastingOptions = .latest
     ) {
+        self.lastSeen = lastSeen
         self.upcasting = upcasting
         self.tenant = tenant
         self.start = start

@@ -152,15 +152,19 @@ public struct EventPage: Hashable, Sendable {
     /// Reads by position: everything from the range's beginning to here was looked at, and what
     /// matched is in this page or those before it. At the end of the range it is the range's last position
     /// (forward) or the first position of the range (backward).
-    public var scannedTo: Position
+    public var scannedTo: Position { didSet { if scannedTo != oldValue { endEventID = nil } } }
     /// Nothing more in the range.
     public var isLast: Bool
+    /// Id of the event at ``scannedTo``, or of the last event of a page by version, for the page that follows. Nil where it
+    /// is not known, and where the storage's past cannot change while it is open.
+    public var endEventID: UUID?
 
     /// A page of those parts.
     public init(
         entries: ByteBuffer = ByteBuffer(), count: Int = 0, lastPosition: Position? = nil,
-        lastVersion: Version? = nil, scannedTo: Position = .start, isLast: Bool = true
+        lastVersion: Version? = nil, scannedTo: Position = .start, isLast: Bool = true, endEventID: UUID? = nil
     ) {
+        self.endEventID = endEventID
         self.entries = entries
         self.count = count
         self.lastPosition = lastPosition

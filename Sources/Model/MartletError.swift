@@ -84,6 +84,8 @@ public struct Reason: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public static let timeInFuture = Reason("TIME_IN_FUTURE")
     /// A position beyond the head was asked for.
     public static let positionBeyondHead = Reason("POSITION_BEYOND_HEAD")
+    /// The storage has come back with another past than the one that the call goes on from.
+    public static let historyChanged = Reason("HISTORY_CHANGED")
     /// The connection's identity may not use the tenant.
     public static let tenantNotAllowed = Reason("TENANT_NOT_ALLOWED")
     /// The server does not know the call.
@@ -188,11 +190,14 @@ public struct MartletError: Error, Hashable, Sendable, CustomStringConvertible {
         let reusedEventIDs: [ReusedEventID]
         let limit: LimitViolation?
         let failedUpcast: FailedUpcast?
+        let comparablePosition: Position?
 
         init(
             _ code: StatusCode, _ reason: Reason, _ message: String, isRetryable: Bool, _ conflicts: [VersionConflict],
-            _ reusedEventIDs: [ReusedEventID], _ limit: LimitViolation?, _ failedUpcast: FailedUpcast?
+            _ reusedEventIDs: [ReusedEventID], _ limit: LimitViolation?, _ failedUpcast: FailedUpcast?,
+            _ comparablePosition: Position?
         ) {
+            self.comparablePosition = comparablePosition
             self.code = code
             self.reason = reason
             self.message = message
@@ -206,7 +211,7 @@ public struct MartletError: Error, Hashable, Sendable, CustomStringConvertible {
         static func == (a: Content, b: Content) -> Bool {
             a.code == b.code && a.reason == b.reason && a.message == b.message && a.isRetryable == b.isRetryable
                 && a.conflicts == b.conflicts && a.reusedEventIDs == b.reusedEventIDs && a.limit == b.limit
-                && a.failedUpcast == b.failedUpcast
+                && a.failedUpcast == b.failedUpcast && a.comparablePosition == b.comparablePosition
         }
 
         func hash(into hasher: inout Hasher) {
@@ -231,7 +236,8 @@ public struct MartletError: Error, Hashable, Sendable, CustomStringConvertible {
         get { content.conflicts }
         set {
             content = Content(
-                code, reason, message, isRetryable: isRetryable, newValue, reusedEventIDs, limit, failedUpcast)
+                code, reason, message, isRetryable: isRetryable, newValue, reusedEventIDs, limit, failedUpcast,
+                comparablePosition)
         }
     }
     /// With `EVENT_ID_REUSED`: every reused id.
@@ -240,15 +246,19 @@ public struct MartletError: Error, Hashable, Sendable, CustomStringConvertible {
     public var limit: LimitViolation? { content.limit }
     /// With `UPCAST_FAILED`: which event, and where.
     public var failedUpcast: FailedUpcast? { content.failedUpcast }
+    /// With `HISTORY_CHANGED` of a subscription: the highest position up to which the server knows that nothing has changed;
+    /// it knows nothing of later ones.
+    public var comparablePosition: Position? { content.comparablePosition }
 
     /// An error of those parts.
     public init(
         _ code: StatusCode, reason: Reason, message: String, isRetryable: Bool = false,
         conflicts: [VersionConflict] = [], reusedEventIDs: [ReusedEventID] = [], limit: LimitViolation? = nil,
-        failedUpcast: FailedUpcast? = nil
+        failedUpcast: FailedUpcast? = nil, comparablePosition: Position? = nil
     ) {
         content = Content(
-            code, reason, message, isRetryable: isRetryable, conflicts, reusedEventIDs, limit, failedUpcast)
+            code, reason, message, isRetryable: isRetryable, conflicts, reusedEventIDs, limit, failedUpcast,
+            comparablePosition)
     }
 
     /// `REASON: message`.

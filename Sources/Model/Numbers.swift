@@ -1,4 +1,4 @@
-import FoundationEssentials
+public import FoundationEssentials
 
 /// An event's number within its aggregate: 1, 2, 3 … without a gap; 0 stands for "no events".
 public struct Version: RawRepresentable, Hashable, Comparable, Sendable, CustomStringConvertible {
@@ -78,15 +78,33 @@ public struct TenantHead: Hashable, Sendable {
     public var position: Position
     /// Commit time of the last event; 0 without events.
     public var recordedAt: Timestamp
+    /// Id of the last event: two heads of one tenant with the same id have the same past. Nil without events, and in what
+    /// clients get.
+    public var eventID: UUID?
 
     /// A head at that position.
-    public init(position: Position, recordedAt: Timestamp) {
+    public init(position: Position, recordedAt: Timestamp, eventID: UUID? = nil) {
         self.position = position
         self.recordedAt = recordedAt
+        self.eventID = eventID
     }
 
     /// The head of a tenant without events.
     public static let empty = TenantHead(position: .start, recordedAt: Timestamp(microseconds: 0))
+}
+
+/// An event of a tenant by its place and its name: only where both still go together, the past is the same up to it.
+public struct EventMark: Hashable, Sendable {
+    /// Its position.
+    public var position: Position
+    /// Its id.
+    public var eventID: UUID
+
+    /// A mark of those parts.
+    public init(position: Position, eventID: UUID) {
+        self.position = position
+        self.eventID = eventID
+    }
 }
 
 /// Tells the time. Injected wherever time matters, so that a test can hold it still.

@@ -1,3 +1,4 @@
+import FoundationEssentials
 public import MartletModel
 public import MartletStorage
 
@@ -13,6 +14,8 @@ public struct QueryCursor: Sendable {
     private let direction: Direction
     private var range: Range
     private var remaining: UInt64?
+    /// The event that the next page follows.
+    private var lastEventID: UUID?
     /// Whether everything was read.
     public private(set) var isDone: Bool
 
@@ -38,13 +41,14 @@ public struct QueryCursor: Sendable {
     public func read(
         _ reader: any StorageReader, bytesMax: Int, scanMax: Int
     ) throws(StorageError) -> EventPage {
-        let bounds = PageBounds(
+        var bounds = PageBounds(
             direction: direction, eventsMax: remaining.map { Int(clamping: $0) } ?? .max, bytesMax: bytesMax,
-            scanMax: scanMax)
+            scanMax: scanMax, following: lastEventID)
         switch range {
         case .versions(let aggregate, let range):
             return try reader.page(of: aggregate, in: tenant, versions: range, bounds: bounds)
         case .positions(let range, let filter):
+            bounds.marksEnd = range.to.rawValue - range.after.rawValue > UInt64(clamping: scanMax)
             return try reader.page(of: tenant, positions: range, filter: filter, bounds: bounds)
         }
     }
@@ -53,6 +57,7 @@ public struct QueryCursor: Sendable {
     public mutating func advance(past page: EventPage) {
         if let left = remaining { remaining = left - min(left, UInt64(page.count)) }
         isDone = page.isLast || remaining == 0
+        lastEventID = page.endEventID
         switch range {
         case .versions(let aggregate, var range):
             guard let last = page.lastVersion else { return isDone = true }
@@ -115,16 +120,33 @@ public enum QueryResolution {
     public static func start(
         of request: SubscribeRequest, head: TenantHead, now: Timestamp, reader: any StorageReader
     ) throws(StorageError) -> Result<Position, MartletError> {
+        if let seen = request.lastSeen, seen != EventMark(head) {
+            let place = EventPlace(tenant: request.tenant, position: seen.position)
+            guard seen.position <= head.position, try reader.eventIDs(at: [place])[0] == seen.eventID else {
+                return .failure(.historyChanged(comparableTo: .start))
+            }
+        }
         switch request.start {
         case .head: return .success(head.position)
         case .after(let asked):
-            guard asked <= head.position else { return .failure(.beyondHead(asked, head)) }
+            guard asked <= head.position else {
+                // What the subscriber saw is there, and what it did not want to see after it was.
+                return .failure(request.lastSeen.map { .historyChanged(comparableTo: $0.position) } ?? .beyondHead(asked, head))
+            }
             return .success(asked)
         case .time(let time):
             guard time <= now else { return .failure(.timeInFuture(time, now)) }
             let before = Timestamp(microseconds: max(time.microseconds, .min + 1) - 1)
             return .success(try reader.position(of: request.tenant, asOf: before))
         }
+    }
+}
+
+extension EventMark {
+    /// The event at a head; nil where it is not known.
+    fileprivate init?(_ head: TenantHead) {
+        guard let id = head.eventID else { return nil }
+        self.init(position: head.position, eventID: id)
     }
 }
 

@@ -1,3 +1,4 @@
+public import FoundationEssentials
 public import MartletModel
 public import NIOCore
 
@@ -131,5 +132,29 @@ public enum RecordedEntries {
     public static func decode(record: ByteBuffer) throws(RecordFault) -> RecordedEvent {
         var decoder = RecordDecoder()
         return try decoder.decode(record)
+    }
+}
+
+extension RecordedEntries {
+    /// The id of the first event; nil without one.
+    public static func firstEventID(in entries: ByteBuffer) -> UUID? {
+        unsafe entries.withUnsafeReadableBytes { bytes in
+            var walk = unsafe EntryWalk(bytes)
+            return walk.next().flatMap { unsafe eventID(ofRecord: $0.record, in: bytes) }
+        }
+    }
+
+    /// The id of the event whose record are the last so many bytes; nil where they are none.
+    public static func eventID(ofLast recordBytes: Int, in entries: ByteBuffer) -> UUID? {
+        unsafe entries.withUnsafeReadableBytes { bytes in
+            guard 0 < recordBytes, recordBytes <= bytes.count else { return nil }
+            return unsafe eventID(ofRecord: bytes.count - recordBytes..<bytes.count, in: bytes)
+        }
+    }
+
+    /// The id of the event of that record; nil where there is none.
+    @unsafe public static func eventID(ofRecord record: Range<Int>, in bytes: UnsafeRawBufferPointer) -> UUID? {
+        guard let layout = unsafe RecordLayout(bytes, record: record) else { return nil }
+        return unsafe UUID(bytes: UnsafeRawBufferPointer(rebasing: bytes[layout.eventID]))
     }
 }

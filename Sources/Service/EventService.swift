@@ -63,15 +63,12 @@ public final class EventService: Sendable {
         queries = QueryOpening(settings: settings, limits: limits)
         reads = SharedReads(source: StorePages(store, settings: settings), limits: limits)
         probe = StorageProbe(store: store, uptime: uptime)
+        let check = StandingCheck(hub: hub, settings: settings, forgetPages: { [reads] in reads.forget($0) })
         refresh = StandingRefresh(
             tenants: { hub.followedTenants },
-            ask: { tenants, completion in
+            ask: { asked, completion in
                 store.read(for: EventStore.serverOwner) { reader throws(StorageError) in
-                    for (tenant, standing) in zip(tenants, try reader.standings(of: tenants)) {
-                        // Settings first: what was appended after them is delivered under them.
-                        try hub.refreshSettings(tenant, standing, settings, reader)
-                        hub.headMoved(tenant, to: standing.head)
-                    }
+                    try check.look(after: asked, reader)
                 } completion: { (_: Result<Void, MartletError>) in
                     completion()
                 }
@@ -115,8 +112,17 @@ public final class EventService: Sendable {
         _ engine: any StorageEngine, _ limits: Limits, _ serverVersion: String, _ clock: @escaping Clock,
         _ logger: Logger, uptime: @escaping @Sendable () -> NIODeadline
     ) -> EventService {
-        let hub = EventHub(limits: limits)
         let started = NIOLockedValueBox<EventService?>(nil)
+        let hub = EventHub(
+            limits: limits,
+            onDoubt: { feed, overPast in
+                let service = started.withLockedValue { $0 }
+                if let overPast {
+                    service?.refresh.begin(feed.tenant, after: overPast)
+                } else {
+                    service?.refresh.begin([feed.tenant])
+                }
+            })
         let settings = SettingsCache(
             limits: limits,
             onFault: { tenant, error in
@@ -250,11 +256,16 @@ public final class EventService: Sendable {
 
     // MARK: Other servers
 
-    /// Tells the feeds where tenants stand, after another server may have committed.
+    /// Has the feeds told where tenants stand, after another server may have committed.
     private func take(_ news: StorageNews) {
         switch news {
-        case .moved(let heads): for (tenant, head) in heads { hub.headMoved(tenant, to: head) }
+        case .moved(let heads): refresh.begin(heads.filter { hub.isNews($0.value, of: $0.key) }.map(\.key))
         case .unknown: refresh.begin()
+        case .reconnected:
+            // Another past may be there: nothing that was read of the one before is believed.
+            settings.forgetAll()
+            reads.forget(nil)
+            refresh.begin()
         }
     }
 }

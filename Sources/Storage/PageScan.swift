@@ -19,6 +19,8 @@ extension EventPage {
     ///
     /// - Precondition: ``isLast`` says whether the page holds all that matches in `scanned`.
     public mutating func complete(scanned: PageRange<Position>, of range: PageRange<Position>, _ direction: Direction) {
+        let lastEventID = endEventID
+        defer { if scannedTo == lastPosition { endEventID = lastEventID } }
         if isLast {
             scannedTo = direction == .forward ? scanned.to : scanned.after.next
             isLast = scanned == range

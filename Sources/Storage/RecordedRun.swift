@@ -29,8 +29,8 @@ public struct RecordedRun: Sendable {
 
     /// The tenant.
     public let tenant: TenantID
-    /// Position of the first event.
-    public let firstPosition: Position
+    /// The tenant's head before the run.
+    public let previous: TenantHead
     /// When all of them were committed.
     public let recordedAt: Timestamp
     /// The events, one after the other, as entries (``EventPage/entries``). The reader index is 0.
@@ -40,15 +40,18 @@ public struct RecordedRun: Sendable {
 
     /// A run of those parts.
     public init(
-        tenant: TenantID, firstPosition: Position, recordedAt: Timestamp, entries: ByteBuffer, events: [Event]
+        tenant: TenantID, after previous: TenantHead, recordedAt: Timestamp, entries: ByteBuffer, events: [Event]
     ) {
         precondition(!events.isEmpty && entries.readerIndex == 0, "a run has events, and its entries begin at 0")
         self.tenant = tenant
-        self.firstPosition = firstPosition
+        self.previous = previous
         self.recordedAt = recordedAt
         self.entries = entries
         self.events = events
     }
+
+    /// Position of the first event.
+    public var firstPosition: Position { previous.position.next }
 
     /// Position of the last event.
     public var lastPosition: Position { Position(firstPosition.rawValue + UInt64(events.count) - 1) }
@@ -57,7 +60,9 @@ public struct RecordedRun: Sendable {
     public var lastEventID: UUID { events[events.count - 1].id }
 
     /// The tenant's head after the run.
-    public var head: TenantHead { TenantHead(position: lastPosition, recordedAt: recordedAt) }
+    public var head: TenantHead {
+        TenantHead(position: lastPosition, recordedAt: recordedAt, eventID: lastEventID)
+    }
 
     /// The record of the event at that index of ``events``, without copying it.
     public func record(at index: Int) -> ByteBuffer {

@@ -1,5 +1,6 @@
-import FoundationEssentials
+public import FoundationEssentials
 public import MartletModel
+import MartletRecordCodec
 
 /// Where events are kept. Each engine implements this port; everything above it is the same for all.
 ///
@@ -95,6 +96,9 @@ public protocol StorageReader: AnyObject {
     /// tenant without events and settings.
     func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding]
 
+    /// Which events are at those places; nil where there is none.
+    func eventIDs(at places: [EventPlace]) throws(StorageError) -> [UUID?]
+
     /// A tenant's settings of all kinds, and their revision, which belong together.
     func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings
 
@@ -123,18 +127,36 @@ public protocol StorageReader: AnyObject {
 
     /// Events of one aggregate with `range.after < version <= range.to`, in version order or backward.
     /// ``EventPage/scannedTo`` is not used.
+    /// - Throws: `historyChanged` where ``PageBounds/following`` is not the event before the page.
     func page(
         of aggregate: AggregateName, in tenant: TenantID, versions range: PageRange<Version>, bounds: PageBounds
     ) throws(StorageError) -> EventPage
 
     /// Events of a tenant with `range.after < position <= range.to` that match, in position order or
     /// backward. `range.to` is at most the tenant's head.
+    /// - Throws: `historyChanged` where ``PageBounds/following`` is not the event before the page.
     func page(
         of tenant: TenantID, positions range: PageRange<Position>, filter: EventFilter, bounds: PageBounds
     ) throws(StorageError) -> EventPage
 }
 
 extension StorageReader {
+    /// Reads the events one by one.
+    public func eventIDs(at places: [EventPlace]) throws(StorageError) -> [UUID?] {
+        var ids: [UUID?] = []
+        for place in places {
+            guard place.position > .start else {
+                ids.append(nil)
+                continue
+            }
+            let range = PageRange(after: Position(place.position.rawValue - 1), to: place.position)
+            let page = try page(
+                of: place.tenant, positions: range, filter: .all, bounds: PageBounds(eventsMax: 1, bytesMax: 1))
+            ids.append(RecordedEntries.firstEventID(in: page.entries))
+        }
+        return ids
+    }
+
     /// Where the tenant stands.
     public func standing(of tenant: TenantID) throws(StorageError) -> TenantStanding {
         try standings(of: [tenant])[0]
@@ -152,9 +174,9 @@ extension StorageReader {
 /// Hears of commits by other processes; used by one thread.
 public protocol StorageListener: AnyObject, Sendable {
     /// Waits at most that long for news.
-    /// - Returns: tenants that moved, with their head where it is known; ``StorageNews/unknown`` where something
-    ///   moved and it is not known what, where settings changed, or after the connection was lost: then every tenant
-    ///   of interest is looked at.
+    /// - Returns: tenants that moved, with their head, or with the empty one where settings changed;
+    ///   ``StorageNews/unknown`` where something moved and it is not known what, ``StorageNews/reconnected`` after the
+    ///   connection was lost: then every tenant of interest is looked at.
     /// - Throws: ``StorageError`` while storage cannot be reached.
     func wait(atMost milliseconds: Int) throws(StorageError) -> StorageNews
 
@@ -168,6 +190,9 @@ public enum StorageNews: Hashable, Sendable {
     case moved([TenantID: TenantHead])
     /// Something may have moved.
     case unknown
+    /// The storage was away, or nobody listened before: something may have moved, and it may have come back with another
+    /// past.
+    case reconnected
 }
 
 /// A range of a page: above `after`, up to and with `to`.
@@ -195,13 +220,54 @@ public struct PageBounds: Hashable, Sendable {
     /// A filtered read by position looks at no more events than about this before it answers, perhaps with
     /// an empty page.
     public var scanMax: Int
+    /// Id of the event right before the page, in the page's direction, for a page that goes on from another one: where
+    /// another event is there by now, or none, the storage has come back with another past. Nil for a page that goes on
+    /// from nothing.
+    public var following: UUID?
+    /// Whether ``EventPage/endEventID`` is wanted where that costs a look-up: where the last event that was looked at does
+    /// not match.
+    public var marksEnd = false
 
     /// Bounds of those parts.
-    public init(direction: Direction = .forward, eventsMax: Int = .max, bytesMax: Int, scanMax: Int = .max) {
+    public init(
+        direction: Direction = .forward, eventsMax: Int = .max, bytesMax: Int, scanMax: Int = .max,
+        following: UUID? = nil, marksEnd: Bool = false
+    ) {
+        self.following = following
+        self.marksEnd = marksEnd
         self.direction = direction
         self.eventsMax = eventsMax
         self.bytesMax = bytesMax
         self.scanMax = scanMax
+    }
+}
+
+extension PageBounds {
+    /// Holds the event before a page against the one that the page is to follow.
+    ///
+    /// - Parameter eventID: the id of the event of that number.
+    /// - Throws: `historyChanged`.
+    public func check<Bound: RawRepresentable<UInt64>>(
+        _ range: PageRange<Bound>, _ eventID: (Bound) -> UUID?
+    ) throws(StorageError) {
+        guard let following else { return }
+        let before = direction == .forward ? range.after : Bound(rawValue: range.to.rawValue + 1)
+        guard before.flatMap(eventID) != following else { return }
+        throw .historyChanged
+    }
+}
+
+/// The place of an event.
+public struct EventPlace: Hashable, Sendable {
+    /// The tenant.
+    public var tenant: TenantID
+    /// The position, from 1.
+    public var position: Position
+
+    /// A place of those parts.
+    public init(tenant: TenantID, position: Position) {
+        self.tenant = tenant
+        self.position = position
     }
 }
 
@@ -242,7 +308,13 @@ public struct StorageError: Error, Hashable, Sendable, CustomStringConvertible {
         case misconfigured
         /// Older settings that the tenant's open calls still use leave no room for the current ones; nothing was delivered.
         case memoryFull
+        /// The storage has come back with another past than the one that a read goes on from.
+        case historyChanged
     }
+
+    /// What is read is not what came before.
+    public static let historyChanged = StorageError(
+        .historyChanged, "the storage holds another event than before, or none: it has come back with another past")
 
     /// What a caller must tell apart.
     public var kind: Kind

@@ -29,6 +29,7 @@ extension MartletError {
                 "storage is not set up as this server needs it: tell the server's operator, who finds the cause in "
                     + "the server's log")
         case .memoryFull: self.init(error, error.description)
+        case .historyChanged: self = .historyChanged(comparableTo: nil)
         }
     }
 
@@ -41,6 +42,7 @@ extension MartletError {
         case .corrupted: self.init(error, "storage is damaged: \(error); restore a backup")
         case .schemaTooNew, .misconfigured: self.init(error, "storage cannot be used: \(error)")
         case .memoryFull: self.init(error, error.description)
+        case .historyChanged: self = .historyChanged(comparableTo: nil)
         }
     }
 
@@ -54,7 +56,24 @@ extension MartletError {
         case .schemaTooNew, .misconfigured:
             self.init(.failedPrecondition, reason: .storageMisconfigured, message: message)
         case .memoryFull: self.init(.resourceExhausted, reason: .tooManyCalls, message: message, isRetryable: true)
+        case .historyChanged: self = .historyChanged(comparableTo: nil)
         }
+    }
+
+    /// The storage has come back with another past.
+    ///
+    /// - Parameter position: up to here the server knows that nothing has changed; nil where the call delivers to nobody who
+    ///   would go on from there.
+    public static func historyChanged(comparableTo position: Position?) -> MartletError {
+        let next =
+            position.map {
+                "events up to position \($0) are known to be as they were: undo what was made of later ones, and follow "
+                    + "from there"
+            } ?? "start the call over"
+        return MartletError(
+            .failedPrecondition, reason: .historyChanged,
+            message: "the events that this call has read are not those that the storage holds now, as after a restore or "
+                + "a failover: \(next)", comparablePosition: position)
     }
 
     /// The storage has no number left for what the call would add.

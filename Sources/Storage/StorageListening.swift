@@ -1,8 +1,9 @@
 import Foundation
 import Logging
 import MartletModel
+import NIOCore
 
-/// Listens for commits by other processes on a thread of its own; each second without news, and after a
+/// Listens for commits by other processes on a thread of its own; each second, whatever else is heard, and after a
 /// failure, it reports ``StorageNews/unknown``, so that a lost notification costs a second and no event.
 final class StorageListening: @unchecked Sendable {
     private static let pollMillis = 1_000
@@ -16,7 +17,13 @@ final class StorageListening: @unchecked Sendable {
     private let logger: Logger
     private let onNews: @Sendable (StorageNews) -> Void
 
-    init(listener: any StorageListener, logger: Logger, onNews: @escaping @Sendable (StorageNews) -> Void) {
+    private let uptime: @Sendable () -> NIODeadline
+
+    init(
+        listener: any StorageListener, logger: Logger, uptime: @escaping @Sendable () -> NIODeadline = { .now() },
+        onNews: @escaping @Sendable (StorageNews) -> Void
+    ) {
+        self.uptime = uptime
         self.listener = listener
         self.logger = logger
         self.onNews = onNews
@@ -35,10 +42,17 @@ final class StorageListening: @unchecked Sendable {
     }
 
     private func listen() {
+        var polledAt = uptime()
         while !condition.withLock({ isStopped }) {
             do throws(StorageError) {
-                let news = try listener.wait(atMost: Self.pollMillis)
-                onNews(news == .moved([:]) ? .unknown : news)
+                let sincePoll = Int((uptime() - polledAt).nanoseconds / 1_000_000)
+                let news = try listener.wait(atMost: max(1, Self.pollMillis - sincePoll))
+                if news != .moved([:]) { onNews(news) }
+                // What one tenant's news say is nothing about the others.
+                if news == .moved([:]) || uptime() - polledAt >= .milliseconds(Int64(Self.pollMillis)) {
+                    polledAt = uptime()
+                    onNews(.unknown)
+                }
             } catch {
                 logger.warning("cannot hear of other servers' commits", metadata: ["error": "\(error)"])
                 condition.withLock {

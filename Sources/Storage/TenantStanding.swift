@@ -1,4 +1,3 @@
-public import FoundationEssentials
 public import MartletModel
 public import NIOCore
 
@@ -6,15 +5,12 @@ public import NIOCore
 public struct TenantStanding: Hashable, Sendable {
     /// The end of its events.
     public var head: TenantHead
-    /// The id of the event at the head; nil without events.
-    public var headEventID: UUID?
     /// The revision of its settings; 0 where nothing was ever set.
     public var settingsRevision: UInt64
 
     /// A standing of those parts.
-    public init(head: TenantHead, headEventID: UUID? = nil, settingsRevision: UInt64 = 0) {
+    public init(head: TenantHead, settingsRevision: UInt64 = 0) {
         self.head = head
-        self.headEventID = headEventID
         self.settingsRevision = settingsRevision
     }
 

@@ -363,7 +363,7 @@ private struct State {
                 tenant.events.isEmpty
                 ? nil
                 : RecordedRun(
-                    tenant: id, firstPosition: tenant.oldHead.position.next, recordedAt: tenant.recordedAt,
+                    tenant: id, after: tenant.oldHead, recordedAt: tenant.recordedAt,
                     entries: tenant.entries, events: tenant.events)
             return TenantPlan(
                 tenant: id, oldHead: tenant.oldHead, run: run, aggregates: tenant.moves, snapshots: tenant.snapshots,

@@ -21,11 +21,17 @@ public final class MemoryEngine: StorageEngine {
         var sizes: [AggregateName: AggregateSize] = [:]
 
         var head: TenantHead {
-            events.last.map { TenantHead(position: Position(UInt64(events.count)), recordedAt: $0.recordedAt) }
-                ?? .empty
+            events.last.map {
+                TenantHead(
+                    position: Position(UInt64(events.count)), recordedAt: $0.recordedAt, eventID: $0.event.id)
+            } ?? .empty
         }
 
         func position(_ index: Int) -> Position { Position(UInt64(index) + 1) }
+
+        func eventID(at position: Position) -> UUID? {
+            0 < position.rawValue && position.rawValue <= UInt64(events.count) ? events[Int(position.rawValue) - 1].event.id : nil
+        }
 
         func indices(of aggregate: AggregateName) -> [Int] {
             events.indices.filter { events[$0].event.aggregate == aggregate }
@@ -122,10 +128,12 @@ public final class MemoryEngine: StorageEngine {
         func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding] {
             tenants.map { id in
                 let tenant = tenant(id)
-                return TenantStanding(
-                    head: tenant.head, headEventID: tenant.events.last?.event.id,
-                    settingsRevision: tenant.settings.revision)
+                return TenantStanding(head: tenant.head, settingsRevision: tenant.settings.revision)
             }
+        }
+
+        func eventIDs(at places: [EventPlace]) throws(StorageError) -> [UUID?] {
+            places.map { tenant($0.tenant).eventID(at: $0.position) }
         }
 
         func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings { self.tenant(tenant).settings }
@@ -164,7 +172,11 @@ public final class MemoryEngine: StorageEngine {
             of aggregate: AggregateName, in id: TenantID, versions range: PageRange<Version>, bounds: PageBounds
         ) throws(StorageError) -> EventPage {
             let tenant = tenant(id)
-            let indices = tenant.indices(of: aggregate).filter {
+            let own = tenant.indices(of: aggregate)
+            try bounds.check(range) { version in
+                own.first { tenant.events[$0].event.version == version }.map { tenant.events[$0].event.id }
+            }
+            let indices = own.filter {
                 let version = tenant.events[$0].event.version
                 return version > range.after && version <= range.to
             }
@@ -180,6 +192,7 @@ public final class MemoryEngine: StorageEngine {
             guard range.after < range.to else {
                 return EventPage(scannedTo: bounds.direction == .forward ? range.to : range.after.next)
             }
+            try bounds.check(range) { tenant.eventID(at: $0) }
             let scanned = range.scanned(filter: filter, bounds: bounds)
             let indices = tenant.events.indices.filter {
                 let position = tenant.position($0)
@@ -188,6 +201,7 @@ public final class MemoryEngine: StorageEngine {
             }
             var page = Self.page(indices, tenant, bounds)
             page.complete(scanned: scanned, of: range, bounds.direction)
+            page.endEventID = tenant.eventID(at: page.scannedTo)
             try RecordCheck(tenant: id).check(page, positions: range, filter: filter, bounds.direction)
             return page
         }
@@ -207,6 +221,7 @@ public final class MemoryEngine: StorageEngine {
                 page.count += 1
                 page.lastPosition = tenant.position(index)
                 page.lastVersion = stored.event.version
+                page.endEventID = stored.event.id
             }
             return page
         }
@@ -231,6 +246,21 @@ extension MemoryEngine.Tenant {
 }
 
 extension MemoryEngine {
+    /// Comes back with another past, as a database does that is restored or fails over: of each tenant the first so many
+    /// events are left, with the snapshots and the settings that it has then.
+    public func restore(_ kept: [TenantID: Int]) {
+        tenants.withLockedValue { tenants in
+            for (id, count) in kept {
+                guard var tenant = tenants[id] else { continue }
+                tenant.events.removeSubrange(min(count, tenant.events.count)...)
+                tenant.snapshots = [:]
+                tenant.sizes = [:]
+                if count == 0 { tenant.settings = StoredSettings() }
+                tenants[id] = tenant
+            }
+        }
+    }
+
     /// Damages a snapshot's state, as a disk might.
     public func damageSnapshot(of aggregate: AggregateName, in tenant: TenantID, at version: Version) {
         tenants.withLockedValue { tenants in

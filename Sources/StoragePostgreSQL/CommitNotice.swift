@@ -2,18 +2,24 @@ import FoundationEssentials
 import MartletModel
 import MartletStorage
 
-/// The text of the one notification that a batch sends: `tenant:position:recorded_at` of each, with commas
-/// between; `*` where that is too long for a notification.
+/// The texts of the notifications that a batch sends: `tenant:position:recorded_at` of each tenant that has new events,
+/// `tenant:0:0` of one that has other settings, with commas between; as many as it takes.
 enum CommitNotice {
     /// PostgreSQL takes less than 8,000 bytes.
     private static let bytesMax = 7_900
 
-    /// Something changed that is not told.
-    static let unknown = "*"
-
-    static func encode(_ heads: [(TenantID, TenantHead)]) -> String {
-        let text = heads.map { "\($0):\($1.position):\($1.recordedAt.microseconds)" }.joined(separator: ",")
-        return text.utf8.count <= bytesMax ? text : unknown
+    static func encode(_ heads: [(TenantID, TenantHead)]) -> [String] {
+        var texts: [String] = []
+        var text = ""
+        for (tenant, head) in heads {
+            let entry = "\(tenant):\(head.position):\(head.recordedAt.microseconds)"
+            if text.utf8.count + entry.utf8.count + 1 > bytesMax {
+                texts.append(text)
+                text = ""
+            }
+            text += text.isEmpty ? entry : "," + entry
+        }
+        return text.isEmpty ? texts : texts + [text]
     }
 
     /// Nil for what does not say which tenants moved.

@@ -67,7 +67,8 @@ extension PostgreSQLWriter {
             found.facts.settingsRevisions[id] = try rows.unsigned(row, 5)
             found.facts.heads[id] = TenantHead(
                 position: Position(try rows.unsigned(row, 2)),
-                recordedAt: Timestamp(microseconds: rows.integer(row, 3)))
+                recordedAt: Timestamp(microseconds: rows.integer(row, 3)),
+                eventID: unsafe rows.isNull(row, 7) ? nil : UUID(bytes: rows.bytes(row, 7)))
         }
     }
 

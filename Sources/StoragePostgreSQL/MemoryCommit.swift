@@ -1,3 +1,4 @@
+import FoundationEssentials
 import MartletModel
 import MartletStorage
 
@@ -6,8 +7,8 @@ import MartletStorage
 /// The contract is that what a decision is based on cannot change before the commit. Here the decision comes first, and
 /// the transaction proves what it was based on, or fails:
 ///
-/// - *Heads, versions, sizes, numbers.* The tenants' rows are locked, and must have the position and the changes that
-///   are remembered: then all of it is true (``RememberedTenant``), and the locks keep it so.
+/// - *Heads, versions, sizes, numbers.* The tenants' rows are locked, and must have the tenant's id, the position, the id of
+///   the event there and the changes that are remembered: then all of it is true (``RememberedTenant``), and the locks keep it so.
 /// - *An aggregate that is not there.* An append that expects it not to be there is decided as if that were so; the
 ///   index of names refuses the second aggregate of a name.
 /// - *Event ids that are not stored.* The index of ids refuses the second event of an id in its tenant.
@@ -86,7 +87,8 @@ extension PostgreSQLWriter {
                         PostgresValue(tenant.no), PostgresValue(Int64(tenant.head.position.rawValue)),
                         PostgresValue(tenant.changes), PostgresValue(Int64(head.position.rawValue)),
                         PostgresValue(head.recordedAt.microseconds), PostgresValue(after.aggregateCount),
-                        PostgresValue(run.lastEventID),
+                        PostgresValue(run.lastEventID), PostgresValue(plan.tenants[0].tenant.uuid),
+                        PostgresValue(tenant.head.provenEventID),
                     ])
             ]
         }
@@ -96,10 +98,16 @@ extension PostgreSQLWriter {
                 [
                     PostgresValue(tenants.map(\.no)),
                     PostgresValue(tenants.map { Int64($0.head.position.rawValue) }),
-                    PostgresValue(tenants.map(\.changes)),
+                    PostgresValue(tenants.map(\.changes)), PostgresValue(plan.tenants.map(\.tenant.uuid)),
+                    PostgresValue(tenants.map(\.head.provenEventID)),
                 ])
         ] + stored.movedRows
     }
+}
+
+extension TenantHead {
+    /// What the row of a tenant with that head must hold.
+    fileprivate var provenEventID: UUID { eventID ?? UUID(high: 0, low: 0) }
 }
 
 extension ExpectedVersion {

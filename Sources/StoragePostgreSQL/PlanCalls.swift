@@ -27,7 +27,7 @@ struct PlanCalls {
     private(set) var rows: [PostgresCall] = []
     /// What changes tenants' rows, whose locks are held.
     private(set) var movedRows: [PostgresCall]
-    private let notice: String
+    private let notices: [String]
 
     /// - Parameter before: of each tenant of the plan, in its order.
     init(_ plan: BatchPlan, before: [Before]) {
@@ -69,13 +69,12 @@ struct PlanCalls {
                         PostgresValue(runs.map(\.lastEventID)),
                     ]))
         }
-        notice =
-            plan.tenants.contains { $0.settings != nil }
-            ? CommitNotice.unknown : CommitNotice.encode(runs.map { ($0.tenant, $0.head) })
+        notices = CommitNotice.encode(
+            plan.tenants.filter { $0.settings != nil }.map { ($0.tenant, .empty) } + runs.map { ($0.tenant, $0.head) })
     }
 
     /// What tells other servers than that one.
-    func tell(from server: UUID) -> PostgresCall { .tell(notice, from: server) }
+    func tell(from server: UUID) -> PostgresCall? { notices.isEmpty ? nil : .tell(notices, from: server) }
 
     /// An aggregate while its events are gone through.
     private struct Growing {

@@ -44,7 +44,7 @@ final class PostgreSQLListener: StorageListener, @unchecked Sendable {
                 try opened.run("LISTEN \"\(schema.channel)\"")
                 connection = opened
                 // What came before is not known.
-                return .unknown
+                return .reconnected
             }
             let unheard = ContinuousClock.now - renewedAt
             if unheard > .seconds(Self.renewalSeconds) {
@@ -82,7 +82,7 @@ final class PostgreSQLListener: StorageListener, @unchecked Sendable {
         var moved: [TenantID: TenantHead] = [:]
         for notification in try connection.notifications() where !ownBackends.contains(notification.backendID) {
             guard let heads = CommitNotice.decode(notification.payload) else { return .unknown }
-            moved.merge(heads) { $0.position > $1.position ? $0 : $1 }
+            moved.merge(heads) { $0 == .empty || $1 == .empty ? .empty : $0.position > $1.position ? $0 : $1 }
         }
         return .moved(moved)
     }

@@ -25,11 +25,27 @@ final class PostgreSQLReader: StorageReader {
             standings[Int(rows.integer(row, 0)) - 1] = TenantStanding(
                 head: TenantHead(
                     position: Position(try Self.unsigned(rows, row, 1)),
-                    recordedAt: Timestamp(microseconds: rows.integer(row, 2))),
-                headEventID: unsafe rows.isNull(row, 4) ? nil : UUID(bytes: rows.bytes(row, 4)),
+                    recordedAt: Timestamp(microseconds: rows.integer(row, 2)),
+                    eventID: unsafe rows.isNull(row, 4) ? nil : UUID(bytes: rows.bytes(row, 4))),
                 settingsRevision: try Self.unsigned(rows, row, 3))
         }
         return standings
+    }
+
+    func eventIDs(at places: [EventPlace]) throws(StorageError) -> [UUID?] {
+        let rows = try run("event_ids", Self.places(places))
+        var ids = [UUID?](repeating: nil, count: places.count)
+        for row in 0..<rows.rowCount {
+            ids[Int(rows.integer(row, 0)) - 1] = unsafe UUID(bytes: rows.bytes(row, 1))
+        }
+        return ids
+    }
+
+    private static func places(_ places: [EventPlace]) -> [PostgresValue] {
+        [
+            PostgresValue(places.map(\.tenant.uuid)),
+            PostgresValue(places.map { Int64(clamping: $0.position.rawValue) }),
+        ]
     }
 
     func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings {
@@ -119,6 +135,7 @@ final class PostgreSQLReader: StorageReader {
             bounds.direction == .forward ? "aggregate_page" : "aggregate_page_backward",
             Self.name(aggregate, tenant) + [
                 PostgresValue(Int64(clamping: range.after.rawValue)), PostgresValue(Int64(clamping: range.to.rawValue)),
+                bounds.following.map { PostgresValue($0) } ?? .null,
             ], tenant, bounds)
         try RecordCheck(tenant: tenant).check(page, of: aggregate, versions: range, bounds.direction)
         return page
@@ -134,8 +151,10 @@ final class PostgreSQLReader: StorageReader {
         var parameters = [
             PostgresValue(tenant.uuid), PostgresValue(Int64(clamping: scanned.after.rawValue)),
             PostgresValue(Int64(clamping: scanned.to.rawValue)),
+            bounds.following.map { PostgresValue($0) } ?? .null,
         ]
         var statement = "page"
+        var endEventID: UUID?
         if !filter.isEmpty {
             statement = "filtered_page"
             parameters += [
@@ -143,10 +162,16 @@ final class PostgreSQLReader: StorageReader {
                 filter.aggregateTypes.isEmpty ? .null : PostgresValue(filter.aggregateTypes.map(\.text)),
                 filter.aggregateIDs.isEmpty ? .null : PostgresValue(Array(filter.aggregateIDs)),
             ]
+            // Before the page: where the past changes in between, the next page does not fit.
+            if bounds.marksEnd {
+                let end = bounds.direction == .forward ? scanned.to : scanned.after.next
+                endEventID = try eventIDs(at: [EventPlace(tenant: tenant, position: end)])[0]
+            }
         }
         if bounds.direction == .backward { statement += "_backward" }
         var page = try read(statement, parameters, tenant, bounds)
         page.complete(scanned: scanned, of: range, bounds.direction)
+        if !filter.isEmpty, page.scannedTo != page.lastPosition { page.endEventID = endEventID }
         try RecordCheck(tenant: tenant).check(page, positions: range, filter: filter, bounds.direction)
         return page
     }
@@ -224,6 +249,8 @@ final class PostgreSQLReader: StorageReader {
         if count > 0 {
             page.lastPosition = Position(try Self.unsigned(rows, count - 1, 0))
             page.lastVersion = Version(try Self.unsigned(rows, count - 1, 1))
+            page.endEventID = RecordedEntries.eventID(
+                ofLast: Int(rows.int32(count - 1, 2)), in: page.entries)
         }
         page.isLast = rows.rowCount < limit && count == rows.rowCount
         sizes.note(bytes: bytes, of: Int(count))

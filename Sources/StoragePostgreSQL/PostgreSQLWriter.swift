@@ -180,6 +180,7 @@ final class PostgreSQLWriter: StorageWriter {
             // Only that others were not told: they find out when they next look by themselves.
             guard let failed = error.failedCall, failed > commit else { throw error }
             if let warning = connection.warning { throw warning }
+            if error.isConnectionLost { memory.forgetAll() }
             disconnect()
         }
     }

@@ -297,6 +297,7 @@ struct PostgresFault: Error {
     var storageError: StorageError {
         let text = "PostgreSQL: \(message)" + (sqlState.isEmpty ? "" : " (\(sqlState))")
         switch sqlState {
+        case Schema.staleState: return .historyChanged
         case "53100": return StorageError(.full, "\(text): make room for the database")
         case "XX001", "XX002", "23505": return StorageError(.corrupted, text, place: place)
         case "42P01", "3F000", "42501", "28P01", "28000", "3D000":

@@ -12,6 +12,15 @@ extension Schema {
                 """
             ),
             (
+                "event_ids",
+                """
+                SELECT q.index, e.event_id
+                FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS q (tenant, position, index)
+                JOIN \(name).tenants t ON t.id = q.tenant
+                JOIN \(name).events e ON e.tenant_no = t.no AND e.position = q.position
+                """
+            ),
+            (
                 // Commit times never decrease along positions: a binary search over the primary key.
                 "position_as_of",
                 """
@@ -89,9 +98,11 @@ extension Schema {
                 WHERE t.id = $1 AND a.id = $2 AND a.type = $3 AND s.version = $4
                 """
             ),
-            ("aggregate_page", aggregatePage("ASC")), ("aggregate_page_backward", aggregatePage("DESC")),
-            ("page", page("ASC")), ("page_backward", page("DESC")),
-            ("filtered_page", filteredPage("ASC")), ("filtered_page_backward", filteredPage("DESC")),
+            ("aggregate_page", aggregatePage("ASC", before: "$6")),
+            ("aggregate_page_backward", aggregatePage("DESC", before: "$7 + 1")),
+            ("page", page("ASC", before: "$4")), ("page_backward", page("DESC", before: "$5 + 1")),
+            ("filtered_page", filteredPage("ASC", before: "$4")),
+            ("filtered_page_backward", filteredPage("DESC", before: "$5 + 1")),
             (
                 "records",
                 """
@@ -110,40 +121,63 @@ extension Schema {
         CASE WHEN octet_length(e.record) <= $1::bigint THEN e.record END
         """
 
-    private func aggregatePage(_ order: String) -> String {
+    /// True; fails where another event is before the page than that of the id in `following`, unless this is NULL. Looked
+    /// at once, before the page, in the page's own snapshot.
+    ///
+    /// - Parameters:
+    ///   - events: a condition for events of the tenant, or of the aggregate.
+    ///   - place: the column that `before` is a value of.
+    private func follows(_ following: String, _ events: String, _ place: String, before: String) -> String {
         """
-        SELECT \(Self.pageColumns)
-        FROM \(name).events e
-        WHERE e.tenant_no = (SELECT no FROM \(name).tenants WHERE id = $3)
-          AND e.aggregate_no = (
-              SELECT a.no FROM \(name).aggregates a JOIN \(name).tenants t ON t.no = a.tenant_no
-              WHERE t.id = $3 AND a.id = $4 AND a.type = $5)
-          AND e.version > $6 AND e.version <= $7
-        ORDER BY e.version \(order) LIMIT $2
-        """
-    }
-
-    private func page(_ order: String) -> String {
-        """
-        SELECT \(Self.pageColumns)
-        FROM \(name).events e
-        WHERE e.tenant_no = (SELECT no FROM \(name).tenants WHERE id = $3)
-          AND e.position > $4 AND e.position <= $5
-        ORDER BY e.position \(order) LIMIT $2
+        (\(following)::uuid IS NULL OR (
+            SELECT CASE WHEN EXISTS (
+                SELECT FROM \(name).events b
+                WHERE \(events) AND b.\(place) = \(before) AND b.event_id = \(following)::uuid)
+            THEN true ELSE \(name).stale() IS NULL END))
         """
     }
 
-    private func filteredPage(_ order: String) -> String {
-        """
-        SELECT \(Self.pageColumns)
-        FROM \(name).events e
-        JOIN \(name).aggregates a ON a.tenant_no = e.tenant_no AND a.no = e.aggregate_no
-        WHERE e.tenant_no = (SELECT no FROM \(name).tenants WHERE id = $3)
-          AND e.position > $4 AND e.position <= $5
-          AND ($6::text[] IS NULL OR e.type = ANY ($6))
-          AND ($7::text[] IS NULL OR a.type = ANY ($7))
-          AND ($8::uuid[] IS NULL OR a.id = ANY ($8))
-        ORDER BY e.position \(order) LIMIT $2
-        """
+    private func aggregatePage(_ order: String, before: String) -> String {
+        let tenant = "(SELECT no FROM \(name).tenants WHERE id = $3)"
+        let aggregate = """
+            (SELECT a.no FROM \(name).aggregates a JOIN \(name).tenants t ON t.no = a.tenant_no
+             WHERE t.id = $3 AND a.id = $4 AND a.type = $5)
+            """
+        return """
+            SELECT \(Self.pageColumns)
+            FROM \(name).events e
+            WHERE e.tenant_no = \(tenant) AND e.aggregate_no = \(aggregate)
+              AND e.version > $6 AND e.version <= $7
+              AND \(follows("$8", "b.tenant_no = \(tenant) AND b.aggregate_no = \(aggregate)", "version", before: before))
+            ORDER BY e.version \(order) LIMIT $2
+            """
+    }
+
+    private func page(_ order: String, before: String) -> String {
+        let tenant = "(SELECT no FROM \(name).tenants WHERE id = $3)"
+        return """
+            SELECT \(Self.pageColumns)
+            FROM \(name).events e
+            WHERE e.tenant_no = \(tenant)
+              AND e.position > $4 AND e.position <= $5
+              AND \(follows("$6", "b.tenant_no = \(tenant)", "position", before: before))
+            ORDER BY e.position \(order) LIMIT $2
+            """
+    }
+
+    private func filteredPage(_ order: String, before: String) -> String {
+        let tenant = "(SELECT no FROM \(name).tenants WHERE id = $3)"
+        return """
+            SELECT \(Self.pageColumns)
+            FROM \(name).events e
+            JOIN \(name).aggregates a ON a.tenant_no = e.tenant_no AND a.no = e.aggregate_no
+            WHERE e.tenant_no = \(tenant)
+              AND e.position > $4 AND e.position <= $5
+              AND ($7::text[] IS NULL OR e.type = ANY ($7))
+              AND ($8::text[] IS NULL OR a.type = ANY ($8))
+              AND ($9::uuid[] IS NULL OR a.id = ANY ($9))
+              AND \(follows("$6", "b.tenant_no = \(tenant)", "position", before: before))
+            ORDER BY e.position \(order) LIMIT $2
+            """
     }
 }

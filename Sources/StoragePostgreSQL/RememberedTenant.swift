@@ -4,9 +4,10 @@ import MartletStorage
 /// What is known of a tenant without asking.
 ///
 /// The invariant that lets a commit be decided by it: whoever changes anything of this, on whichever server, holds the
-/// lock of the tenant's row and changes the row's `position` or `changes` in the same transaction; neither ever goes
-/// back. So where the row, once it is locked, has the position and the changes that are remembered, all of it is still
-/// true, and stays so until the lock goes.
+/// lock of the tenant's row and changes the row's `position` or `changes` in the same transaction. Neither ever goes
+/// back, unless the database comes back with another past; then another event is at the position. So where the row, once it
+/// is locked, has the position, the event's id there and the changes that are remembered, and is that tenant's, all of it
+/// is still true, and stays so until the lock goes.
 ///
 /// `@unchecked Sendable`: it is in the hands of one transaction at a time, by ``RememberedTenants``.
 final class RememberedTenant: @unchecked Sendable {

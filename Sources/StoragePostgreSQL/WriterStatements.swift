@@ -3,6 +3,9 @@ extension Schema {
     /// SQLSTATE of a head that is not where it was remembered to be.
     static let staleState = "MR001"
 
+    /// Stands for the id of the event at the head of a tenant without events.
+    private static let noEvent = "'00000000-0000-0000-0000-000000000000'::uuid"
+
     /// So many rows, and fewer, are inserted by one statement: powers of two.
     static let insertedRowsMax = 64
 
@@ -55,7 +58,8 @@ extension Schema {
                 // last holder of the locks has committed: each statement has a snapshot of its own.
                 "lock_tenants",
                 """
-                SELECT id, no, position, recorded_at, aggregate_count, settings_revision, changes FROM \(name).tenants
+                SELECT id, no, position, recorded_at, aggregate_count, settings_revision, changes, head_id
+                FROM \(name).tenants
                 WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE
                 """
             ),
@@ -118,7 +122,8 @@ extension Schema {
                 """
                 WITH moved AS (
                     UPDATE \(name).tenants SET position = $4, recorded_at = $5, aggregate_count = $6, head_id = $7
-                    WHERE no = $1 AND position = $2 AND changes = $3
+                    WHERE no = $1 AND position = $2 AND changes = $3 AND id = $8
+                      AND coalesce(head_id, \(Self.noEvent)) = $9
                     RETURNING 1)
                 SELECT CASE WHEN NOT EXISTS (SELECT FROM moved) THEN \(name).stale() END
                 """
@@ -130,9 +135,10 @@ extension Schema {
                 SELECT CASE WHEN count(*) <> cardinality($1::bigint[]) THEN \(name).stale() END
                 FROM (
                     SELECT 1
-                    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) WITH ORDINALITY
-                        AS q (no, position, changes, index)
+                    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::uuid[], $5::uuid[]) WITH ORDINALITY
+                        AS q (no, position, changes, id, head_id, index)
                     JOIN \(name).tenants t ON t.no = q.no AND t.position = q.position AND t.changes = q.changes
+                        AND t.id = q.id AND coalesce(t.head_id, \(Self.noEvent)) = q.head_id
                     ORDER BY q.index
                     FOR UPDATE OF t) AS locked
                 """
@@ -152,7 +158,8 @@ extension Schema {
                 // A transaction of its own, which need not be on disk.
                 "tell",
                 """
-                SELECT pg_notify('\(channel)', $1::text), set_config('synchronous_commit', 'off', true)
+                SELECT pg_notify('\(channel)', notice), set_config('synchronous_commit', 'off', true)
+                FROM unnest($1::text[]) AS notice
                 WHERE EXISTS (SELECT FROM \(name).listeners WHERE server <> $2::uuid AND until > now())
                 """
             ),

@@ -214,8 +214,9 @@ final class SQLiteReader: StorageReader {
                 row.integer(0),
                 TenantStanding(
                     head: TenantHead(
-                        position: Position(try row.unsigned(1)), recordedAt: Timestamp(microseconds: row.integer(2))),
-                    headEventID: unsafe UUID(bytes: row.blob(4)), settingsRevision: try row.unsigned(3))
+                        position: Position(try row.unsigned(1)), recordedAt: Timestamp(microseconds: row.integer(2)),
+                        eventID: unsafe UUID(bytes: row.blob(4))),
+                    settingsRevision: try row.unsigned(3))
             )
         }
     }

@@ -273,7 +273,8 @@ final class SQLiteWriter: StorageWriter {
             Tenant(
                 no: row.integer(0),
                 head: TenantHead(
-                    position: Position(try row.unsigned(1)), recordedAt: Timestamp(microseconds: row.integer(2))),
+                    position: Position(try row.unsigned(1)), recordedAt: Timestamp(microseconds: row.integer(2)),
+                    eventID: unsafe UUID(bytes: row.blob(4))),
                 settingsRevision: try row.unsigned(3))
         }
         if let found { tenants.put(found, for: id) }

@@ -25,10 +25,18 @@ public final class EventHub: Sendable {
     /// Numbers the runs, so that the oldest of all tenants can be told.
     private let nextSequence = Atomic<UInt64>(0)
     private let isTrimming = Atomic<Bool>(false)
+    private let onDoubt: @Sendable (TenantFeed, _ overPast: UInt64?) -> Void
 
     /// A hub that nobody follows anything on.
-    public init(limits: Limits) {
+    ///
+    /// - Parameter onDoubt: has a tenant's past compared with what the storage holds now. Where it is another one, as is
+    ///   certain where the number of the past that is over is given, ``historyChanged(_:comparable:head:)`` is called. It
+    ///   may be asked again before that.
+    public init(
+        limits: Limits, onDoubt: @escaping @Sendable (TenantFeed, _ overPast: UInt64?) -> Void = { _, _ in }
+    ) {
         self.limits = limits
+        self.onDoubt = onDoubt
         held = HeldBytes(bytesMax: limits.tailBytesMax)
         shards = (0..<Self.shardCount).map { _ in NIOLockedValueBox([:]) }
     }
@@ -45,7 +53,9 @@ public final class EventHub: Sendable {
     public func publish(_ run: RecordedRun) {
         guard let feed = feed(of: run.tenant) else { return }
         let sequence = nextSequence.wrappingAdd(1, ordering: .relaxed).newValue
-        Self.wake(feed.publish(run, sequence: sequence))
+        let (woken, doubt) = feed.publish(run, sequence: sequence)
+        Self.wake(woken)
+        if let doubt { onDoubt(feed, doubt.overPast) }
         if held.isOver { trim() }
     }
 
@@ -55,6 +65,28 @@ public final class EventHub: Sendable {
         guard let feed = feed(of: tenant) else { return }
         Self.wake(feed.headMoved(to: head))
     }
+
+    /// What was delivered of a tenant does not fit what the storage holds: the past of that number is over.
+    public func doubt(_ feed: TenantFeed, past: UInt64) { onDoubt(feed, past) }
+
+    /// Whether it is of interest that a tenant has that head, or other settings, where the head is the empty one.
+    public func isNews(_ head: TenantHead, of tenant: TenantID) -> Bool {
+        guard let feed = feed(of: tenant) else { return false }
+        return head == .empty || head.position > feed.head.position
+    }
+
+    /// Takes in that the storage has come back with another past of a tenant: nothing of before is believed, and those who
+    /// have got more than is comparable end.
+    ///
+    /// - Parameters:
+    ///   - comparable: up to here nothing has changed.
+    ///   - head: where the tenant is now.
+    public func historyChanged(_ feed: TenantFeed, comparable: Position, head: TenantHead) {
+        Self.wake(feed.historyChanged(comparable: comparable, head: head))
+    }
+
+    /// The feed of a tenant that somebody follows.
+    public func followed(_ tenant: TenantID) -> TenantFeed? { feed(of: tenant) }
 
     /// Takes in a tenant's settings: events that are delivered from now on are upcast by them. Older settings than those
     /// known change nothing.
@@ -85,7 +117,9 @@ public final class EventHub: Sendable {
     }
 
     /// Ends one ``follow(_:)``; with the last one the tenant's events leave memory.
-    public func unfollow(_ feed: TenantFeed) {
+    /// - Returns: whether it was the last one.
+    @discardableResult
+    public func unfollow(_ feed: TenantFeed) -> Bool {
         let isLast = shard(of: feed.tenant).withLockedValue { entries in
             guard let followers = entries[feed.tenant]?.followers else { return false }
             if followers > 1 {
@@ -96,6 +130,7 @@ public final class EventHub: Sendable {
             return true
         }
         if isLast { feed.close() }
+        return isLast
     }
 
     private func shard(of tenant: TenantID) -> NIOLockedValueBox<[TenantID: Entry]> {

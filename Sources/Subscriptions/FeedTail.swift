@@ -1,4 +1,5 @@
 import DequeModule
+import FoundationEssentials
 import MartletModel
 import MartletStorage
 import NIOCore
@@ -18,10 +19,17 @@ struct FeedTail {
         case inStorage(to: Position, TenantHead, isBehind: Bool)
         case runs([RecordedRun], TenantHead)
         case page(EventPage, TenantHead)
+        /// Another event is at the position than the one that was asked for.
+        case otherPast
     }
+
+    /// So many marks are kept.
+    private static let marksMax = 64
 
     /// The last position known.
     private(set) var head = TenantHead.empty
+    /// Heads that the tenant has had, the newest last: many of late, few of old.
+    private(set) var marks: Deque<EventMark> = []
     /// What the runs held take in memory.
     private(set) var bytes = 0
     /// Runs without a gap between them. Between the last one and `head` there may be events that are only in
@@ -43,15 +51,34 @@ struct FeedTail {
         return first <= after.next && after < last
     }
 
+    /// How a run does not follow the head.
+    enum Misfit {
+        /// Something is in between that only storage has.
+        case leavesGap
+        /// Both cannot be of one past.
+        case contradicts
+    }
+
+    /// How a run does not follow the head; nil where it does, is known already, or nothing is known.
+    func fit(of run: RecordedRun) -> Misfit? {
+        guard let id = head.eventID, let previous = run.previous.eventID ?? (run.previous == .empty ? id : nil) else {
+            return nil
+        }
+        if run.previous.position == head.position { return previous == id ? nil : .contradicts }
+        if run.previous.position > head.position { return .leavesGap }
+        if run.lastPosition > head.position { return .contradicts }
+        return run.lastPosition == head.position && run.lastEventID != id ? .contradicts : nil
+    }
+
     /// Takes a run into the tail, without ever leaving a gap in it.
     /// - Returns: what had to leave.
     mutating func keep(_ run: RecordedRun, sequence: UInt64, bytesMax: Int) -> [Held] {
-        guard !isClosed else { return [] }
+        // A run that came before is known already, or is of another past than the head.
+        guard !isClosed, run.firstPosition > head.position else { return [] }
         var dropped: [Held] = []
-        if let last = runs.last?.run.lastPosition, run.firstPosition != last.next {
-            // A run that came before is known already.
-            guard run.firstPosition > last else { return [] }
-            // Another server committed in between: what is here ends before what only storage has.
+        if let last = runs.last?.run, !run.follows(last) {
+            // Another server committed in between: what is here ends before what only storage has. Or the storage came
+            // back with another past.
             dropped = Array(runs)
             runs.removeAll()
             bytes = 0
@@ -74,12 +101,45 @@ struct FeedTail {
     mutating func moveHead(to head: TenantHead) -> Bool {
         guard head.position > self.head.position else { return false }
         self.head = head
+        guard let id = head.eventID else { return true }
+        marks.append(EventMark(position: head.position, eventID: id))
+        if marks.count > Self.marksMax {
+            // Every other one of the older half leaves.
+            marks = Deque(marks.enumerated().filter { $0.offset >= Self.marksMax / 2 || $0.offset % 2 == 0 }.map(\.element))
+        }
         return true
     }
 
+    /// Forgets all but where the tenant is now.
+    mutating func begin(at head: TenantHead) -> [Held] {
+        let dropped = Array(runs)
+        self = FeedTail(isClosed: isClosed)
+        _ = moveHead(to: head)
+        return dropped
+    }
+
+    /// Events in memory above a position and up to another one, at most so many.
+    func marks(after: Position, to: Position, max: Int) -> [EventMark] {
+        var marks: [EventMark] = []
+        for held in runs where held.run.lastPosition > after && held.run.firstPosition <= to {
+            for (index, event) in held.run.events.enumerated() {
+                let position = Position(held.run.firstPosition.rawValue + UInt64(index))
+                guard position > after, position <= to else { continue }
+                guard marks.count < max else { return marks }
+                marks.append(EventMark(position: position, eventID: event.id))
+            }
+        }
+        return marks
+    }
+
     /// Where the events are that follow a position.
-    func find(after: Position, filter: EventFilter, bytesMax: Int, scanMax: Int) -> Found {
-        guard after < head.position else { return .nothing(head) }
+    ///
+    /// - Parameter following: the id of the event at that position; nil where it is not known.
+    func find(after: Position, following: UUID?, filter: EventFilter, bytesMax: Int, scanMax: Int) -> Found {
+        guard after < head.position else {
+            if after == head.position, let following, let id = head.eventID, id != following { return .otherPast }
+            return .nothing(head)
+        }
         guard let first = runs.first?.run.firstPosition, let last = runs.last?.run.lastPosition, after < last else {
             return .inStorage(to: head.position, head, isBehind: after < droppedTo)
         }
@@ -90,6 +150,7 @@ struct FeedTail {
         var found: [RecordedRun] = []
         var room = filter.isEmpty ? bytesMax : scanMax
         var index = indexOfRun(holding: after.next)
+        if let following, let id = runs[index].run.eventID(before: after.next), id != following { return .otherPast }
         while index < runs.count, room > 0, found.count < 256 {
             let run = runs[index].run
             let skipped = found.isEmpty ? Int(after.rawValue + 1 - run.firstPosition.rawValue) : 0
@@ -113,6 +174,20 @@ struct FeedTail {
 }
 
 extension RecordedRun {
+    /// Whether its first event comes right after the other run's last one.
+    fileprivate func follows(_ other: RecordedRun) -> Bool {
+        guard firstPosition == other.lastPosition.next else { return false }
+        return previous.eventID == nil || previous.eventID == other.lastEventID
+    }
+
+    /// Id of the event before that position; nil where it is not known.
+    ///
+    /// - Precondition: the position is one of the run's.
+    fileprivate func eventID(before position: Position) -> UUID? {
+        position == firstPosition
+            ? previous.eventID : events[Int(position.rawValue - firstPosition.rawValue) - 1].id
+    }
+
     /// What it takes in memory, about.
     fileprivate var memoryBytes: Int {
         var bytes = 256 + max(entries.readableBytes, entries.storageCapacity)

@@ -1,3 +1,4 @@
+public import FoundationEssentials
 public import MartletModel
 public import MartletStorage
 public import MartletTenants
@@ -10,9 +11,14 @@ public struct ResolvedStart: Sendable {
     public var head: TenantHead
     /// The tenant's settings by then.
     public var settings: TenantSettings
+    /// Id of the event at ``after``; nil where it is not known.
+    public var afterEventID: UUID?
 
     /// A start of those parts.
-    public init(after: Position, head: TenantHead, settings: TenantSettings = .none) {
+    public init(
+        after: Position, head: TenantHead, settings: TenantSettings = .none, afterEventID: UUID? = nil
+    ) {
+        self.afterEventID = afterEventID
         self.after = after
         self.head = head
         self.settings = settings

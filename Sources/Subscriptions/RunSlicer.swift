@@ -23,6 +23,7 @@ enum RunSlicer {
                 page.count += run.events.count - first
                 page.scannedTo = run.lastPosition
                 page.lastPosition = page.scannedTo
+                page.endEventID = run.lastEventID
                 continue
             }
             for index in first..<run.events.count {
@@ -32,6 +33,7 @@ enum RunSlicer {
                 if isMatch, !pieces.take(run, index..<index + 1) { return pieces.finish(page) }
                 scanned += 1
                 page.scannedTo = page.scannedTo.next
+                page.endEventID = event.id
                 if isMatch {
                     page.count += 1
                     page.lastPosition = page.scannedTo

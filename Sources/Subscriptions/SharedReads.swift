@@ -1,3 +1,4 @@
+import FoundationEssentials
 import MartletDelivery
 public import MartletModel
 import MartletStorage
@@ -18,6 +19,8 @@ public final class SharedReads: Sendable {
     fileprivate struct Key: Hashable {
         let tenant: TenantID
         let after: Position
+        /// The id of the event there; nil where it is not known.
+        let following: UUID?
         /// What is looked for in storage.
         let filter: EventFilter
         let bytesMax: Int
@@ -56,6 +59,8 @@ public final class SharedReads: Sendable {
         var reads: [Key: Read] = [:]
         var lastNumber: UInt64 = 0
         var recent = RecentPages()
+        /// How often pages were forgotten: what was read before is not kept after.
+        var forgotten: UInt64 = 0
 
         mutating func join(_ key: Key, _ waiting: Waiting) -> Wait {
             lastNumber += 1
@@ -105,18 +110,22 @@ public final class SharedReads: Sendable {
     /// The page may end before the range does: it may be one that was asked for when the range was shorter.
     /// - Returns: what to leave by; nil where the page was at hand.
     func readPage(
-        of tenant: TenantID, positions range: PageRange<Position>, delivery: EventDelivery, bytesMax: Int,
-        completion: @escaping Completion
+        of tenant: TenantID, positions range: PageRange<Position>, following: UUID? = nil, delivery: EventDelivery,
+        bytesMax: Int, completion: @escaping Completion
     ) -> Wait? {
         let filter = delivery.storedFilter
         let isWhole = filter.isEmpty
         let readBytes = isWhole ? limits.pageBytesMax : bytesMax
         let key = Key(
-            tenant: tenant, after: range.after, filter: filter,
+            tenant: tenant, after: range.after, following: following, filter: filter,
             bytesMax: delivery.key == nil ? readBytes : bytesMax, isInMemory: false, delivery: delivery.key)
-        let admission = state.withLockedValue { state -> Admission in
-            if isWhole, let page = state.recent.page(of: tenant, after: range.after) { return .found(page) }
-            return .waits(state.join(key, Waiting(bytesMax: bytesMax, completion: completion)))
+        let (admission, forgotten) = state.withLockedValue { state -> (Admission, UInt64) in
+            if isWhole, let page = state.recent.page(of: tenant, after: range.after, following: following) {
+                return (.found(page), state.forgotten)
+            }
+            return (
+                .waits(state.join(key, Waiting(bytesMax: bytesMax, completion: completion))), state.forgotten
+            )
         }
         switch admission {
         case .found(let page):
@@ -125,9 +134,13 @@ public final class SharedReads: Sendable {
                 completion(.success(EventDelivery.Result(page: part)))
                 return nil
             }
-            return deliver(of: tenant, after: range.after, delivery, bytesMax: bytesMax, completion: completion) {
-                [self] in
-                let page = state.withLockedValue { $0.recent.page(of: tenant, after: range.after) }
+            return deliver(
+                of: tenant, after: range.after, following: following, delivery, bytesMax: bytesMax,
+                completion: completion
+            ) { [self] in
+                let page = state.withLockedValue {
+                    $0.recent.page(of: tenant, after: range.after, following: following)
+                }
                 return page?.part(after: range.after, bytesMax: bytesMax)
             }
         case .waits(let wait):
@@ -135,12 +148,16 @@ public final class SharedReads: Sendable {
             startedCount.wrappingAdd(1, ordering: .relaxed)
             let ticket = source.readPage(
                 of: tenant, positions: range, filter: filter,
-                bounds: PageBounds(bytesMax: readBytes, scanMax: limits.pageScanEventsMax)
+                bounds: PageBounds(
+                    bytesMax: readBytes, scanMax: limits.pageScanEventsMax, following: following, marksEnd: true)
             ) { [self] result in
                 if case .failure = result { failedCount.wrappingAdd(1, ordering: .relaxed) }
                 if isWhole, case .success(let page) = result {
                     state.withLockedValue { state in
-                        state.recent.keep(page, of: tenant, after: range.after, bytesMax: limits.recentPageBytesMax)
+                        guard state.forgotten == forgotten else { return }
+                        state.recent.keep(
+                            page, of: tenant, after: range.after, following: following,
+                            bytesMax: limits.recentPageBytesMax)
                     }
                 }
                 if delivery.key == nil {
@@ -171,12 +188,12 @@ public final class SharedReads: Sendable {
     ///   left.
     /// - Returns: what to leave by.
     func deliver(
-        of tenant: TenantID, after: Position, _ delivery: EventDelivery, bytesMax: Int,
+        of tenant: TenantID, after: Position, following: UUID? = nil, _ delivery: EventDelivery, bytesMax: Int,
         completion: @escaping Completion, page: @escaping @Sendable () -> EventPage?
     ) -> Wait {
         let key = Key(
-            tenant: tenant, after: after, filter: delivery.storedFilter, bytesMax: bytesMax, isInMemory: true,
-            delivery: delivery.key)
+            tenant: tenant, after: after, following: following, filter: delivery.storedFilter, bytesMax: bytesMax,
+            isInMemory: true, delivery: delivery.key)
         let wait = state.withLockedValue { $0.join(key, Waiting(bytesMax: bytesMax, completion: completion)) }
         guard wait.isFirst else { return wait }
         let ticket = source.work(for: tenant) { [self] refusal in
@@ -193,6 +210,15 @@ public final class SharedReads: Sendable {
         }
         note(ticket, of: wait)
         return wait
+    }
+
+    /// Forgets the pages of a tenant that nobody follows any more, or whose past has changed; of all where that is nil.
+    public func forget(_ tenant: TenantID?) {
+        // What leaves is freed outside the lock.
+        _ = state.withLockedValue { state in
+            state.forgotten += 1
+            return state.recent.forget(tenant)
+        }
     }
 
     /// Whoever waits there waits no more: its completion is not called, unless that is under way. A read that nobody

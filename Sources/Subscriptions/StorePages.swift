@@ -19,15 +19,24 @@ public struct StorePages: PageSource {
         of request: SubscribeRequest, completion: @escaping @Sendable (Result<ResolvedStart, MartletError>) -> Void
     ) -> StoreTicket? {
         let clock = store.clock
+        let isShared = store.isShared
         return store.read(for: request.tenant) { [settings] reader throws(StorageError) in
             let standing = try reader.standing(of: request.tenant)
             // What is delivered as it is stored needs no settings, and must not be refused for want of memory for them.
             let settings =
                 request.upcasting.isRaw
                 ? TenantSettings.none : try settings.resolve(request.tenant, standing, reader: reader)
-            return try QueryResolution.start(of: request, head: standing.head, now: clock(), reader: reader).map {
-                ResolvedStart(after: $0, head: standing.head, settings: settings)
+            let start = try QueryResolution.start(of: request, head: standing.head, now: clock(), reader: reader)
+            guard case .success(let after) = start else {
+                return start.map { ResolvedStart(after: $0, head: standing.head) }
             }
+            var resolved = ResolvedStart(after: after, head: standing.head, settings: settings)
+            if after == standing.head.position {
+                resolved.afterEventID = standing.head.eventID
+            } else if isShared, after > .start {
+                resolved.afterEventID = try reader.eventIDs(at: [EventPlace(tenant: request.tenant, position: after)])[0]
+            }
+            return .success(resolved)
         } completion: { result in
             completion(result.flatMap { $0 })
         }

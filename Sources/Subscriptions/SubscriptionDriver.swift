@@ -55,6 +55,8 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     private var state = State.idle
     private var machine: SubscriptionMachine?
     private var feed: TenantFeed?
+    /// ``TenantFeed/past``, as far as this subscription was told.
+    private var past: UInt64 = 0
     /// The last waiting; it may be over.
     private var wait: FeedWait?
     /// What resolves the start.
@@ -101,7 +103,9 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
         guard case .idle = state else { return }
         state = .resolving
         // Followed first: what is committed while the start is resolved is not missed.
-        feed = hub.follow(request.tenant)
+        let feed = hub.follow(request.tenant)
+        past = feed.past
+        self.feed = feed
         resolving = reads.source.resolveStart(of: request) { [self] result in
             eventLoop.execute { self.resolved(result) }
         }
@@ -177,7 +181,19 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
             case .pull(let after, let bytesMax):
                 if hasMovedPage { return scheduleTurn() }
                 let pull = feed.pull(
-                    after: after, filter: delivery.storedFilter, bytesMax: bytesMax, scanMax: limits.pageScanEventsMax)
+                    after: after, following: machine?.positionEventID, past: past, filter: delivery.storedFilter,
+                    bytesMax: bytesMax, scanMax: limits.pageScanEventsMax)
+                switch pull {
+                case .historyChanged(let comparable, let past):
+                    self.past = past
+                    machine?.historyChanged(comparable: comparable, head: feed.head)
+                    continue
+                case .inDoubt:
+                    hub.doubt(feed, past: past)
+                    machine?.doubted(now: eventLoop.now)
+                    continue
+                default: break
+                }
                 // The settings are looked at after the events: what was appended after them is delivered under them.
                 let settings: TenantSettings
                 switch self.settings(of: feed) {
@@ -211,8 +227,8 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     private func read(_ range: PageRange<Position>, bytesMax: Int, feed: TenantFeed) {
         withRoom { [self] extra in
             reads.readPage(
-                of: request.tenant, positions: range, delivery: delivery, bytesMax: bytesMax,
-                completion: taking(feed, extra))
+                of: request.tenant, positions: range, following: machine?.positionEventID, delivery: delivery,
+                bytesMax: bytesMax, completion: taking(feed, extra))
         }
     }
 
@@ -221,10 +237,13 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
         machine?.deliveryBegan(to: stored.scannedTo, head: head)
         withRoom { [self] extra in
             let (filter, scanMax) = (delivery.storedFilter, limits.pageScanEventsMax)
+            let (following, past) = (machine?.positionEventID, past)
             return reads.deliver(
-                of: request.tenant, after: after, delivery, bytesMax: bytesMax, completion: taking(feed, extra)
+                of: request.tenant, after: after, following: following, delivery, bytesMax: bytesMax,
+                completion: taking(feed, extra)
             ) {
-                let pull = feed.pull(after: after, filter: filter, bytesMax: bytesMax, scanMax: scanMax)
+                let pull = feed.pull(
+                    after: after, following: following, past: past, filter: filter, bytesMax: bytesMax, scanMax: scanMax)
                 if case .page(let page, _) = pull { return page } else { return nil }
             }
         }
@@ -301,6 +320,10 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
         case .success:
             // It has left memory, or was delivered under older upcasters than those that are in force by now.
             machine?.pageDropped()
+        case .failure(let error) where error.reason == .historyChanged:
+            // How far back is still the same is for the feed to find out; it tells all who follow.
+            hub.doubt(feed, past: past)
+            machine?.doubted(now: eventLoop.now)
         case .failure(let error):
             if error.reason == .upcastFailed { onUpcastFailures(1) }
             machine?.readFailed(error, now: eventLoop.now)
@@ -349,7 +372,8 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
         onEnd = nil
         if let feed {
             if let wait { feed.disarm(wait) }
-            hub.unfollow(feed)
+            // Nobody looks any more whether its past has changed.
+            if hub.unfollow(feed) { reads.forget(request.tenant) }
         }
         leave()
         if let resolving { reads.source.cancel(resolving) }

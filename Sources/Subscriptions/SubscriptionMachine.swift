@@ -1,4 +1,5 @@
 import DequeModule
+import FoundationEssentials
 import MartletDelivery
 public import MartletModel
 public import MartletStorage
@@ -82,7 +83,9 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
     private let settings: Settings
     private var phase = Phase.looking
     /// Everything up to and with it was delivered or did not match.
-    private var position: Position
+    private(set) var position: Position
+    /// Id of the event at ``position``; nil where it is not known.
+    private(set) var positionEventID: UUID?
     /// The position that the subscriber knows of.
     private var told: Position
     private var head: TenantHead
@@ -91,6 +94,8 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
     /// by itself.
     private var roomBytes: UInt64
     private var isLive = false
+    /// Another event is at ``position`` than the one that came from there.
+    private var isInDoubt = false
     /// A start, a change of upcasters, events, a signal: few, as each is sent before more is asked for.
     private var outbox: Deque<SubscriptionMessage> = []
     private var lastSent: NIODeadline
@@ -102,6 +107,7 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
         self.creditBytes = creditBytes
         roomBytes = creditBytes
         position = start.after
+        positionEventID = start.afterEventID
         told = start.after
         head = start.head
         lastSent = now
@@ -171,6 +177,21 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
         if case .starved(let needed) = phase, needed <= creditBytes { phase = .looking }
     }
 
+    /// The storage has come back with another past, and nothing changed up to a position: there is nothing to go on from
+    /// beyond it.
+    mutating func historyChanged(comparable: Position, head: TenantHead) {
+        // Where the event at its own position is gone, it does not go on, whatever is comparable.
+        let comparable = isInDoubt && position <= comparable ? .start : comparable
+        if position > comparable { phase = .failed(.historyChanged(comparableTo: comparable)) }
+        self.head = head
+    }
+
+    /// The event at its position is not there any more: the machine looks again in a while, when more is known.
+    mutating func doubted(now: NIODeadline) {
+        isInDoubt = true
+        retry(now: now)
+    }
+
     /// What the tail had.
     public mutating func pulled(_ pull: FeedPull) {
         guard case .looking = phase else { return }
@@ -186,6 +207,7 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
                 isLive = false
                 say(.fellBehind(position))
             }
+        case .historyChanged, .inDoubt: return
         case .page(let page, let head):
             headMoved(to: head)
             if let fault = take(page) {
@@ -276,7 +298,10 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
         let bytes = UInt64(page.entries.readableBytes)
         guard bytes <= creditBytes else {
             // One event, larger than what was asked for: all before it did not match.
-            if page.count == 1, let last = page.lastPosition { position = Position(last.rawValue - 1) }
+            if page.count == 1, let last = page.lastPosition, last != position.next {
+                position = Position(last.rawValue - 1)
+                positionEventID = nil
+            }
             phase = .starved(bytes: bytes)
             if bytes > roomBytes {
                 // No credit that the subscriber gives back by itself will do: it must know at once.
@@ -291,6 +316,7 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
             if let last = page.lastPosition { told = last }
         }
         position = page.scannedTo
+        positionEventID = page.endEventID
         return nil
     }
 

@@ -1,3 +1,4 @@
+public import FoundationEssentials
 public import MartletModel
 import MartletStorage
 public import MartletTenants
@@ -22,6 +23,11 @@ public enum FeedPull: Hashable, Sendable {
     case inStorage(to: Position, head: TenantHead, isBehind: Bool)
     /// Nothing follows yet.
     case atHead(TenantHead)
+    /// The storage has come back with another past since the reader last asked; up to this position nothing has changed.
+    /// From now on the reader asks with that number.
+    case historyChanged(comparable: Position, past: UInt64)
+    /// The reader has got another event at its position than is there now: it waits for what the feed finds.
+    case inDoubt
 }
 
 /// The head of a tenant and its recent events, for all who follow it.
@@ -34,6 +40,10 @@ public final class TenantFeed: Sendable {
         /// One for each event loop that somebody waited on.
         var waves: [LoopWave] = []
         var lastPage: SharedPage?
+        /// How often the storage has come back with another past.
+        var past: UInt64 = 0
+        /// Up to where nothing changed, the last time.
+        var comparable = Position.start
 
         /// Gives up the page that was made last: it is out of use, or what it is made of leaves.
         mutating func dropPage() -> SharedPage? {
@@ -52,6 +62,7 @@ public final class TenantFeed: Sendable {
     /// The page that was made last: those who wait at the same place all take it.
     private struct SharedPage {
         var after: Position
+        var following: UUID?
         var bytesMax: Int
         var page: EventPage
         var head: Position
@@ -59,8 +70,8 @@ public final class TenantFeed: Sendable {
         var bytes: Int
 
         /// Whether a reader there would get the same page.
-        func serves(_ after: Position, _ bytesMax: Int, head: Position) -> Bool {
-            guard after == self.after, head == self.head else { return false }
+        func serves(_ after: Position, _ following: UUID?, _ bytesMax: Int, head: Position) -> Bool {
+            guard after == self.after, following == self.following, head == self.head else { return false }
             return bytesMax == self.bytesMax || (page.isLast && page.entries.readableBytes <= bytesMax)
         }
     }
@@ -80,6 +91,17 @@ public final class TenantFeed: Sendable {
     /// The last position that this server knows of.
     public var head: TenantHead { state.withLockedValue { $0.tail.head } }
 
+    /// How often the storage has come back with another past since somebody follows.
+    public var past: UInt64 { state.withLockedValue { $0.past } }
+
+    /// Heads that the tenant has had, the newest last: with them a past is compared. At most 64.
+    public var marks: [EventMark] { state.withLockedValue { Array($0.tail.marks) } }
+
+    /// Events in memory above a position and up to another one, at most so many.
+    public func marks(after: Position, to: Position, max: Int) -> [EventMark] {
+        state.withLockedValue { $0.tail.marks(after: after, to: to, max: max) }
+    }
+
     /// The settings in force for those who follow; a failure where they cannot be had.
     public var settings: Result<TenantSettings, MartletError> {
         state.withLockedValue { state in state.fault.map { .failure($0) } ?? .success(state.settings) }
@@ -88,16 +110,31 @@ public final class TenantFeed: Sendable {
     /// The events that follow a position, or where they are.
     ///
     /// - Parameters:
+    ///   - following: the id of the event at that position; nil where it is not known.
+    ///   - past: the number of the past that the reader knows, ``past`` or ``FeedPull/historyChanged(comparable:past:)``.
     ///   - bytesMax: at most so many bytes of entries; one event comes even where that alone is larger.
     ///   - scanMax: with a filter, a page looks at about so many events.
-    public func pull(after: Position, filter: EventFilter, bytesMax: Int, scanMax: Int) -> FeedPull {
-        let found = state.withLockedValue { state -> FeedTail.Found in
-            if filter.isEmpty, let last = state.lastPage, last.serves(after, bytesMax, head: state.tail.head.position) {
-                return .page(last.page, state.tail.head)
+    public func pull(
+        after: Position, following: UUID? = nil, past: UInt64 = 0, filter: EventFilter, bytesMax: Int, scanMax: Int
+    ) -> FeedPull {
+        let (found, changed) = state.withLockedValue { state -> (FeedTail.Found, FeedPull?) in
+            guard past == state.past else {
+                // Of all changes but the last one it is not known any more how far they went.
+                let comparable = past + 1 == state.past ? state.comparable : .start
+                return (.otherPast, .historyChanged(comparable: comparable, past: state.past))
             }
-            return state.tail.find(after: after, filter: filter, bytesMax: bytesMax, scanMax: scanMax)
+            let head = state.tail.head
+            if filter.isEmpty, let last = state.lastPage, last.serves(after, following, bytesMax, head: head.position) {
+                return (.page(last.page, head), nil)
+            }
+            return (
+                state.tail.find(
+                    after: after, following: following, filter: filter, bytesMax: bytesMax, scanMax: scanMax), nil
+            )
         }
+        if let changed { return changed }
         switch found {
+        case .otherPast: return .inDoubt
         case .nothing(let head): return .atHead(head)
         case .page(let page, let head): return .page(page, head: head)
         case .inStorage(let to, let head, let isBehind): return .inStorage(to: to, head: head, isBehind: isBehind)
@@ -107,7 +144,10 @@ public final class TenantFeed: Sendable {
                 of: runs, after: after, filter: filter, bytesMax: bytesMax, scanMax: scanMax)
             page.isLast = page.scannedTo == head.position
             if filter.isEmpty {
-                keep(SharedPage(after: after, bytesMax: bytesMax, page: page, head: head.position, bytes: bytes))
+                keep(
+                    SharedPage(
+                        after: after, following: following, bytesMax: bytesMax, page: page, head: head.position,
+                        bytes: bytes))
             }
             return .page(page, head: head)
         }
@@ -146,19 +186,26 @@ public struct FeedWait: Sendable {
 }
 
 extension TenantFeed {
+    /// That the feed's past may not be the storage's.
+    struct Doubt {
+        /// The number of the past that is over for certain; nil where that is to be found out.
+        var overPast: UInt64?
+    }
+
     /// Takes in a run.
-    /// - Returns: who is to be woken, outside all locks.
-    func publish(_ run: RecordedRun, sequence: UInt64) -> [LoopWave] {
+    /// - Returns: who is to be woken, outside all locks, and whether what the feed has does not fit the run.
+    func publish(_ run: RecordedRun, sequence: UInt64) -> ([LoopWave], Doubt?) {
         // What leaves the tail is freed after the lock is given back.
-        let (change, woken, _, page) = state.withLockedValue { state in
+        let (change, woken, _, page, doubt) = state.withLockedValue { state in
+            let doubt = state.tail.fit(of: run).map { Doubt(overPast: $0 == .contradicts ? state.past : nil) }
             let before = state.tail.bytes
             let page = state.dropPage()
             let dropped = state.tail.keep(run, sequence: sequence, bytesMax: limits.tailBytesPerTenantMax)
             let woken = state.tail.moveHead(to: run.head) ? state.waves : []
-            return (state.tail.bytes - before, woken, dropped, page)
+            return (state.tail.bytes - before, woken, dropped, page, doubt)
         }
         held.add(change - (page?.bytes ?? 0))
-        return woken
+        return (woken, doubt)
     }
 
     /// Takes in a head.
@@ -169,6 +216,25 @@ extension TenantFeed {
             return (state.waves, state.dropPage())
         }
         held.add(-(page?.bytes ?? 0))
+        return woken
+    }
+
+    /// Takes in that the storage has come back with another past: nothing of before is believed.
+    ///
+    /// - Parameter comparable: up to here nothing has changed.
+    /// - Returns: who is to be woken, outside all locks.
+    func historyChanged(comparable: Position, head: TenantHead) -> [LoopWave] {
+        let (woken, freed, _, page) = state.withLockedValue { state in
+            let page = state.dropPage()
+            let bytes = state.tail.bytes
+            let dropped = state.tail.begin(at: head)
+            state.settings = .none
+            state.fault = nil
+            state.past += 1
+            state.comparable = comparable
+            return (state.waves, bytes, dropped, page)
+        }
+        held.add(-freed - (page?.bytes ?? 0))
         return woken
     }
 

@@ -155,6 +155,26 @@ public final class SettingsCache: Sendable {
         return keep(tenant, settings, stored.documents)
     }
 
+    /// Forgets a tenant's settings: the storage has come back with another past.
+    public func forget(_ tenant: TenantID) {
+        // What it held is freed outside the lock.
+        _ = state.withLockedValue { state in
+            defer { state.put(nil, tenant) }
+            return state.entries[tenant]
+        }
+    }
+
+    /// Forgets all settings.
+    public func forgetAll() {
+        _ = state.withLockedValue { state in
+            defer {
+                state.entries = [:]
+                state.bytes = 0
+            }
+            return state.entries
+        }
+    }
+
     private func compile(_ tenant: TenantID, _ stored: StoredSettings, known: Entry?) -> TenantSettings {
         var settings = TenantSettings.none
         settings.revision = stored.revision

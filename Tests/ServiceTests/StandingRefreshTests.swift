@@ -18,7 +18,7 @@ import Testing
         StandingRefresh(
             tenants: { tenants },
             ask: { [asked] tenants, completion in
-                asked.withLockedValue { $0.append(Asked(tenants: tenants, completion: completion)) }
+                asked.withLockedValue { $0.append(Asked(tenants: tenants.map(\.tenant), completion: completion)) }
             })
     }
 
@@ -47,6 +47,18 @@ import Testing
         #expect(reads == 4, "two rounds of two reads")
         refresh.begin()
         #expect(answer().count == 256)
+    }
+
+    @Test func namedTenantsComeBeforeTheRestOfARound() {
+        let all = (0..<600).map { _ in TenantID(UUID()) }
+        let refresh = refresh(all)
+        refresh.begin()
+        let named = all[599]
+        for _ in 0..<10 { refresh.begin([named]) }
+        #expect(answer() == Array(all[..<256]))
+        #expect(answer() == [named], "once, however often it is named")
+        #expect(answer() == Array(all[256..<512]))
+        #expect(answer() == Array(all[512...]) && answer().isEmpty)
     }
 
     @Test func asksNothingWhereNobodyIsFollowed() {

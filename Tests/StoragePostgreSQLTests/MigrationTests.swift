@@ -148,7 +148,7 @@ import Testing
             try bench.rows("SELECT head_id FROM tenants ORDER BY no") == [[id.uuidString.lowercased()], ["∅"]])
         #expect(try bench.rows("SELECT payload_bytes, seal FROM snapshots", columns: 2) == [["3", "∅"]])
         let standing = try bench.engine().makeReader().standing(of: bench.tenant)
-        #expect(standing.headEventID == id && standing.settingsRevision == 4)
+        #expect(standing.head.eventID == id && standing.settingsRevision == 4)
         let put = PutSettingsRequest(
             tenant: bench.tenant, kind: .snapshotPolicies, document: ByteBuffer(string: "[]"), expectedRevision: 4)
         let settings = try bench.engine().makeReader().settings(of: bench.tenant)

@@ -75,6 +75,22 @@ final class OwnCluster: Sendable {
         try Self.waitForEnd(of: process)
     }
 
+    /// Keeps a copy of all that is stored now, as a standby has it that hears of nothing later.
+    func keepCopy() throws {
+        try stop(crashes: false)
+        try Self.run(["rm", "-rf", folder.path + "/copy"])
+        try Self.run(["cp", "-a", folder.path + "/data", folder.path + "/copy"])
+        try start()
+    }
+
+    /// Goes away, and the copy takes its place under the same address.
+    func failOverToCopy() throws {
+        try stop(crashes: true)
+        try Self.run(["rm", "-rf", folder.path + "/data"])
+        try Self.run(["mv", folder.path + "/copy", folder.path + "/data"])
+        try start()
+    }
+
     private func asOwner(_ command: [String]) -> [String] {
         (getuid() == 0 ? ["runuser", "-u", "postgres", "--"] : []) + ["\(bin)/\(command[0])"] + command.dropFirst()
     }

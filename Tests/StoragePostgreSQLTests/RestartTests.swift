@@ -54,7 +54,7 @@ struct RestartTests {
             #expect(try writer.append(lost)?.replayed == false, "round \(round)")
             stored += lost.ids
             #expect(try reader.head(of: bench.tenant).position.rawValue == UInt64(stored.count))
-            #expect(try listener.wait(atMost: 1_000) == .unknown)
+            #expect(try listener.wait(atMost: 1_000) == .reconnected)
         }
         #expect(try bench.holds(stored, reader))
     }

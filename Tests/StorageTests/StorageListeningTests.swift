@@ -1,6 +1,8 @@
 import MartletModel
 import MartletTesting
 import Foundation
+import NIOConcurrencyHelpers
+import NIOCore
 import Testing
 
 @testable import MartletStorage
@@ -45,6 +47,24 @@ import Testing
         listening.start()
         #expect(await heard.reaches(4))
         #expect(heard.values == [moved, .unknown, .unknown, moved])
+        await listening.stop()
+    }
+
+    @Test func newsDoNotPutOffTheLookAtAllOthers() async {
+        let time = NIOLockedValueBox(NIODeadline.uptimeNanoseconds(0))
+        let moved = StorageNews.moved([Sample.tenant(): TenantHead(position: Position(1), recordedAt: Sample.now)])
+        let heard = heard
+        let listening = StorageListening(
+            listener: Scripted(Array(repeating: .success(moved), count: 25)), logger: .silent,
+            uptime: { time.withLockedValue { $0 } }
+        ) { news in
+            heard.add(news)
+            // News of one tenant ten times a second.
+            if news == moved { time.withLockedValue { $0 = $0 + .milliseconds(100) } }
+        }
+        listening.start()
+        #expect(await heard.reaches(27))
+        #expect(heard.values.filter { $0 == .unknown }.count == 2, "25 news in 2.5 s")
         await listening.stop()
     }
 

@@ -17,6 +17,7 @@ PROTOBUF_C__BEGIN_DECLS
 #include "martlet/v1/append.pb-c.h"
 
 typedef struct Martlet__V1__Status Martlet__V1__Status;
+typedef struct Martlet__V1__HistoryChange Martlet__V1__HistoryChange;
 typedef struct Martlet__V1__UpcastFailure Martlet__V1__UpcastFailure;
 typedef struct Martlet__V1__LimitViolation Martlet__V1__LimitViolation;
 
@@ -66,10 +67,31 @@ struct  Martlet__V1__Status
    * With UPCAST_FAILED: which event, and where.
    */
   Martlet__V1__UpcastFailure *upcast_failure;
+  /*
+   * With HISTORY_CHANGED of a subscription: up to where nothing has changed.
+   */
+  Martlet__V1__HistoryChange *history_change;
 };
 #define MARTLET__V1__STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__status__descriptor) \
-    , 0, {0,NULL}, {0,NULL}, 0, 0,NULL, 0,NULL, NULL, NULL }
+    , 0, {0,NULL}, {0,NULL}, 0, 0,NULL, 0,NULL, NULL, NULL, NULL }
+
+
+/*
+ * The storage came back with another past.
+ */
+struct  Martlet__V1__HistoryChange
+{
+  ProtobufCMessage base;
+  /*
+   * The highest position up to which the server knows that all events are as they were. It knows nothing of later ones:
+   * some of them may be as they were, too.
+   */
+  uint64_t comparable_position;
+};
+#define MARTLET__V1__HISTORY_CHANGE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__history_change__descriptor) \
+    , 0 }
 
 
 /*
@@ -155,6 +177,25 @@ Martlet__V1__Status *
 void   martlet__v1__status__free_unpacked
                      (Martlet__V1__Status *message,
                       ProtobufCAllocator *allocator);
+/* Martlet__V1__HistoryChange methods */
+void   martlet__v1__history_change__init
+                     (Martlet__V1__HistoryChange         *message);
+size_t martlet__v1__history_change__get_packed_size
+                     (const Martlet__V1__HistoryChange   *message);
+size_t martlet__v1__history_change__pack
+                     (const Martlet__V1__HistoryChange   *message,
+                      uint8_t             *out);
+size_t martlet__v1__history_change__pack_to_buffer
+                     (const Martlet__V1__HistoryChange   *message,
+                      ProtobufCBuffer     *buffer);
+Martlet__V1__HistoryChange *
+       martlet__v1__history_change__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   martlet__v1__history_change__free_unpacked
+                     (Martlet__V1__HistoryChange *message,
+                      ProtobufCAllocator *allocator);
 /* Martlet__V1__UpcastFailure methods */
 void   martlet__v1__upcast_failure__init
                      (Martlet__V1__UpcastFailure         *message);
@@ -198,6 +239,9 @@ void   martlet__v1__limit_violation__free_unpacked
 typedef void (*Martlet__V1__Status_Closure)
                  (const Martlet__V1__Status *message,
                   void *closure_data);
+typedef void (*Martlet__V1__HistoryChange_Closure)
+                 (const Martlet__V1__HistoryChange *message,
+                  void *closure_data);
 typedef void (*Martlet__V1__UpcastFailure_Closure)
                  (const Martlet__V1__UpcastFailure *message,
                   void *closure_data);
@@ -211,6 +255,7 @@ typedef void (*Martlet__V1__LimitViolation_Closure)
 /* --- descriptors --- */
 
 extern const ProtobufCMessageDescriptor martlet__v1__status__descriptor;
+extern const ProtobufCMessageDescriptor martlet__v1__history_change__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__upcast_failure__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__limit_violation__descriptor;
 

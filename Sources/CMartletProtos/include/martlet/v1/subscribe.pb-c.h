@@ -18,6 +18,7 @@ PROTOBUF_C__BEGIN_DECLS
 #include "martlet/v1/query.pb-c.h"
 
 typedef struct Martlet__V1__SubscribeRequest Martlet__V1__SubscribeRequest;
+typedef struct Martlet__V1__SeenEvent Martlet__V1__SeenEvent;
 typedef struct Martlet__V1__SubscribeResponse Martlet__V1__SubscribeResponse;
 typedef struct Martlet__V1__SubscriptionStarted Martlet__V1__SubscriptionStarted;
 typedef struct Martlet__V1__CaughtUp Martlet__V1__CaughtUp;
@@ -64,6 +65,11 @@ struct  Martlet__V1__SubscribeRequest
    * In which schema events are delivered.
    */
   Martlet__V1__Upcasting *upcasting;
+  /*
+   * The last event that the subscriber saw, with after_position only, which is this event's position or, with a filter, a
+   * later one. The call ends with HISTORY_CHANGED where the storage holds another event there, or none.
+   */
+  Martlet__V1__SeenEvent *last_seen;
   Martlet__V1__SubscribeRequest__StartCase start_case;
   union {
     /*
@@ -82,7 +88,27 @@ struct  Martlet__V1__SubscribeRequest
 };
 #define MARTLET__V1__SUBSCRIBE_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__subscribe_request__descriptor) \
-    , {0,NULL}, NULL, 0, NULL, MARTLET__V1__SUBSCRIBE_REQUEST__START__NOT_SET, {0} }
+    , {0,NULL}, NULL, 0, NULL, NULL, MARTLET__V1__SUBSCRIBE_REQUEST__START__NOT_SET, {0} }
+
+
+/*
+ * An event that a subscriber has seen.
+ */
+struct  Martlet__V1__SeenEvent
+{
+  ProtobufCMessage base;
+  /*
+   * Its position.
+   */
+  uint64_t position;
+  /*
+   * 16 bytes: its id.
+   */
+  ProtobufCBinaryData event_id;
+};
+#define MARTLET__V1__SEEN_EVENT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__seen_event__descriptor) \
+    , 0, {0,NULL} }
 
 
 typedef enum {
@@ -267,6 +293,25 @@ Martlet__V1__SubscribeRequest *
 void   martlet__v1__subscribe_request__free_unpacked
                      (Martlet__V1__SubscribeRequest *message,
                       ProtobufCAllocator *allocator);
+/* Martlet__V1__SeenEvent methods */
+void   martlet__v1__seen_event__init
+                     (Martlet__V1__SeenEvent         *message);
+size_t martlet__v1__seen_event__get_packed_size
+                     (const Martlet__V1__SeenEvent   *message);
+size_t martlet__v1__seen_event__pack
+                     (const Martlet__V1__SeenEvent   *message,
+                      uint8_t             *out);
+size_t martlet__v1__seen_event__pack_to_buffer
+                     (const Martlet__V1__SeenEvent   *message,
+                      ProtobufCBuffer     *buffer);
+Martlet__V1__SeenEvent *
+       martlet__v1__seen_event__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   martlet__v1__seen_event__free_unpacked
+                     (Martlet__V1__SeenEvent *message,
+                      ProtobufCAllocator *allocator);
 /* Martlet__V1__SubscribeResponse methods */
 void   martlet__v1__subscribe_response__init
                      (Martlet__V1__SubscribeResponse         *message);
@@ -405,6 +450,9 @@ void   martlet__v1__upcasters_changed__free_unpacked
 typedef void (*Martlet__V1__SubscribeRequest_Closure)
                  (const Martlet__V1__SubscribeRequest *message,
                   void *closure_data);
+typedef void (*Martlet__V1__SeenEvent_Closure)
+                 (const Martlet__V1__SeenEvent *message,
+                  void *closure_data);
 typedef void (*Martlet__V1__SubscribeResponse_Closure)
                  (const Martlet__V1__SubscribeResponse *message,
                   void *closure_data);
@@ -454,6 +502,7 @@ void martlet__v1__subscribe_service__subscribe(ProtobufCService *service,
 /* --- descriptors --- */
 
 extern const ProtobufCMessageDescriptor martlet__v1__subscribe_request__descriptor;
+extern const ProtobufCMessageDescriptor martlet__v1__seen_event__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__subscribe_response__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__subscription_started__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__caught_up__descriptor;
