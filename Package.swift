@@ -242,7 +242,9 @@ let package = Package(
         tests(
             "ServiceTests",
             [
-                "MartletAccess", "MartletModel", "MartletService", .nioConcurrencyHelpers, .nioCore, .nioEmbedded,
+                "MartletAccess", "MartletModel", "MartletService", "MartletStorage", "MartletStorageMemory",
+                "MartletSubscriptions", "MartletTenants", "MartletTesting", .nioConcurrencyHelpers, .nioCore,
+                .nioEmbedded,
             ]),
         tests("SessionTests", ["MartletModel", "MartletSession", .nioCore]),
         tests(

@@ -34,7 +34,7 @@ final class BorrowedTenants {
             } else if isCommitted {
                 known[id] = RememberedTenant(
                     no: row.no, head: head, changes: row.changes, aggregateCount: row.aggregateCount,
-                    distrustMax: memory.distrustMax)
+                    distrustMax: memory.distrustMax, aggregatesMax: memory.aggregatesMax)
             }
         }
         for (key, no) in found.aggregates {

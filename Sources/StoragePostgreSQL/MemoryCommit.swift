@@ -35,7 +35,7 @@ extension PostgreSQLWriter {
         let stored = PlanCalls(
             plan,
             before: zip(plan.tenants, tenants).map { plan, tenant in
-                PlanCalls.Before(no: tenant.no, aggregateCount: tenant.aggregateCount) { tenant.aggregates[$0] }
+                PlanCalls.Before(no: tenant.no, aggregateCount: tenant.aggregateCount) { tenant.aggregate($0) }
             })
         let calls = [PostgresCall("begin")] + Self.proof(plan, tenants, stored) + stored.rows
         do throws(PostgresFault) {
@@ -63,7 +63,7 @@ extension PostgreSQLWriter {
             facts.heads[request.tenant] = tenant.head
             for part in request.aggregates {
                 guard part.snapshot == nil else { return nil }
-                if let aggregate = tenant.aggregates[part.aggregate] {
+                if let aggregate = tenant.aggregate(part.aggregate) {
                     let key = AggregateKey(tenant: request.tenant, name: part.aggregate)
                     facts.versions[key] = aggregate.version
                     facts.sizes[key] = aggregate.size

@@ -4,13 +4,15 @@ import MartletRecordCodec
 import MartletStorage
 import NIOCore
 
-/// Reads; used by one thread. Every call is one statement, and so one snapshot.
+/// Reads; used by one thread. A statement is one snapshot; where a page takes several, each goes on from the event that the
+/// one before ended with.
 final class PostgreSQLReader: StorageReader {
     private let connectionString: String
     private let schema: Schema
     private let openConnections: OpenConnections
     private var connection: PostgresConnection?
-    private var sizes = PageSizes()
+    /// What of one tenant was learned from its pages: nothing of it changes what another one gets.
+    private var sizes = RecentlyUsed<TenantID, PageSizes>(countMax: 1_024)
 
     init(connectionString: String, schema: Schema, open: OpenConnections) {
         self.connectionString = connectionString
@@ -132,11 +134,11 @@ final class PostgreSQLReader: StorageReader {
         of aggregate: AggregateName, in tenant: TenantID, versions range: PageRange<Version>, bounds: PageBounds
     ) throws(StorageError) -> EventPage {
         let page = try read(
-            bounds.direction == .forward ? "aggregate_page" : "aggregate_page_backward",
-            Self.name(aggregate, tenant) + [
-                PostgresValue(Int64(clamping: range.after.rawValue)), PostgresValue(Int64(clamping: range.to.rawValue)),
-                bounds.following.map { PostgresValue($0) } ?? .null,
-            ], tenant, bounds)
+            bounds.direction == .forward ? "aggregate_page" : "aggregate_page_backward", tenant,
+            PageRange(after: Position(range.after.rawValue), to: Position(range.to.rawValue)), numbered: 1, bounds
+        ) { after, to, following in
+            Self.name(aggregate, tenant) + [after, to, following]
+        }
         try RecordCheck(tenant: tenant).check(page, of: aggregate, versions: range, bounds.direction)
         return page
     }
@@ -148,16 +150,12 @@ final class PostgreSQLReader: StorageReader {
             return EventPage(scannedTo: bounds.direction == .forward ? range.to : range.after.next)
         }
         let scanned = range.scanned(filter: filter, bounds: bounds)
-        var parameters = [
-            PostgresValue(tenant.uuid), PostgresValue(Int64(clamping: scanned.after.rawValue)),
-            PostgresValue(Int64(clamping: scanned.to.rawValue)),
-            bounds.following.map { PostgresValue($0) } ?? .null,
-        ]
         var statement = "page"
+        var conditions: [PostgresValue] = []
         var endEventID: UUID?
         if !filter.isEmpty {
             statement = "filtered_page"
-            parameters += [
+            conditions = [
                 filter.eventTypes.isEmpty ? .null : PostgresValue(filter.eventTypes.map(\.text)),
                 filter.aggregateTypes.isEmpty ? .null : PostgresValue(filter.aggregateTypes.map(\.text)),
                 filter.aggregateIDs.isEmpty ? .null : PostgresValue(Array(filter.aggregateIDs)),
@@ -169,7 +167,9 @@ final class PostgreSQLReader: StorageReader {
             }
         }
         if bounds.direction == .backward { statement += "_backward" }
-        var page = try read(statement, parameters, tenant, bounds)
+        var page = try read(statement, tenant, scanned, numbered: 0, bounds) { after, to, following in
+            [PostgresValue(tenant.uuid), after, to, following] + conditions
+        }
         page.complete(scanned: scanned, of: range, bounds.direction)
         if !filter.isEmpty, page.scannedTo != page.lastPosition { page.endEventID = endEventID }
         try RecordCheck(tenant: tenant).check(page, positions: range, filter: filter, bounds.direction)
@@ -222,18 +222,58 @@ final class PostgreSQLReader: StorageReader {
         [PostgresValue(tenant.uuid), PostgresValue(aggregate.id), PostgresValue(aggregate.type.text)]
     }
 
-    /// Reads a page whose rows have the columns that a page has.
+    /// Reads a page whose rows have the columns that a page has: with as many statements as it takes to fill it, or to come
+    /// to the range's end, whatever was guessed of the events' sizes.
+    ///
+    /// - Parameters:
+    ///   - range: of positions, or of versions.
+    ///   - column: which of both numbers of a row it is of.
+    ///   - parameters: those of the statement after the first two, for a range and the event before it.
     private func read(
-        _ statement: String, _ parameters: [PostgresValue], _ tenant: TenantID, _ bounds: PageBounds
+        _ statement: String, _ tenant: TenantID, _ range: PageRange<Position>, numbered column: Int32,
+        _ bounds: PageBounds,
+        _ parameters: (_ after: PostgresValue, _ to: PostgresValue, _ following: PostgresValue) -> [PostgresValue]
     ) throws(StorageError) -> EventPage {
-        let limit = sizes.rows(bounds)
-        let inlineMax = sizes.inlineMax(bounds)
-        let rows = try run(
-            statement, [PostgresValue(Int64(inlineMax)), PostgresValue(Int64(limit))] + parameters)
-        let (count, bytes, missing) = Self.measure(rows, bounds)
-        let records = missing.isEmpty ? [:] : try self.records(at: missing, tenant)
+        var sizes = self.sizes.use(tenant) ?? PageSizes()
+        defer { self.sizes.put(sizes, for: tenant) }
         var page = EventPage()
-        page.entries.reserveCapacity(bytes)
+        page.endEventID = bounds.following
+        var (range, rest) = (range, bounds)
+        while true {
+            rest.eventsMax = bounds.eventsMax - page.count
+            rest.bytesMax = bounds.bytesMax - page.entries.readableBytes
+            let limit = sizes.rows(rest)
+            let rows = try run(
+                statement,
+                [PostgresValue(Int64(sizes.inlineMax(rest))), PostgresValue(Int64(limit))]
+                    + parameters(
+                        PostgresValue(Int64(clamping: range.after.rawValue)),
+                        PostgresValue(Int64(clamping: range.to.rawValue)),
+                        page.endEventID.map { PostgresValue($0) } ?? .null))
+            let (count, bytes, missing) = Self.measure(rows, rest, takesOne: page.count == 0)
+            try add(rows, count, bytes, missing, to: &page, tenant)
+            sizes.note(bytes: bytes, of: Int(count))
+            let isAll = rows.rowCount < limit
+            guard count == rows.rowCount, !isAll, page.count < bounds.eventsMax,
+                page.entries.readableBytes < bounds.bytesMax
+            else {
+                page.isLast = isAll && count == rows.rowCount
+                if page.count == 0 { page.endEventID = nil }
+                return page
+            }
+            let last = Position(try Self.unsigned(rows, count - 1, column))
+            if bounds.direction == .forward { range.after = last } else { range.to = Position(last.rawValue - 1) }
+        }
+    }
+
+    /// Adds the first so many rows to a page.
+    private func add(
+        _ rows: PostgresResult, _ count: Int32, _ bytes: Int, _ missing: [Int64], to page: inout EventPage,
+        _ tenant: TenantID
+    ) throws(StorageError) {
+        guard count > 0 else { return }
+        let records = missing.isEmpty ? [:] : try self.records(at: missing, tenant)
+        page.entries.reserveCapacity(page.entries.readableBytes + bytes)
         for row in 0..<count {
             let position = rows.integer(row, 0)
             if rows.isNull(row, 3) {
@@ -245,25 +285,23 @@ final class PostgreSQLReader: StorageReader {
                 unsafe RecordedEntries.write(record: rows.bytes(row, 3), to: &page.entries)
             }
         }
-        page.count = Int(count)
-        if count > 0 {
-            page.lastPosition = Position(try Self.unsigned(rows, count - 1, 0))
-            page.lastVersion = Version(try Self.unsigned(rows, count - 1, 1))
-            page.endEventID = RecordedEntries.eventID(
-                ofLast: Int(rows.int32(count - 1, 2)), in: page.entries)
-        }
-        page.isLast = rows.rowCount < limit && count == rows.rowCount
-        sizes.note(bytes: bytes, of: Int(count))
-        return page
+        page.count += Int(count)
+        page.lastPosition = Position(try Self.unsigned(rows, count - 1, 0))
+        page.lastVersion = Version(try Self.unsigned(rows, count - 1, 1))
+        page.endEventID = RecordedEntries.eventID(ofLast: Int(rows.int32(count - 1, 2)), in: page.entries)
     }
 
     /// How many rows fit the page, how many bytes their entries take, and where the records are that did not come.
-    private static func measure(_ rows: PostgresResult, _ bounds: PageBounds) -> (Int32, Int, missing: [Int64]) {
+    ///
+    /// - Parameter takesOne: the first one fits, however large it is.
+    private static func measure(
+        _ rows: PostgresResult, _ bounds: PageBounds, takesOne: Bool
+    ) -> (Int32, Int, missing: [Int64]) {
         var bytes = 0
         var missing: [Int64] = []
         for row in 0..<rows.rowCount {
             let entryBytes = RecordedEntries.entryBytes(recordBytes: Int(rows.int32(row, 2)))
-            guard row == 0 || bytes + entryBytes <= bounds.bytesMax else { return (row, bytes, missing) }
+            guard (row == 0 && takesOne) || bytes + entryBytes <= bounds.bytesMax else { return (row, bytes, missing) }
             bytes += entryBytes
             if rows.isNull(row, 3) { missing.append(rows.integer(row, 0)) }
         }

@@ -25,12 +25,13 @@ final class RememberedTenant: @unchecked Sendable {
     /// How many aggregates there are; numbers the next one.
     private(set) var aggregateCount: Int64
     /// Some of those that are there.
-    private(set) var aggregates: [AggregateName: Aggregate] = [:]
+    private var aggregates: RecentlyUsed<AggregateName, Aggregate>
     private let distrustMax: Int
     /// So many commits more look everything up.
     private var distrust = 0
 
-    init(no: Int64, head: TenantHead, changes: Int64, aggregateCount: Int64, distrustMax: Int) {
+    init(no: Int64, head: TenantHead, changes: Int64, aggregateCount: Int64, distrustMax: Int, aggregatesMax: Int) {
+        aggregates = RecentlyUsed(countMax: aggregatesMax)
         self.no = no
         self.head = head
         self.changes = changes
@@ -41,9 +42,15 @@ final class RememberedTenant: @unchecked Sendable {
     /// Whether a commit may be decided by it.
     var isTrusted: Bool { distrust == 0 }
 
+    /// An aggregate that is known to be there.
+    func aggregate(_ name: AggregateName) -> Aggregate? { aggregates.use(name) }
+
+    /// How much of the memory it takes: itself, and its aggregates.
+    var weight: Int { 1 + aggregates.count }
+
     /// A decision by it was wrong, or its transaction failed.
     func lose() {
-        aggregates = [:]
+        aggregates.removeAll()
         distrust = distrustMax
     }
 
@@ -60,7 +67,7 @@ final class RememberedTenant: @unchecked Sendable {
     }
 
     /// What was found of an aggregate under the same lock.
-    func note(_ name: AggregateName, _ aggregate: Aggregate) { aggregates[name] = aggregate }
+    func note(_ name: AggregateName, _ aggregate: Aggregate) { aggregates.put(aggregate, for: name) }
 
     /// A transaction that held the lock has committed a plan.
     func move(by plan: TenantPlan, numbers: [AggregateName: Int64], aggregateCount: Int64) {
@@ -68,7 +75,11 @@ final class RememberedTenant: @unchecked Sendable {
         if plan.run == nil, !plan.snapshots.isEmpty { changes &+= 1 }
         self.aggregateCount = aggregateCount
         for (name, move) in plan.aggregates {
-            aggregates[name] = numbers[name].map { Aggregate(no: $0, version: move.to, size: move.size) }
+            if let no = numbers[name] {
+                aggregates.put(Aggregate(no: no, version: move.to, size: move.size), for: name)
+            } else {
+                aggregates.remove(name)
+            }
         }
     }
 }

@@ -8,16 +8,38 @@ import NIOConcurrencyHelpers
 /// known then. The memory would be right without that, for the tenant's row proves it each time; but it would more
 /// often be out of date.
 final class RememberedTenants: Sendable {
-    private enum Place {
-        case idle(RememberedTenant)
-        case taken(isWanted: Bool)
-    }
-
     private struct State {
-        var places: [TenantID: Place] = [:]
-        /// Of those that are idle.
-        var aggregateCount = 0
+        /// Those that a transaction has, and whether nobody else has asked for them meanwhile.
+        var taken: [TenantID: Bool] = [:]
+        /// Those that were used last.
+        var young: [TenantID: RememberedTenant] = [:]
+        /// Those that were used before: once half of the room is young, they go.
+        var old: [TenantID: RememberedTenant] = [:]
+        /// Of `young`.
+        var weight = 0
         var generation = 0
+
+        mutating func remove(_ id: TenantID) -> RememberedTenant? {
+            if let tenant = young.removeValue(forKey: id) {
+                weight -= tenant.weight
+                return tenant
+            }
+            return old.isEmpty ? nil : old.removeValue(forKey: id)
+        }
+
+        /// - Returns: what is to be freed outside the lock.
+        mutating func put(_ tenant: RememberedTenant, _ id: TenantID, weightMax: Int) -> [TenantID: RememberedTenant] {
+            var left: [TenantID: RememberedTenant] = [:]
+            if weight + tenant.weight > weightMax, !young.isEmpty {
+                left = old
+                old = young
+                young = [:]
+                weight = 0
+            }
+            young[id] = tenant
+            weight += tenant.weight
+            return left
+        }
     }
 
     /// A tenant's place while a transaction runs.
@@ -29,15 +51,19 @@ final class RememberedTenants: Sendable {
         let tenant: RememberedTenant?
     }
 
+    /// So many aggregates of one tenant are remembered.
+    let aggregatesMax: Int
     private let countMax: Int
     /// So many commits of a tenant look everything up after its memory was found to be wrong: a decision that was
     /// wrong costs a transaction that fails, and a line in the database's log.
     let distrustMax: Int
     private let state = NIOLockedValueBox(State())
 
-    /// - Parameter countMax: so many aggregates are remembered, and so many tenants; beyond that all are forgotten.
+    /// - Parameter countMax: so many aggregates and tenants are remembered, all together; beyond that, those leave that were
+    ///   not used for longest, by the half.
     init(countMax: Int = 100_000, distrustMax: Int = 32) {
         self.countMax = countMax
+        aggregatesMax = max(2, countMax / 2)
         self.distrustMax = distrustMax
     }
 
@@ -47,15 +73,12 @@ final class RememberedTenants: Sendable {
 
     func take(_ id: TenantID) -> Loan {
         state.withLockedValue { state in
-            switch state.places.updateValue(.taken(isWanted: true), forKey: id) {
-            case .idle(let tenant):
-                state.aggregateCount -= tenant.aggregates.count
-                return Loan(generation: state.generation, isOwner: true, tenant: tenant)
-            case nil: return Loan(generation: state.generation, isOwner: true, tenant: nil)
-            case .taken:
-                state.places[id] = .taken(isWanted: false)
+            guard state.taken[id] == nil else {
+                state.taken[id] = false
                 return Loan(generation: state.generation, isOwner: false, tenant: nil)
             }
+            state.taken[id] = true
+            return Loan(generation: state.generation, isOwner: true, tenant: state.remove(id))
         }
     }
 
@@ -63,28 +86,17 @@ final class RememberedTenants: Sendable {
     ///
     /// - Parameter tenant: what is known now; nil for nothing.
     func giveBack(_ loan: Loan, of id: TenantID, _ tenant: RememberedTenant?) {
-        state.withLockedValue { state in
-            guard loan.isOwner, loan.generation == state.generation else { return }
-            guard let tenant, case .taken(isWanted: true) = state.places[id] else {
-                state.places[id] = nil
-                return
-            }
-            if state.places.count > countMax || state.aggregateCount + tenant.aggregates.count > countMax {
-                state.places = state.places.filter { if case .taken = $0.value { true } else { false } }
-                state.aggregateCount = 0
-            }
-            guard tenant.aggregates.count <= countMax else { return state.places[id] = nil }
-            state.places[id] = .idle(tenant)
-            state.aggregateCount += tenant.aggregates.count
+        _ = state.withLockedValue { state -> [TenantID: RememberedTenant] in
+            guard loan.isOwner, loan.generation == state.generation else { return [:] }
+            guard state.taken.removeValue(forKey: id) == true, let tenant else { return [:] }
+            return state.put(tenant, id, weightMax: countMax / 2)
         }
     }
 
     /// Forgets everything, what is on loan too.
     func forgetAll() {
         state.withLockedValue { state in
-            state.places = [:]
-            state.aggregateCount = 0
-            state.generation += 1
+            state = State(generation: state.generation + 1)
         }
     }
 }

@@ -38,8 +38,7 @@ import Testing
 
                 async let reconnected = items.next()
                 let second = try await server.call()
-                #expect(
-                    second.request == .subscribe(SubscribeRequest(tenant: Sample.tenant, start: .after(Position(45)))))
+                try expect(second.request, after: 45, lastSeen: 44)
                 second.send(try Sample.message([], .started(after: Position(45))))
                 #expect(try await reconnected == .reconnected)
                 second.send(try Sample.message([46]))
@@ -51,12 +50,17 @@ import Testing
                 async let moved = items.next()
                 let third = try await server.call()
                 #expect(third.connection !== second.connection)
-                #expect(
-                    third.request == .subscribe(SubscribeRequest(tenant: Sample.tenant, start: .after(Position(46)))))
+                try expect(third.request, after: 46, lastSeen: 46)
                 third.send(try Sample.message([], .started(after: Position(46))))
                 #expect(try await moved == .reconnected)
             }
         }
+    }
+
+    /// Going on names the position, and the last event that came, which a server compares.
+    private func expect(_ request: CallRequest, after: UInt64, lastSeen: UInt64) throws {
+        guard case .subscribe(let request) = request else { throw Sample.BadName() }
+        #expect(request.start == .after(Position(after)) && request.lastSeen?.position == Position(lastSeen))
     }
 
     @Test func itStartsOverWhereItHadNotStarted() async throws {

@@ -30,7 +30,7 @@ import Testing
             let start = ContinuousClock.now
             let news = try listener.wait(atMost: 5_000)
             #expect(ContinuousClock.now - start < .seconds(2), "round \(round)")
-            let heads = Dictionary(uniqueKeysWithValues: result.runs.map { ($0.tenant, $0.head) })
+            let heads = Dictionary(uniqueKeysWithValues: result.runs.map { ($0.tenant, $0.head.told) })
             #expect(news == .moved(heads) && heads.count == 2, "round \(round)")
         }
         // What is refused or replayed moves nothing.
@@ -177,4 +177,9 @@ import Testing
             #expect(CommitNotice.decode(text) == nil, "\(text)")
         }
     }
+}
+
+extension TenantHead {
+    /// What of it a notification says.
+    fileprivate var told: TenantHead { TenantHead(position: position, recordedAt: recordedAt) }
 }

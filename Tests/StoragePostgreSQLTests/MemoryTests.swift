@@ -72,6 +72,24 @@ import Testing
         #expect(fast >= fastMin, "\(fast) batches were committed by what was remembered, seed \(random.seed)")
     }
 
+    /// Beyond the bound, what was used last stays.
+    @Test func whatIsUsedStaysWhateverElseComes() throws {
+        let bench = try Bench()
+        let writer = try bench.writer(memory: RememberedTenants(countMax: 200))
+        let (hot, name) = (TenantID(UUID()), AggregateName.new())
+        try writer.append(.sample(to: name, tenant: hot))
+        let before = writer.commitsFromMemory
+        for _ in 0..<300 {
+            try writer.append(.sample(tenant: TenantID(UUID())))
+            try writer.append(.sample(tenant: bench.tenant))
+            try writer.append(.sample(to: name, tenant: hot))
+        }
+        // Every commit of the tenant that is there, of its one aggregate, and of the one that gets ever new ones.
+        let fast = writer.commitsFromMemory - before
+        print("from memory: \(fast) of 900 commits, 300 of them of new tenants")
+        #expect(fast >= 300)
+    }
+
     private static func append(
         _ tenants: [TenantID], _ names: [AggregateName], _ reader: any StorageReader, _ numbers: inout SeededGenerator
     ) throws -> AppendRequest {

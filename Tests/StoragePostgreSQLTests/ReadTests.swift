@@ -16,7 +16,31 @@ import Testing
 
     @Test func pagesKeepTheirBoundsAndLoseNothing() throws {
         var comparison = try ReaderComparison(try Bench().engine())
-        try comparison.pages(areFull: false)
+        try comparison.pages(areFull: true)
+    }
+
+    /// What one tenant reads changes no other tenant's pages, nor does what came before in its own.
+    @Test func aPageIsFullWhateverWasReadBefore() throws {
+        let bench = try Bench()
+        let (writer, reader) = (bench.engine().makeWriter(), bench.engine().makeReader())
+        let (large, small) = (TenantID(UUID()), AggregateName.new())
+        let payload = "\"" + String(repeating: "x", count: 200_000) + "\""
+        for _ in 0..<8 { try writer.append(.of([try .sample(payload)], tenant: large)) }
+        try writer.append(.sample(60, to: small, tenant: bench.tenant))
+        let bounds = PageBounds(bytesMax: 256 << 10)
+        let all = PageRange(after: Version.none, to: Version(60))
+        for round in 0..<3 {
+            for position in 0..<8 {
+                let range = PageRange(after: Position(UInt64(position)), to: Position(8))
+                #expect(try reader.page(of: large, positions: range, filter: .all, bounds: bounds).count == 1)
+            }
+            let page = try reader.page(of: small, in: bench.tenant, versions: all, bounds: bounds)
+            #expect(page.count == 60 && page.isLast, "round \(round)")
+        }
+        // The same within a tenant.
+        try writer.append(.of(try (0..<60).map { _ in try .sample() }, to: small, tenant: large))
+        let rest = try reader.page(of: small, in: large, versions: all, bounds: bounds)
+        #expect(rest.count == 60 && rest.isLast)
     }
 
     @Test func recordsOfAnyLengthMakePagesWithinTheirBounds() throws {
