@@ -131,7 +131,8 @@ public enum QueryResolution {
         case .after(let asked):
             guard asked <= head.position else {
                 // What the subscriber saw is there, and what it did not want to see after it was.
-                return .failure(request.lastSeen.map { .historyChanged(comparableTo: $0.position) } ?? .beyondHead(asked, head))
+                return .failure(
+                    request.lastSeen.map { .historyChanged(comparableTo: $0.position) } ?? .beyondHead(asked, head))
             }
             return .success(asked)
         case .time(let time):

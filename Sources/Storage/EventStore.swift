@@ -48,7 +48,9 @@ public final class EventStore: Sendable {
             readsMax: limits.waitingReadsMax, threadCount: readThreadCount,
             readsPerTenantMax: engine.readersPerTenantMax, uptimeNanos: uptimeNanos)
         faults = FaultLog(logger)
-        listening = engine.makeListener().map { StorageListening(listener: $0, logger: logger, uptime: uptime, onNews: onNews) }
+        listening = engine.makeListener().map {
+            StorageListening(listener: $0, logger: logger, uptime: uptime, onNews: onNews)
+        }
     }
 
     /// The engine's name.

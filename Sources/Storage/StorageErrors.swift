@@ -72,7 +72,8 @@ extension MartletError {
             } ?? "start the call over"
         return MartletError(
             .failedPrecondition, reason: .historyChanged,
-            message: "the events that this call has read are not those that the storage holds now, as after a restore or "
+            message:
+                "the events that this call has read are not those that the storage holds now, as after a restore or "
                 + "a failover: \(next)", comparablePosition: position)
     }
 

@@ -30,7 +30,8 @@ public final class MemoryEngine: StorageEngine {
         func position(_ index: Int) -> Position { Position(UInt64(index) + 1) }
 
         func eventID(at position: Position) -> UUID? {
-            0 < position.rawValue && position.rawValue <= UInt64(events.count) ? events[Int(position.rawValue) - 1].event.id : nil
+            0 < position.rawValue && position.rawValue <= UInt64(events.count)
+                ? events[Int(position.rawValue) - 1].event.id : nil
         }
 
         func indices(of aggregate: AggregateName) -> [Int] {

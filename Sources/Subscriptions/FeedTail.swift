@@ -105,7 +105,8 @@ struct FeedTail {
         marks.append(EventMark(position: head.position, eventID: id))
         if marks.count > Self.marksMax {
             // Every other one of the older half leaves.
-            marks = Deque(marks.enumerated().filter { $0.offset >= Self.marksMax / 2 || $0.offset % 2 == 0 }.map(\.element))
+            marks = Deque(
+                marks.enumerated().filter { $0.offset >= Self.marksMax / 2 || $0.offset % 2 == 0 }.map(\.element))
         }
         return true
     }

@@ -34,7 +34,8 @@ public struct StorePages: PageSource {
             if after == standing.head.position {
                 resolved.afterEventID = standing.head.eventID
             } else if isShared, after > .start {
-                resolved.afterEventID = try reader.eventIDs(at: [EventPlace(tenant: request.tenant, position: after)])[0]
+                resolved.afterEventID = try reader.eventIDs(at: [EventPlace(tenant: request.tenant, position: after)])[
+                    0]
             }
             return .success(resolved)
         } completion: { result in

@@ -243,7 +243,8 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
                 completion: taking(feed, extra)
             ) {
                 let pull = feed.pull(
-                    after: after, following: following, past: past, filter: filter, bytesMax: bytesMax, scanMax: scanMax)
+                    after: after, following: following, past: past, filter: filter, bytesMax: bytesMax, scanMax: scanMax
+                )
                 if case .page(let page, _) = pull { return page } else { return nil }
             }
         }

@@ -44,7 +44,9 @@ public struct WholeCommitRace: Sendable {
             while !isLastLook {
                 isLastLook = isWritten.withLockedValue { $0 }
                 let heads = try reader.heads(of: tenants)
-                try requireEqual(heads[0].position, heads[1].position, "seed \(seed): of two tenants' heads that move together the first")
+                try requireEqual(
+                    heads[0].position, heads[1].position,
+                    "seed \(seed): of two tenants' heads that move together the first")
                 let position = heads[0].position
                 try require(boundaries.contains(position.rawValue), "seed \(seed): position \(position) is mid-commit")
                 let bounds = PageBounds(bytesMax: .max)

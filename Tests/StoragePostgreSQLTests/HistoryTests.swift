@@ -124,7 +124,8 @@ struct HistoryTests {
             try await server.withClient { client in
                 var numbers = random
                 for round in 0..<Self.rounds {
-                    try await self.round(change, cluster, bench, client, &numbers, "seed \(random.seed), round \(round)")
+                    try await self.round(
+                        change, cluster, bench, client, &numbers, "seed \(random.seed), round \(round)")
                 }
             }
         }
@@ -165,7 +166,9 @@ struct HistoryTests {
         let following = subscribers.map { subscriber in Task { await subscriber.run(client) } }
         // Some of them get the events that vanish from storage, others as they are appended.
         if Bool.random(using: &generator) {
-            try await wait("start, \(place)") { subscribers.allSatisfy { $0.got.withLockedValue { $0.position } > .start } }
+            try await wait("start, \(place)") {
+                subscribers.allSatisfy { $0.got.withLockedValue { $0.position } > .start }
+            }
         }
         for tenant in tenants where Int.random(in: 0..<4, using: &generator) > 0 {
             try await append(tenant, Int.random(in: 1...4, using: &generator))

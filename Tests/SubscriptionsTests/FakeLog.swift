@@ -94,6 +94,7 @@ final class FakeLog: PageSource {
                 page.lastPosition = page.scannedTo.next
             }
             page.scannedTo = page.scannedTo.next
+            page.endEventID = RecordedEntries.eventID(ofLast: stored.record.readableBytes, in: stored.record)
             scanned += 1
         }
         page.isLast = page.scannedTo == range.to
