@@ -113,7 +113,7 @@ let package = Package(
         layer(
             "MartletStoragePostgreSQL",
             [
-                "CMartletPostgreSQL", "MartletModel", "MartletRecordCodec", "MartletStorage", .logging,
+                "CMartletPostgreSQL", "MartletModel", "MartletRecordCodec", "MartletStorage", .collections, .logging,
                 .nioConcurrencyHelpers, .nioCore,
             ]),
         layer("MartletTLSOpenSSL", ["CMartletOpenSSL", .nioConcurrencyHelpers, .nioCore]),

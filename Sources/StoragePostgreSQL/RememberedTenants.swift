@@ -1,3 +1,4 @@
+import DequeModule
 import MartletModel
 import NIOConcurrencyHelpers
 
@@ -11,33 +12,32 @@ final class RememberedTenants: Sendable {
     private struct State {
         /// Those that a transaction has, and whether nobody else has asked for them meanwhile.
         var taken: [TenantID: Bool] = [:]
-        /// Those that were used last.
-        var young: [TenantID: RememberedTenant] = [:]
-        /// Those that were used before: once half of the room is young, they go.
-        var old: [TenantID: RememberedTenant] = [:]
-        /// Of `young`.
+        /// Those that are idle, with the number of their last use.
+        var idle: [TenantID: (tenant: RememberedTenant, use: UInt64)] = [:]
+        /// Uses, oldest first; those of a tenant that was used again, or taken, count no more.
+        var uses: Deque<(id: TenantID, use: UInt64)> = []
+        var lastUse: UInt64 = 0
+        /// Of those that are idle.
         var weight = 0
         var generation = 0
 
         mutating func remove(_ id: TenantID) -> RememberedTenant? {
-            if let tenant = young.removeValue(forKey: id) {
-                weight -= tenant.weight
-                return tenant
-            }
-            return old.isEmpty ? nil : old.removeValue(forKey: id)
+            guard let (tenant, _) = idle.removeValue(forKey: id) else { return nil }
+            weight -= tenant.weight
+            return tenant
         }
 
-        /// - Returns: what is to be freed outside the lock.
-        mutating func put(_ tenant: RememberedTenant, _ id: TenantID, weightMax: Int) -> [TenantID: RememberedTenant] {
-            var left: [TenantID: RememberedTenant] = [:]
-            if weight + tenant.weight > weightMax, !young.isEmpty {
-                left = old
-                old = young
-                young = [:]
-                weight = 0
-            }
-            young[id] = tenant
+        /// - Returns: what has to leave; to be freed outside the lock.
+        mutating func put(_ tenant: RememberedTenant, _ id: TenantID, weightMax: Int) -> [RememberedTenant] {
+            lastUse += 1
+            idle[id] = (tenant, lastUse)
+            uses.append((id, lastUse))
             weight += tenant.weight
+            var left: [RememberedTenant] = []
+            while weight > weightMax, let oldest = uses.popFirst() {
+                if idle[oldest.id]?.use == oldest.use, let tenant = remove(oldest.id) { left.append(tenant) }
+            }
+            if uses.count > 2 * idle.count + 16 { uses.removeAll { idle[$0.id]?.use != $0.use } }
             return left
         }
     }
@@ -60,7 +60,7 @@ final class RememberedTenants: Sendable {
     private let state = NIOLockedValueBox(State())
 
     /// - Parameter countMax: so many aggregates and tenants are remembered, all together; beyond that, those leave that were
-    ///   not used for longest, by the half.
+    ///   not used for longest.
     init(countMax: Int = 100_000, distrustMax: Int = 32) {
         self.countMax = countMax
         aggregatesMax = max(2, countMax / 2)
@@ -86,10 +86,10 @@ final class RememberedTenants: Sendable {
     ///
     /// - Parameter tenant: what is known now; nil for nothing.
     func giveBack(_ loan: Loan, of id: TenantID, _ tenant: RememberedTenant?) {
-        _ = state.withLockedValue { state -> [TenantID: RememberedTenant] in
-            guard loan.isOwner, loan.generation == state.generation else { return [:] }
-            guard state.taken.removeValue(forKey: id) == true, let tenant else { return [:] }
-            return state.put(tenant, id, weightMax: countMax / 2)
+        _ = state.withLockedValue { state -> [RememberedTenant] in
+            guard loan.isOwner, loan.generation == state.generation else { return [] }
+            guard state.taken.removeValue(forKey: id) == true, let tenant else { return [] }
+            return state.put(tenant, id, weightMax: countMax)
         }
     }
 

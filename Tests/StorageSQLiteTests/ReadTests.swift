@@ -18,7 +18,7 @@ import Testing
     @Test func pagesKeepTheirBoundsAndLoseNothing() throws {
         let bench = try Bench()
         var comparison = try ReaderComparison(bench.engine)
-        try comparison.pages(areFull: true)
+        try comparison.pages(areExact: true)
     }
 
     @Test func readersSeeWholeCommits() async throws {
