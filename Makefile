@@ -12,7 +12,7 @@ UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests --skip AttackTests
 # Attacks that measure what others feel meanwhile: they want a quiet machine, and a target of their own.
 TIMED_ATTACKS = FairnessTests LoopTimeTests MemoryTests
 
-.PHONY: help run test example test-attacks test-bits test-steps test-tsan test-asan fuzz demo bench bench-scale bench-profile bench-attack bench-before bench-rehydration lint lint-protos format protos certs clean
+.PHONY: help run test example test-attacks test-log test-bits test-steps test-tsan test-asan fuzz demo bench bench-scale bench-profile bench-attack bench-before bench-rehydration lint lint-protos format protos certs clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,10 @@ test-steps: setup-tests ## What an append, a load and a live event cost a releas
 	swift build -c release --product martlet
 	swift build --build-tests
 	MARTLET_TEST_BINARY=.build/release/martlet swift test --skip-build --filter 'StepTests|SyncTests'
+
+test-log: setup-tests ## Hold SQLite's write-ahead log to its bound beside six filtered readers, for a minute
+	swift build --build-tests
+	MARTLET_TEST_LOG_SECONDS=60 swift test --skip-build --no-parallel --filter LogBoundTests
 
 test-bits: setup-tests ## Flip 1,000 bits each in SQLite's file, PostgreSQL's files and its values
 	swift build --build-tests

@@ -17,14 +17,15 @@ extension PageRange where Bound == Position {
 extension EventPage {
     /// Completes a page by position: how far it looked, and whether that is the end of the range.
     ///
-    /// - Precondition: ``isLast`` says whether the page holds all that matches in `scanned`.
+    /// - Precondition: ``isLast`` says whether the page holds all that matches in `scanned`. Where it does not, ``scannedTo``
+    ///   is how far the page looked, or still ``Position/start`` where that was up to its last event.
     public mutating func complete(scanned: PageRange<Position>, of range: PageRange<Position>, _ direction: Direction) {
         let lastEventID = endEventID
         defer { if scannedTo == lastPosition { endEventID = lastEventID } }
         if isLast {
             scannedTo = direction == .forward ? scanned.to : scanned.after.next
             isLast = scanned == range
-        } else {
+        } else if scannedTo == .start {
             scannedTo = lastPosition ?? scannedTo
         }
     }

@@ -17,7 +17,9 @@ enum BlockRows {
         let last = min(range.to, EventKeys.positionMax).rawValue
         select.bind(1, try EventKeys.bound(tenantNo, range.after.next))
         select.bind(2, try EventKeys.bound(tenantNo, range.to))
+        var seen: Position?
         try select.forEachRow { row throws(SQLiteFault) in
+            if fill.ends(after: seen) { return false }
             let first = try EventKeys.position(of: row.integer(0), in: tenantNo).rawValue
             let count = Int(try row.unsigned(1))
             let entries = unsafe row.blob(2)
@@ -27,7 +29,10 @@ enum BlockRows {
             if fill.page.count == 0, filter.isEmpty {
                 fill.reserve(Self.estimate(entries.count, of: count, wanted: range.to.rawValue - range.after.rawValue))
             }
-            return unsafe fill.take(entries, count: count, wanted: Int(from)..<Int(to))
+            guard unsafe fill.take(entries, count: count, wanted: Int(from)..<Int(to)) else { return false }
+            fill.filtered(entries.count)
+            seen = Position(bounds.direction == .forward ? first + to - 1 : first + from)
+            return true
         }
         guard !fill.isBroken else { throw .corrupted("a block of tenant \(tenantNo) holds no events") }
         return fill.page

@@ -7,11 +7,23 @@ import MartletStorage
 /// SQLite's own way is that the commit which fills the log moves all of it, while the next ones wait. Here a thread with
 /// a connection of its own does so while commits go on. What they add meanwhile takes it a shorter pass, and so on; the
 /// last small rest is left to the writer, between two commits, upon which the log begins anew.
+///
+/// The log cannot begin anew while a read uses it, and reads may overlap for ever. So a log that has grown large closes
+/// the gate of the reads for the last pass, and one that has grown larger holds the commits up too, each for bounded time:
+/// see Docs/decisions/0039.
 final class Checkpointer {
     /// Pages in the log from which on it is worth while to move them.
     static let startPages = 2_000
+    /// From here on reads wait for the last pass.
+    static let gatePages = 4_000
+    /// From here on commits wait for the end of the reads that are under way.
+    static let holdPages = 8_000
     /// A rest of so many pages is left to the writer.
     static let restPages = 250
+    /// How long a closed gate waits for reads to end, and again for the writer to come by.
+    static let gateMillis = 100
+    /// How long commits wait for the reads that are under way.
+    static let holdMillis = 1_000
     private static let passesMax = 8
 
     /// `@unchecked Sendable`: everything mutable is guarded by `condition`.
@@ -20,7 +32,21 @@ final class Checkpointer {
         var logPages = 0
         var isRequested = false
         var isRestDue = false
+        var isRestMoving = false
         var isClosed = false
+        /// From where on the gate is closed, and commits wait, next. What did not help is tried again when the log has
+        /// grown further.
+        var gateFrom = Checkpointer.gatePages
+        var holdFrom = Checkpointer.holdPages
+
+        /// Whether the log has reached where commits wait; then the next time is further on.
+        func beginGate() -> (holds: Bool, isAgain: Bool) {
+            condition.withLock {
+                let (holds, isAgain) = (logPages >= holdFrom, holdFrom > Checkpointer.holdPages)
+                gateFrom = logPages + Checkpointer.startPages
+                return (holds, isAgain)
+            }
+        }
     }
 
     private let state = State()
@@ -40,20 +66,34 @@ final class Checkpointer {
         threads.blockUntilEnd()
     }
 
-    /// A commit left so many pages in the log.
-    /// - Returns: whether the writer is to move the rest now.
+    /// A commit left so many pages in the log. Where they are too many, this waits for the checkpoint that is under way.
+    /// - Returns: whether the writer is to move the rest now, and call ``restMoved()``.
     func committed(logPages: Int) -> Bool {
         state.condition.withLock {
             state.logPages = logPages
-            if state.isRestDue {
-                state.isRestDue = false
-                return true
-            }
-            if logPages >= Self.startPages, !state.isRequested {
+            if logPages < Self.startPages {
+                state.gateFrom = Self.gatePages
+                state.holdFrom = Self.holdPages
+            } else if !state.isRequested, !state.isRestDue {
                 state.isRequested = true
                 state.condition.broadcast()
             }
-            return false
+            if logPages >= state.holdFrom {
+                while state.isRequested, !state.isRestDue { state.condition.wait() }
+                state.holdFrom = logPages + Self.startPages
+            }
+            guard state.isRestDue else { return false }
+            state.isRestDue = false
+            state.isRestMoving = true
+            return true
+        }
+    }
+
+    /// The writer has moved the rest, or tried to.
+    func restMoved() {
+        state.condition.withLock {
+            state.isRestMoving = false
+            state.condition.broadcast()
         }
     }
 
@@ -68,24 +108,58 @@ final class Checkpointer {
             do {
                 let open = if let connection { connection } else { try file.open() }
                 connection = open
-                try move(state, with: open)
+                try move(state, file.gate, with: open, logger)
             } catch {
                 // All is in the log still; it is tried again when more has come in.
                 logger.warning("a checkpoint failed", metadata: ["error": "\(error)"])
                 connection = nil
             }
-            state.condition.withLock { state.isRequested = false }
+            state.condition.withLock {
+                state.isRequested = false
+                state.condition.broadcast()
+            }
         }
     }
 
-    private static func move(_ state: State, with connection: SQLiteConnection) throws(SQLiteFault) {
+    private static func move(
+        _ state: State, _ gate: ReadGate, with connection: SQLiteConnection, _ logger: Logger
+    ) throws(SQLiteFault) {
         var last = Int.max
         for _ in 0..<passesMax {
             let moved = try connection.checkpoint()
-            let rest = max(0, state.condition.withLock { state.logPages } - moved)
+            let (logPages, gateFrom) = state.condition.withLock {
+                (state.logPages, min(state.gateFrom, state.holdFrom))
+            }
+            if logPages >= gateFrom { return try moveAll(state, gate, with: connection, logger) }
+            let rest = max(0, logPages - moved)
             if rest <= restPages || rest >= last { break }
             last = rest
         }
         state.condition.withLock { state.isRestDue = true }
+    }
+
+    /// Moves all while no read is under way, so that the next commit begins the log anew.
+    private static func moveAll(
+        _ state: State, _ gate: ReadGate, with connection: SQLiteConnection, _ logger: Logger
+    ) throws(SQLiteFault) {
+        let (holds, isAgain) = state.beginGate()
+        if holds, isAgain {
+            logger.warning(
+                "a read that does not end keeps the write-ahead log from being reset: look for a program that reads the file",
+                metadata: ["log_mib": "\(state.condition.withLock { state.logPages } >> 8)"])
+        }
+        gate.close()
+        defer { gate.open() }
+        guard gate.waitForReads(atMost: holds ? holdMillis : gateMillis) else { return }
+        let moved = try connection.checkpoint()
+        let deadline = Date(timeIntervalSinceNow: Double(gateMillis) / 1_000)
+        state.condition.withLock {
+            guard moved < state.logPages else { return }
+            state.isRestDue = true
+            state.condition.broadcast()
+            while state.isRestDue || state.isRestMoving, !state.isClosed {
+                guard state.condition.wait(until: deadline) else { return }
+            }
+        }
     }
 }

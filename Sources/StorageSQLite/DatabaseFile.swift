@@ -10,6 +10,8 @@ final class DatabaseFile: Sendable {
     let path: String
     /// What of the file is in memory only, until it is moved there.
     let ranges: RangeBuffer
+    /// What reads of the file pass.
+    let gate = ReadGate()
     /// Held from ``lock(_:)`` on until nobody uses the file any more.
     private let held = NIOLockedValueBox<FileLock?>(nil)
 

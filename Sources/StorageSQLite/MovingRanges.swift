@@ -8,9 +8,12 @@ struct MovingRanges {
     /// How far the ranges of each tenant reach.
     private var tops: [Int64: UInt64] = [:]
     private var next = 0
+    /// Rows of all of them.
+    let count: Int
 
     init(_ groups: [[RangeRow]]) {
         self.groups = groups
+        count = groups.reduce(0) { $0 + $1.count }
         for group in groups {
             for row in group { tops[row.tenantNo] = max(tops[row.tenantNo] ?? 0, row.lastPosition) }
         }

@@ -8,6 +8,8 @@ struct PageFill {
     private let bounds: PageBounds
     private let filter: EntryFilter?
     private(set) var page = EventPage()
+    /// Bytes of blocks that a filter was held against.
+    private var filteredBytes = 0
     /// The bytes that were given are no entries of that number.
     private(set) var isBroken = false
 
@@ -17,6 +19,21 @@ struct PageFill {
     }
 
     private static let reservedBytesMax = 1 << 20
+    /// A filter looks through no more than this and a block before the page is answered: the read is short, and the log
+    /// can begin anew.
+    private static let filteredBytesMax = 8 << 20
+
+    /// Before a further block is looked through: whether the page ends here instead, because it has looked at enough.
+    /// - Parameter last: the position that was looked at last.
+    mutating func ends(after last: Position?) -> Bool {
+        guard filteredBytes >= Self.filteredBytesMax, let last else { return false }
+        page.isLast = false
+        page.scannedTo = last
+        return true
+    }
+
+    /// A filter was held against a block of so many bytes.
+    mutating func filtered(_ bytes: Int) { if filter != nil { filteredBytes += bytes } }
 
     /// Makes room for what will come, to be filled in one go.
     mutating func reserve(_ bytes: Int) {

@@ -33,18 +33,27 @@ final class RangeBuffer: Sendable {
         /// By number of the aggregate, in version order.
         var young: [Int64: [RangeRow]] = [:]
         var youngCount = 0
+        /// Of their events' entries: what would be read to tell them again.
+        var youngBytes = 0
         /// Those that are being moved into the table.
         var old: [Int64: [RangeRow]] = [:]
         var generation: UInt64 = 0
-        /// Whether the rows are those that the blocks tell; not so before the first use, and after a failure.
+        /// Rows of a commit that failed: they may be committed or not.
+        var doubted: [RangeRow] = []
+        /// Whether the rows are those that the blocks tell; not so before the first use.
         var isFresh = false
     }
 
     private let state = NIOLockedValueBox(State())
-    /// So many rows are gathered before they move.
+    /// So many rows are gathered before they move,
     let rowsMax: Int
+    /// or so many bytes of entries: they are read again after a start.
+    let bytesMax: Int
 
-    init(rowsMax: Int) { self.rowsMax = rowsMax }
+    init(rowsMax: Int, bytesMax: Int = 16 << 20) {
+        self.rowsMax = rowsMax
+        self.bytesMax = bytesMax
+    }
 
     /// How many rows are here.
     var count: Int { state.withLockedValue { $0.youngCount + $0.old.values.reduce(0) { $0 + $1.count } } }
@@ -65,7 +74,7 @@ final class RangeBuffer: Sendable {
         return try result.get()
     }
 
-    /// What is known may not be true: something failed.
+    /// What is known may not be true.
     func invalidate() {
         state.withLockedValue { $0 = State(generation: $0.generation + 1) }
     }
@@ -82,14 +91,36 @@ final class RangeBuffer: Sendable {
     /// Adds the rows of a commit, before it can be seen.
     func add(_ rows: [RangeRow]) { state.withLockedValue { $0.add(rows) } }
 
+    /// Rows that came in with a commit which failed. They stay until it is seen whether they are committed: beyond the head,
+    /// they are for no reader.
+    func doubt(_ rows: [RangeRow]) { state.withLockedValue { $0.doubted += rows } }
+
+    /// Rows that may not be committed.
+    var doubted: [RangeRow] { state.withLockedValue { $0.doubted } }
+
+    /// Nothing is doubted any more: of those rows, these were not committed.
+    func settle(lost: [RangeRow]) {
+        state.withLockedValue { state in
+            state.doubted = []
+            for row in lost {
+                guard let index = state.young[row.aggregateNo]?.lastIndex(of: row) else { continue }
+                state.young[row.aggregateNo]?.remove(at: index)
+                if state.young[row.aggregateNo]?.isEmpty == true { state.young[row.aggregateNo] = nil }
+                state.youngCount -= 1
+                state.youngBytes -= row.length
+            }
+        }
+    }
+
     /// Where enough has gathered, all of it, to be moved into the table: an aggregate's rows together, in the order of the
     /// table. Nil where there is not, or what was taken before is still on its way.
     func age() -> [[RangeRow]]? {
         state.withLockedValue { state in
-            guard state.youngCount >= rowsMax, state.old.isEmpty else { return nil }
+            guard state.youngCount >= rowsMax || state.youngBytes >= bytesMax, state.old.isEmpty else { return nil }
             state.old = state.young
             state.young = [:]
             state.youngCount = 0
+            state.youngBytes = 0
             return state.old.sorted { $0.key < $1.key }.map(\.value)
         }
     }
@@ -107,5 +138,6 @@ extension RangeBuffer.State {
     fileprivate mutating func add(_ rows: [RangeRow]) {
         for row in rows { young[row.aggregateNo, default: []].append(row) }
         youngCount += rows.count
+        youngBytes += rows.reduce(0) { $0 + $1.length }
     }
 }

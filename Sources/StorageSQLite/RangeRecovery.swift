@@ -3,8 +3,8 @@ import MartletModel
 import MartletRecordCodec
 import NIOCore
 
-/// Tells again, from the blocks, the ranges that were not in the table when the process ended, or something failed.
-/// There are never many: they move into the table as more come.
+/// Tells again, from the blocks, the ranges that were not in the table when the process ended, or the disk could not
+/// be believed any more. They are bounded in number and bytes: they move into the table as more come.
 enum RangeRecovery {
     /// What tells aggregates apart: the bytes of their type and id.
     private struct Name: Hashable {

@@ -143,6 +143,8 @@ final class SQLiteReader: StorageReader {
     private func read<Value>(
         _ body: (SQLiteConnection) throws(SQLiteFault) -> Value
     ) throws(StorageError) -> Value {
+        file.gate.enter()
+        defer { file.gate.leave() }
         let open = connection
         // Kept only when all goes well.
         connection = nil

@@ -68,8 +68,10 @@ final class SQLiteWriter: StorageWriter {
             tenants.removeAll()
             aggregates.removeAll()
             connection = nil
-            moving = nil
-            file.ranges.invalidate()
+            if isPoisoned {
+                moving = nil
+                file.ranges.invalidate()
+            }
             throw error
         }
     }
@@ -91,7 +93,7 @@ final class SQLiteWriter: StorageWriter {
         do throws(SQLiteFault) {
             try RangeRecovery.refresh(file.ranges, connection)
             plan = try decideAndStore(batch, now: now, connection, &stored)
-            if !plan.tenants.isEmpty { try moveRanges(after: stored.ranges.count, connection) }
+            if !plan.tenants.isEmpty { stored.moving = try moveRanges(after: stored.ranges, connection) }
         } catch {
             // Nothing was committed: at the latest, closing the connection rolls back.
             throw error.storageError
@@ -102,7 +104,11 @@ final class SQLiteWriter: StorageWriter {
         }
         // Before the commit can be seen: who sees it finds them.
         file.ranges.add(stored.ranges)
-        try commit(connection)
+        do { try commit(connection) } catch {
+            file.ranges.doubt(stored.ranges)
+            throw error
+        }
+        moving = stored.moving
         if moving?.isDone == true {
             moving = nil
             file.ranges.drop()
@@ -120,6 +126,7 @@ final class SQLiteWriter: StorageWriter {
         _ batch: [WriteCommand], now: Timestamp, _ connection: SQLiteConnection, _ stored: inout BatchRows
     ) throws(SQLiteFault) -> BatchPlan {
         try connection.statement(.begin).run()
+        try settleDoubted(connection)
         var facts = try self.facts(of: batch, &stored, connection)
         var plan = WriteDecision.decide(batch, facts: facts, now: now)
         let refused = zip(batch, plan.outcomes).filter { $0.1.receipt == nil }.map(\.0)
@@ -146,6 +153,20 @@ final class SQLiteWriter: StorageWriter {
         return plan
     }
 
+    /// In a transaction: what became of the ranges of a commit that failed.
+    private func settleDoubted(_ connection: SQLiteConnection) throws(SQLiteFault) {
+        let doubted = file.ranges.doubted
+        guard !doubted.isEmpty else { return }
+        let select = try connection.statement(.selectHead)
+        var lost: [RangeRow] = []
+        for row in doubted {
+            select.bind(1, row.tenantNo)
+            let head = try select.firstRow { row throws(SQLiteFault) in try row.unsigned(0) } ?? 0
+            if row.lastPosition > head { lost.append(row) }
+        }
+        file.ranges.settle(lost: lost)
+    }
+
     private func rollBack(_ connection: SQLiteConnection) throws(StorageError) {
         do throws(SQLiteFault) { try connection.statement(.rollback).run() } catch { throw error.storageError }
     }
@@ -157,6 +178,7 @@ final class SQLiteWriter: StorageWriter {
     /// Looks after the log, after a commit was answered for.
     private func tidy(_ connection: SQLiteConnection) {
         guard checkpointer?.committed(logPages: connection.logPages) == true else { return }
+        defer { checkpointer?.restMoved() }
         // A failure changes nothing: all is in the log still.
         do throws(SQLiteFault) { try connection.checkpoint() } catch {
             logger.warning("a checkpoint failed", metadata: ["error": "\(error.message)"])
@@ -303,12 +325,21 @@ final class SQLiteWriter: StorageWriter {
         var tenants: [TenantID: Tenant] = [:]
         var aggregates: [AggregateKey: Aggregate] = [:]
         var ranges: [RangeRow] = []
+        /// As the transaction leaves them.
+        var moving: MovingRanges?
     }
 
-    /// Moves some ranges into the table, faster than they come in.
-    private func moveRanges(after count: Int, _ connection: SQLiteConnection) throws(SQLiteFault) {
+    /// Moves some ranges into the table, faster than they come in by number and by bytes.
+    /// - Returns: what is on its way once this transaction commits; where it does not, ``moving`` is.
+    private func moveRanges(
+        after added: [RangeRow], _ connection: SQLiteConnection
+    ) throws(SQLiteFault) -> MovingRanges? {
         if moving == nil { moving = file.ranges.age().map { MovingRanges($0) } }
-        try moving?.move(atLeast: 2 * count, connection)
+        guard var next = moving else { return nil }
+        let bytes = added.reduce(0) { $0 + $1.length }
+        let share = min(1, 2 * Double(bytes) / Double(file.ranges.bytesMax))
+        try next.move(atLeast: max(2 * added.count, Int((share * Double(next.count)).rounded(.up))), connection)
+        return next
     }
 
     private func store(

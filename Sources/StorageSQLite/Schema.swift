@@ -206,7 +206,7 @@ enum Schema {
 enum Query: Int, CaseIterable {
     case begin, beginRead, commit, rollback
     case selectTenant, selectLastTenant, insertTenant, updateTenant
-    case selectAggregate, insertAggregate, selectUnranged, updateRanged
+    case selectAggregate, insertAggregate, selectUnranged, selectHead, updateRanged
     case selectPositionOfID, insertEventID
     case insertBlock, selectBlock, selectBlocks, selectBlocksBackward
     case insertRange, selectLastRange, selectRange, selectRanges, selectRangesBackward
@@ -226,6 +226,7 @@ enum Query: Int, CaseIterable {
         case .selectAggregate:
             "SELECT no, snapshot_version, snapshot_bytes FROM aggregates WHERE tenant_no = ?1 AND id = ?2 AND type = ?3"
         case .selectUnranged: "SELECT no, ranged, position, id FROM tenants WHERE ranged < position"
+        case .selectHead: "SELECT position FROM tenants WHERE no = ?1"
         case .updateRanged: "UPDATE tenants SET ranged = ?2 WHERE no = ?1"
         case .insertAggregate: "INSERT INTO aggregates (tenant_no, id, type) VALUES (?1, ?2, ?3)"
         case .selectPositionOfID: "SELECT position FROM event_ids WHERE tenant_no = ?1 AND id = ?2"

@@ -1,0 +1,109 @@
+import Foundation
+import MartletModel
+import MartletStorage
+import MartletStorageMemory
+import MartletTesting
+import Testing
+@testable import MartletStorageSQLite
+
+/// What is told again from the blocks after a start is bounded in bytes, and a failed write does not cause it.
+@Suite(.blocking) struct RangeRecoveryTests {
+    private static let pendingBytesMax = 48 << 20
+
+    /// Bytes of blocks whose ranges are not in the table: what recovery reads.
+    private func pendingBytes(_ bench: Bench) throws -> Int {
+        let text = try SQLiteConnection(path: bench.path, creates: false).text(
+            """
+            SELECT coalesce(sum(length(b.entries)), 0) FROM tenants t
+            JOIN blocks b ON b.key > (t.no << 40 | t.ranged) AND b.key <= (t.no << 40 | t.position)
+            """)
+        return try #require(Int(text ?? ""))
+    }
+
+    @Test func whatIsToldAgainAfterAStartIsBoundedInBytes() throws {
+        let bench = try Bench(rangesHeldMax: 4_096)
+        var most = 0
+        // Many small ranges first, which are slow to move; then large ones.
+        for _ in 0..<30 {
+            _ = try bench.writer.commit(
+                (0..<130).map { _ in try AppendRequest.sample(tenant: bench.tenant) }, now: .now())
+        }
+        for round in 0..<100 {
+            try bench.writer.append(.of([.large(1 << 20)], tenant: bench.tenant))
+            if round % 5 == 4 { most = max(most, try pendingBytes(bench)) }
+        }
+        #expect(most < Self.pendingBytesMax, "\(most >> 20) MiB are to be read again")
+    }
+
+    @Test func aFailedWriteDoesNotHaveAllToldAgain() throws {
+        let bench = try Bench(rangesHeldMax: 1_000)
+        try bench.writer.append(.sample(3, tenant: bench.tenant))
+        var reloads = 0
+        for round in 0..<20 {
+            FaultyDisk.fail(bench.path, round % 2 == 0 ? .full : .write, after: round / 2)
+            let lost = try AppendRequest.sample(40, tenant: bench.tenant)
+            let error = refusal { () throws(StorageError) in try bench.writer.append(lost) }
+            FaultyDisk.fail(bench.path, nil)
+            if error == nil { continue }
+            do throws(SQLiteFault) {
+                try bench.engine.file.ranges.refresh { () throws(SQLiteFault) in
+                    reloads += 1
+                    throw .corrupted("not needed")
+                }
+            } catch {}
+            try bench.writer.append(.sample(tenant: bench.tenant))
+        }
+        #expect(reloads == 0, "\(reloads) failed writes had all ranges told again")
+    }
+
+    /// Whichever write of a batch fails, ranges in memory and in the table tell the same as the oracle.
+    @Test func failedWritesAmongOthersChangeNoAnswer() throws {
+        let random = SeededGenerator.fromEnvironment()
+        var numbers = random
+        let oracle = MemoryEngine()
+        let memory = oracle.makeWriter()
+        let bench = try Bench(rangesHeldMax: 12)
+        let tenants = (0..<3).map { _ in TenantID(UUID()) }
+        let names = (0..<6).map { _ in AggregateName.new() }
+        let reader = bench.engine.makeReader()
+        var failures: [StorageError.Kind: Int] = [:]
+        for round in 0..<200 {
+            let batch = try (0..<Int.random(in: 1...4, using: &numbers)).map { _ in
+                try AppendRequest.sample(
+                    Int.random(in: 1...3, using: &numbers), to: names[Int.random(in: 0..<6, using: &numbers)],
+                    .any, tenant: tenants[Int.random(in: 0..<3, using: &numbers)])
+            }
+            let now = Timestamp(microseconds: Int64(round))
+            var isStored = false
+            if Int.random(in: 0..<3, using: &numbers) == 0 {
+                let fault = Bool.random(using: &numbers) ? FaultyDisk.Fault.full : .write
+                FaultyDisk.fail(bench.path, fault, after: Int.random(in: 0...12, using: &numbers))
+                let error = refusal { () throws(StorageError) in _ = try bench.writer.commit(batch, now: now) }
+                FaultyDisk.fail(bench.path, nil)
+                isStored = error == nil
+                if let error {
+                    failures[error.kind, default: 0] += 1
+                    // Sometimes it is given up, and others get its positions.
+                    if error.kind != .outcomeUnknown, Bool.random(using: &numbers) { continue }
+                }
+            }
+            if !isStored { _ = try bench.writer.commit(batch, now: now) }
+            _ = try memory.commit(batch, now: now)
+            let other = oracle.makeReader()
+            for tenant in tenants {
+                let place: Comment = "seed \(random.seed), round \(round)"
+                #expect(try reader.head(of: tenant) == other.head(of: tenant), place)
+                for name in names {
+                    let range = PageRange(after: Version.none, to: .max)
+                    let bounds = PageBounds(
+                        direction: Bool.random(using: &numbers) ? .forward : .backward, bytesMax: .max)
+                    let pages = try [reader, other].map {
+                        try $0.page(of: name, in: tenant, versions: range, bounds: bounds)
+                    }
+                    #expect(pages[0] == pages[1], place)
+                }
+            }
+        }
+        #expect(failures[.full, default: 0] > 3 && failures[.outcomeUnknown, default: 0] > 3, "\(failures)")
+    }
+}
