@@ -159,6 +159,18 @@ public struct EventPage: Hashable, Sendable {
     /// is not known, and where the storage's past cannot change while it is open.
     public var endEventID: UUID?
 
+    /// Two pages are the same where they hold the same and say the same of their range: ``endEventID`` is part of neither.
+    public static func == (a: EventPage, b: EventPage) -> Bool {
+        a.entries == b.entries && a.count == b.count && a.lastPosition == b.lastPosition
+            && a.lastVersion == b.lastVersion && a.scannedTo == b.scannedTo && a.isLast == b.isLast
+    }
+
+    /// Hashes what is compared.
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(entries)
+        hasher.combine(scannedTo)
+    }
+
     /// A page of those parts.
     public init(
         entries: ByteBuffer = ByteBuffer(), count: Int = 0, lastPosition: Position? = nil,
