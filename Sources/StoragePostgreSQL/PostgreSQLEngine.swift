@@ -54,37 +54,26 @@ public final class PostgreSQLEngine: StorageEngine {
         self.schema = Schema(name: schema)
         self.logger = logger
         shared = SharedByWriters(
-            server: UUID(), ownBackends: OwnBackends(), memory: memory, audience: audience, open: OpenConnections())
+            server: UUID(), ownBackends: OwnBackends(), memory: memory, audience: audience,
+            open: OpenConnections(logger))
         writersMax = writers
         readersMax = readers
     }
 
     /// Checks the database, and brings the schema up to date; safe when several servers do so at once.
+    ///
+    /// A standby is prepared once it has been promoted, before it is used; until then all calls fail as `unavailable`.
     public func prepare() throws(StorageError) {
         do throws(PostgresFault) {
-            let connection = try PostgresConnection(connectionString, statements: [], in: shared.open)
-            guard connection.serverVersion >= Self.versionMin else {
-                throw PostgresFault(
-                    sqlState: "42501", message: "the server is older than version 15: upgrade it",
-                    isConnectionLost: false)
+            if try prepareNow() { return }
+            logger.warning("the database is a standby: calls are answered STORAGE_UNAVAILABLE until it is promoted")
+            // The engine holds the connections, and not they the engine.
+            shared.open.prepareLater { [weak self] () throws(PostgresFault) in
+                guard let self else { throw .ending }
+                guard try prepareNow() else { throw .standby }
+                logger.info("the database is no standby any more: calls are served")
             }
-            let encoding = try connection.run("SHOW server_encoding").text(0, 0)
-            guard encoding == "UTF8" else {
-                throw PostgresFault(
-                    sqlState: "42501", message: "the database's encoding is \(encoding): make one with UTF8",
-                    isConnectionLost: false)
-            }
-            if try connection.run("SHOW fsync").text(0, 0) == "off" {
-                logger.warning("the database runs with fsync off: what is acknowledged may be lost in a crash")
-            }
-            try migrate(connection)
         } catch {
-            if let found = Int(error.message), error.sqlState == Self.tooNew {
-                throw StorageError(
-                    .schemaTooNew,
-                    "schema \(schema.name) has version \(found), this server knows up to \(Schema.version): "
-                        + "use a newer server")
-            }
             if error.isWarning {
                 throw StorageError(
                     .outcomeUnknown, "PostgreSQL: \(error.message) (\(error.sqlState)) while migrating: start again")
@@ -93,7 +82,45 @@ public final class PostgreSQLEngine: StorageEngine {
         }
     }
 
-    private static let tooNew = "too new"
+    /// - Returns: false where the database is a standby.
+    private func prepareNow() throws(PostgresFault) -> Bool {
+        let connection = try PostgresConnection(connectionString, statements: [], in: shared.open)
+        guard connection.serverVersion >= Self.versionMin else {
+            throw PostgresFault(
+                sqlState: "42501", message: "the server is older than version 15: upgrade it", isConnectionLost: false)
+        }
+        let encoding = try connection.run("SHOW server_encoding").text(0, 0)
+        guard encoding == "UTF8" else {
+            throw PostgresFault(
+                sqlState: "42501", message: "the database's encoding is \(encoding): make one with UTF8",
+                isConnectionLost: false)
+        }
+        try refuseSharedSession(connection)
+        guard try connection.run("SELECT pg_is_in_recovery()").text(0, 0) != "t" else { return false }
+        if try connection.run("SHOW fsync").text(0, 0) == "off" {
+            logger.warning("the database runs with fsync off: what is acknowledged may be lost in a crash")
+        }
+        try migrate(connection)
+        return true
+    }
+
+    /// A pooler may lend a session to several connections in turn, which would lose prepared statements, settings and what
+    /// is listened to. Where one stands between, the process at the other end is not the one that the connection was told of.
+    private func refuseSharedSession(_ connection: PostgresConnection) throws(PostgresFault) {
+        func process(_ connection: PostgresConnection) throws(PostgresFault) -> String {
+            try connection.run("SELECT pg_backend_pid()").text(0, 0)
+        }
+        let first = try process(connection)
+        guard first != "\(connection.backendID)" else { return }
+        // Where no second one is granted, calls will tell.
+        guard let other = try? PostgresConnection(connectionString, statements: [], in: shared.open) else { return }
+        for _ in 0..<Self.sharingProbes {
+            guard let second = try? process(other) else { return }
+            guard try process(connection) == first, second != first else { throw .sharedSession }
+        }
+    }
+
+    private static let sharingProbes = 8
 
     private func migrate(_ connection: PostgresConnection) throws(PostgresFault) {
         try connection.run("BEGIN")
@@ -107,7 +134,10 @@ public final class PostgreSQLEngine: StorageEngine {
         let rows = try connection.run("SELECT version FROM \(schema.name).schema_version")
         let found = rows.rowCount == 0 ? 0 : Int(rows.text(0, 0)) ?? 0
         guard found <= Schema.version else {
-            throw PostgresFault(sqlState: Self.tooNew, message: "\(found)", isConnectionLost: false)
+            throw PostgresFault(
+                sqlState: PostgresFault.schemaTooNew,
+                message: "schema \(schema.name) has version \(found), this server knows up to \(Schema.version)",
+                isConnectionLost: false)
         }
         for version in found..<Schema.version {
             try connection.run(schema.migrations[version])

@@ -36,7 +36,7 @@ final class PostgreSQLListener: StorageListener, @unchecked Sendable {
     func wait(atMost milliseconds: Int) throws(StorageError) -> StorageNews {
         do throws(PostgresFault) {
             guard let connection else {
-                let opened = try PostgresConnection(connectionString, statements: [], in: open)
+                let opened = try connect()
                 // Who listens is no event: it need not last, and waits for no standby.
                 try opened.run("SET synchronous_commit = off")
                 try opened.run(schema.dropOldListeners)
@@ -63,6 +63,17 @@ final class PostgreSQLListener: StorageListener, @unchecked Sendable {
         } catch {
             connection = nil
             throw error.storageError
+        }
+    }
+
+    private func connect() throws(PostgresFault) -> PostgresConnection {
+        guard open.mayBeMade(for: .listening) else { throw .allConnectionsInUse }
+        do throws(PostgresFault) {
+            return try PostgresConnection(connectionString, statements: [], in: open, for: .listening)
+        } catch {
+            // It must not wait for one here, where it is not interrupted. The next time is soon.
+            if error.sqlState == PostgresFault.tooManyConnections { open.noMoreAreGranted(to: .listening) }
+            throw error
         }
     }
 

@@ -10,7 +10,6 @@ final class PostgreSQLReader: StorageReader {
     private let connectionString: String
     private let schema: Schema
     private let openConnections: OpenConnections
-    private var connection: PostgresConnection?
     /// What of one tenant was learned from its pages: nothing of it changes what another one gets.
     private var sizes = RecentlyUsed<TenantID, PageSizes>(countMax: 1_024)
 
@@ -187,10 +186,21 @@ final class PostgreSQLReader: StorageReader {
     private func run(_ statement: String, _ parameters: [PostgresValue]) throws(StorageError) -> PostgresResult {
         // A connection that broke while it was idle says so only now: a read can simply be done again.
         for isLastAttempt in [false, true] {
+            var used: PostgresConnection?
             do throws(PostgresFault) {
-                return try open().run(PostgresCall(statement, parameters))
+                let connection = try openConnections.connection(for: .reading, idle: openConnections.idleReaders.take) {
+                    () throws(PostgresFault) in try open()
+                }
+                used = connection
+                let result = try connection.run(PostgresCall(statement, parameters))
+                giveBack(connection)
+                return result
             } catch {
-                if error.isConnectionLost { connection = nil }
+                if error.isConnectionLost {
+                    openConnections.idleReaders.dropAll()
+                } else if let used, !error.isOfSharedSession {
+                    giveBack(used)
+                }
                 guard error.isConnectionLost, !isLastAttempt else { throw error.storageError }
             }
         }
@@ -198,9 +208,8 @@ final class PostgreSQLReader: StorageReader {
     }
 
     private func open() throws(PostgresFault) -> PostgresConnection {
-        if let connection { return connection }
         let opened = try PostgresConnection(
-            connectionString, statements: schema.readerStatements, in: openConnections)
+            connectionString, statements: schema.readerStatements, in: openConnections, for: .reading)
         // The plans are those of look-ups by key, whatever the parameters and however young the statistics.
         try opened.run(
             """
@@ -214,8 +223,13 @@ final class PostgreSQLReader: StorageReader {
             SET enable_sort = off;
             SET jit = off;
             """)
-        connection = opened
         return opened
+    }
+
+    private func giveBack(_ connection: PostgresConnection) {
+        guard openConnections.keeps(.reading) else { return }
+        openConnections.idleReaders.giveBack(connection)
+        openConnections.noteGivenBack()
     }
 
     private static func name(_ aggregate: AggregateName, _ tenant: TenantID) -> [PostgresValue] {

@@ -7,7 +7,7 @@ struct SharedByWriters: Sendable {
     /// Tells this server from others on the same database.
     let server: UUID
     let ownBackends: OwnBackends
-    let connections = WriterConnections()
+    var connections: WriterConnections { open.idleWriters }
     let memory: RememberedTenants
     let audience: Audience
     let open: OpenConnections
@@ -201,13 +201,24 @@ final class PostgreSQLWriter: StorageWriter {
 
     /// Ends what ``takeConnection()`` began.
     func giveBackConnection() {
-        if let connection { shared.connections.giveBack(connection) }
+        if let connection, shared.open.keeps(.writing) {
+            shared.connections.giveBack(connection)
+            shared.open.noteGivenBack()
+        }
         connection = nil
     }
 
     private func open() throws(PostgresFault) -> PostgresConnection {
         if let connection { return connection.connection }
         let generation = memory.generation
+        let taken = try shared.open.connection(
+            for: .writing, idle: { shared.connections.take(generation: generation) },
+            connect: { () throws(PostgresFault) in try connect(generation) })
+        connection = taken
+        return taken.connection
+    }
+
+    private func connect(_ generation: Int) throws(PostgresFault) -> WriterConnection {
         let opened = try PostgresConnection(
             connectionString, statements: schema.writerStatements, in: shared.open, for: .writing)
         // A server that died must not hold its locks for long. Weaker durability than a local flush is not accepted,
@@ -227,8 +238,7 @@ final class PostgreSQLWriter: StorageWriter {
             SELECT set_config('synchronous_commit', 'on', false)
             WHERE current_setting('synchronous_commit') IN ('off', 'local');
             """)
-        connection = WriterConnection(opened, generation: generation, ownBackends: shared.ownBackends)
-        return opened
+        return WriterConnection(opened, generation: generation, ownBackends: shared.ownBackends)
     }
 
     func disconnect() { connection = nil }

@@ -13,7 +13,8 @@ import NIOCore
     @unsafe private let connection: OpaquePointer
     private let string: ConnectionString
     private let warnings = Warnings()
-    private let registry: OpenConnections?
+    /// Not held: it holds the connections that are idle.
+    private weak var registry: OpenConnections?
     private var number: Int?
 
     /// Connects, and prepares the statements.
@@ -26,6 +27,7 @@ import NIOCore
     ) throws(PostgresFault) {
         let string = try ConnectionString(connectionString)
         guard registry?.isClosed(to: use) != true else { throw .ending }
+        if use != .other { try registry?.makeReady() }
         // Defaults stand before the user's string, which may say otherwise.
         let settings: [(String, String)] = [
             ("connect_timeout", "5"), ("application_name", "martlet"), ("keepalives_idle", "10"),
@@ -55,6 +57,8 @@ import NIOCore
         if let registry {
             number = registry.add(socket, use)
             guard number != nil else { throw .ending }
+            // What a standby has may be old, and it takes no writes.
+            if use != .other, isStandby == true { throw .standby }
         }
         if !statements.isEmpty {
             _ = try inOneRoundTrip(statements.count) { index in
@@ -86,7 +90,14 @@ import NIOCore
             "password authentication failed", "no pg_hba.conf entry", "does not exist", "permission denied",
             "is not permitted", "no password supplied",
         ]
-        return words.contains { message.contains($0) } ? "28000" : "08001"
+        if words.contains(where: { message.contains($0) }) { return "28000" }
+        let full = ["too many connections", "too many clients", "remaining connection slots", "no more connections"]
+        return full.contains { message.contains($0) } ? PostgresFault.tooManyConnections : "08001"
+    }
+
+    /// Whether the server follows another one; nil where it, or what stands before it, does not say.
+    var isStandby: Bool? {
+        unsafe PQparameterStatus(connection, "in_hot_standby").map { unsafe String(cString: $0) == "on" }
     }
 
     /// The process id of the server's end.
@@ -235,10 +246,12 @@ import NIOCore
             throw PostgresFault(sqlState: "25P02", message: "skipped after an error", isConnectionLost: false)
         default:
             let isLost = unsafe PQstatus(connection) != CONNECTION_OK
-            throw PostgresFault(
+            var fault = PostgresFault(
                 sqlState: result.sqlState,
                 message: result.message.isEmpty ? lastMessage : string.scrubbed(result.message),
                 isConnectionLost: isLost)
+            if fault.sqlState == PostgresFault.readOnly { fault.isStandby = isStandby }
+            throw fault
         }
     }
 
@@ -276,12 +289,42 @@ struct PostgresFault: Error {
     var failedCall: Int?
     /// The server has done what it was asked to, and says that it may not last.
     var isWarning = false
+    /// Of a server that takes no writes: whether that is so because it follows another one, where it says.
+    var isStandby: Bool?
     /// Where in a tenant's own data something is damaged.
     var place: String?
 
     /// No connection is made any more.
     static var ending: PostgresFault {
         PostgresFault(sqlState: "", message: "this server is shutting down", isConnectionLost: true)
+    }
+
+    static let readOnly = "25006"
+    static let tooManyConnections = "53300"
+    /// Not the database's own.
+    static let schemaTooNew = "too new"
+
+    static var allConnectionsInUse: PostgresFault {
+        PostgresFault(
+            sqlState: tooManyConnections, message: "all connections that the database grants are in use",
+            isConnectionLost: false)
+    }
+
+    /// The database follows another one.
+    static var standby: PostgresFault {
+        var fault = PostgresFault(sqlState: readOnly, message: "the database is a standby", isConnectionLost: true)
+        fault.isStandby = true
+        return fault
+    }
+
+    /// A prepared statement is not there, or there already: the session is not this connection's own.
+    var isOfSharedSession: Bool { sqlState == "26000" || sqlState == "42P05" }
+
+    /// Two connections that are open at once are one session of the database.
+    static var sharedSession: PostgresFault {
+        PostgresFault(
+            sqlState: "26000", message: "several connections share one session of the database",
+            isConnectionLost: false)
     }
 
     /// Whether the server itself ended the session, in good order: what it had not done by then, it did not do.
@@ -302,7 +345,28 @@ struct PostgresFault: Error {
         case "XX001", "XX002", "23505": return StorageError(.corrupted, text, place: place)
         case "42P01", "3F000", "42501", "28P01", "28000", "3D000":
             return StorageError(.misconfigured, "\(text): check role, password, database and rights")
-        case "25006": return StorageError(.unavailable, "\(text): this server follows another, connect to the primary")
+        case "26000", "42P05":
+            return StorageError(
+                .misconfigured,
+                "\(text): a pooler lends its connections for a transaction or a statement only; set pool_mode = session "
+                    + "for this database, or connect to PostgreSQL itself")
+        case Self.schemaTooNew: return StorageError(.schemaTooNew, "\(message): use a newer server")
+        case Self.tooManyConnections:
+            return StorageError(
+                .unavailable,
+                "\(text): let the role and the database have 10 connections for each server, and 3 at least")
+        case Self.readOnly:
+            let standby = "it serves once the standby is promoted; or connect to the primary"
+            let turnedOff =
+                "default_transaction_read_only is on for the role, the database or the server: reset it there, or connect "
+                + "to another database"
+            let advice =
+                switch isStandby {
+                case true?: standby
+                case false?: turnedOff
+                case nil: "either the database is a standby, and \(standby); or \(turnedOff)"
+                }
+            return StorageError(.unavailable, "\(text): \(advice)")
         default: return StorageError(.unavailable, text)
         }
     }

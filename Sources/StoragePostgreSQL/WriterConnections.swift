@@ -34,5 +34,8 @@ final class WriterConnections: Sendable {
         }
     }
 
+    /// Ends one.
+    func drop() { _ = idle.withLockedValue { $0.isEmpty ? nil : $0.removeFirst() } }
+
     func giveBack(_ connection: WriterConnection) { idle.withLockedValue { $0.append(connection) } }
 }

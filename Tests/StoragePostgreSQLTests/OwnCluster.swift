@@ -18,7 +18,7 @@ final class OwnCluster: Sendable {
 
     private let bin: String
     private let folder: TemporaryFolder
-    private let port: Int
+    let port: Int
     private let server = NIOLockedValueBox<Process?>(nil)
 
     /// Makes a cluster and starts it.
@@ -34,6 +34,19 @@ final class OwnCluster: Sendable {
             asOwner([
                 "initdb", "-D", folder.path + "/data", "-U", "martlet", "-A", "scram-sha-256", "--pwfile",
                 folder.path + "/password", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions",
+            ]))
+        try start()
+    }
+
+    /// Makes a standby that follows a cluster, and starts it.
+    init(standbyOf primary: OwnCluster) throws {
+        bin = primary.bin
+        folder = try TemporaryFolder()
+        port = try Self.freePort()
+        if getuid() == 0 { try Self.run(["chown", "postgres", folder.path]) }
+        try Self.run(
+            asOwner([
+                "pg_basebackup", "-d", primary.url(), "-D", folder.path + "/data", "-R", "-c", "fast", "--no-sync",
             ]))
         try start()
     }
@@ -91,11 +104,13 @@ final class OwnCluster: Sendable {
         try start()
     }
 
-    private func asOwner(_ command: [String]) -> [String] {
-        (getuid() == 0 ? ["runuser", "-u", "postgres", "--"] : []) + ["\(bin)/\(command[0])"] + command.dropFirst()
+    func asOwner(_ command: [String]) -> [String] {
+        (getuid() == 0 ? ["runuser", "-u", "postgres", "--"] : []) + [
+            command[0].hasPrefix("/") ? command[0] : "\(bin)/\(command[0])"
+        ] + command.dropFirst()
     }
 
-    private static func launch(_ command: [String]) throws -> Process {
+    static func launch(_ command: [String]) throws -> Process {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         process.arguments = command
@@ -106,7 +121,7 @@ final class OwnCluster: Sendable {
         return process
     }
 
-    private static func waitForEnd(of process: Process) throws {
+    static func waitForEnd(of process: Process) throws {
         let deadline = Date().addingTimeInterval(20)
         while process.isRunning {
             guard Date() < deadline else { throw BenchFailure("\(process.arguments ?? []) does not end") }
@@ -122,7 +137,7 @@ final class OwnCluster: Sendable {
         }
     }
 
-    private static func freePort() throws -> Int {
+    static func freePort() throws -> Int {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         defer { close(descriptor) }
         var address = sockaddr_in()

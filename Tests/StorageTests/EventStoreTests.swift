@@ -235,7 +235,7 @@ import Testing
                 let head = try await store.read(for: Sample.tenant()) { reader throws(StorageError) in
                     try reader.head(of: Sample.tenant())
                 }
-                #expect(head == TenantHead(position: receipt.lastPosition, recordedAt: receipt.recordedAt))
+                #expect(head.position == receipt.lastPosition && head.recordedAt == receipt.recordedAt)
             }
             #expect(store.committedEventCount == 50)
         }

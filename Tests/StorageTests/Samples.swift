@@ -92,7 +92,9 @@ struct Ledger {
 
     func head(of tenant: TenantID) -> TenantHead {
         guard let rows = rows[tenant], let last = rows.last else { return .empty }
-        return TenantHead(position: Position(UInt64(rows.count)), recordedAt: last.recordedAt)
+        return TenantHead(
+            position: Position(UInt64(rows.count)), recordedAt: last.recordedAt,
+            eventID: RecordedEntries.eventID(ofLast: last.record.readableBytes, in: last.record))
     }
 
     /// Decides a batch, checks the plan against what is stored, and stores it.
