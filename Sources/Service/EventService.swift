@@ -63,7 +63,7 @@ public final class EventService: Sendable {
         queries = QueryOpening(settings: settings, limits: limits)
         reads = SharedReads(source: StorePages(store, settings: settings), limits: limits)
         probe = StorageProbe(store: store, uptime: uptime)
-        let check = StandingCheck(hub: hub, settings: settings, forgetPages: { [reads] in reads.forget($0) })
+        let check = StandingCheck(hub: hub, settings: settings, forgetPages: { [reads] in reads.historyChanged($0) })
         refresh = StandingRefresh(
             tenants: { hub.followedTenants },
             ask: { asked, completion in
@@ -264,7 +264,7 @@ public final class EventService: Sendable {
         case .reconnected:
             // Another past may be there: nothing that was read of the one before is believed.
             settings.forgetAll()
-            reads.forget(nil)
+            reads.historyChanged(nil)
             refresh.begin()
         }
     }

@@ -14,32 +14,48 @@ struct StandingCheck: Sendable {
     /// Forgets the pages that were read of a tenant.
     let forgetPages: @Sendable (TenantID) -> Void
 
+    /// What is known of a tenant before storage is asked: an answer is never older, unless it is of another past.
+    private struct Known {
+        let asked: StandingRefresh.Asked
+        let feed: TenantFeed
+        let head: TenantHead
+
+        /// Whether storage must say which event is at the head that is known.
+        func isBehind(_ standing: TenantStanding) -> Bool {
+            head.eventID != nil && head.position < standing.head.position
+        }
+
+        /// Whether there are fewer events than were known, or the last one is another.
+        func isContradicted(by standing: TenantStanding) -> Bool {
+            if standing.head.position != head.position { return standing.head.position < head.position }
+            return head.eventID != nil && standing.head.eventID != head.eventID
+        }
+    }
+
     /// Takes in where tenants stand. Where the storage has come back with another past, their feeds are told.
     func look(after asked: [StandingRefresh.Asked], _ reader: any StorageReader) throws(StorageError) {
-        // Before storage is asked: what it says then is never older, unless it has come back with another past.
-        let known = asked.compactMap { one in hub.followed(one.tenant).map { (one, $0, $0.head) } }
-        let standings = try reader.standings(of: known.map(\.0.tenant))
-        let moved = zip(known, standings).filter { $0.0.2.eventID != nil && $0.0.2.position < $0.1.head.position }
+        let known = asked.compactMap { asked in
+            hub.followed(asked.tenant).map { Known(asked: asked, feed: $0, head: $0.head) }
+        }
+        let standings = try reader.standings(of: known.map(\.asked.tenant))
+        let behind = zip(known, standings).filter { $0.isBehind($1) }.map(\.0)
         let ids =
-            moved.isEmpty
-            ? [] : try reader.eventIDs(at: moved.map { EventPlace(tenant: $0.0.0.tenant, position: $0.0.2.position) })
-        var changed: Set<TenantID> = []
-        for (id, one) in zip(ids, moved) where id != one.0.2.eventID { changed.insert(one.0.0.tenant) }
-        for ((one, feed, head), standing) in zip(known, standings) {
-            let isOther =
-                standing.head.position < head.position
-                || (standing.head.position == head.position && head.eventID != nil
-                    && standing.head.eventID != head.eventID)
-            let isOver = one.overPast == feed.past
-            if isOther || isOver || changed.contains(one.tenant) {
-                try compare(feed, standing, reader)
-            } else if one.overPast != nil {
+            behind.isEmpty
+            ? []
+            : try reader.eventIDs(at: behind.map { EventPlace(tenant: $0.asked.tenant, position: $0.head.position) })
+        let changed = Set(zip(behind, ids).filter { $0.head.eventID != $1 }.map(\.0.asked.tenant))
+        for (known, standing) in zip(known, standings) {
+            let tenant = known.asked.tenant
+            if known.asked.overPast == known.feed.past || known.isContradicted(by: standing) || changed.contains(tenant)
+            {
+                try compare(known.feed, standing, reader)
+            } else if known.asked.overPast != nil {
                 // What was found then has been dealt with.
                 continue
             }
             // Settings first: what was appended after them is delivered under them.
-            try hub.refreshSettings(one.tenant, standing, settings, reader)
-            hub.headMoved(one.tenant, to: standing.head)
+            try hub.refreshSettings(tenant, standing, settings, reader)
+            hub.headMoved(tenant, to: standing.head)
         }
     }
 
@@ -74,14 +90,15 @@ struct StandingCheck: Sendable {
 }
 
 extension EventHub {
-    /// Has a tenant's subscriptions go by the settings that it has by now, or end where there is no memory for these.
+    /// Has a tenant's subscriptions go by the settings that it has by now, or end where there is no memory for these, or they
+    /// are damaged: that is no matter of other tenants.
     func refreshSettings(
         _ tenant: TenantID, _ standing: TenantStanding, _ settings: SettingsCache, _ reader: any StorageReader
     ) throws(StorageError) {
         do throws(StorageError) {
             settingsChanged(tenant, to: try settings.resolve(tenant, standing, reader: reader))
         } catch {
-            guard error.kind == .memoryFull else { throw error }
+            guard error.kind == .memoryFull || error.kind == .corrupted else { throw error }
             settingsFailed(tenant, revision: standing.settingsRevision, MartletError(error))
         }
     }

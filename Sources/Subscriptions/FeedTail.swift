@@ -21,6 +21,8 @@ struct FeedTail {
         case page(EventPage, TenantHead)
         /// Another event is at the position than the one that was asked for.
         case otherPast
+        /// The past that the reader knows is over.
+        case historyChanged(comparable: Position, past: UInt64)
     }
 
     /// So many marks are kept.

@@ -53,14 +53,14 @@ public final class SharedReads: Sendable {
         /// Known once the source has it.
         var ticket: StoreTicket?
         var waiting = NumberedQueue<Waiting>()
+        /// The tenant's past has changed since it began: its page is of no use to those who come later.
+        var isOutdated = false
     }
 
     private struct State {
         var reads: [Key: Read] = [:]
         var lastNumber: UInt64 = 0
         var recent = RecentPages()
-        /// How often pages were forgotten: what was read before is not kept after.
-        var forgotten: UInt64 = 0
 
         mutating func join(_ key: Key, _ waiting: Waiting) -> Wait {
             lastNumber += 1
@@ -119,13 +119,11 @@ public final class SharedReads: Sendable {
         let key = Key(
             tenant: tenant, after: range.after, following: following, filter: filter,
             bytesMax: delivery.key == nil ? readBytes : bytesMax, isInMemory: false, delivery: delivery.key)
-        let (admission, forgotten) = state.withLockedValue { state -> (Admission, UInt64) in
+        let admission = state.withLockedValue { state -> Admission in
             if isWhole, let page = state.recent.page(of: tenant, after: range.after, following: following) {
-                return (.found(page), state.forgotten)
+                return .found(page)
             }
-            return (
-                .waits(state.join(key, Waiting(bytesMax: bytesMax, completion: completion))), state.forgotten
-            )
+            return .waits(state.join(key, Waiting(bytesMax: bytesMax, completion: completion)))
         }
         switch admission {
         case .found(let page):
@@ -154,7 +152,8 @@ public final class SharedReads: Sendable {
                 if case .failure = result { failedCount.wrappingAdd(1, ordering: .relaxed) }
                 if isWhole, case .success(let page) = result {
                     state.withLockedValue { state in
-                        guard state.forgotten == forgotten else { return }
+                        // Where nobody waits any more, nobody may look any more whether the tenant's past changes.
+                        guard let read = state.reads[key], read.id == wait.read, !read.isOutdated else { return }
                         state.recent.keep(
                             page, of: tenant, after: range.after, following: following,
                             bytesMax: limits.recentPageBytesMax)
@@ -212,11 +211,18 @@ public final class SharedReads: Sendable {
         return wait
     }
 
-    /// Forgets the pages of a tenant that nobody follows any more, or whose past has changed; of all where that is nil.
-    public func forget(_ tenant: TenantID?) {
+    /// Forgets the pages of a tenant that nobody follows any more.
+    public func forget(_ tenant: TenantID) {
         // What leaves is freed outside the lock.
+        _ = state.withLockedValue { $0.recent.forget(tenant) }
+    }
+
+    /// Forgets the pages of a tenant whose past has changed, those that are being read too; of all tenants where that is nil.
+    public func historyChanged(_ tenant: TenantID?) {
         _ = state.withLockedValue { state in
-            state.forgotten += 1
+            for key in state.reads.keys where tenant == nil || key.tenant == tenant {
+                state.reads[key]?.isOutdated = true
+            }
             return state.recent.forget(tenant)
         }
     }

@@ -117,23 +117,21 @@ public final class TenantFeed: Sendable {
     public func pull(
         after: Position, following: UUID? = nil, past: UInt64 = 0, filter: EventFilter, bytesMax: Int, scanMax: Int
     ) -> FeedPull {
-        let (found, changed) = state.withLockedValue { state -> (FeedTail.Found, FeedPull?) in
+        let found = state.withLockedValue { state -> FeedTail.Found in
             guard past == state.past else {
                 // Of all changes but the last one it is not known any more how far they went.
                 let comparable = past + 1 == state.past ? state.comparable : .start
-                return (.otherPast, .historyChanged(comparable: comparable, past: state.past))
+                return .historyChanged(comparable: comparable, past: state.past)
             }
             let head = state.tail.head
             if filter.isEmpty, let last = state.lastPage, last.serves(after, following, bytesMax, head: head.position) {
-                return (.page(last.page, head), nil)
+                return .page(last.page, head)
             }
-            return (
-                state.tail.find(
-                    after: after, following: following, filter: filter, bytesMax: bytesMax, scanMax: scanMax), nil
-            )
+            return state.tail.find(
+                after: after, following: following, filter: filter, bytesMax: bytesMax, scanMax: scanMax)
         }
-        if let changed { return changed }
         switch found {
+        case .historyChanged(let comparable, let past): return .historyChanged(comparable: comparable, past: past)
         case .otherPast: return .inDoubt
         case .nothing(let head): return .atHead(head)
         case .page(let page, let head): return .page(page, head: head)

@@ -6,6 +6,7 @@ import MartletSubscriptions
 import MartletTenants
 import MartletTesting
 import NIOConcurrencyHelpers
+import NIOCore
 import Testing
 
 @testable import MartletService
@@ -118,5 +119,74 @@ import Testing
             return
         }
         #expect(page.count == 1 && page.endEventID == feed.head.eventID)
+    }
+
+    /// Damage in one tenant's settings ends what needs these, and keeps no other tenant's events back.
+    @Test func damagedSettingsAreNoMatterOfOthers() throws {
+        let feed = hub.follow(tenant)
+        let tenants = [tenant, TenantID(UUID()), TenantID(UUID())]
+        let feeds = [feed] + tenants.dropFirst().map { hub.follow($0) }
+        for tenant in tenants { _ = try engine.makeWriter().commit([.sample(tenant: tenant)], now: .now()) }
+        try engine.makeWriter().apply(
+            .putSettings(PutSettingsRequest(tenant: tenant, kind: .upcasters, document: ByteBuffer(string: "{}"))),
+            now: .now())
+        let reader = DamagedSettings(engine.makeReader(), of: tenant)
+        try check.look(after: tenants.map { StandingRefresh.Asked(tenant: $0) }, reader)
+        #expect(feeds.map(\.head.position) == [Position(1), Position(1), Position(1)])
+        guard case .failure(let error) = feed.settings else {
+            Issue.record("the settings are there")
+            return
+        }
+        #expect(error.reason == .storageCorrupted)
+    }
+}
+
+/// A reader that finds one tenant's settings damaged.
+private final class DamagedSettings: StorageReader {
+    private let inner: any StorageReader
+    private let damaged: TenantID
+
+    init(_ inner: any StorageReader, of damaged: TenantID) {
+        self.inner = inner
+        self.damaged = damaged
+    }
+
+    func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings {
+        guard tenant != damaged else { throw StorageError(.corrupted, "planted") }
+        return try inner.settings(of: tenant)
+    }
+
+    func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding] {
+        try inner.standings(of: tenants)
+    }
+
+    func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] { [] }
+
+    func snapshot(
+        of aggregate: AggregateName, in tenant: TenantID, at version: Version
+    ) throws(StorageError) -> StoredSnapshot? { nil }
+
+    func position(of tenant: TenantID, asOf time: Timestamp) throws(StorageError) -> Position {
+        try inner.position(of: tenant, asOf: time)
+    }
+
+    func version(
+        of aggregate: AggregateName, in tenant: TenantID, asOf position: Position
+    ) throws(StorageError) -> Version { try inner.version(of: aggregate, in: tenant, asOf: position) }
+
+    func position(
+        of version: Version, of aggregate: AggregateName, in tenant: TenantID
+    ) throws(StorageError) -> Position? { try inner.position(of: version, of: aggregate, in: tenant) }
+
+    func page(
+        of aggregate: AggregateName, in tenant: TenantID, versions range: PageRange<Version>, bounds: PageBounds
+    ) throws(StorageError) -> EventPage {
+        try inner.page(of: aggregate, in: tenant, versions: range, bounds: bounds)
+    }
+
+    func page(
+        of tenant: TenantID, positions range: PageRange<Position>, filter: EventFilter, bounds: PageBounds
+    ) throws(StorageError) -> EventPage {
+        try inner.page(of: tenant, positions: range, filter: filter, bounds: bounds)
     }
 }
