@@ -39,7 +39,15 @@ final class Checkpointer {
         var gateFrom = Checkpointer.gatePages
         var holdFrom = Checkpointer.holdPages
 
-        /// Whether the log has reached where commits wait; then the next time is further on.
+        /// What was to hold commits up has been done or has failed: they wait again when the log has grown further.
+        func endHold() {
+            condition.withLock {
+                holdFrom = logPages + Checkpointer.startPages
+                condition.broadcast()
+            }
+        }
+
+        /// Whether the log has reached where commits wait, and whether it did so before.
         func beginGate() -> (holds: Bool, isAgain: Bool) {
             condition.withLock {
                 let (holds, isAgain) = (logPages >= holdFrom, holdFrom > Checkpointer.holdPages)
@@ -78,9 +86,13 @@ final class Checkpointer {
                 state.isRequested = true
                 state.condition.broadcast()
             }
-            if logPages >= state.holdFrom {
-                while state.isRequested, !state.isRestDue { state.condition.wait() }
-                state.holdFrom = logPages + Self.startPages
+            // A gate that was closed before the log came here does not count: it did not wait for the reads long enough.
+            while logPages >= state.holdFrom, !state.isRestDue {
+                if !state.isRequested {
+                    state.isRequested = true
+                    state.condition.broadcast()
+                }
+                state.condition.wait()
             }
             guard state.isRestDue else { return false }
             state.isRestDue = false
@@ -113,6 +125,7 @@ final class Checkpointer {
                 // All is in the log still; it is tried again when more has come in.
                 logger.warning("a checkpoint failed", metadata: ["error": "\(error)"])
                 connection = nil
+                state.endHold()
             }
             state.condition.withLock {
                 state.isRequested = false
@@ -149,7 +162,10 @@ final class Checkpointer {
                 metadata: ["log_mib": "\(state.condition.withLock { state.logPages } >> 8)"])
         }
         gate.close()
-        defer { gate.open() }
+        defer {
+            gate.open()
+            if holds { state.endHold() }
+        }
         guard gate.waitForReads(atMost: holds ? holdMillis : gateMillis) else { return }
         let moved = try connection.checkpoint()
         let deadline = Date(timeIntervalSinceNow: Double(gateMillis) / 1_000)

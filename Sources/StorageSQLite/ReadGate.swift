@@ -8,6 +8,9 @@ final class ReadGate: @unchecked Sendable {
     private var isClosed = false
     private var underWay = 0
 
+    /// Whether reads that want to begin wait at this moment.
+    var holdsReadsBack: Bool { condition.withLock { isClosed } }
+
     /// Begins a read, when the gate is open: whoever closes it opens it again in bounded time.
     func enter() {
         condition.withLock {

@@ -127,6 +127,25 @@ import Testing
         #expect(try bench.engine.makeReader().head(of: tenant).position == Position(121))
     }
 
+    /// The log reaches the size where commits wait while the gate is closed for a smaller one: the commit waits its time.
+    @Test func aGateThatWasClosedBeforeSparesNoCommitItsWait() async throws {
+        let bench = try Bench(rangesHeldMax: 4_096)
+        try bench.writer.append(.sample(tenant: bench.tenant))
+        let file = bench.engine.file
+        let checkpointer = Checkpointer(file, logger: .silent)
+        file.gate.enter()
+        defer { file.gate.leave() }
+        #expect(!checkpointer.committed(logPages: Checkpointer.holdPages - 1))
+        while !file.gate.holdsReadsBack { try await Task.sleep(for: .milliseconds(1)) }
+        let begin = ContinuousClock.now
+        #expect(!checkpointer.committed(logPages: Checkpointer.holdPages))
+        let waited = ContinuousClock.now - begin
+        #expect(waited >= .milliseconds(Checkpointer.holdMillis), "the commit did not wait for the read")
+        let next = ContinuousClock.now
+        #expect(!checkpointer.committed(logPages: Checkpointer.holdPages + 1))
+        #expect(.now - next < .milliseconds(Checkpointer.holdMillis), "what did not help is tried again at once")
+    }
+
     /// A rare match among large events holds no read transaction open while thousands of MiB go by.
     @Test(arguments: [Direction.forward, .backward])
     func aFilteredPageLooksAtBoundedBytes(_ direction: Direction) throws {
