@@ -6,16 +6,28 @@ import MartletModel
 /// one transaction with one fsync. There is no timer: a command that finds the committer idle is committed
 /// at once.
 ///
-/// Each writer of the engine has a thread; a tenant is in one batch at a time.
+/// Each writer of the engine has a thread; a tenant is in one batch at a time. Of tenants that another program has locked
+/// (``LockWait``), half of the writers wait at most, and a quarter for those whose lock lasts.
 final class GroupCommitter: @unchecked Sendable {
     typealias Completion = @Sendable (Result<WriteOutcome, MartletError>) -> Void
 
     private typealias Waiting = WriteQueue<Completion>.Waiting
 
+    /// What a writer is to commit.
+    private struct Work {
+        var batch: [Waiting]
+        var lockWait = Duration.zero
+        /// Nil where its tenants are not known to be locked.
+        var phase: LockPhase?
+    }
+
     // Guarded by `condition`.
     private var queue: WriteQueue<Completion>
     private var isClosed = false
     private var eventsCommitted: UInt64 = 0
+    private var writerCount = 0
+    /// How many writers are at work for tenants that were set aside.
+    private var lockWaiters: [LockPhase: Int] = [:]
 
     private let condition = NSCondition()
     private let threads = WorkThreads()
@@ -37,16 +49,17 @@ final class GroupCommitter: @unchecked Sendable {
 
     /// Starts a thread that commits with this writer.
     func start(writer: @escaping @Sendable () -> any StorageWriter) {
+        condition.withLock { writerCount += 1 }
         threads.start(name: "commit") { [self] in
             let writer = writer()
-            while let batch = nextBatch() { carryOut(batch, with: writer) }
+            while let work = nextWork() { carryOut(work, with: writer) }
         }
     }
 
     /// Commits one batch on the calling thread; false where none waits.
     func commitOne(with writer: any StorageWriter) -> Bool {
-        guard let batch = condition.withLock({ takeBatch() }) else { return false }
-        carryOut(batch, with: writer)
+        guard let work = condition.withLock({ takeWork() }) else { return false }
+        carryOut(work, with: writer)
         return true
     }
 
@@ -112,85 +125,144 @@ final class GroupCommitter: @unchecked Sendable {
         await threads.waitForEnd()
     }
 
-    private func nextBatch() -> [Waiting]? {
+    private func nextWork() -> Work? {
         condition.withLock {
             while true {
-                if let batch = takeBatch() { return batch }
+                if let work = takeWork() { return work }
                 if isClosed, queue.isEmpty {
                     condition.broadcast()
                     return nil
                 }
-                condition.wait()
+                let due = LockPhase.allCases.compactMap { mayWait(for: $0) ? queue.nextDue($0) : nil }.min()
+                if let due {
+                    let left = max(.milliseconds(1), due - .now)
+                    _ = condition.wait(until: Date(timeIntervalSinceNow: left / .seconds(1)))
+                } else {
+                    condition.wait()
+                }
             }
         }
     }
 
     /// What is to be committed next; nil where nothing can be. Under the lock.
-    private func takeBatch() -> [Waiting]? {
-        guard queue.hasWork else { return nil }
+    private func takeWork() -> Work? {
         // Another writer may take what other tenants still have waiting.
         defer { if queue.hasWork { condition.signal() } }
+        if let work = takeLocked() { return work }
+        guard queue.hasWork else { return nil }
         let batch = queue.take(rowsMax: limits.commitEventsMax, bytesMax: limits.commitBytesMax)
-        return batch.isEmpty ? nil : batch
+        return batch.isEmpty ? nil : Work(batch: batch)
+    }
+
+    private func takeLocked() -> Work? {
+        for phase in LockPhase.allCases where mayWait(for: phase) {
+            guard queue.nextDue(phase) != nil,
+                let (batch, wait) = queue.takeLocked(
+                    phase, rowsMax: limits.commitEventsMax, bytesMax: limits.commitBytesMax, at: .now)
+            else { continue }
+            lockWaiters[phase, default: 0] += 1
+            // The only writer does not wait, but looks whether the lock has gone.
+            return Work(batch: batch, lockWait: writerCount > 1 ? wait : .zero, phase: phase)
+        }
+        return nil
+    }
+
+    /// Whether one writer more may take what tenants of that phase have waiting.
+    private func mayWait(for phase: LockPhase) -> Bool {
+        let all = lockWaiters.values.reduce(0, +)
+        guard all < max(1, writerCount / 2) else { return false }
+        return phase != .lasting || lockWaiters[.lasting, default: 0] < max(1, writerCount / 4)
     }
 
     /// So many transactions a batch is tried in at most: more than it takes to find one tenant among those of the largest.
     private static let attemptsMax = 32
 
-    private func carryOut(_ batch: [Waiting], with writer: any StorageWriter) {
-        var attemptsLeft = Self.attemptsMax
-        carryOut(batch, with: writer, &attemptsLeft)
+    private func carryOut(_ work: Work, with writer: any StorageWriter) {
+        var attemptsLeft = work.phase == nil ? Self.attemptsMax : 1
+        carryOut(work.batch, work.lockWait, with: writer, &attemptsLeft)
+        guard let phase = work.phase else { return }
+        condition.withLock {
+            lockWaiters[phase, default: 0] -= 1
+            condition.signal()
+        }
     }
 
     /// What one tenant's data is like must not fail what others write: where it may be why, halves of the tenants follow.
-    private func carryOut(_ batch: [Waiting], with writer: any StorageWriter, _ attemptsLeft: inout Int) {
+    private func carryOut(
+        _ batch: [Waiting], _ lockWait: Duration, with writer: any StorageWriter, _ attemptsLeft: inout Int
+    ) {
         attemptsLeft -= 1
-        let result = commit(batch, with: writer)
+        let result = commit(batch, lockWait, with: writer)
         guard case .failure(let error) = result, error.concernsOneTenant, attemptsLeft > 1 else {
             return finish(batch, result)
         }
         let tenants = Set(batch.map(\.command.tenant))
         guard tenants.count > 1 else { return finish(batch, result) }
         let first = Set(tenants.prefix(tenants.count / 2))
-        carryOut(batch.filter { first.contains($0.command.tenant) }, with: writer, &attemptsLeft)
+        carryOut(batch.filter { first.contains($0.command.tenant) }, lockWait, with: writer, &attemptsLeft)
         let rest = batch.filter { !first.contains($0.command.tenant) }
-        if attemptsLeft > 0 { carryOut(rest, with: writer, &attemptsLeft) } else { finish(rest, result) }
+        if attemptsLeft > 0 {
+            carryOut(rest, lockWait, with: writer, &attemptsLeft)
+        } else {
+            finish(rest, result)
+        }
     }
 
     private func commit(
-        _ batch: [Waiting], with writer: any StorageWriter
+        _ batch: [Waiting], _ lockWait: Duration, with writer: any StorageWriter
     ) -> Result<CommitResult, StorageError> {
         do throws(StorageError) {
-            let result = try writer.commit(batch.map(\.command), now: clock())
+            let result = try writer.commit(batch.map(\.command), now: clock(), lockWait: lockWait)
             precondition(result.outcomes.count == batch.count, "an engine answers every command of a batch")
             for run in result.runs { onCommit(run) }
             return .success(result)
         } catch {
-            faults.note("commit failed", error, calls: batch.count)
+            if error.kind != .locked { faults.note("commit failed", error, calls: batch.count) }
             return .failure(error)
         }
     }
 
     private func finish(_ batch: [Waiting], _ result: Result<CommitResult, StorageError>) {
-        condition.withLock {
+        let (done, locked) = Self.parts(batch, result)
+        let leaving = condition.withLock { () -> [Waiting] in
             if case .success(let done) = result {
                 eventsCommitted += UInt64(done.runs.reduce(0) { $0 + $1.events.count })
             }
-            queue.finish(batch)
-            if queue.hasWork { condition.signal() }
+            queue.finish(done.map(\.waiting))
+            defer { if queue.hasWork || !locked.isEmpty { condition.signal() } }
+            return locked.isEmpty ? [] : queue.setAside(locked, at: .now)
         }
+        for (waiting, result) in done { waiting.ticket(result) }
+        guard !leaving.isEmpty else { return }
+        var error = StorageError.tenantLocked
+        if case .failure(let failure) = result { error = failure }
+        faults.note("a tenant stays locked", error, calls: leaving.count)
+        for waiting in leaving { waiting.ticket(.failure(MartletError(error))) }
+    }
+
+    /// What has been answered of a batch, with its answers; and what is to be tried again, for its tenant is locked.
+    private static func parts(
+        _ batch: [Waiting], _ result: Result<CommitResult, StorageError>
+    ) -> (done: [(waiting: Waiting, result: Result<WriteOutcome, MartletError>)], locked: [Waiting]) {
         switch result {
-        case .success(let done): for index in batch.indices { batch[index].ticket(.success(done.outcomes[index])) }
+        case .success(let done):
+            let all = zip(batch, done.outcomes)
+            guard !done.lockedTenants.isEmpty else { return (all.map { ($0, .success($1)) }, []) }
+            return (
+                all.filter { !done.lockedTenants.contains($0.0.command.tenant) }.map { ($0, .success($1)) },
+                batch.filter { done.lockedTenants.contains($0.command.tenant) }
+            )
         case .failure(let error):
+            guard error.kind != .locked else { return ([], batch) }
             let error = MartletError(error)
-            for waiting in batch { waiting.ticket(.failure(error)) }
+            return (batch.map { ($0, .failure(error)) }, [])
         }
     }
 }
 
 extension StorageError {
     /// Nothing was written, and what is stored or asked of one tenant may be why.
-    fileprivate var concernsOneTenant: Bool { kind == .corrupted || kind == .full }
+    fileprivate var concernsOneTenant: Bool { kind == .corrupted || kind == .full || kind == .locked }
 }
 
 extension Limits {

@@ -34,6 +34,14 @@ package struct NumberedQueue<Element> {
         count += 1
     }
 
+    /// Puts an element back that was taken.
+    /// - Precondition: the number is smaller than all that are there.
+    package mutating func prepend(_ element: Element, number: UInt64) {
+        slots.prepend(Slot(number: number, element: element))
+        slotsMax = max(slotsMax, slots.count)
+        count += 1
+    }
+
     package mutating func popFirst() -> Element? {
         guard let element = slots.popFirst()?.element else { return nil }
         count -= 1

@@ -86,8 +86,18 @@ public protocol StorageWriter: AnyObject {
     ///   - batch: commands in the order in which they are decided; of several tenants, at most
     ///     ``Limits/commitEventsMax`` rows unless it is one command.
     ///   - now: the server's clock.
+    ///   - lockWait: so long the commit may wait for tenants that another program has locked. Where it is zero, those
+    ///     tenants are left out (``CommitResult/lockedTenants``), and the others commit.
     /// - Returns: one outcome a command, in order, and what was committed.
-    func commit(_ batch: [WriteCommand], now: Timestamp) throws(StorageError) -> CommitResult
+    /// - Throws: ``StorageError``; `locked` where the batch as a whole would have had to wait for longer.
+    func commit(_ batch: [WriteCommand], now: Timestamp, lockWait: Duration) throws(StorageError) -> CommitResult
+}
+
+extension StorageWriter {
+    /// Decides and commits a batch, and waits for locked tenants for as long as a call may at most.
+    public func commit(_ batch: [WriteCommand], now: Timestamp) throws(StorageError) -> CommitResult {
+        try commit(batch, now: now, lockWait: LockWait.max)
+    }
 }
 
 /// Reads; used by one thread at a time. Each call sees one consistent state.
@@ -277,11 +287,27 @@ public struct CommitResult: Sendable {
     public var outcomes: [WriteOutcome]
     /// The events that were committed, one run a tenant that has any.
     public var runs: [RecordedRun]
+    /// Tenants that another program had locked: nothing of theirs was decided, and the outcomes of their commands are
+    /// refusals that say so.
+    public var lockedTenants: Set<TenantID>
 
     /// A result of those parts.
-    public init(outcomes: [WriteOutcome], runs: [RecordedRun]) {
+    public init(outcomes: [WriteOutcome], runs: [RecordedRun], lockedTenants: Set<TenantID> = []) {
         self.outcomes = outcomes
         self.runs = runs
+        self.lockedTenants = lockedTenants
+    }
+
+    /// What storing the plan of those commands of a batch came to whose tenants were not locked.
+    public init(_ plan: BatchPlan, of batch: [WriteCommand], without locked: Set<TenantID>) {
+        self.init(plan)
+        guard !locked.isEmpty else { return }
+        var decided = outcomes.makeIterator()
+        outcomes = batch.map { command in
+            if !locked.contains(command.tenant), let outcome = decided.next() { return outcome }
+            return .refused(MartletError(.tenantLocked))
+        }
+        lockedTenants = locked
     }
 
     /// What storing a plan came to.
@@ -310,11 +336,16 @@ public struct StorageError: Error, Hashable, Sendable, CustomStringConvertible {
         case memoryFull
         /// The storage has come back with another past than the one that a read goes on from.
         case historyChanged
+        /// Another program has locked what is to be written, for longer than was to be waited; nothing was written.
+        case locked
     }
 
     /// What is read is not what came before.
     public static let historyChanged = StorageError(
         .historyChanged, "the storage holds another event than before, or none: it has come back with another past")
+
+    /// A tenant is locked.
+    public static let tenantLocked = StorageError(.locked, "another program has locked the tenant's row")
 
     /// What a caller must tell apart.
     public var kind: Kind

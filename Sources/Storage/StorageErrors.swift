@@ -28,6 +28,11 @@ extension MartletError {
                 error,
                 "storage is not set up as this server needs it: tell the server's operator, who finds the cause in "
                     + "the server's log")
+        case .locked:
+            self.init(
+                error,
+                "another program has locked the tenant's data in the database for \(LockWait.max.components.seconds) s, "
+                    + "nothing was written: retry later; the server's log tells its operator more")
         case .memoryFull: self.init(error, error.description)
         case .historyChanged: self = .historyChanged(comparableTo: nil)
         }
@@ -41,6 +46,7 @@ extension MartletError {
         case .full: self.init(error, "storage is full, nothing was written: \(error)")
         case .corrupted: self.init(error, "storage is damaged: \(error); restore a backup")
         case .schemaTooNew, .misconfigured: self.init(error, "storage cannot be used: \(error)")
+        case .locked: self.init(error, "storage is locked, nothing was written: \(error)")
         case .memoryFull: self.init(error, error.description)
         case .historyChanged: self = .historyChanged(comparableTo: nil)
         }
@@ -48,7 +54,7 @@ extension MartletError {
 
     private init(_ error: StorageError, _ message: String) {
         switch error.kind {
-        case .unavailable:
+        case .unavailable, .locked:
             self.init(.unavailable, reason: .storageUnavailable, message: message, isRetryable: true)
         case .outcomeUnknown: self.init(.unknown, reason: .outcomeUnknown, message: message, isRetryable: true)
         case .full: self.init(.resourceExhausted, reason: .storageFull, message: message, isRetryable: true)

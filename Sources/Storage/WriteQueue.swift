@@ -8,9 +8,11 @@ import MartletModel
 /// finds some. What is taken stays on the account until it is finished, so that the bound is one on memory.
 ///
 /// A tenant is in one batch at a time: its commands commit in the order in which they came. One that is not complete holds up
-/// those behind it, until ``complete(_:_:)``.
+/// those behind it, until ``complete(_:_:)``. A tenant that another program has locked is set aside with all that it has
+/// waiting, and is taken by ``takeLocked(_:rowsMax:bytesMax:at:)`` alone until it has committed.
 struct WriteQueue<Ticket> {
     struct Waiting {
+        fileprivate(set) var number: UInt64
         var command: WriteCommand
         var bytes: Int
         var ticket: Ticket
@@ -25,8 +27,10 @@ struct WriteQueue<Ticket> {
         var appendBytes = 0
         var changeBytes = 0
         var isTaken = false
-        /// It is among those whose turn it may be.
+        /// It is among those whose turn it may be, or among those that are set aside.
         var isInTurn = false
+        /// Nil where it is not set aside.
+        var lock: LockedTenant?
         /// What completes its commands is on its way.
         var isAsked = false
         /// It is among the lanes that a finished batch was taken from.
@@ -42,6 +46,8 @@ struct WriteQueue<Ticket> {
     private var turn: Deque<Lane> = []
     /// How many lanes in `turn` have nothing waiting any more.
     private var staleTurns = 0
+    /// Tenants that are set aside, in the order in which they are waited for; those among them that have nothing waiting any more.
+    private var locked: [LockPhase: Deque<Lane>] = [:]
     private var lastNumber: UInt64 = 0
     private var appendBytes = 0
     private var changeBytes = 0
@@ -64,7 +70,9 @@ struct WriteQueue<Ticket> {
     var isEmpty: Bool { lanes.isEmpty }
 
     /// Places that it holds for calls and for turns, those among them that were left.
-    var placeCount: Int { lanes.values.reduce(turn.count) { $0 + $1.waiting.placeCount } }
+    var placeCount: Int {
+        lanes.values.reduce(turn.count + locked.values.reduce(0) { $0 + $1.count }) { $0 + $1.waiting.placeCount }
+    }
 
     /// Adds a command.
     /// - Returns: its number, larger than all before it, and whether what completes its tenant's commands is to be asked for;
@@ -89,7 +97,8 @@ struct WriteQueue<Ticket> {
             lanes[command.tenant] = lane
         }
         lastNumber += 1
-        let waiting = Waiting(command: command, bytes: cost, ticket: ticket, isComplete: isComplete)
+        let waiting = Waiting(
+            number: lastNumber, command: command, bytes: cost, ticket: ticket, isComplete: isComplete)
         lane.waiting.append(waiting, number: lastNumber)
         count(waiting, 1, lane)
         lineUp(lane)
@@ -102,7 +111,7 @@ struct WriteQueue<Ticket> {
     private mutating func lineUp(_ lane: Lane) {
         guard !lane.isTaken, !lane.isInTurn, lane.waiting.first?.isComplete == true else { return }
         lane.isInTurn = true
-        turn.append(lane)
+        if let lock = lane.lock { locked[lock.phase, default: []].append(lane) } else { turn.append(lane) }
     }
 
     /// Completes the commands of a tenant that wait for that.
@@ -146,6 +155,10 @@ struct WriteQueue<Ticket> {
         // Its place in turn is passed over; a tenant that comes again gets a new one.
         lanes[tenant] = nil
         guard lane.isInTurn else { return waiting }
+        if let lock = lane.lock {
+            tidyLocked(lock.phase)
+            return waiting
+        }
         staleTurns += 1
         if turn.count > 2 * (turn.count - staleTurns) + 16 {
             turn.removeAll { $0.waiting.isEmpty }
@@ -187,25 +200,132 @@ struct WriteQueue<Ticket> {
         return batch
     }
 
-    /// A batch has been dealt with.
+    /// A batch has been dealt with: none of its tenants is locked any more.
     mutating func finish(_ batch: [Waiting]) {
+        end(batch) { lane, _ in
+            lane.lock = nil
+            return false
+        }
+    }
+
+    /// Ends that a batch is taken, and says of each of its commands whether it waits on.
+    private mutating func end(_ batch: [Waiting], waitsOn: (Lane, Waiting) -> Bool) {
         var touched: [Lane] = []
         var last: Lane?
-        for waiting in batch {
+        // Backwards: what waits on is put back one before the other.
+        for waiting in batch.reversed() {
             if last?.tenant != waiting.command.tenant { last = lanes[waiting.command.tenant] }
-            count(waiting, -1, last)
-            guard let lane = last else { continue }
+            guard let lane = last else {
+                count(waiting, -1, nil)
+                continue
+            }
             if !lane.isListed {
                 lane.isListed = true
                 touched.append(lane)
             }
+            if waitsOn(lane, waiting) {
+                lane.waiting.prepend(waiting, number: waiting.number)
+            } else {
+                count(waiting, -1, lane)
+            }
         }
-        for lane in touched {
+        for lane in touched.reversed() {
             lane.isListed = false
             lane.isTaken = false
             if lane.waiting.isEmpty { lanes[lane.tenant] = nil } else { lineUp(lane) }
         }
     }
+
+    // MARK: Locked tenants
+
+    /// Sets the tenants of a batch aside: another program has locked them.
+    /// - Returns: those commands whose tenants have been locked for too long; they leave.
+    mutating func setAside(_ batch: [Waiting], at now: ContinuousClock.Instant) -> [Waiting] {
+        for tenant in Set(batch.map(\.command.tenant)) {
+            lanes[tenant]?.lock = LockedTenant(after: lanes[tenant]?.lock, at: now)
+        }
+        var leaving: [Waiting] = []
+        end(batch) { lane, waiting in
+            guard lane.lock.map({ now - $0.since < LockWait.max }) == true else {
+                leaving.append(waiting)
+                return false
+            }
+            return true
+        }
+        return leaving.reversed()
+    }
+
+    /// When the next tenant that is set aside may be taken; nil where none is in that phase.
+    func nextDue(_ phase: LockPhase) -> ContinuousClock.Instant? { locked[phase]?.first?.lock?.due }
+
+    /// Takes what tenants that were set aside have waiting: of all that were so together just now, or of one.
+    /// - Returns: the batch, and how long the commit may wait for it; nil where none is due.
+    mutating func takeLocked(
+        _ phase: LockPhase, rowsMax: Int, bytesMax: Int, at now: ContinuousClock.Instant
+    ) -> (batch: [Waiting], lockWait: Duration)? {
+        tidyLocked(phase)
+        guard let first = locked[phase]?.first?.lock, first.due <= now else { return nil }
+        var batch: [Waiting] = []
+        var (rows, bytes) = (0, 0)
+        while let lane = locked[phase]?.first, let lock = lane.lock, lock.due <= now {
+            guard lane.waiting.first?.isComplete == true else {
+                locked[phase]?.removeFirst()
+                lane.isInTurn = false
+                continue
+            }
+            guard batch.isEmpty || (phase == .new && rows < rowsMax && bytes < bytesMax) else { break }
+            locked[phase]?.removeFirst()
+            lane.isInTurn = false
+            lane.isTaken = true
+            while let next = lane.waiting.first, next.isComplete,
+                !lane.isListed || (rows + next.command.rowCount <= rowsMax && bytes + next.bytes <= bytesMax)
+            {
+                lane.isListed = true
+                _ = lane.waiting.popFirst()
+                rows += next.command.rowCount
+                bytes += next.bytes
+                batch.append(next)
+            }
+            lane.isListed = false
+        }
+        return batch.isEmpty ? nil : (batch, LockWait.duration(first.waits))
+    }
+
+    /// Drops places of tenants that have nothing waiting any more: those at the front, and the others once they are many.
+    private mutating func tidyLocked(_ phase: LockPhase) {
+        while let lane = locked[phase]?.first, lane.waiting.isEmpty { locked[phase]?.removeFirst() }
+        let stale = locked[phase].map { $0.count > 2 * lanes.count + 16 } ?? false
+        if stale { locked[phase]?.removeAll { $0.waiting.isEmpty } }
+    }
+}
+
+/// Which tenants that are set aside are waited for together.
+enum LockPhase: CaseIterable {
+    /// Those that were found to be locked once: all of them, shortly.
+    case new
+    /// Those that were waited for a few times: one by one.
+    case again
+    /// Those whose lock lasts: one by one, and by fewer writers.
+    case lasting
+}
+
+/// How a tenant that is set aside is waited for.
+struct LockedTenant {
+    /// When it was found to be locked first.
+    let since: ContinuousClock.Instant
+    /// The number of the next wait, from 1.
+    let waits: Int
+    /// When that may begin: the last one may have been ended before its time.
+    let due: ContinuousClock.Instant
+
+    /// A tenant that is found to be locked, again where it was before.
+    init(after last: LockedTenant?, at now: ContinuousClock.Instant) {
+        since = last?.since ?? now
+        waits = (last?.waits ?? 0) + 1
+        due = last.map { max(now, $0.due + LockWait.duration($0.waits)) } ?? now
+    }
+
+    var phase: LockPhase { waits == 1 ? .new : waits < LockWait.lastingFrom ? .again : .lasting }
 }
 
 extension WriteCommand {

@@ -86,7 +86,9 @@ public final class MemoryEngine: StorageEngine {
         let engine: MemoryEngine
         init(engine: MemoryEngine) { self.engine = engine }
 
-        func commit(_ batch: [WriteCommand], now: Timestamp) throws(StorageError) -> CommitResult {
+        func commit(
+            _ batch: [WriteCommand], now: Timestamp, lockWait: Duration
+        ) throws(StorageError) -> CommitResult {
             engine.tenants.withLockedValue { tenants in
                 let plan = WriteDecision.decide(batch, facts: Self.facts(of: batch, tenants), now: now)
                 for plan in plan.tenants { tenants[plan.tenant, default: Tenant()].carryOut(plan) }

@@ -20,6 +20,9 @@ final class BorrowedTenants {
     /// Nothing is known any more.
     func forget() { known = [:] }
 
+    /// Nothing is known of those any more.
+    func forget(_ tenants: Set<TenantID>) { for tenant in tenants { known[tenant] = nil } }
+
     /// What was known is not to be trusted for a while.
     func lose() { for tenant in known.values { tenant.lose() } }
 

@@ -16,20 +16,25 @@ extension PostgreSQLWriter {
     /// What the first round trip found.
     struct Found {
         var facts = BatchFacts()
+        /// Those whose rows another program has locked.
+        var locked: Set<TenantID> = []
         var tenants: [TenantID: FoundTenant] = [:]
         var aggregates: [AggregateKey: Int64] = [:]
     }
 
+    /// - Parameter lockWait: so long each lock is waited for; where it is zero, tenants that are locked are passed over.
     func lookUp(
-        _ questions: BatchQuestions, borrowed: BorrowedTenants, on connection: PostgresConnection
+        _ questions: BatchQuestions, _ lockWait: Duration, borrowed: BorrowedTenants, on connection: PostgresConnection
     ) throws(PostgresFault) -> Found {
         let tenants = questions.tenants.sorted()
         let aggregates = Array(questions.aggregates)
         let events = Array(questions.events)
-        var calls = [PostgresCall("begin")]
+        var calls = Self.begin(lockWait)
         let new = tenants.filter { borrowed.known[$0] == nil }
         if !new.isEmpty { calls.append(PostgresCall("make_tenants", [PostgresValue(new.map(\.uuid))])) }
-        calls.append(PostgresCall("lock_tenants", [PostgresValue(tenants.map(\.uuid))]))
+        let isWaiting = lockWait > .zero
+        calls.append(
+            PostgresCall(isWaiting ? "lock_tenants" : "lock_free_tenants", [PostgresValue(tenants.map(\.uuid))]))
         calls.append(PostgresCall("versions", Self.names(aggregates)))
         calls.append(
             PostgresCall("stored", [PostgresValue(events.map(\.tenant.uuid)), PostgresValue(events.map(\.id))]))
@@ -38,10 +43,15 @@ extension PostgreSQLWriter {
         let results = Array(try connection.pipeline(calls).suffix(withSnapshots.isEmpty ? 3 : 4))
         var found = Found()
         try readTenants(results[0], &found)
-        guard found.tenants.count == tenants.count else {
-            // Made again by the next attempt.
-            borrowed.forget()
-            throw PostgresFault(sqlState: "40001", message: "a tenant's row is gone", isConnectionLost: false)
+        if found.tenants.count < tenants.count {
+            guard !isWaiting else {
+                // Made again by the next attempt.
+                borrowed.forget()
+                throw PostgresFault(sqlState: "40001", message: "a tenant's row is gone", isConnectionLost: false)
+            }
+            // A row that is gone counts as locked too, and is made when its tenant comes again.
+            found.locked = Set(tenants.filter { found.tenants[$0] == nil })
+            borrowed.forget(found.locked)
         }
         try readVersions(results[1], aggregates, &found)
         try readStored(results[2], events, &found)

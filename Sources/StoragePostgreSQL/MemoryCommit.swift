@@ -23,7 +23,7 @@ extension PostgreSQLWriter {
 
     /// Nil where that is not possible, and nothing was written.
     func commitFromMemory(
-        _ batch: [WriteCommand], now: Timestamp, _ borrowed: BorrowedTenants
+        _ batch: [WriteCommand], now: Timestamp, _ lockWait: Duration, _ borrowed: BorrowedTenants
     ) throws(StorageError) -> BatchPlan? {
         guard let connection, ContinuousClock.now - connection.answeredAt < .seconds(Self.provenSeconds),
             connection.connection.isQuiet,
@@ -37,16 +37,19 @@ extension PostgreSQLWriter {
             before: zip(plan.tenants, tenants).map { plan, tenant in
                 PlanCalls.Before(no: tenant.no, aggregateCount: tenant.aggregateCount) { tenant.aggregate($0) }
             })
-        let calls = [PostgresCall("begin")] + Self.proof(plan, tenants, stored) + stored.rows
+        let calls = Self.begin(lockWait) + Self.proof(plan, tenants, stored) + stored.rows
         do throws(PostgresFault) {
             try commit(Rest(calls: calls, tell: stored.tell(from: server)), on: connection.connection)
         } catch {
             rollBack(after: error)
             guard error.isSurelyBefore(call: calls.count) else { throw outcomeUnknown(error) }
-            guard error.isRefutation || error.isTransient || error.isConnectionLost else {
+            guard error.isRefutation || error.isTransient || error.isConnectionLost || error.isLockTimeout else {
                 disconnect()
                 throw error.storageError
             }
+            // Who is not where it was remembered to be, and who is only locked, shows when it is looked up. Else it is what
+            // was taken for granted of some tenant that is not so.
+            if error.sqlState == Schema.staleState || error.isLockTimeout { return nil }
             if error.isRefutation { borrowed.lose() } else { borrowed.forget() }
             return nil
         }

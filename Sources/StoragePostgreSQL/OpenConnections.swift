@@ -41,6 +41,7 @@ final class OpenConnections: @unchecked Sendable {
     private var bounds: [Use: Bound] = [:]
     private var next = 0
     private var changes = 0
+    private var lockWaits = 0
     private var isClosedToWrites = false
     private var isClosed = false
     private var preparation: Preparation?
@@ -163,6 +164,19 @@ final class OpenConnections: @unchecked Sendable {
 
     /// Whether there may be one connection of that use at all.
     func mayBeMade(for use: Use) -> Bool { condition.withLock { bound(of: use) > 0 } }
+
+    /// Whether one commit more may wait for a lock: where the database grants few connections, half of those that write stay
+    /// free for others. ``endLockWait()`` ends it.
+    func beginLockWait() -> Bool {
+        condition.withLock {
+            let bound = bound(of: .writing)
+            guard bound == .max || lockWaits < bound / 2 else { return false }
+            lockWaits += 1
+            return true
+        }
+    }
+
+    func endLockWait() { condition.withLock { lockWaits -= 1 } }
 
     /// Whether a connection that was used is to be kept: there may be too many of its use.
     func keeps(_ use: Use) -> Bool { condition.withLock { count(of: use) <= bound(of: use) } }

@@ -35,34 +35,40 @@ final class PostgreSQLWriter: StorageWriter {
     var memory: RememberedTenants { shared.memory }
     var server: UUID { shared.server }
 
-    func commit(_ batch: [WriteCommand], now: Timestamp) throws(StorageError) -> CommitResult {
+    func commit(
+        _ batch: [WriteCommand], now: Timestamp, lockWait: Duration
+    ) throws(StorageError) -> CommitResult {
         takeConnection()
         defer { giveBackConnection() }
+        let isWaiting = lockWait > .zero && shared.open.beginLockWait()
+        defer { if isWaiting { shared.open.endLockWait() } }
+        let lockWait = isWaiting ? lockWait : .zero
         let borrowed = BorrowedTenants(Set(batch.map(\.tenant)), of: memory)
-        let plan: BatchPlan
+        let result: CommitResult
         do throws(StorageError) {
-            if let done = try commitFromMemory(batch, now: now, borrowed) {
-                plan = done
+            if let plan = try commitFromMemory(batch, now: now, lockWait, borrowed) {
+                result = CommitResult(plan)
                 commitsFromMemory += 1
             } else {
-                plan = try commitByLookingUp(batch, now: now, borrowed)
+                result = try commitByLookingUp(batch, now: now, lockWait, borrowed)
             }
         } catch {
-            borrowed.forget()
+            if error.kind != .locked { borrowed.forget() }
             borrowed.giveBack()
             throw error
         }
         borrowed.giveBack()
-        return CommitResult(plan)
+        return result
     }
 
     private func commitByLookingUp(
-        _ batch: [WriteCommand], now: Timestamp, _ borrowed: BorrowedTenants
-    ) throws(StorageError) -> BatchPlan {
+        _ batch: [WriteCommand], now: Timestamp, _ lockWait: Duration, _ borrowed: BorrowedTenants
+    ) throws(StorageError) -> CommitResult {
         let questions = WriteDecision.questions(of: batch)
         let (plan, found, stored) = try transact { connection throws(PostgresFault) in
-            let found = try lookUp(questions, borrowed: borrowed, on: connection)
-            let plan = WriteDecision.decide(batch, facts: found.facts, now: now)
+            let found = try lookUp(questions, lockWait, borrowed: borrowed, on: connection)
+            let free = found.locked.isEmpty ? batch : batch.filter { !found.locked.contains($0.tenant) }
+            let plan = WriteDecision.decide(free, facts: found.facts, now: now)
             let stored = PlanCalls(plan, before: plan.tenants.map { Self.before($0, found) })
             let rest =
                 plan.tenants.isEmpty
@@ -72,8 +78,20 @@ final class PostgreSQLWriter: StorageWriter {
         }
         borrowed.renew(by: found, isCommitted: !plan.tenants.isEmpty)
         borrowed.move(by: plan, stored)
-        return plan
+        return CommitResult(plan, of: batch, without: found.locked)
     }
+
+    /// Begins a transaction whose statements wait for a lock so long at most; nothing said, it is ``shortLockWait``.
+    static func begin(_ lockWait: Duration) -> [PostgresCall] {
+        let begin = PostgresCall("begin")
+        guard lockWait > .zero else { return [begin] }
+        let milliseconds = Int64(lockWait / .milliseconds(1))
+        return [begin, PostgresCall("wait_at_most", [PostgresValue("\(milliseconds)ms")])]
+    }
+
+    /// For so long a statement waits for a lock where nobody is to wait for it: long enough for what is short beside a
+    /// commit.
+    private static let shortLockWait = Duration.milliseconds(20)
 
     private static func before(_ plan: TenantPlan, _ found: Found) -> PlanCalls.Before {
         let id = plan.tenant
@@ -126,7 +144,7 @@ final class PostgreSQLWriter: StorageWriter {
                     // through on a new one.
                     guard attempt < Self.attemptsMax, fault.isTransient || (fault.isConnectionLost && attempt == 1)
                     else {
-                        disconnect()
+                        if !fault.isLockTimeout { disconnect() }
                         throw fault.storageError
                     }
                     attempt += 1
@@ -227,7 +245,7 @@ final class PostgreSQLWriter: StorageWriter {
         try opened.run(
             """
             SET idle_in_transaction_session_timeout = '30s';
-            SET lock_timeout = '20s';
+            SET lock_timeout = '\(Int(Self.shortLockWait / .milliseconds(1)))ms';
             SET statement_timeout = '60s';
             SET plan_cache_mode = force_generic_plan;
             SET enable_seqscan = off;

@@ -341,6 +341,7 @@ struct PostgresFault: Error {
         let text = "PostgreSQL: \(message)" + (sqlState.isEmpty ? "" : " (\(sqlState))")
         switch sqlState {
         case Schema.staleState: return .historyChanged
+        case Self.lockTimeout: return StorageError(.locked, text)
         case "53100": return StorageError(.full, "\(text): make room for the database")
         case "XX001", "XX002", "23505": return StorageError(.corrupted, text, place: place)
         case "42P01", "3F000", "42501", "28P01", "28000", "3D000":
@@ -373,6 +374,11 @@ struct PostgresFault: Error {
 
     /// Whether the same transaction may well succeed when it is run again.
     var isTransient: Bool { sqlState == "40001" || sqlState == "40P01" }
+
+    private static let lockTimeout = "55P03"
+
+    /// Whether a lock was waited for as long as it was to be.
+    var isLockTimeout: Bool { sqlState == Self.lockTimeout }
 }
 
 /// The one owner of a `PGresult *`.

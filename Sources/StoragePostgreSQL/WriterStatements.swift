@@ -58,11 +58,11 @@ extension Schema {
                 // last holder of the locks has committed: each statement has a snapshot of its own.
                 "lock_tenants",
                 """
-                SELECT id, no, position, recorded_at, aggregate_count, settings_revision, changes, head_id
-                FROM \(name).tenants
-                WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE
+                \(tenantRows) FOR UPDATE
                 """
             ),
+            ("lock_free_tenants", "\(tenantRows) FOR UPDATE SKIP LOCKED"),
+            ("wait_at_most", "SELECT set_config('lock_timeout', $1, true)"),
             // Each name and each id is looked up by an index: the lateral joins leave the planner no other order, however
             // young the tables' statistics are.
             (
@@ -101,6 +101,14 @@ extension Schema {
         ]
     }
 
+    private var tenantRows: String {
+        """
+        SELECT id, no, position, recorded_at, aggregate_count, settings_revision, changes, head_id
+        FROM \(name).tenants
+        WHERE id = ANY ($1::uuid[]) ORDER BY id
+        """
+    }
+
     /// Joins `q`, which are the aggregates asked for, with `a`, those of them that are there.
     private var namedAggregates: String {
         """
@@ -129,7 +137,8 @@ extension Schema {
                 """
             ),
             (
-                // The same of several tenants, which are locked in the order in which they are named.
+                // The same of several tenants, which are locked in the order in which they are named. One that another
+                // program has locked is as good as moved.
                 "prove_heads",
                 """
                 SELECT CASE WHEN count(*) <> cardinality($1::bigint[]) THEN \(name).stale() END
@@ -140,7 +149,7 @@ extension Schema {
                     JOIN \(name).tenants t ON t.no = q.no AND t.position = q.position AND t.changes = q.changes
                         AND t.id = q.id AND coalesce(t.head_id, \(Self.noEvent)) = q.head_id
                     ORDER BY q.index
-                    FOR UPDATE OF t) AS locked
+                    FOR UPDATE OF t SKIP LOCKED) AS locked
                 """
             ),
             (

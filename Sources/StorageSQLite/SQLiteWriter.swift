@@ -47,7 +47,9 @@ final class SQLiteWriter: StorageWriter {
         checkpointer = nil
     }
 
-    func commit(_ batch: [WriteCommand], now: Timestamp) throws(StorageError) -> CommitResult {
+    func commit(
+        _ batch: [WriteCommand], now: Timestamp, lockWait: Duration
+    ) throws(StorageError) -> CommitResult {
         try write { connection throws(StorageError) in try commit(batch, now: now, on: connection) }
     }
 

@@ -68,14 +68,16 @@ public final class FaultyEngine: WrappingEngine {
             self.engine = engine
         }
 
-        func commit(_ batch: [WriteCommand], now: Timestamp) throws(StorageError) -> CommitResult {
+        func commit(
+            _ batch: [WriteCommand], now: Timestamp, lockWait: Duration
+        ) throws(StorageError) -> CommitResult {
             switch engine.nextFault() {
-            case .none: return try base.commit(batch, now: now)
+            case .none: return try base.commit(batch, now: now, lockWait: lockWait)
             case .unavailable: throw StorageError(.unavailable, "a commit was made to fail")
             case .full: throw StorageError(.full, "a commit was made to find no room")
             case .unknownWithoutCommit: throw StorageError(.outcomeUnknown, "a commit was made to get lost")
             case .unknownAfterCommit:
-                _ = try base.commit(batch, now: now)
+                _ = try base.commit(batch, now: now, lockWait: lockWait)
                 throw StorageError(.outcomeUnknown, "a commit's answer was made to get lost")
             }
         }

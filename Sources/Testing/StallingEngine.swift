@@ -39,9 +39,11 @@ public final class StallingEngine: WrappingEngine {
             self.engine = engine
         }
 
-        func commit(_ batch: [WriteCommand], now: Timestamp) throws(StorageError) -> CommitResult {
+        func commit(
+            _ batch: [WriteCommand], now: Timestamp, lockWait: Duration
+        ) throws(StorageError) -> CommitResult {
             engine.stallWhereItIsTime(batch.count)
-            return try base.commit(batch, now: now)
+            return try base.commit(batch, now: now, lockWait: lockWait)
         }
     }
 }

@@ -80,7 +80,9 @@ final class Mutant: StorageEngine {
             self.bug = bug
         }
 
-        func commit(_ batch: [WriteCommand], now: Timestamp) throws(StorageError) -> CommitResult {
+        func commit(
+            _ batch: [WriteCommand], now: Timestamp, lockWait: Duration
+        ) throws(StorageError) -> CommitResult {
             let planted = batch.map { plant($0) }
             var result = try base.commit(planted, now: now)
             for (index, outcome) in result.outcomes.enumerated() {

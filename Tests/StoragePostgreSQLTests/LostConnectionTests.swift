@@ -235,7 +235,7 @@ import Testing
     }
 
     @Test(arguments: [
-        ("53100", StorageError.Kind.full), ("XX001", .corrupted), ("57014", .unavailable), ("55P03", .unavailable),
+        ("53100", StorageError.Kind.full), ("XX001", .corrupted), ("57014", .unavailable), ("55P03", .locked),
         ("40001", .unavailable), ("40P01", .unavailable), ("42501", .misconfigured), ("P0001", .unavailable),
     ])
     func whatTheDatabaseRefusesIsToldAndTheNextCallGoesThrough(_ state: String, _ kind: StorageError.Kind) throws {

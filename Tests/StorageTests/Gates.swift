@@ -58,14 +58,16 @@ final class GatedWriter: StorageWriter, Sendable {
         state.withLockedValue { $0.refusal = refusal }
     }
 
-    func commit(_ batch: [WriteCommand], now: Timestamp) throws(StorageError) -> CommitResult {
+    func commit(
+        _ batch: [WriteCommand], now: Timestamp, lockWait: Duration
+    ) throws(StorageError) -> CommitResult {
         let error = state.withLockedValue { state -> StorageError? in
             state.batches.append(batch)
             return state.errors.isEmpty ? state.refusal(batch) : state.errors.removeFirst()
         }
         gate.pass()
         if let error { throw error }
-        return try base.makeWriter().commit(batch, now: now)
+        return try base.makeWriter().commit(batch, now: now, lockWait: lockWait)
     }
 }
 
