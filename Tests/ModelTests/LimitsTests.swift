@@ -118,6 +118,40 @@ import Testing
         }
     }
 
+    /// The tables of Docs/PROTOCOL.md name each limit that a client meets, with its default.
+    @Test func theProtocolPageGivesTheDefaults() throws {
+        let limits = Limits()
+        let named: [(name: String, value: Int)] = [
+            ("frame_bytes_max", limits.frameBytesMax),
+            ("decode_bytes_max", limits.decodeBytesMax(frameBytes: limits.frameBytesMax)),
+            ("payload_bytes_max", limits.payloadBytesMax), ("metadata_bytes_max", limits.metadataBytesMax),
+            ("snapshot_bytes_max", limits.snapshotBytesMax), ("settings_bytes_max", limits.settingsBytesMax),
+            ("events_per_append_max", limits.eventsPerAppendMax),
+            ("aggregates_per_append_max", limits.aggregatesPerAppendMax),
+            ("filter_values_max", limits.filterValuesMax), ("calls_per_connection_max", limits.callsPerConnectionMax),
+            ("connections_max", limits.connectionsMax), ("waiting_append_bytes_max", limits.waitingAppendBytesMax),
+            ("waiting_reads_max", limits.waitingReadsMax), ("keepalive_millis", limits.keepaliveMillis),
+            ("heartbeat_millis_min", limits.heartbeatMillisMin),
+            ("stream_credit_bytes_min", limits.streamCreditBytesMin),
+            ("connections_per_address_max", limits.connectionsPerAddressMax),
+            ("greeting_connections_max", limits.greetingConnectionsMax),
+            ("control_frames_max", limits.controlFramesMax), ("inbound_bytes_max", limits.inboundBytesMax),
+            ("outbound_bytes_max", limits.outboundBytesMax), ("call_bytes_max", limits.callBytesMax),
+            ("settings_cache_bytes_max", limits.settingsCacheBytesMax),
+        ]
+        let page = try ManualPage("PROTOCOL").text
+        let section = try #require(
+            page.components(separatedBy: "\n## Limits\n").last?.components(separatedBy: "\n## ").first)
+        let rows = section.split(separator: "\n").filter { $0.hasPrefix("| `") }.map {
+            $0.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
+        }
+        for limit in named {
+            let cells = rows.filter { $0[0].hasPrefix("`\(limit.name)`") }
+                .flatMap { $0.dropFirst() }.map { $0.replacing(",", with: "") }
+            #expect(cells.contains { $0.split(separator: " ").first == "\(limit.value)" }, "\(limit.name): \(cells)")
+        }
+    }
+
     /// Docs/OPERATIONS.md gives the figures of the limits, each part of the sum and the sum.
     @Test func theMemoryOfAServerIsAsDocumented() throws {
         let limits = Limits()

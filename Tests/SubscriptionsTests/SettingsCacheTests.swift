@@ -173,6 +173,28 @@ import Testing
         #expect(error?.message.contains("Swift") == false && error?.message.contains("Decod") == false)
     }
 
+    /// What Docs/PROTOCOL.md says of the document: its example is one, null is as if left out, a number may have any form,
+    /// and of a member that comes twice the first counts.
+    @Test func theGrammarIsAsDocumented() throws {
+        let page = try ManualPage("PROTOCOL").text
+        let section = try #require(page.components(separatedBy: "### Snapshot policies\n").last)
+        let example = try #require(
+            section.components(separatedBy: "```json\n").dropFirst().first?
+                .components(separatedBy: "```").first)
+        let policies = try SnapshotPolicies(document: ByteBuffer(string: example))
+        let (order, other) = (try #require(AggregateType("order")), try #require(AggregateType("other")))
+        #expect(policies[order] == SnapshotPolicy(everyEvents: 100, everyBytes: 65_536, kept: 5))
+        #expect(policies[other].everyEvents == 1_000 && policies[other].kept == 3)
+        for (document, everyEvents) in [
+            (#"{"policies":[{"every_events":1e2,"keep":null}]}"#, 100), (#"{"policies":[{"every_events":7.0}]}"#, 7),
+            (#"{"policies":[{"every_events":1,"every_events":2}]}"#, 1),
+        ] {
+            let policies = try SnapshotPolicies(document: ByteBuffer(string: document))
+            #expect(policies[other] == SnapshotPolicy(everyEvents: UInt64(everyEvents), everyBytes: nil, kept: 3))
+        }
+        #expect(try SnapshotPolicies(document: ByteBuffer(string: #"{"policies":[]}"#)) == .none)
+    }
+
     /// A server of before took it: it stays in force.
     @Test func aStoredDocumentStaysInForce() throws {
         let text = #"{"policies":[{"every_events":2}]}"#

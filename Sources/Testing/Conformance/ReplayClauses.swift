@@ -110,6 +110,45 @@ extension ConformanceSuite {
             try await s.append([new], to: order, .exact(Version(1)))
         },
         ConformanceClause(
+            "replay.across-calls", "Events at consecutive positions are a replay, whichever calls stored them."
+        ) { s in
+            let (a, b) = (s.aggregate(), s.aggregate())
+            let first = try s.events(3)
+            let second = try s.events(2)
+            let original = try await s.append(first, to: a, .none)
+            try await s.append(second, to: b, .none)
+            let part = try await s.append(Array(first[1...]), to: a, .none)
+            try require(
+                part.replayed && part.firstPosition == Position(2) && part.lastPosition == Position(3),
+                "a part of a call: \(part)")
+            try requireEqual(part.aggregates.map(\.firstVersion), [Version(2)], "the part's first version")
+            let both = try await s.append([
+                AggregateAppend(aggregate: a, expected: .none, events: Array(first[2...])),
+                AggregateAppend(aggregate: b, expected: .none, events: second),
+            ])
+            try require(
+                both.replayed && both.firstPosition == Position(3) && both.lastPosition == Position(5),
+                "the end of one call and the next call: \(both)")
+            try requireEqual(both.recordedAt, original.recordedAt, "the time of the first event")
+            let gap = [
+                AggregateAppend(aggregate: a, expected: .any, events: Array(first[..<2])),
+                AggregateAppend(aggregate: b, expected: .any, events: second),
+            ]
+            let error = try await s.refused(.eventIDReused) { () async throws(MartletError) in
+                try await s.append(gap)
+            }
+            try requireEqual(error.reusedEventIDs.count, 4, "ids with another event in between")
+        },
+        ConformanceClause("replay.snapshot", "A replay saves no snapshot, and is not compared by one.") { s in
+            let order = s.aggregate()
+            let events = try s.events(1)
+            try await s.append(events, to: order, .none)
+            var part = AggregateAppend(aggregate: order, expected: .none, events: events)
+            part.snapshot = NewSnapshot(payload: ByteBuffer(string: "{}"))
+            try require(try await s.append([part]).replayed, "replayed with a snapshot that was not there before")
+            try requireEqual(try await s.list(order), [], "the snapshots")
+        },
+        ConformanceClause(
             "reuse.before-conflict", "A reused id is reported also where the expected version would not hold."
         ) { s in
             let order = s.aggregate()

@@ -151,6 +151,30 @@ extension ConformanceSuite {
             try requireEqual(loaded.map { $0.upcastFailure != nil }, [false, false, true, false], "the marks")
             try requireEqual(try await s.followed(upcasting: options), loaded, "the events of a subscription")
         },
+        ConformanceClause(
+            "upcast.fail-filter",
+            "A filter goes by what an event would become, also where it fails and comes as stored."
+        ) { s in
+            try await s.broken()
+            let tolerant = UpcastingOptions(onFailure: .raw)
+            for (type, options, types) in [
+                ("Ordered", tolerant, ["Ordered", "Ordered", "Placed", "Ordered"]), ("Placed", tolerant, []),
+                ("Placed", .latest, []), ("Ordered", .raw, []), ("Placed", .raw, Array(repeating: "Placed", count: 4)),
+            ] {
+                let filter = EventFilter(eventTypes: [s.type(type)])
+                let read = try await s.subject.read(
+                    ReadRequest(tenant: s.tenant, filter: filter, upcasting: options)
+                ).events
+                try requireEqual(read.map(\.event.type.text), types, "\(type), read with \(options)")
+                try requireEqual(
+                    try await s.followed(filter, upcasting: options), read, "\(type), subscription with \(options)")
+            }
+            let filter = EventFilter(eventTypes: [s.type("Ordered")])
+            let error = try await s.refused(.upcastFailed) { () async throws(MartletError) in
+                _ = try await s.read(after: 0, .head, .forward, filter)
+            }
+            try requireEqual(error.failedUpcast?.position, Position(3), "the position")
+        },
         ConformanceClause("upcast.snapshot", "A snapshot is upcast; one that cannot be is skipped for an older one.") {
             s in
             let order = try await s.order(events: 3)
@@ -191,6 +215,7 @@ extension Scenario {
     }
 
     /// An aggregate whose third event of four cannot be upcast.
+    @discardableResult
     fileprivate func broken() async throws -> AggregateName {
         let order = aggregate()
         try await put(.upcasters, definition(isStrict: true))
@@ -200,9 +225,12 @@ extension Scenario {
         return order
     }
 
-    fileprivate func followed(upcasting: UpcastingOptions) async throws -> [RecordedEvent] {
+    fileprivate func followed(
+        _ filter: EventFilter = .all, upcasting: UpcastingOptions
+    ) async throws -> [RecordedEvent] {
         let box = Box<[RecordedEvent]>([])
-        try await subject.subscribe(SubscribeRequest(tenant: tenant, upcasting: upcasting)) { item in
+        let request = SubscribeRequest(tenant: tenant, filter: filter, upcasting: upcasting)
+        try await subject.subscribe(request) { item in
             switch item {
             case .events(let events, _):
                 await box.update { $0 += events }

@@ -177,7 +177,7 @@ struct  Martlet__V1__AppendedAggregate
    */
   uint64_t last_version;
   /*
-   * By the tenant's snapshot policy it is time to save a snapshot of the aggregate.
+   * By the tenant's snapshot policy it is time to save a snapshot of the aggregate. False in a replayed answer.
    */
   protobuf_c_boolean snapshot_due;
 };

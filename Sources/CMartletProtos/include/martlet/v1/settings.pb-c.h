@@ -34,7 +34,7 @@ typedef enum {
 
 /*
  * Replaces a tenant's settings of one kind. The settings are one JSON document a kind, checked as a whole:
- * `upcasters` as Docs/UPCASTING.md says, `snapshot-policies` as Docs/SNAPSHOTS.md says. A document that cannot be used is
+ * `upcasters` as Docs/UPCASTING.md says, `snapshot-policies` as Docs/PROTOCOL.md says. A document that cannot be used is
  * refused with INVALID_UPCASTER or INVALID_SETTINGS, which name the place; nothing changes then.
  */
 struct  Martlet__V1__PutSettingsRequest

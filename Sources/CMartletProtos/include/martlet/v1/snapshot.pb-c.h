@@ -122,7 +122,8 @@ struct  Martlet__V1__SnapshotInfo
    */
   uint64_t payload_bytes;
   /*
-   * Whether the state is what was saved, by its checksum.
+   * Whether the state is as long as it was saved, and the rest of this entry as it was. The state's
+   * checksum is compared when it is loaded.
    */
   protobuf_c_boolean intact;
 };

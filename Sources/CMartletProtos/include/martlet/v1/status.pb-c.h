@@ -141,7 +141,7 @@ struct  Martlet__V1__LimitViolation
 {
   ProtobufCMessage base;
   /*
-   * The name of the field in Limits.
+   * The name of the limit; that of its field, if it is in Limits.
    */
   ProtobufCBinaryData name;
   /*
