@@ -14,6 +14,14 @@ final class ChangingCall: CallWork {
         case checked(@Sendable () -> Result<TenantChange, MartletError>)
     }
 
+    /// What is done when the change is durable, before it is acknowledged.
+    struct Afterwards {
+        /// Done on a storage thread.
+        var read: @Sendable (any StorageReader) throws(StorageError) -> Void
+        /// Done where that failed: the change is acknowledged all the same.
+        var failed: @Sendable () -> Void
+    }
+
     private enum State {
         case idle
         case waits(StoreTicket)
@@ -23,14 +31,10 @@ final class ChangingCall: CallWork {
     private let tenant: TenantID
     private let handle: CallHandle
     private let change: Change
-    private let afterwards: (@Sendable (any StorageReader) throws(StorageError) -> Void)?
+    private let afterwards: Afterwards?
     private var state = State.idle
 
-    /// - Parameter afterwards: runs on a storage thread when the change is durable, before it is acknowledged.
-    init(
-        tenant: TenantID, _ handle: CallHandle, _ change: Change,
-        afterwards: (@Sendable (any StorageReader) throws(StorageError) -> Void)? = nil
-    ) {
+    init(tenant: TenantID, _ handle: CallHandle, _ change: Change, afterwards: Afterwards? = nil) {
         self.tenant = tenant
         self.handle = handle
         self.change = change
@@ -88,7 +92,8 @@ final class ChangingCall: CallWork {
             return handle.answer(message)
         }
         state = .waits(
-            handle.read(for: tenant, afterwards) { [self] (_: Result<Void, MartletError>) in
+            handle.read(for: tenant, afterwards.read) { [self] (result: Result<Void, MartletError>) in
+                if case .failure = result { afterwards.failed() }
                 guard case .waits = state else { return }
                 state = .ended
                 handle.answer(message)

@@ -254,6 +254,12 @@ public final class EventService: Sendable {
         }
     }
 
+    /// Has a tenant's settings read again, on nobody's account: what is known of them is not what is in force.
+    func settingsMissed(of tenant: TenantID) {
+        settings.forget(tenant)
+        refresh.begin([tenant])
+    }
+
     // MARK: Other servers
 
     /// Has the feeds told where tenants stand, after another server may have committed.

@@ -186,6 +186,9 @@ public final class SettingsCache: Sendable {
             } else if let document = stored.documents[.upcasters] {
                 settings.upcasters = try UpcasterSet(definition: document)
             }
+        } catch { onFault(tenant, error) }
+        // One document that cannot be used leaves the other in force.
+        do throws(MartletError) {
             if let document = stored.documents[.snapshotPolicies] {
                 settings.policies = try SnapshotPolicies(stored: document)
             }

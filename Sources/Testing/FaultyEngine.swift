@@ -21,7 +21,7 @@ public final class FaultyEngine: WrappingEngine {
     private struct Faults {
         var commit = CommitFault.none
         var commitsLeft = 0
-        var readsFail = false
+        var readsToFail = 0
     }
 
     /// The engine behind.
@@ -40,7 +40,10 @@ public final class FaultyEngine: WrappingEngine {
     }
 
     /// Fails reads from now on, or no more.
-    public func failReads(_ fails: Bool) { faults.withLockedValue { $0.readsFail = fails } }
+    public func failReads(_ fails: Bool) { failReads(count: fails ? .max : 0) }
+
+    /// Fails so many reads more.
+    public func failReads(count: Int) { faults.withLockedValue { $0.readsToFail = count } }
 
     /// A writer that fails as it is told to.
     public func makeWriter() -> any StorageWriter { Writer(base: base.makeWriter(), engine: self) }
@@ -57,7 +60,12 @@ public final class FaultyEngine: WrappingEngine {
     }
 
     private func checkRead() throws(StorageError) {
-        if faults.withLockedValue({ $0.readsFail }) { throw StorageError(.unavailable, "a read was made to fail") }
+        let fails = faults.withLockedValue { faults in
+            guard faults.readsToFail > 0 else { return false }
+            if faults.readsToFail < .max { faults.readsToFail -= 1 }
+            return true
+        }
+        if fails { throw StorageError(.unavailable, "a read was made to fail") }
     }
 
     private final class Writer: StorageWriter {

@@ -34,9 +34,17 @@ import Testing
         return ends
     }
 
-    /// Nothing is known of a fresh tenant's settings: each append expects the version that the one before it leaves.
+    /// Nothing is known of a fresh tenant's settings: each append expects the version that the one before it leaves. Many
+    /// tenants more than settings are remembered of are in use.
     @Test func pipelinedAppendsToAFreshTenantAreStoredInOrder() async throws {
         try await TestServer.with(MemoryEngine()) { server in
+            for _ in 0..<20 {
+                let peer = try await RawPeer.secure(server)
+                defer { peer.close() }
+                let ends = try await Self.run(
+                    (0..<1_000).map { _ in try Self.append(TenantID(UUID()), .new(), at: 0) }, on: peer)
+                #expect(ends.values.allSatisfy { $0 == nil })
+            }
             for round in 0..<20 {
                 let peer = try await RawPeer.secure(server)
                 defer { peer.close() }

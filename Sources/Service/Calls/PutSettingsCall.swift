@@ -9,16 +9,18 @@ import MartletUpcasting
 /// Acknowledged once they are in force here: whoever reads then gets events under them.
 enum PutSettingsCall {
     static func make(_ request: PutSettingsRequest, _ handle: CallHandle) -> ChangingCall {
-        let (settings, hub, tenant) = (handle.service.settings, handle.service.hub, request.tenant)
+        let (service, tenant) = (handle.service, request.tenant)
+        let (settings, hub) = (service.settings, service.hub)
         return ChangingCall(
             tenant: tenant, handle,
             .checked {
                 if let fault = fault(of: request) { return .failure(fault) }
                 return .success(.putSettings(request))
             },
-            afterwards: { reader throws(StorageError) in
-                try hub.refreshSettings(tenant, try reader.standing(of: tenant), settings, reader)
-            })
+            afterwards: ChangingCall.Afterwards(
+                read: { reader throws(StorageError) in
+                    try hub.refreshSettings(tenant, try reader.standing(of: tenant), settings, reader)
+                }, failed: { service.settingsMissed(of: tenant) }))
     }
 
     private static func fault(of request: PutSettingsRequest) -> MartletError? {
