@@ -32,13 +32,17 @@ public struct EventKey: Hashable, Sendable {
 
 /// What must be known to decide a batch.
 public struct BatchQuestions: Sendable {
-    /// Heads of these tenants; rows are locked in the tenants' order.
+    /// Heads of these tenants.
     public var tenants: Set<TenantID> = []
+    /// Those of them that get events or settings: an engine with several writers locks their rows, in the tenants' order. Of
+    /// the others nothing changes but snapshots.
+    public var movingTenants: Set<TenantID> = []
     /// Versions of these aggregates.
     public var aggregates: Set<AggregateKey> = []
     /// Which of these events are stored.
     public var events: Set<EventKey> = []
-    /// Which snapshots these aggregates have; most often none are asked for.
+    /// Which snapshots these aggregates have; most often none are asked for. An engine with several writers locks them, after
+    /// the tenants.
     public var snapshots: Set<AggregateKey> = []
 
     /// No questions yet.

@@ -31,6 +31,7 @@ public enum WriteDecision {
             questions.tenants.insert(command.tenant)
             switch command {
             case .append(let request):
+                questions.movingTenants.insert(request.tenant)
                 for part in request.aggregates {
                     let key = AggregateKey(tenant: request.tenant, name: part.aggregate)
                     questions.aggregates.insert(key)
@@ -40,7 +41,10 @@ public enum WriteDecision {
                     }
                 }
             case .change(let change):
-                guard let name = change.aggregate else { continue }
+                guard let name = change.aggregate else {
+                    questions.movingTenants.insert(change.tenant)
+                    continue
+                }
                 let key = AggregateKey(tenant: change.tenant, name: name)
                 questions.aggregates.insert(key)
                 questions.snapshots.insert(key)

@@ -18,10 +18,6 @@ enum BesideCalls {
             calls.append(
                 note(newest: move.size.snapshotVersion, bytes: move.size.snapshotBytes, tenantNo: tenantNo, no))
         }
-        // What others remember of the tenant is no longer so.
-        if plan.run == nil, !plan.snapshots.isEmpty {
-            calls.append(PostgresCall("count_change", [PostgresValue(tenantNo)]))
-        }
         if let settings = plan.settings { calls += self.calls(settings, of: plan.tenant, tenantNo: tenantNo) }
         return calls
     }

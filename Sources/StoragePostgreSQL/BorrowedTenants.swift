@@ -31,12 +31,13 @@ final class BorrowedTenants {
     /// - Parameter isCommitted: whether rows of tenants that it made are there now.
     func renew(by found: PostgreSQLWriter.Found, isCommitted: Bool) {
         for (id, row) in found.tenants {
-            guard let head = found.facts.heads[id] else { continue }
+            // What was read without the lock may be another state than the one that is remembered.
+            guard row.isLocked, let head = found.facts.heads[id] else { continue }
             if let tenant = known[id], tenant.no == row.no {
-                tenant.renew(head: head, changes: row.changes, aggregateCount: row.aggregateCount)
+                tenant.renew(head: head, aggregateCount: row.aggregateCount)
             } else if isCommitted {
                 known[id] = RememberedTenant(
-                    no: row.no, head: head, changes: row.changes, aggregateCount: row.aggregateCount,
+                    no: row.no, head: head, aggregateCount: row.aggregateCount,
                     distrustMax: memory.distrustMax, aggregatesMax: memory.aggregatesMax)
             }
         }

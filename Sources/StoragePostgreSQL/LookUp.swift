@@ -10,13 +10,14 @@ extension PostgreSQLWriter {
     struct FoundTenant {
         var no: Int64
         var aggregateCount: Int64
-        var changes: Int64
+        /// Whether the row is locked, so that this stays so.
+        var isLocked: Bool
     }
 
     /// What the first round trip found.
     struct Found {
         var facts = BatchFacts()
-        /// Those whose rows another program has locked.
+        /// Tenants of which something is locked by another program.
         var locked: Set<TenantID> = []
         var tenants: [TenantID: FoundTenant] = [:]
         var aggregates: [AggregateKey: Int64] = [:]
@@ -26,37 +27,61 @@ extension PostgreSQLWriter {
     func lookUp(
         _ questions: BatchQuestions, _ lockWait: Duration, borrowed: BorrowedTenants, on connection: PostgresConnection
     ) throws(PostgresFault) -> Found {
-        let tenants = questions.tenants.sorted()
+        let isWaiting = lockWait > .zero
+        let moving = questions.movingTenants.sorted()
+        let beside = questions.tenants.subtracting(questions.movingTenants)
         let aggregates = Array(questions.aggregates)
         let events = Array(questions.events)
+        // Locked in that order, after the tenants.
+        let changed = questions.snapshots.sorted { Self.isBefore($0, $1) }
         var calls = Self.begin(lockWait)
-        let new = tenants.filter { borrowed.known[$0] == nil }
-        if !new.isEmpty { calls.append(PostgresCall("make_tenants", [PostgresValue(new.map(\.uuid))])) }
-        let isWaiting = lockWait > .zero
-        calls.append(
-            PostgresCall(isWaiting ? "lock_tenants" : "lock_free_tenants", [PostgresValue(tenants.map(\.uuid))]))
-        calls.append(PostgresCall("versions", Self.names(aggregates)))
-        calls.append(
-            PostgresCall("stored", [PostgresValue(events.map(\.tenant.uuid)), PostgresValue(events.map(\.id))]))
-        let withSnapshots = Array(questions.snapshots)
-        if !withSnapshots.isEmpty { calls.append(PostgresCall("snapshots", Self.names(withSnapshots))) }
-        let results = Array(try connection.pipeline(calls).suffix(withSnapshots.isEmpty ? 3 : 4))
+        /// Adds a call; its result will have that index.
+        func add(_ statement: String, _ values: [PostgresValue]) -> Int {
+            calls.append(PostgresCall(statement, values))
+            return calls.count - 1
+        }
+        let new = moving.filter { borrowed.known[$0] == nil }
+        if !new.isEmpty { _ = add("make_tenants", [PostgresValue(new.map(\.uuid))]) }
+        let lockTenants = isWaiting ? "lock_tenants" : "lock_free_tenants"
+        let lockedRows = moving.isEmpty ? nil : add(lockTenants, [PostgresValue(moving.map(\.uuid))])
+        let besideRows = beside.isEmpty ? nil : add("tenants", [PostgresValue(beside.map(\.uuid))])
+        let lockAggregates = isWaiting ? "lock_aggregates" : "lock_free_aggregates"
+        let changedRows = changed.isEmpty ? nil : add(lockAggregates, Self.names(changed))
+        let versionRows = add("versions", Self.names(aggregates))
+        let ids = [PostgresValue(events.map(\.tenant.uuid)), PostgresValue(events.map(\.id))]
+        let storedRows = events.isEmpty ? nil : add("stored", ids)
+        let snapshotRows = changed.isEmpty ? nil : add("snapshots", Self.names(changed))
+        let results = try connection.pipeline(calls)
         var found = Found()
-        try readTenants(results[0], &found)
-        if found.tenants.count < tenants.count {
+        if let lockedRows { try readTenants(results[lockedRows], isLocked: true, &found) }
+        if let besideRows { try readTenants(results[besideRows], isLocked: false, &found) }
+        found.locked = questions.movingTenants.filter { found.tenants[$0] == nil }
+        try readVersions(results[versionRows], aggregates, &found)
+        if let changedRows {
+            var left = Set(changed.filter { found.aggregates[$0] != nil })
+            for row in 0..<results[changedRows].rowCount {
+                left.remove(changed[Int(results[changedRows].integer(row, 0)) - 1])
+            }
+            for key in left { found.locked.insert(key.tenant) }
+        }
+        if !found.locked.isEmpty {
             guard !isWaiting else {
-                // Made again by the next attempt.
+                // A row that is gone, or that was made after the locks were taken: found by the next attempt.
                 borrowed.forget()
                 throw PostgresFault(sqlState: "40001", message: "a tenant's row is gone", isConnectionLost: false)
             }
             // A row that is gone counts as locked too, and is made when its tenant comes again.
-            found.locked = Set(tenants.filter { found.tenants[$0] == nil })
             borrowed.forget(found.locked)
         }
-        try readVersions(results[1], aggregates, &found)
-        try readStored(results[2], events, &found)
-        if !withSnapshots.isEmpty { try readSnapshots(results[3], withSnapshots, &found) }
+        if let storedRows { try readStored(results[storedRows], events, &found) }
+        if let snapshotRows { try readSnapshots(results[snapshotRows], changed, &found) }
         return found
+    }
+
+    private static func isBefore(_ a: AggregateKey, _ b: AggregateKey) -> Bool {
+        if a.tenant != b.tenant { return a.tenant < b.tenant }
+        let (first, second) = (a.name.type.text, b.name.type.text)
+        return first == second ? TenantID(a.name.id) < TenantID(b.name.id) : first < second
     }
 
     private static func names(_ aggregates: [AggregateKey]) -> [PostgresValue] {
@@ -66,19 +91,21 @@ extension PostgreSQLWriter {
         ]
     }
 
-    private func readTenants(_ rows: PostgresResult, _ found: inout Found) throws(PostgresFault) {
+    private func readTenants(
+        _ rows: PostgresResult, isLocked: Bool, _ found: inout Found
+    ) throws(PostgresFault) {
         for row in 0..<rows.rowCount {
             guard let uuid = unsafe UUID(bytes: rows.bytes(row, 0)) else { continue }
             let id = TenantID(uuid)
             found.tenants[id] = FoundTenant(
                 no: rows.integer(row, 1),
                 aggregateCount: Int64(try rows.unsigned(row, 4, to: PostgresResult.amountMax)),
-                changes: rows.integer(row, 6))
+                isLocked: isLocked)
             found.facts.settingsRevisions[id] = try rows.unsigned(row, 5)
             found.facts.heads[id] = TenantHead(
                 position: Position(try rows.unsigned(row, 2)),
                 recordedAt: Timestamp(microseconds: rows.integer(row, 3)),
-                eventID: unsafe rows.isNull(row, 7) ? nil : UUID(bytes: rows.bytes(row, 7)))
+                eventID: unsafe rows.isNull(row, 6) ? nil : UUID(bytes: rows.bytes(row, 6)))
         }
     }
 

@@ -7,8 +7,10 @@ import MartletStorage
 /// The contract is that what a decision is based on cannot change before the commit. Here the decision comes first, and
 /// the transaction proves what it was based on, or fails:
 ///
-/// - *Heads, versions, sizes, numbers.* The tenants' rows are locked, and must have the tenant's id, the position, the id of
-///   the event there and the changes that are remembered: then all of it is true (``RememberedTenant``), and the locks keep it so.
+/// - *Heads, versions, sizes, numbers.* The tenants' rows are locked, and must have the tenant's id, the position and the id of
+///   the event there that are remembered: then all of it is true (``RememberedTenant``), and the locks keep it so.
+/// - *Snapshots.* They change without the lock, and nothing that is stored depends on them here. Only whether the next one is
+///   due does: where it seems to be, the transaction reads along which one is the newest (``DueSnapshots``).
 /// - *An aggregate that is not there.* An append that expects it not to be there is decided as if that were so; the
 ///   index of names refuses the second aggregate of a name.
 /// - *Event ids that are not stored.* The index of ids refuses the second event of an id in its tenant.
@@ -29,17 +31,19 @@ extension PostgreSQLWriter {
             connection.connection.isQuiet,
             let facts = Self.facts(for: batch, borrowed)
         else { return nil }
-        let plan = WriteDecision.decide(batch, facts: facts, now: now)
+        var plan = WriteDecision.decide(batch, facts: facts, now: now)
         guard !plan.tenants.isEmpty, plan.outcomes.allSatisfy(\.isStoredNow) else { return nil }
+        let due = DueSnapshots(batch, plan, facts)
         let tenants = plan.tenants.compactMap { borrowed.known[$0.tenant] }
         let stored = PlanCalls(
             plan,
             before: zip(plan.tenants, tenants).map { plan, tenant in
                 PlanCalls.Before(no: tenant.no, aggregateCount: tenant.aggregateCount) { tenant.aggregate($0) }
             })
-        let calls = Self.begin(lockWait) + Self.proof(plan, tenants, stored) + stored.rows
+        let calls = Self.begin(lockWait) + Self.proof(plan, tenants, stored) + stored.rows + due.calls
+        let results: [PostgresResult]
         do throws(PostgresFault) {
-            try commit(Rest(calls: calls, tell: stored.tell(from: server)), on: connection.connection)
+            results = try commit(Rest(calls: calls, tell: stored.tell(from: server)), on: connection.connection)
         } catch {
             rollBack(after: error)
             guard error.isSurelyBefore(call: calls.count) else { throw outcomeUnknown(error) }
@@ -53,6 +57,7 @@ extension PostgreSQLWriter {
             if error.isRefutation { borrowed.lose() } else { borrowed.forget() }
             return nil
         }
+        if !due.keys.isEmpty, results.count >= calls.count { due.correct(&plan, by: results[calls.count - 1]) }
         borrowed.move(by: plan, stored)
         return plan
     }
@@ -88,10 +93,9 @@ extension PostgreSQLWriter {
                     "move_head",
                     [
                         PostgresValue(tenant.no), PostgresValue(Int64(tenant.head.position.rawValue)),
-                        PostgresValue(tenant.changes), PostgresValue(Int64(head.position.rawValue)),
+                        PostgresValue(plan.tenants[0].tenant.uuid), PostgresValue(Int64(head.position.rawValue)),
                         PostgresValue(head.recordedAt.microseconds), PostgresValue(after.aggregateCount),
-                        PostgresValue(run.lastEventID), PostgresValue(plan.tenants[0].tenant.uuid),
-                        PostgresValue(tenant.head.provenEventID),
+                        PostgresValue(run.lastEventID), PostgresValue(tenant.head.provenEventID),
                     ])
             ]
         }
@@ -101,7 +105,7 @@ extension PostgreSQLWriter {
                 [
                     PostgresValue(tenants.map(\.no)),
                     PostgresValue(tenants.map { Int64($0.head.position.rawValue) }),
-                    PostgresValue(tenants.map(\.changes)), PostgresValue(plan.tenants.map(\.tenant.uuid)),
+                    PostgresValue(plan.tenants.map(\.tenant.uuid)),
                     PostgresValue(tenants.map(\.head.provenEventID)),
                 ])
         ] + stored.movedRows

@@ -171,7 +171,7 @@ final class PostgreSQLWriter: StorageWriter {
             throw .nothingWritten(error)
         }
         do throws(PostgresFault) {
-            try commit(rest, on: connection)
+            _ = try commit(rest, on: connection)
         } catch {
             rollBack(after: error)
             throw error.isSurelyBefore(call: rest.calls.count) ? .nothingWritten(error) : .unknown(error)
@@ -180,7 +180,8 @@ final class PostgreSQLWriter: StorageWriter {
     }
 
     /// Sends the rest of a transaction, then COMMIT, then what others are told.
-    func commit(_ rest: Rest, on connection: PostgresConnection) throws(PostgresFault) {
+    /// - Returns: the results, in the order of the calls; none where others could not be told.
+    func commit(_ rest: Rest, on connection: PostgresConnection) throws(PostgresFault) -> [PostgresResult] {
         let commit = rest.calls.count
         let tell = shared.audience.mayBeThere(at: .now) ? rest.tell : nil
         do throws(PostgresFault) {
@@ -194,12 +195,14 @@ final class PostgreSQLWriter: StorageWriter {
                 throw PostgresFault(
                     sqlState: "25P02", message: "the transaction was rolled back", isConnectionLost: false)
             }
+            return results
         } catch {
             // Only that others were not told: they find out when they next look by themselves.
             guard let failed = error.failedCall, failed > commit else { throw error }
             if let warning = connection.warning { throw warning }
             if error.isConnectionLost { memory.forgetAll() }
             disconnect()
+            return []
         }
     }
 

@@ -4,10 +4,10 @@ import MartletStorage
 /// What is known of a tenant without asking.
 ///
 /// The invariant that lets a commit be decided by it: whoever changes anything of this, on whichever server, holds the
-/// lock of the tenant's row and changes the row's `position` or `changes` in the same transaction. Neither ever goes
-/// back, unless the database comes back with another past; then another event is at the position. So where the row, once it
-/// is locked, has the position, the event's id there and the changes that are remembered, and is that tenant's, all of it
-/// is still true, and stays so until the lock goes.
+/// lock of the tenant's row and changes the row's `position` in the same transaction. It never goes back, unless the
+/// database comes back with another past; then another event is at the position. So where the row, once it is locked, has the
+/// position and the event's id there that are remembered, and is that tenant's, all of it is still true, and stays so until
+/// the lock goes. What is remembered of snapshots is excepted: it is true as far as this server has heard.
 ///
 /// `@unchecked Sendable`: it is in the hands of one transaction at a time, by ``RememberedTenants``.
 final class RememberedTenant: @unchecked Sendable {
@@ -20,8 +20,6 @@ final class RememberedTenant: @unchecked Sendable {
 
     let no: Int64
     private(set) var head: TenantHead
-    /// How often snapshots of the tenant have changed.
-    private(set) var changes: Int64
     /// How many aggregates there are; numbers the next one.
     private(set) var aggregateCount: Int64
     /// Some of those that are there.
@@ -30,11 +28,10 @@ final class RememberedTenant: @unchecked Sendable {
     /// So many commits more look everything up.
     private var distrust = 0
 
-    init(no: Int64, head: TenantHead, changes: Int64, aggregateCount: Int64, distrustMax: Int, aggregatesMax: Int) {
+    init(no: Int64, head: TenantHead, aggregateCount: Int64, distrustMax: Int, aggregatesMax: Int) {
         aggregates = RecentlyUsed(countMax: aggregatesMax)
         self.no = no
         self.head = head
-        self.changes = changes
         self.aggregateCount = aggregateCount
         self.distrustMax = distrustMax
     }
@@ -55,25 +52,25 @@ final class RememberedTenant: @unchecked Sendable {
     }
 
     /// Takes up what a transaction found under the lock.
-    func renew(head: TenantHead, changes: Int64, aggregateCount: Int64) {
-        if head == self.head, changes == self.changes {
+    func renew(head: TenantHead, aggregateCount: Int64) {
+        if head == self.head {
             distrust = max(0, distrust - 1)
         } else {
             lose()
         }
         self.head = head
-        self.changes = changes
         self.aggregateCount = aggregateCount
     }
 
     /// What was found of an aggregate under the same lock.
     func note(_ name: AggregateName, _ aggregate: Aggregate) { aggregates.put(aggregate, for: name) }
 
-    /// A transaction that held the lock has committed a plan.
+    /// A transaction has committed a plan; one with events held the lock.
     func move(by plan: TenantPlan, numbers: [AggregateName: Int64], aggregateCount: Int64) {
-        head = plan.head
-        if plan.run == nil, !plan.snapshots.isEmpty { changes &+= 1 }
-        self.aggregateCount = aggregateCount
+        if plan.run != nil {
+            head = plan.head
+            self.aggregateCount = aggregateCount
+        }
         for (name, move) in plan.aggregates {
             if let no = numbers[name] {
                 aggregates.put(Aggregate(no: no, version: move.to, size: move.size), for: name)

@@ -62,6 +62,10 @@ extension Schema {
                 """
             ),
             ("lock_free_tenants", "\(tenantRows) FOR UPDATE SKIP LOCKED"),
+            ("tenants", tenantRows),
+            // Those whose snapshots change, in the order in which they are named.
+            ("lock_aggregates", lockedAggregates("")),
+            ("lock_free_aggregates", lockedAggregates("SKIP LOCKED")),
             ("wait_at_most", "SELECT set_config('lock_timeout', $1, true)"),
             // Each name and each id is looked up by an index: the lateral joins leave the planner no other order, however
             // young the tables' statistics are.
@@ -98,14 +102,26 @@ extension Schema {
                 ORDER BY s.version DESC
                 """
             ),
+            ("newest_snapshots", "SELECT q.index, a.snapshot_version, a.snapshot_bytes \(namedAggregates)"),
         ]
     }
 
     private var tenantRows: String {
         """
-        SELECT id, no, position, recorded_at, aggregate_count, settings_revision, changes, head_id
+        SELECT id, no, position, recorded_at, aggregate_count, settings_revision, head_id
         FROM \(name).tenants
         WHERE id = ANY ($1::uuid[]) ORDER BY id
+        """
+    }
+
+    private func lockedAggregates(_ how: String) -> String {
+        """
+        SELECT q.index
+        FROM unnest($1::uuid[], $2::text[], $3::uuid[]) WITH ORDINALITY AS q (tenant, type, id, index)
+        CROSS JOIN LATERAL (SELECT no FROM \(name).tenants WHERE id = q.tenant OFFSET 0) AS t
+        CROSS JOIN LATERAL (
+            SELECT FROM \(name).aggregates
+            WHERE tenant_no = t.no AND id = q.id AND type = q.type FOR NO KEY UPDATE \(how)) AS a
         """
     }
 
@@ -130,8 +146,7 @@ extension Schema {
                 """
                 WITH moved AS (
                     UPDATE \(name).tenants SET position = $4, recorded_at = $5, aggregate_count = $6, head_id = $7
-                    WHERE no = $1 AND position = $2 AND changes = $3 AND id = $8
-                      AND coalesce(head_id, \(Self.noEvent)) = $9
+                    WHERE no = $1 AND position = $2 AND id = $3 AND coalesce(head_id, \(Self.noEvent)) = $8
                     RETURNING 1)
                 SELECT CASE WHEN NOT EXISTS (SELECT FROM moved) THEN \(name).stale() END
                 """
@@ -144,10 +159,10 @@ extension Schema {
                 SELECT CASE WHEN count(*) <> cardinality($1::bigint[]) THEN \(name).stale() END
                 FROM (
                     SELECT 1
-                    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::uuid[], $5::uuid[]) WITH ORDINALITY
-                        AS q (no, position, changes, id, head_id, index)
-                    JOIN \(name).tenants t ON t.no = q.no AND t.position = q.position AND t.changes = q.changes
-                        AND t.id = q.id AND coalesce(t.head_id, \(Self.noEvent)) = q.head_id
+                    FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::uuid[]) WITH ORDINALITY
+                        AS q (no, position, id, head_id, index)
+                    JOIN \(name).tenants t ON t.no = q.no AND t.position = q.position AND t.id = q.id
+                        AND coalesce(t.head_id, \(Self.noEvent)) = q.head_id
                     ORDER BY q.index
                     FOR UPDATE OF t SKIP LOCKED) AS locked
                 """
@@ -219,7 +234,6 @@ extension Schema {
                 "delete_settings",
                 "DELETE FROM \(name).documents WHERE tenant_no = $1 AND kind = 'settings' AND key = $2"
             ),
-            ("count_change", "UPDATE \(name).tenants SET changes = changes + 1 WHERE no = $1"),
             (
                 "copy_revision",
                 """

@@ -49,7 +49,7 @@ import Testing
 
     /// Columns whose damage the check does not always find, each with the reason why nothing damaged is served.
     private static let hints = [
-        "tenants.changes": "compared with what a server remembers: another value makes it look everything up",
+        "tenants.changes": "not used any more",
         "aggregates.snapshot_bytes": "tells when a snapshot is due: within bounds that are checked, sooner or later",
         "listeners.server": "tells whether to notify: servers poll beside that",
         "listeners.until": "as listeners.server",

@@ -19,12 +19,15 @@ final class OwnCluster: Sendable {
     private let bin: String
     private let folder: TemporaryFolder
     let port: Int
+    private let syncs: Bool
     private let server = NIOLockedValueBox<Process?>(nil)
 
     /// Makes a cluster and starts it.
-    init() throws {
+    /// - Parameter syncs: whether it flushes to disk: for most tests, processes crash and the system does not.
+    init(syncs: Bool = false) throws {
         guard let bin = Self.bin else { throw BenchFailure("there is no PostgreSQL") }
         self.bin = bin
+        self.syncs = syncs
         folder = try TemporaryFolder()
         port = try Self.freePort()
         // PostgreSQL refuses to run as root.
@@ -41,6 +44,7 @@ final class OwnCluster: Sendable {
     /// Makes a standby that follows a cluster, and starts it.
     init(standbyOf primary: OwnCluster) throws {
         bin = primary.bin
+        syncs = false
         folder = try TemporaryFolder()
         port = try Self.freePort()
         if getuid() == 0 { try Self.run(["chown", "postgres", folder.path]) }
@@ -62,8 +66,7 @@ final class OwnCluster: Sendable {
             asOwner([
                 "postgres", "-D", folder.path + "/data", "-p", "\(port)", "-c", "listen_addresses=127.0.0.1", "-c",
                 "unix_socket_directories=",
-                // Processes crash here, and the system does not.
-                "-c", "fsync=off",
+                "-c", "fsync=\(syncs ? "on" : "off")",
             ]))
         let deadline = Date().addingTimeInterval(20)
         while (try? PostgresConnection(url(), statements: [])) == nil {
@@ -80,12 +83,17 @@ final class OwnCluster: Sendable {
             return server
         }
         guard let process else { return }
+        kill(try processID(), crashes ? SIGQUIT : SIGINT)
+        try Self.waitForEnd(of: process)
+    }
+
+    /// The server's first process.
+    func processID() throws -> pid_t {
         let lock = try String(contentsOfFile: folder.path + "/data/postmaster.pid", encoding: .utf8)
         guard let id = lock.split(separator: "\n").first.flatMap({ pid_t($0) }) else {
             throw BenchFailure("PostgreSQL has no process")
         }
-        kill(id, crashes ? SIGQUIT : SIGINT)
-        try Self.waitForEnd(of: process)
+        return id
     }
 
     /// Keeps a copy of all that is stored now, as a standby has it that hears of nothing later.
