@@ -238,6 +238,8 @@ class Martlet(Server):
             flags += ["--history", work.history, "--subscribers", work.clients, "--connections", work.clients]
         else:
             verb = "subscribe"
+            if work.upcast_steps:
+                flags += ["--upcast-steps", work.upcast_steps]
             flags += ["--subscribers", work.subscribers, "--connections", work.subscribers, "--rate", work.rate,
                       "--clients", work.clients, "--batch", work.batch, *timed]
         return [self.binary, "bench", verb, *flags]

@@ -1,6 +1,6 @@
 """What is measured, and with whom."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 MARTLET = ["martlet-sqlite", "martlet-postgresql"]
 
@@ -18,7 +18,7 @@ class Work:
     history: int = 0
     subscribers: int = 1
     rate: int = 0
-    extra: dict = field(default_factory=dict)
+    upcast_steps: int = 0
 
     @property
     def is_live(self):

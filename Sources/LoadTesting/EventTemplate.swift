@@ -7,7 +7,7 @@ import NIOCore
 /// Makes events that differ in their ids only: encoded once, then copied and given an id, so that making an event
 /// costs the load tester next to nothing.
 struct EventTemplate: Sendable {
-    private let type: EventType
+    let type: EventType
     private let contentType: String
     private let schemaVersion: UInt32
     private let payloadBytes: Int
@@ -159,6 +159,18 @@ public enum BenchNames {
     public static let eventTypes = (0..<10).map { name("BenchHappened\($0)", EventType.init) }
     /// The aggregate types among which a filter can choose; each has the same share of the aggregates.
     public static let aggregateTypes = (0..<10).map { name("bench\($0)", AggregateType.init) }
+
+    /// A definition of upcasters that rename the text of events of these types, in each step once.
+    static func upcasters(of types: [EventType], steps: Int) -> String {
+        let all = types.flatMap { type in
+            (1...max(1, steps)).map { step in
+                let path = step == 1 ? "/text" : "/text\(step - 1)"
+                let rename = #"{"rename":{"path":"\#(path)","to":"text\#(step)","required":true}}"#
+                return #"{"event":"\#(type.text)","from":\#(step),"operations":[\#(rename)]}"#
+            }
+        }
+        return #"{"upcasters":[\#(all.joined(separator: ","))]}"#
+    }
 
     /// So many aggregates, the same ones in each run and for each client.
     static func numbered(_ count: Int) -> [AggregateName] {

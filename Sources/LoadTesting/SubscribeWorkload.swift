@@ -1,5 +1,6 @@
 import MartletClient
 public import MartletModel
+import NIOCore
 
 /// Events that are appended while many subscribers follow, and how long each takes to reach each of them.
 public struct SubscribeWorkload: Sendable {
@@ -19,6 +20,8 @@ public struct SubscribeWorkload: Sendable {
     /// What subscribers ask for. Where it is not empty, events are written in equal shares under
     /// ``BenchNames/aggregateTypes`` and ``BenchNames/eventTypes``.
     public var filter = EventFilter.all
+    /// Steps that an upcaster of the tenant takes with each event that is delivered; 0: events come as they are stored.
+    public var upcastSteps = 0
 
     /// Subscriptions with those settings.
     public init(_ settings: RunSettings) { self.settings = settings }
@@ -33,6 +36,7 @@ public struct SubscribeWorkload: Sendable {
             throw BenchFailure("--rate is \(eventsPerSecond): give events by second, or 0 for full speed")
         }
         try filter.checkWritten()
+        try require("--upcast-steps", upcastSteps, in: 0...100)
         if eventsPerSecond > 0 { settings.callsPerSecond = eventsPerSecond / Double(batch) }
         let connections = min(settings.connections ?? 1, subscribers)
         settings.connections = nil
@@ -45,7 +49,7 @@ public struct SubscribeWorkload: Sendable {
             [
                 "subscribers": .int(subscribers), "connections": .int(connections), "batch": .int(batch),
                 "writerConnections": .int(writerConnections), "rate": .double(eventsPerSecond),
-                "window": .int(windowBytes), "filter": .text(filter.text),
+                "window": .int(windowBytes), "filter": .text(filter.text), "upcastSteps": .int(upcastSteps),
             ]
         ) { $1 }
         let run: @Sendable ([MartletClient], [MartletClient]) async throws -> RunReport = {
@@ -68,7 +72,13 @@ public struct SubscribeWorkload: Sendable {
         let start = try await control.head(of: tenant).position
         let board = DeliveryBoard(
             subscribers: subscribers, acknowledgements: AcknowledgementTimes(from: .now()), start: start)
-        let request = SubscribeRequest(tenant: tenant, filter: filter, upcasting: .raw)
+        if upcastSteps > 0 {
+            let definition = BenchNames.upcasters(of: templates.map(\.type), steps: upcastSteps)
+            try await control.putSettings(
+                PutSettingsRequest(tenant: tenant, kind: .upcasters, document: ByteBuffer(string: definition)))
+        }
+        let request = SubscribeRequest(
+            tenant: tenant, filter: filter, upcasting: upcastSteps > 0 ? UpcastingOptions() : .raw)
         let fleet = SubscriberFleet(
             subscribers: (0..<subscribers).map { index in
                 Subscriber(

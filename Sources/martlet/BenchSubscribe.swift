@@ -49,6 +49,10 @@ struct BenchSubscribe: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Deliver only events of this type; may be repeated.", valueName: "type"))
     var eventType: [String] = []
 
+    @Option(
+        help: "Steps of an upcaster for each event on its way to the subscribers. 0: events come as they are stored.")
+    var upcastSteps = 0
+
     mutating func run() async throws {
         var settings = RunSettings()
         settings.clients = clients
@@ -63,6 +67,7 @@ struct BenchSubscribe: AsyncParsableCommand {
             eventTypes: Set(try eventType.map { try martlet.eventType($0) }))
         if let history {
             guard filter.isEmpty else { throw UsageError("--history takes no filter: leave one of them out") }
+            guard upcastSteps == 0 else { throw UsageError("--history takes no --upcast-steps: leave one of them out") }
             var workload = CatchUpWorkload(settings)
             workload.subscribers = subscribers
             workload.history = history
@@ -73,6 +78,7 @@ struct BenchSubscribe: AsyncParsableCommand {
             workload.eventsPerSecond = rate
             workload.batch = batch
             workload.filter = filter
+            workload.upcastSteps = upcastSteps
             try await output.report { try await workload.run($0) }
         }
     }

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import MartletModel
 import MartletStorage
 import MartletTesting
@@ -106,6 +107,28 @@ import Testing
         let delivered = try #require(report.verified["toEachSubscriber"])
         // Two of four writers write such aggregates, and a tenth of their events is of that type.
         #expect(delivered > 0 && delivered <= stored * 7 / 100, "\(delivered) of \(stored)")
+    }
+
+    @Test func deliversThroughAnUpcaster() async throws {
+        var workload = SubscribeWorkload(settings())
+        workload.subscribers = 4
+        workload.eventsPerSecond = 200
+        workload.upcastSteps = 5
+        let tenant = TenantID(UUID())
+        workload.settings.tenant = tenant
+        _ = try await run { [workload] target in
+            let report = try await workload.run(target)
+            #expect(report.failures == [])
+            let stored = try #require(report.verified["stored"])
+            #expect(stored > 0 && report.verified["delivered"] == stored * 4)
+            let versions = try await target.withClients(1) { clients in
+                try await clients[0].read(ReadRequest(tenant: tenant)).reduce(into: Set<UInt32>()) {
+                    $0.insert($1.event.schemaVersion)
+                }
+            }
+            #expect(versions == [6])
+            return report
+        }
     }
 
     @Test func catchesUp() async throws {
