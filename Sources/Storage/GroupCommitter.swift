@@ -146,9 +146,13 @@ final class GroupCommitter: @unchecked Sendable {
 
     /// What is to be committed next; nil where nothing can be. Under the lock.
     private func takeWork() -> Work? {
-        // Another writer may take what other tenants still have waiting.
-        defer { if queue.hasWork { condition.signal() } }
-        if let work = takeLocked() { return work }
+        guard let work = takeLocked() ?? takeNext() else { return nil }
+        // Another writer may take what other tenants still have waiting, and looks after those that are set aside.
+        if queue.hasWork || queue.hasLocked { condition.signal() }
+        return work
+    }
+
+    private func takeNext() -> Work? {
         guard queue.hasWork else { return nil }
         let batch = queue.take(rowsMax: limits.commitEventsMax, bytesMax: limits.commitBytesMax)
         return batch.isEmpty ? nil : Work(batch: batch)
@@ -178,8 +182,8 @@ final class GroupCommitter: @unchecked Sendable {
     private static let attemptsMax = 32
 
     private func carryOut(_ work: Work, with writer: any StorageWriter) {
-        var attemptsLeft = work.phase == nil ? Self.attemptsMax : 1
-        carryOut(work.batch, work.lockWait, with: writer, &attemptsLeft)
+        var attemptsLeft = Self.attemptsMax
+        carryOut(work, with: writer, &attemptsLeft)
         guard let phase = work.phase else { return }
         condition.withLock {
             lockWaiters[phase, default: 0] -= 1
@@ -188,23 +192,25 @@ final class GroupCommitter: @unchecked Sendable {
     }
 
     /// What one tenant's data is like must not fail what others write: where it may be why, halves of the tenants follow.
-    private func carryOut(
-        _ batch: [Waiting], _ lockWait: Duration, with writer: any StorageWriter, _ attemptsLeft: inout Int
-    ) {
+    private func carryOut(_ work: Work, with writer: any StorageWriter, _ attemptsLeft: inout Int) {
         attemptsLeft -= 1
-        let result = commit(batch, lockWait, with: writer)
-        guard case .failure(let error) = result, error.concernsOneTenant, attemptsLeft > 1 else {
-            return finish(batch, result)
-        }
+        let batch = work.batch
+        let result = commit(batch, work.lockWait, with: writer)
+        // Those that are waited for together are waited for one by one next.
+        guard case .failure(let error) = result, attemptsLeft > 1, error.concernsOneTenant,
+            error.kind != .locked || work.phase == nil
+        else { return finish(batch, result) }
         let tenants = Set(batch.map(\.command.tenant))
         guard tenants.count > 1 else { return finish(batch, result) }
         let first = Set(tenants.prefix(tenants.count / 2))
-        carryOut(batch.filter { first.contains($0.command.tenant) }, lockWait, with: writer, &attemptsLeft)
-        let rest = batch.filter { !first.contains($0.command.tenant) }
+        var half = work
+        half.batch = batch.filter { first.contains($0.command.tenant) }
+        carryOut(half, with: writer, &attemptsLeft)
+        half.batch = batch.filter { !first.contains($0.command.tenant) }
         if attemptsLeft > 0 {
-            carryOut(rest, lockWait, with: writer, &attemptsLeft)
+            carryOut(half, with: writer, &attemptsLeft)
         } else {
-            finish(rest, result)
+            finish(half.batch, result)
         }
     }
 
@@ -223,40 +229,51 @@ final class GroupCommitter: @unchecked Sendable {
     }
 
     private func finish(_ batch: [Waiting], _ result: Result<CommitResult, StorageError>) {
-        let (done, locked) = Self.parts(batch, result)
-        let leaving = condition.withLock { () -> [Waiting] in
-            if case .success(let done) = result {
-                eventsCommitted += UInt64(done.runs.reduce(0) { $0 + $1.events.count })
-            }
-            queue.finish(done.map(\.waiting))
-            defer { if queue.hasWork || !locked.isEmpty { condition.signal() } }
-            return locked.isEmpty ? [] : queue.setAside(locked, at: .now)
+        let lockedTenants: Set<TenantID>
+        switch result {
+        case .success(let done): lockedTenants = done.lockedTenants
+        case .failure(let error): lockedTenants = error.kind == .locked ? Set(batch.map(\.command.tenant)) : []
         }
-        for (waiting, result) in done { waiting.ticket(result) }
-        guard !leaving.isEmpty else { return }
-        var error = StorageError.tenantLocked
-        if case .failure(let failure) = result { error = failure }
-        faults.note("a tenant stays locked", error, calls: leaving.count)
-        for waiting in leaving { waiting.ticket(.failure(MartletError(error))) }
+        guard lockedTenants.isEmpty else { return finish(batch, result, without: lockedTenants) }
+        condition.withLock {
+            if case .success(let done) = result { count(done) }
+            queue.finish(batch)
+            if queue.hasWork { condition.signal() }
+        }
+        switch result {
+        case .success(let done): for index in batch.indices { batch[index].ticket(.success(done.outcomes[index])) }
+        case .failure(let error):
+            let error = MartletError(error)
+            for waiting in batch { waiting.ticket(.failure(error)) }
+        }
     }
 
-    /// What has been answered of a batch, with its answers; and what is to be tried again, for its tenant is locked.
-    private static func parts(
-        _ batch: [Waiting], _ result: Result<CommitResult, StorageError>
-    ) -> (done: [(waiting: Waiting, result: Result<WriteOutcome, MartletError>)], locked: [Waiting]) {
+    private func count(_ done: CommitResult) {
+        eventsCommitted += UInt64(done.runs.reduce(0) { $0 + $1.events.count })
+    }
+
+    /// Sets aside what is locked of a batch, and answers the rest.
+    private func finish(
+        _ batch: [Waiting], _ result: Result<CommitResult, StorageError>, without tenants: Set<TenantID>
+    ) {
+        let locked = batch.filter { tenants.contains($0.command.tenant) }
+        var error = StorageError.tenantLocked
+        var answered: [(waiting: Waiting, outcome: WriteOutcome)] = []
         switch result {
         case .success(let done):
-            let all = zip(batch, done.outcomes)
-            guard !done.lockedTenants.isEmpty else { return (all.map { ($0, .success($1)) }, []) }
-            return (
-                all.filter { !done.lockedTenants.contains($0.0.command.tenant) }.map { ($0, .success($1)) },
-                batch.filter { done.lockedTenants.contains($0.command.tenant) }
-            )
-        case .failure(let error):
-            guard error.kind != .locked else { return ([], batch) }
-            let error = MartletError(error)
-            return (batch.map { ($0, .failure(error)) }, [])
+            answered = zip(batch, done.outcomes).filter { !tenants.contains($0.0.command.tenant) }
+        case .failure(let failure): error = failure
         }
+        let leaving = condition.withLock { () -> [Waiting] in
+            defer { condition.signal() }
+            if case .success(let done) = result { count(done) }
+            queue.finish(answered.map(\.waiting))
+            return queue.setAside(locked, at: .now)
+        }
+        for (waiting, outcome) in answered { waiting.ticket(.success(outcome)) }
+        guard !leaving.isEmpty else { return }
+        faults.note("a tenant stays locked", error, calls: leaving.count)
+        for waiting in leaving { waiting.ticket(.failure(MartletError(error))) }
     }
 }
 

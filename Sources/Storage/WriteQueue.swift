@@ -255,6 +255,9 @@ struct WriteQueue<Ticket> {
         return leaving.reversed()
     }
 
+    /// Whether a tenant is set aside and not taken.
+    var hasLocked: Bool { locked.values.contains { !$0.isEmpty } }
+
     /// When the next tenant that is set aside may be taken; nil where none is in that phase.
     func nextDue(_ phase: LockPhase) -> ContinuousClock.Instant? { locked[phase]?.first?.lock?.due }
 
