@@ -24,7 +24,7 @@ run: certs ## Install what is missing, build in release, serve on SQLite at 127.
 test: setup-tests lint lint-protos ## Install what is missing, check everything, run every test
 	.ci/check-protos
 	swift build --build-tests
-	$(TEST_ENV) swift test --skip-build --no-parallel $(TIMED_ATTACKS:%=--skip %)
+	$(TEST_ENV) .ci/report-failures swift test --skip-build --no-parallel $(TIMED_ATTACKS:%=--skip %)
 	$(MAKE) example
 
 test-attacks: setup-tests ## Attack a server through the wire, with bounds on what others feel; on a quiet machine
