@@ -12,7 +12,7 @@ UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests --skip AttackTests
 # Attacks that measure what others feel meanwhile: they want a quiet machine, and a target of their own.
 TIMED_ATTACKS = FairnessTests LoopTimeTests MemoryTests
 
-.PHONY: help run test example test-attacks test-log test-bits test-steps test-tsan test-asan fuzz demo bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-rehydration lint lint-protos format protos certs clean
+.PHONY: help run test example test-attacks test-log test-bits test-crowd test-steps test-tsan test-asan fuzz demo bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-rehydration lint lint-protos format protos certs clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,11 @@ test: setup-tests lint lint-protos ## Install what is missing, check everything,
 test-attacks: setup-tests ## Attack a server through the wire, with bounds on what others feel; on a quiet machine
 	swift build --build-tests
 	$(TEST_ENV) swift test --skip-build --no-parallel --filter AttackTests
+
+test-crowd: setup-tests ## Follow 20,000 tenants on PostgreSQL while another server commits to 1,000 of them at once
+	swift build --build-tests
+	MARTLET_TEST_CROWD=20000 MARTLET_TEST_CROWD_ROUNDS=7 $(TEST_ENV) \
+		swift test --skip-build --no-parallel --filter ForeignCrowdTests
 
 test-steps: setup-tests ## What an append, a load and a live event cost a release build: allocations, copies, hops
 	swift build -c release --product martlet

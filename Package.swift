@@ -236,8 +236,9 @@ let package = Package(
             "ServerTests",
             [
                 "MartletClient", "MartletFrameCodec", "MartletModel", "MartletRecordCodec", "MartletServer",
-                "MartletSession", "MartletStorageMemory", "MartletStoragePostgreSQL", "MartletStorageSQLite",
-                "MartletTLSOpenSSL", "MartletTesting", .logging, .nioConcurrencyHelpers, .nioCore, .nioPosix,
+                "MartletSession", "MartletStorage", "MartletStorageMemory", "MartletStoragePostgreSQL",
+                "MartletStorageSQLite", "MartletTLSOpenSSL", "MartletTesting", .logging, .nioConcurrencyHelpers,
+                .nioCore, .nioPosix,
             ]),
         tests(
             "ServiceTests",

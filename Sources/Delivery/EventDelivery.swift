@@ -52,6 +52,10 @@ public struct EventDelivery: Sendable {
         storedFilter = stored
     }
 
+    /// Delivers all events as they are stored.
+    public static let asStored = EventDelivery(
+        set: .empty, options: UpcastingOptions(isRaw: true), payloadBytesMax: 0)
+
     /// How events are delivered: those with equal keys deliver a page of stored events alike, as long as one of them
     /// lives.
     public struct Key: Hashable, Sendable {
@@ -62,6 +66,9 @@ public struct EventDelivery: Sendable {
 
     /// Nil where events are delivered as they are stored.
     public var key: Key? { self.set.isEmpty ? nil : Key(set: set.identity, options: options, filter: filter) }
+
+    /// Whether events are upcast by that set.
+    public func isBy(_ set: UpcasterSet) -> Bool { self.set.identity == set.identity }
 
     /// Whether a page would be delivered as another than it is. Nothing is upcast: this takes a look at each event's type
     /// and schema version.

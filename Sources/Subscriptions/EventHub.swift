@@ -1,3 +1,4 @@
+import FoundationEssentials
 import HeapModule
 public import MartletModel
 public import MartletStorage
@@ -64,6 +65,20 @@ public final class EventHub: Sendable {
     public func headMoved(_ tenant: TenantID, to head: TenantHead) {
         guard let feed = feed(of: tenant) else { return }
         Self.wake(feed.headMoved(to: head))
+    }
+
+    /// Takes in a page of a tenant's history that others committed, for all who follow: what is read without a filter.
+    ///
+    /// - Parameters:
+    ///   - following: the id of the event at that position; nil where it is not known.
+    ///   - past: the number of the past that was read.
+    func fill(_ feed: TenantFeed, _ page: EventPage, after: Position, following: UUID?, past: UInt64) {
+        // The first who gets the page has done it for the others.
+        guard !feed.holds(after: after) else { return }
+        let previous = TenantHead(position: after, recordedAt: Timestamp(microseconds: 0), eventID: following)
+        guard let run = RecordedRun(page: page, of: feed.tenant, after: previous) else { return }
+        feed.fill(run, past: past, sequence: nextSequence.wrappingAdd(1, ordering: .relaxed).newValue)
+        if held.isOver { trim() }
     }
 
     /// What was delivered of a tenant does not fit what the storage holds: the past of that number is over.

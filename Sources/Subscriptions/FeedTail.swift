@@ -92,6 +92,31 @@ struct FeedTail {
         return dropped
     }
 
+    /// Whether a stretch of the past that is not here would have a place: others committed it just before or after what is
+    /// here, and it had not to make room.
+    func hasPlace(for range: PageRange<Position>) -> Bool {
+        guard !isClosed, range.after >= droppedTo else { return false }
+        guard let first = runs.first?.run.firstPosition, let last = runs.last?.run.lastPosition else { return true }
+        return range.after == last || range.to.next == first
+    }
+
+    /// Takes in a stretch that others committed, as storage has it: before the first run, or after the last one.
+    /// - Returns: whether it has a place.
+    mutating func fill(_ run: RecordedRun, sequence: UInt64, bytesMax: Int) -> Bool {
+        let held = Held(run: run, sequence: sequence, bytes: run.memoryBytes)
+        guard !isClosed, run.lastPosition <= head.position, bytes + held.bytes <= bytesMax else { return false }
+        if runs.last.map({ run.follows($0.run) }) ?? true {
+            runs.append(held)
+        } else if let first = runs.first, first.run.follows(run) {
+            // As old as what it comes before.
+            runs.prepend(Held(run: run, sequence: first.sequence, bytes: held.bytes))
+        } else {
+            return false
+        }
+        bytes += held.bytes
+        return true
+    }
+
     mutating func dropOldest() -> Held? {
         guard let oldest = runs.popFirst() else { return nil }
         bytes -= oldest.bytes

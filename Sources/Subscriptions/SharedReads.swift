@@ -55,6 +55,12 @@ public final class SharedReads: Sendable {
         var waiting = NumberedQueue<Waiting>()
         /// The tenant's past has changed since it began: its page is of no use to those who come later.
         var isOutdated = false
+
+        /// - Returns: the read's number.
+        mutating func join(_ reader: Waiting, number: UInt64) -> UInt64 {
+            waiting.append(reader, number: number)
+            return id
+        }
     }
 
     private struct State {
@@ -64,10 +70,9 @@ public final class SharedReads: Sendable {
 
         mutating func join(_ key: Key, _ waiting: Waiting) -> Wait {
             lastNumber += 1
-            var read = reads.removeValue(forKey: key) ?? Read(id: lastNumber)
-            read.waiting.append(waiting, number: lastNumber)
-            reads[key] = read
-            return Wait(key: key, read: read.id, number: lastNumber)
+            let number = lastNumber
+            let read = reads[key, default: Read(id: number)].join(waiting, number: number)
+            return Wait(key: key, read: read, number: number)
         }
     }
 
@@ -80,6 +85,7 @@ public final class SharedReads: Sendable {
     public let source: any PageSource
     private let limits: Limits
     private let state = NIOLockedValueBox(State())
+    private let mailboxes = NIOLockedValueBox<[PageMailbox]>([])
     private let startedCount = Atomic<UInt64>(0)
     private let failedCount = Atomic<UInt64>(0)
 
@@ -209,6 +215,16 @@ public final class SharedReads: Sendable {
         }
         note(ticket, of: wait)
         return wait
+    }
+
+    /// How pages get to the subscriptions of an event loop; there is one for each loop.
+    func mailbox(of eventLoop: any EventLoop) -> PageMailbox {
+        mailboxes.withLockedValue { mailboxes in
+            for mailbox in mailboxes where mailbox.eventLoop === eventLoop { return mailbox }
+            let mailbox = PageMailbox(eventLoop: eventLoop)
+            mailboxes.append(mailbox)
+            return mailbox
+        }
     }
 
     /// Forgets the pages of a tenant that nobody follows any more.

@@ -30,7 +30,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     }
 
     /// What a storage thread brings.
-    private enum Brought: Sendable {
+    enum Brought: Sendable {
         /// A page takes so much beyond the room that was held for it.
         case page(SharedReads.Delivered, extraBytes: Int)
         /// It was dropped: it takes so much room.
@@ -42,6 +42,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     private let request: SubscribeRequest
     private let hub: EventHub
     private let reads: SharedReads
+    private let mailbox: PageMailbox
     private let room: AnswerRoom
     private let limits: Limits
 
@@ -64,6 +65,8 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     private var reading = Reading.none
     /// Room that the last page did not find: the next time, so much is taken.
     private var largeBytes = 0
+    /// What follows this position was read into the feed, as far as it found a place.
+    private var filledAfter: Position?
     private var creditBytes: UInt64 = 0
     private var isWritable = true
     private var isTurnScheduled = false
@@ -90,6 +93,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
         self.eventLoop = eventLoop
         self.hub = hub
         self.reads = reads
+        mailbox = reads.mailbox(of: eventLoop)
         self.room = room
         self.limits = limits
         self.emit = emit
@@ -208,7 +212,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
                 // A page without a match took its time too.
                 if case .page(let stored, let head) = pull {
                     hasMovedPage = true
-                    if delivery.changes(stored) {
+                    if feed.isChanged(stored, after: after, by: delivery) {
                         deliver(stored, after: after, head: head, bytesMax: bytesMax, feed: feed)
                         continue
                     }
@@ -225,10 +229,33 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     }
 
     private func read(_ range: PageRange<Position>, bytesMax: Int, feed: TenantFeed) {
+        let isShort = range.to.rawValue - range.after.rawValue <= UInt64(limits.pageScanEventsMax)
+        if machine?.isLive == true, isShort, filledAfter != range.after, feed.hasPlace(for: range) {
+            return fill(range, feed)
+        }
         withRoom { [self] extra in
             reads.readPage(
                 of: request.tenant, positions: range, following: machine?.positionEventID, delivery: delivery,
                 bytesMax: bytesMax, completion: taking(feed, extra))
+        }
+    }
+
+    /// Has a stretch that others committed read into the feed, once for all who follow, and looks again. What finds no place
+    /// there is read by itself.
+    private func fill(_ range: PageRange<Position>, _ feed: TenantFeed) {
+        filledAfter = range.after
+        withRoom { [self] extra in
+            let (following, past) = (machine?.positionEventID, past)
+            let taking = taking(feed, extra)
+            return reads.readPage(
+                of: request.tenant, positions: range, following: following, delivery: .asStored,
+                bytesMax: limits.pageBytesMax
+            ) { [hub] result in
+                if case .success(let read?) = result {
+                    hub.fill(feed, read.page, after: range.after, following: following, past: past)
+                }
+                taking(result.map { _ in nil })
+            }
         }
     }
 
@@ -291,11 +318,12 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
             } else {
                 brought = .page(result, extraBytes: 0)
             }
-            eventLoop.execute { self.take(brought, feed) }
+            mailbox.deliver(PageMailbox.Page(subscription: self, feed: feed, brought: brought))
         }
     }
 
-    private func take(_ brought: Brought, _ feed: TenantFeed) {
+    /// Takes in a page that was on its way.
+    func take(_ brought: Brought, _ feed: TenantFeed) {
         reading = .none
         largeBytes = 0
         switch brought {

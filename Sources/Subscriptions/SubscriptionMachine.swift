@@ -93,7 +93,7 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
     /// The most credit that the subscriber ever left here, or was asked for: for an event up to that size more comes
     /// by itself.
     private var roomBytes: UInt64
-    private var isLive = false
+    private(set) var isLive = false
     /// Another event is at ``position`` than the one that came from there.
     private var isInDoubt = false
     /// A start, a change of upcasters, events, a signal: few, as each is sent before more is asked for.

@@ -1,4 +1,5 @@
 public import FoundationEssentials
+import MartletDelivery
 public import MartletModel
 import MartletStorage
 public import MartletTenants
@@ -68,6 +69,13 @@ public final class TenantFeed: Sendable {
         var head: Position
         /// Memory of its own, on the hub's account; 0 for a slice of a run, which is there already.
         var bytes: Int
+        /// Whether it is delivered as another than it is: what the last who asked was told.
+        var verdict: (delivery: EventDelivery.Key, isChanged: Bool)?
+
+        /// Whether it is that page of the feed.
+        func isThat(_ page: EventPage, _ after: Position) -> Bool {
+            after == self.after && page.scannedTo == self.page.scannedTo && page.endEventID == self.page.endEventID
+        }
 
         /// Whether a reader there would get the same page.
         func serves(_ after: Position, _ following: UUID?, _ bytesMax: Int, head: Position) -> Bool {
@@ -162,6 +170,26 @@ public final class TenantFeed: Sendable {
         held.add(-(left?.bytes ?? 0))
     }
 
+    /// Whether a page from here is delivered as another than it is. Those who wait at the same place and want the same take
+    /// one look at it together.
+    ///
+    /// - Parameter delivery: by the settings in force.
+    func isChanged(_ page: EventPage, after: Position, by delivery: EventDelivery) -> Bool {
+        guard let key = delivery.key, page.count > 0 else { return false }
+        let known = state.withLockedValue { state -> Bool? in
+            guard let last = state.lastPage, last.isThat(page, after), let verdict = last.verdict else { return nil }
+            return verdict.delivery == key ? verdict.isChanged : nil
+        }
+        if let known { return known }
+        let isChanged = delivery.changes(page)
+        state.withLockedValue { state in
+            // A set is told from others by its place in memory: that of the settings in force is not freed meanwhile.
+            guard state.lastPage?.isThat(page, after) == true, delivery.isBy(state.settings.upcasters) else { return }
+            state.lastPage?.verdict = (key, isChanged)
+        }
+        return isChanged
+    }
+
     /// Waits for the head to move beyond a position; O(1).
     /// - Returns: nil when it is beyond already: the waiter is not armed and pulls again. Where many wait, it may be
     ///   armed all the same, and is woken with them.
@@ -206,6 +234,25 @@ extension TenantFeed {
         return (woken, doubt)
     }
 
+    /// Whether a stretch that is in storage alone would have a place in memory (``fill(_:past:sequence:)``).
+    func hasPlace(for range: PageRange<Position>) -> Bool { state.withLockedValue { $0.tail.hasPlace(for: range) } }
+
+    /// Whether the event after a position is in memory.
+    func holds(after position: Position) -> Bool { state.withLockedValue { $0.tail.holds(after: position) } }
+
+    /// Takes in a stretch that others committed, as storage has it; one of a past that is over, or without a place, changes
+    /// nothing.
+    func fill(_ run: RecordedRun, past: UInt64, sequence: UInt64) {
+        let change = state.withLockedValue { state in
+            let before = state.tail.bytes
+            if state.past == past {
+                _ = state.tail.fill(run, sequence: sequence, bytesMax: limits.tailBytesPerTenantMax)
+            }
+            return state.tail.bytes - before
+        }
+        held.add(change)
+    }
+
     /// Takes in a head.
     /// - Returns: who is to be woken, outside all locks.
     func headMoved(to head: TenantHead) -> [LoopWave] {
@@ -243,6 +290,7 @@ extension TenantFeed {
             guard settings.revision > state.settings.revision else { return [] }
             state.settings = settings
             state.fault = nil
+            state.lastPage?.verdict = nil
             return state.waves
         }
     }

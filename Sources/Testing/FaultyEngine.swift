@@ -1,8 +1,9 @@
+import FoundationEssentials
 import MartletModel
 public import MartletStorage
 import NIOConcurrencyHelpers
 
-/// An engine that fails as it is told to; otherwise another engine.
+/// An engine that fails as it is told to, and counts what it is asked; otherwise another engine.
 public final class FaultyEngine: WrappingEngine {
     /// What happens to commits.
     public enum CommitFault: Hashable, Sendable {
@@ -18,7 +19,18 @@ public final class FaultyEngine: WrappingEngine {
         case unknownWithoutCommit
     }
 
+    /// What was asked of storage so far.
+    public struct Asked: Hashable, Sendable {
+        /// Calls that ask where tenants stand.
+        public var standings = 0
+        /// The tenants of those calls.
+        public var tenants = 0
+        /// Pages of tenants' histories.
+        public var pages = 0
+    }
+
     private struct Faults {
+        var asked = Asked()
         var commit = CommitFault.none
         var commitsLeft = 0
         var readsToFail = 0
@@ -30,6 +42,9 @@ public final class FaultyEngine: WrappingEngine {
 
     /// An engine that does what `base` does, until it is told otherwise.
     public init(_ base: any StorageEngine) { self.base = base }
+
+    /// What was asked of storage so far.
+    public var asked: Asked { faults.withLockedValue { $0.asked } }
 
     /// Fails the next commits that way; by default all from now on.
     public func failCommits(_ fault: CommitFault, count: Int = .max) {
@@ -59,8 +74,9 @@ public final class FaultyEngine: WrappingEngine {
         }
     }
 
-    private func checkRead() throws(StorageError) {
+    private func checkRead(_ count: (inout Asked) -> Void = { _ in }) throws(StorageError) {
         let fails = faults.withLockedValue { faults in
+            count(&faults.asked)
             guard faults.readsToFail > 0 else { return false }
             if faults.readsToFail < .max { faults.readsToFail -= 1 }
             return true
@@ -100,8 +116,16 @@ public final class FaultyEngine: WrappingEngine {
         }
 
         func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding] {
-            try engine.checkRead()
+            try engine.checkRead { asked in
+                asked.standings += 1
+                asked.tenants += tenants.count
+            }
             return try base.standings(of: tenants)
+        }
+
+        func eventIDs(at places: [EventPlace]) throws(StorageError) -> [UUID?] {
+            try engine.checkRead()
+            return try base.eventIDs(at: places)
         }
 
         func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings {
@@ -150,7 +174,7 @@ public final class FaultyEngine: WrappingEngine {
         func page(
             of tenant: TenantID, positions range: PageRange<Position>, filter: EventFilter, bounds: PageBounds
         ) throws(StorageError) -> EventPage {
-            try engine.checkRead()
+            try engine.checkRead { $0.pages += 1 }
             return try base.page(of: tenant, positions: range, filter: filter, bounds: bounds)
         }
     }
