@@ -85,12 +85,13 @@ extension MartletClient {
     func checkFits(batch: Int, template: EventTemplate) async throws {
         let limits = try await welcome().limits
         guard batch <= limits.eventsPerAppendMax else {
-            throw BenchFailure("--batch is \(batch), the server takes \(limits.eventsPerAppendMax) events an append")
+            throw BenchFailure(
+                "--batch is \(batch), but the server accepts at most \(limits.eventsPerAppendMax) events per append")
         }
         let bytes = batch * (template.bodyBytes + 8) + 1_024
         guard bytes <= limits.frameBytesMax else {
             throw BenchFailure(
-                "--batch \(batch) makes frames of about \(bytes) bytes, the server takes \(limits.frameBytesMax): "
+                "--batch \(batch) makes frames of about \(bytes) bytes, but the server accepts at most \(limits.frameBytesMax): "
                     + "give a smaller --batch or --payload")
         }
     }

@@ -203,15 +203,15 @@ extension RunReport {
         struct Head: Decodable { var format: String? }
         let head = try? JSONDecoder().decode(Head.self, from: bytes)
         guard let format = head?.format else {
-            throw BenchFailure("\(name) is no report of martlet bench: give a file that --json wrote")
+            throw BenchFailure("\(name) is not a report of martlet bench: give a file written by --json")
         }
         guard format == currentFormat else {
-            throw BenchFailure("\(name) has the format \(format), this program reads \(currentFormat)")
+            throw BenchFailure("\(name) has the format \(format), but this program reads \(currentFormat)")
         }
         do {
             return try JSONDecoder().decode(RunReport.self, from: bytes)
         } catch {
-            throw BenchFailure("\(name) says it is \(format) and lacks parts of it: \(error)")
+            throw BenchFailure("\(name) has the format \(format) but lacks parts of it: \(error)")
         }
     }
 }

@@ -43,7 +43,7 @@ public struct RunSettings: Sendable {
         if let callsPerSecond {
             guard callsPerSecond > 0, callsPerSecond <= 10_000_000 else {
                 throw BenchFailure(
-                    "--rate is \(callsPerSecond): give calls by second, above 0 and at most 10000000, or leave it out "
+                    "--rate is \(callsPerSecond): give calls per second, above 0 and at most 10000000, or omit it "
                         + "for a closed loop")
             }
         }
