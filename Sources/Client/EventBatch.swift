@@ -140,6 +140,8 @@ public struct EventBatch: Sendable, Sequence {
 extension MartletError {
     /// What a server sent is no event.
     static func noEvent(_ fault: RecordFault) -> MartletError {
-        MartletError(.dataLoss, reason: .badFrame, message: "the server sent \(fault): compare the versions of both")
+        MartletError(
+            .dataLoss, reason: .badFrame,
+            message: "the server sent \(fault): compare the versions of client and server")
     }
 }

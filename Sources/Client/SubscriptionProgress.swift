@@ -65,7 +65,7 @@ struct SubscriptionProgress: Sendable {
             throw MartletError(
                 .internal, reason: .badFrame,
                 message: "the server sent position \(disorder.position) after \(disorder.after): "
-                    + "compare the versions of both")
+                    + "compare the versions of client and server")
         }
         position = events.lastPosition
         if let id = events.lastEventID { lastSeen = EventMark(position: events.lastPosition, eventID: id) }

@@ -166,8 +166,8 @@ public struct EventDelivery: Sendable {
         let id = layout.eventID(in: record)
         return MartletError(
             .failedPrecondition, reason: .upcastFailed,
-            message: "the event at position \(layout.position) cannot be upcast: \(failure); mend the upcaster, or ask "
-                + "for such events as they are stored",
+            message: "the event at position \(layout.position) cannot be upcast: \(failure); repair the upcaster, or "
+                + "ask to get such events as stored (on_failure raw)",
             failedUpcast: id.map {
                 FailedUpcast(
                     position: layout.position, eventID: $0, eventType: failure.subject.text,

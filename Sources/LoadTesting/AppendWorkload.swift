@@ -91,8 +91,8 @@ extension MartletClient {
         let bytes = batch * (template.bodyBytes + 8) + 1_024
         guard bytes <= limits.frameBytesMax else {
             throw BenchFailure(
-                "--batch \(batch) makes frames of about \(bytes) bytes, but the server accepts at most \(limits.frameBytesMax): "
-                    + "give a smaller --batch or --payload")
+                "--batch \(batch) makes frames of about \(bytes) bytes, but the server accepts at most "
+                    + "\(limits.frameBytesMax): give a smaller --batch or --payload")
         }
     }
 }

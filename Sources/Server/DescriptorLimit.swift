@@ -31,7 +31,7 @@ public enum DescriptorLimit {
         throw MartletError(
             .failedPrecondition, reason: .invalidLimits,
             message: "connections_max \(limits.connectionsMax) and greeting_connections_max "
-                + "\(limits.greetingConnectionsMax) need \(needed) file descriptors, the process may open \(available): "
-                + "raise the hard limit (ulimit -Hn, LimitNOFILE= of systemd), or \(advice)")
+                + "\(limits.greetingConnectionsMax) need \(needed) file descriptors, but the process may open only "
+                + "\(available): raise the hard limit (ulimit -Hn, LimitNOFILE= of systemd), or \(advice)")
     }
 }

@@ -148,6 +148,7 @@ extension EventServer {
         throw MartletError(
             .failedPrecondition, reason: .openToAll,
             message: "\(configuration.host) is \(address.host), which other machines can reach, "
-                + "and no client would have to say who it is: ask for client certificates, or listen on 127.0.0.1")
+                + "and clients would not have to identify themselves: require client "
+                + "certificates, or listen on 127.0.0.1")
     }
 }

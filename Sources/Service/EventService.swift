@@ -127,7 +127,7 @@ public final class EventService: Sendable {
             limits: limits,
             onFault: { tenant, error in
                 logger.error(
-                    "a tenant's settings cannot be used by this server",
+                    "this server cannot use a tenant's settings",
                     metadata: ["tenant": "\(tenant)", "error": "\(error)"])
             }, uptime: uptime)
         let store = EventStore(

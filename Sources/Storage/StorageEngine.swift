@@ -342,7 +342,7 @@ public struct StorageError: Error, Hashable, Sendable, CustomStringConvertible {
 
     /// What is read is not what came before.
     public static let historyChanged = StorageError(
-        .historyChanged, "the storage holds another event than before, or none: it has come back with another past")
+        .historyChanged, "the storage has a different event than before, or none: it was restored, or has failed over")
 
     /// A tenant is locked.
     public static let tenantLocked = StorageError(.locked, "another program has locked the tenant's row")

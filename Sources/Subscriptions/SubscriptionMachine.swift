@@ -289,7 +289,7 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
         else {
             return MartletError(
                 .dataLoss, reason: .storageCorrupted,
-                message: "a page of \(page.count) events cannot be all there is after position \(position) "
+                message: "a page of \(page.count) events cannot contain everything after position \(position) "
                     + "up to \(page.scannedTo): check the storage")
         }
         // However much credit the subscriber grants: it must not be asked for more.

@@ -14,8 +14,8 @@ struct BenchAppend: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Aggregates that all clients write to, with any version. 0: each client writes to an aggregate of its own with "
-                + "exact versions, and starts a new one after 1000 events."))
+            "Aggregates that all clients write to, with any version. 0: each client writes to an aggregate of its own "
+                + "with exact versions, and starts a new one after 1000 events."))
     var aggregates = 0
 
     @Option(help: "Tenants; the clients are divided among them.")

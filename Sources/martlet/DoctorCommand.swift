@@ -183,7 +183,8 @@ struct Checkup {
             let limits = welcome.limits
             ok(
                 "limits: payload \(limits.payloadBytesMax) bytes, frame \(limits.frameBytesMax) bytes, "
-                    + "\(limits.eventsPerAppendMax) events per append, \(limits.callsPerConnectionMax) calls per connection"
+                    + "\(limits.eventsPerAppendMax) events per append, "
+                    + "\(limits.callsPerConnectionMax) calls per connection"
             )
         } catch {
             fail("server \(address): \(error)")

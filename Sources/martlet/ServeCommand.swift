@@ -71,8 +71,8 @@ struct ServeCommand: AsyncParsableCommand {
         let address = try listenAddress()
         guard clientCa != nil || address.isLoopback || insecureNoAuth else {
             throw UsageError(
-                "--listen \(listen) (\(address.host)) can be reached from other machines, and clients would not have to "
-                    + "identify themselves: give --client-ca FILE, or --insecure-no-auth if you want that")
+                "--listen \(listen) (\(address.host)) can be reached from other machines, and clients would not have "
+                    + "to identify themselves: give --client-ca FILE, or --insecure-no-auth if you want that")
         }
         if clientCa == nil {
             logger.notice(
