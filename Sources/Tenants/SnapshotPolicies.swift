@@ -128,7 +128,7 @@ extension KeyedDecodingContainer where Key == AnyKey {
             throw SnapshotPolicies.invalid(
                 DecodingError.place(codingPath),
                 "has an unknown member '\(String(key.stringValue.unicodeScalars.prefix(64)))', "
-                    + "the known ones are \(names.joined(separator: ", "))")
+                    + "known are \(names.joined(separator: ", "))")
         }
     }
 }
