@@ -85,7 +85,7 @@ public struct Scenario<A: Aggregate>: Sendable {
     private func recorded(
         _ type: String, _ version: UInt32, _ json: String, number: UInt64
     ) throws(ScenarioFailure) -> RecordedEvent {
-        guard let type = EventType(type) else { throw ScenarioFailure(description: "'\(type)' is no event type") }
+        guard let type = EventType(type) else { throw ScenarioFailure(description: "'\(type)' is not an event type") }
         return RecordedEvent(
             position: Position(number), version: Version(number), recordedAt: Timestamp(microseconds: 0),
             aggregate: AggregateName(type: A.type, id: id),
@@ -114,7 +114,7 @@ public struct Scenario<A: Aggregate>: Sendable {
             var state = try scenario.state()
             for event in try decided() { state.apply(event) }
             guard try check(state) else {
-                throw ScenarioFailure(description: "\(A.type) came to an unexpected state: \(state)")
+                throw ScenarioFailure(description: "\(A.type) reached an unexpected state: \(state)")
             }
         }
 
