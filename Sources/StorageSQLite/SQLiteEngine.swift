@@ -41,7 +41,7 @@ public final class SQLiteEngine: StorageEngine {
             try FileManager.default.createDirectory(
                 atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         } catch {
-            throw StorageError(.unavailable, "cannot make folder \(folder): \(error.localizedDescription)")
+            throw StorageError(.unavailable, "cannot create directory \(folder): \(error.localizedDescription)")
         }
         try file.lock(logger)
         try Self.migrate(file, logger: logger)
@@ -71,7 +71,8 @@ public final class SQLiteEngine: StorageEngine {
         guard found <= Schema.version else {
             throw StorageError(
                 .schemaTooNew,
-                "\(file.path) has schema version \(found), this server knows up to \(Schema.version): use a newer server"
+                "\(file.path) has schema version \(found), but this server knows up to "
+                    + "\(Schema.version): use a newer server"
             )
         }
     }

@@ -37,7 +37,7 @@ import Testing
         let failure = await #expect(throws: ProcessFailure.self) {
             try await ServerProcess(storage: "sqlite:\(folder.path)/m.db")
         }
-        #expect(failure?.description.contains("one server uses a file") == true, "\(String(describing: failure))")
+        #expect(failure?.description.contains("only one may") == true, "\(String(describing: failure))")
         try await first.stop(SIGKILL)
         // The lock went with the process.
         let next = try await ServerProcess(storage: "sqlite:\(folder.path)/m.db")
@@ -62,7 +62,7 @@ import Testing
             for result in started {
                 switch result {
                 case .success(let server): servers.append(server)
-                case .failure(let error): #expect("\(error)".contains("one server uses a file"), "\(error)")
+                case .failure(let error): #expect("\(error)".contains("only one may"), "\(error)")
                 }
             }
             #expect(servers.count == 1)
