@@ -98,7 +98,7 @@ extension AppendRequest {
 extension MartletError {
     /// With `VERSION_CONFLICT`, the events that came in between, by aggregate, oldest first; where
     /// ``MartletModel/VersionConflict/eventsTruncated`` is set there are more.
-    /// - Throws: `BAD_FRAME` where the server sent what is no event.
+    /// - Throws: `BAD_FRAME` if the server sent something that is not an event.
     public func decodedConflictEvents() throws(MartletError) -> [AggregateName: [RecordedEvent]] {
         var events: [AggregateName: [RecordedEvent]] = [:]
         for conflict in conflicts { events[conflict.aggregate] = try EventBatch(conflict.events).decoded() }

@@ -25,7 +25,7 @@ public struct EventBatch: Sendable, Sequence {
         }
 
         /// Decodes the event.
-        /// - Throws: `BAD_FRAME` where the server sent what is no event.
+        /// - Throws: `BAD_FRAME` if the server sent something that is not an event.
         public func decoded() throws(MartletError) -> RecordedEvent {
             do throws(RecordFault) {
                 return try RecordedEntries.decode(record: bytes)
@@ -125,7 +125,7 @@ public struct EventBatch: Sendable, Sequence {
     public func makeIterator() -> Iterator { Iterator(entries) }
 
     /// Decodes all events.
-    /// - Throws: `BAD_FRAME` where the server sent what is no event.
+    /// - Throws: `BAD_FRAME` if the server sent something that is not an event.
     public func decoded() throws(MartletError) -> [RecordedEvent] {
         var decoder = RecordDecoder()
         var events: [RecordedEvent] = []
@@ -138,7 +138,7 @@ public struct EventBatch: Sendable, Sequence {
 }
 
 extension MartletError {
-    /// What a server sent is no event.
+    /// What a server sent is not an event.
     static func noEvent(_ fault: RecordFault) -> MartletError {
         MartletError(
             .dataLoss, reason: .badFrame,

@@ -66,7 +66,7 @@ public final class MartletClient: Sendable, Service {
         }
     }
 
-    /// What the server said when the connection was made. Tries once to connect where there is no connection.
+    /// What the server said when the connection was made. Tries once to connect if there is no connection.
     /// - Throws: why there is none.
     public func welcome() async throws(MartletError) -> Welcome {
         let deadline = configuration.requestTimeout.map { environment.now() + TimeAmount(clamping: $0) }
@@ -81,7 +81,7 @@ public final class MartletClient: Sendable, Service {
         return head
     }
 
-    /// How the server does.
+    /// The server's status.
     public func status() async throws(MartletError) -> ServerStatus {
         guard case .serverStatus(let status) = try await answer(.getStatus) else { throw .wrongAnswer }
         return status

@@ -13,7 +13,7 @@ protocol QueryProgress<View>: Sendable {
     /// The view was told.
     mutating func began(_ view: View)
 
-    /// So many events were delivered, the last of them with that position and version.
+    /// This many events were delivered, the last of them with that position and version.
     mutating func delivered(_ count: Int, position: Position, version: Version)
 
     /// The entries, and the view of a first part; nil for a part of another call.

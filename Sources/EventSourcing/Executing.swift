@@ -3,7 +3,7 @@ import MartletClient
 public import MartletModel
 import NIOCore
 
-/// What a command came to.
+/// The result of a command.
 public struct Executed<A: Aggregate>: Sendable {
     /// The aggregate after it.
     public let aggregate: Loaded<A>

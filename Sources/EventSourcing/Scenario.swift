@@ -92,7 +92,7 @@ public struct Scenario<A: Aggregate>: Sendable {
             event: NewEvent(type: type, schemaVersion: version, payload: ByteBuffer(string: json)))
     }
 
-    /// What the command came to.
+    /// The result of the command.
     public struct Decision: Sendable {
         let scenario: Scenario
         let command: A.Command

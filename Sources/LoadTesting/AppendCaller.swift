@@ -5,7 +5,7 @@ import MartletModel
 struct AppendCaller: Caller {
     /// Where it writes to.
     enum Aggregates: Sendable {
-        /// Its own, with exact versions; a new one after so many events.
+        /// Its own, with exact versions; a new one after this many events.
         case own(type: AggregateType, eventsMax: UInt64)
         /// Any of these, whatever their versions.
         case shared([AggregateName])

@@ -4,7 +4,7 @@ import MartletSession
 
 /// Appends: how many, and how long each takes.
 public struct AppendWorkload: Sendable {
-    /// A client's own aggregate is left for a new one after so many events.
+    /// A client starts a new aggregate after this many events.
     static let eventsPerAggregate: UInt64 = 1_000
 
     /// What all workloads have.

@@ -13,7 +13,7 @@ public struct SubscribeWorkload: Sendable {
     public var settings: RunSettings
     /// Subscribers, each following the whole tenant.
     public var subscribers = 100
-    /// Events appended by second, of all clients together; 0: as fast as they can.
+    /// Events appended per second by all clients together; 0: as fast as possible.
     public var eventsPerSecond = 1_000.0
     /// Events of one append.
     public var batch = 1

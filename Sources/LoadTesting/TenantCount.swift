@@ -4,7 +4,7 @@ import MartletModel
 
 /// Counts back what was acknowledged: by the heads of the tenants, and by reading their events where they are few.
 struct TenantCount: Sendable {
-    /// Up to so many events of a run are read back one by one.
+    /// Up to this many events of a run are read back one by one.
     static let readBackMax: UInt64 = 200_000
 
     let tenants: [TenantID]

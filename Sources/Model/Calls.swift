@@ -187,7 +187,7 @@ public struct LoadRequest: Hashable, Sendable {
     public var target: LoadTarget
     /// Oldest or newest first.
     public var direction: Direction
-    /// At most so many events; nil means all.
+    /// At most this many events; nil means all.
     public var eventsMax: UInt64?
     /// Answer the newest usable snapshot above ``after`` and not after the target, and the events after it; forward
     /// only.
@@ -254,7 +254,7 @@ public struct ReadRequest: Hashable, Sendable {
     public var direction: Direction
     /// Which events.
     public var filter: EventFilter
-    /// At most so many events; nil means all.
+    /// At most this many events; nil means all.
     public var eventsMax: UInt64?
     /// In which schema events are delivered.
     public var upcasting: UpcastingOptions
@@ -341,7 +341,7 @@ public struct SubscriptionMessage: Hashable, Sendable {
         /// Nothing matched up to this position.
         case checkpoint(Position)
         /// Nothing else was sent for a while. `waitingForCreditBytes` is above 0 when the next event needs
-        /// so many bytes of credit and fewer are left.
+        /// this many bytes of credit and fewer are left.
         case heartbeat(Position, waitingForCreditBytes: UInt64)
         /// The tenant's upcasters changed: events after this position are delivered under the settings of that
         /// revision.
@@ -366,7 +366,7 @@ public struct SubscriptionMessage: Hashable, Sendable {
     }
 }
 
-/// How the server does.
+/// The server's status.
 public struct ServerStatus: Hashable, Sendable {
     /// Version of the server program.
     public var serverVersion = ""

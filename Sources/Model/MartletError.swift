@@ -28,7 +28,7 @@ public struct StatusCode: RawRepresentable, Hashable, Sendable, CustomStringConv
     public static let failedPrecondition = StatusCode(rawValue: 9)
     /// The call lost against another one.
     public static let aborted = StatusCode(rawValue: 10)
-    /// Beyond the end of what there is.
+    /// Beyond the end of what exists.
     public static let outOfRange = StatusCode(rawValue: 11)
     /// The server does not know the call.
     public static let unimplemented = StatusCode(rawValue: 12)

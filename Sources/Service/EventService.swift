@@ -202,7 +202,7 @@ public final class EventService: Sendable {
         }
     }
 
-    /// Drains every connection; returns when the last one is closed, at the latest after so long.
+    /// Drains every connection; returns when the last one is closed, at the latest after this long.
     public func drain(atMost limit: TimeAmount, on eventLoop: any EventLoop) async {
         counters.startDraining()
         let emptied = eventLoop.makePromise(of: Void.self)

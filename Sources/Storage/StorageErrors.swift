@@ -66,7 +66,7 @@ extension MartletError {
         }
     }
 
-    /// The storage has come back with another past.
+    /// The storage was restored or failed over, and has a different history.
     ///
     /// - Parameter position: up to here the server knows that nothing has changed; nil where the call delivers to nobody who
     ///   would go on from there.
@@ -157,7 +157,7 @@ extension MartletError {
 }
 
 extension WriteOutcome {
-    /// How a command that came to this is answered: nil where it was carried out, and there is something to say.
+    /// How a command with this result is answered: nil if it was carried out and has an answer of its own.
     public var refusal: MartletError? {
         switch self {
         case .appended, .snapshotSaved, .snapshotsDeleted, .settingsPut: nil

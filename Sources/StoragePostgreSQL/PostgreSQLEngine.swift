@@ -60,7 +60,7 @@ public final class PostgreSQLEngine: StorageEngine {
         readersMax = readers
     }
 
-    /// Checks the database, and brings the schema up to date; safe when several servers do so at once.
+    /// Checks the database, and migrates the schema; safe when several servers do so at once.
     ///
     /// A standby is prepared once it has been promoted, before it is used; until then all calls fail as `unavailable`.
     public func prepare() throws(StorageError) {

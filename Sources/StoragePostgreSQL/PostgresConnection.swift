@@ -162,7 +162,7 @@ import NIOCore
         }
     }
 
-    /// Sends so many commands, and takes the result of each.
+    /// Sends this many commands, and takes the result of each.
     ///
     /// - Parameter send: sends the command of that index; 1 where that went well.
     private func inOneRoundTrip(

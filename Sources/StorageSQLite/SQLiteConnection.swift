@@ -20,7 +20,7 @@ import MartletStorage
     /// Opens the database.
     ///
     /// - Parameter creates: makes the file where there is none.
-    /// - Throws: ``StorageError``; `unavailable` where there is no file.
+    /// - Throws: ``StorageError``; `unavailable` if the file does not exist.
     init(path: String, creates: Bool) throws(StorageError) {
         unsafe database = try unsafe Self.open(
             path, creates ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READWRITE)

@@ -33,7 +33,7 @@ public final class SQLiteEngine: StorageEngine {
         self.logger = logger
     }
 
-    /// Takes the lock, and brings the schema up to date.
+    /// Takes the lock, and migrates the schema.
     /// - Throws: ``StorageError``; `misconfigured` where another server uses the file.
     public func prepare() throws(StorageError) {
         let folder = URL(fileURLWithPath: file.path).deletingLastPathComponent().path
@@ -48,7 +48,7 @@ public final class SQLiteEngine: StorageEngine {
         file.ranges.invalidate()
     }
 
-    /// Brings the schema of a file up to date; safe when several do so at once.
+    /// Migrates the schema of a file; safe when several do so at once.
     static func migrate(_ file: DatabaseFile, logger: Logger) throws(StorageError) {
         let connection = try file.open(creates: true)
         let found: Int

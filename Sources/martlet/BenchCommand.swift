@@ -113,9 +113,9 @@ struct BenchLoopOptions: ParsableArguments {
     }
 }
 
-/// The line on a terminal that says how a run does.
+/// The progress line of a run on a terminal.
 enum BenchProgressLine {
-    /// Shows how a run does, where somebody looks.
+    /// Shows the progress of a run if standard error is a terminal.
     static func report(_ settings: inout RunSettings) {
         guard Terminal.showsProgress else { return }
         settings.onProgress = { show($0.line) }

@@ -12,11 +12,11 @@ struct DoctorCommand: AsyncParsableCommand {
         commandName: "doctor", abstract: "Check a setup and say what to do.",
         discussion: """
             Checks what it is given: certificates (--cert, --key, --ca), a storage (--storage, read only), and the \
-            server itself (--server). Prints a line a check; exit code 1 if one failed.
+            server itself (--server). Prints one line per check; exits with code 1 if one failed.
 
-            With --deep, a storage is read from end to end, and everything that must be true of it is checked: \
-            checksums of events, positions, versions, ids, columns, indexes, snapshots and settings. It may be one of \
-            a running server, or a backup: nothing is written to it.
+            With --deep, reads a storage from end to end and checks everything that must be true of it: \
+            checksums of events, positions, versions, ids, columns, indexes, snapshots and settings. It may belong to \
+            a running server, or be a backup: nothing is written to it.
             """)
 
     @OptionGroup var server: ServerOptions

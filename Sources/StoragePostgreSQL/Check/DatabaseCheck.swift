@@ -8,7 +8,7 @@ import NIOCore
 ///
 /// All of it is one read-only transaction, so that it sees one state. Memory does not grow with the history. It blocks.
 public struct DatabaseCheck {
-    /// What a check came to.
+    /// The result of a check.
     public struct Outcome: Sendable {
         /// What was checked: `schema`, `events`, `heads`, `aggregates`, `snapshots`, `documents`, `indexes`.
         public var subject: String

@@ -37,7 +37,7 @@ public struct FileCheck {
         public var total: UInt64
     }
 
-    /// What a check came to.
+    /// The result of a check.
     public struct Outcome: Sendable {
         /// The check.
         public var subject: Subject
