@@ -27,7 +27,7 @@ public struct NewAggregateEvents: Hashable, Sendable {
 extension MartletClient {
     /// Appends events to one aggregate: all or none.
     ///
-    /// What it returns is durable. It tries again, with the same event ids, where that is safe and may help.
+    /// What it returns is durable. It tries again, with the same event ids, if that is safe and may help.
     /// - Throws: `VERSION_CONFLICT`, `EVENT_ID_REUSED` and the like; `OUTCOME_UNKNOWN`, `DEADLINE_EXCEEDED` and
     ///   `CANCELLED` leave open whether the events are stored, and the same events may be appended again.
     nonisolated(nonsending) public func append(

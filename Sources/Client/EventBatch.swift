@@ -64,7 +64,7 @@ public struct EventBatch: Sendable, Sequence {
     public let firstVersion: Version
     /// Version of the last event within its aggregate; 0 without events.
     public let lastVersion: Version
-    /// The first position that is not above the one before it, and that one; nil where all are in order.
+    /// The first position that is not above the one before it, and that one; nil if all are in order.
     let disorder: (position: Position, after: Position)?
     /// Where the last record lies in ``entries``.
     private let lastRecord: Range<Int>
@@ -85,7 +85,7 @@ public struct EventBatch: Sendable, Sequence {
     }
 
     /// Walks through entries as a server sent them.
-    /// - Throws: `BAD_FRAME` where they are none.
+    /// - Throws: `BAD_FRAME` if they are not events.
     init(_ entries: ByteBuffer) throws(MartletError) {
         var offset = 0
         var count = 0

@@ -87,7 +87,7 @@ public final class MartletClient: Sendable, Service {
         return status
     }
 
-    /// Carries out a call that has one answer, trying again where that may help.
+    /// Carries out a call that has one answer, trying again if that may help.
     nonisolated(nonsending) func answer(
         _ request: CallRequest, timeout: Duration? = nil
     ) async throws(MartletError) -> CallMessage {
@@ -126,7 +126,7 @@ public final class MartletClient: Sendable, Service {
     }
 
     /// Waits until the next attempt.
-    /// - Throws: the call's error, where there is none.
+    /// - Throws: the call's error, if there is no answer.
     func wait(_ attempts: inout Attempts, after failure: CallFailure) async throws(MartletError) {
         switch attempts.fail(failure, now: environment.now(), random: environment.random()) {
         case .giveUp(let error): throw error

@@ -7,7 +7,7 @@ import NIOCore
 protocol QueryProgress<View>: Sendable {
     associatedtype View: Sendable
 
-    /// The request that brings what is missing; nil when nothing is.
+    /// The request for what is missing; nil if nothing is.
     var request: CallRequest? { get }
 
     /// The view was told.

@@ -154,7 +154,7 @@ extension CallMessage {
         }
     }
 
-    /// The credit that the server waits for; nil where it waits for none.
+    /// The credit that the server waits for; nil if it waits for none.
     fileprivate var wantedBytes: UInt64? {
         switch self {
         case .loadWaits(let bytes), .readWaits(let bytes): return bytes

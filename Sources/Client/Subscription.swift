@@ -131,7 +131,7 @@ struct SubscriptionReader: Sendable {
         }
     }
 
-    /// Decodes events; where that fails the subscription has ended.
+    /// Decodes events; if that fails, the subscription has ended.
     mutating func decode(_ events: EventBatch) throws(MartletError) -> [RecordedEvent] {
         do throws(MartletError) {
             return try events.decoded()

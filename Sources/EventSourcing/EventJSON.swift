@@ -31,7 +31,7 @@ enum EventJSON {
         return try decoder.decode(type, from: Data(bytes.readableBytesView))
     }
 
-    /// The members of an object: keys with their quotes, values as they stand; nil where it is none.
+    /// The members of an object: keys with their quotes, values as they stand; nil if it is not an object.
     static func members(_ bytes: ByteBuffer) -> [(key: ByteBuffer, value: ByteBuffer)]? {
         let ranges = unsafe bytes.withUnsafeReadableBytes { bytes in unsafe try? JSONText.members(bytes) }
         guard let ranges else { return nil }

@@ -7,7 +7,7 @@ import NIOCore
 public struct Executed<A: Aggregate>: Sendable {
     /// The aggregate after it.
     public let aggregate: Loaded<A>
-    /// What it decided; empty where it had nothing to do.
+    /// What it decided; empty if it had nothing to do.
     public let events: [A.Event]
     /// Where its events went; nil without events.
     public let receipt: AppendReceipt?

@@ -27,10 +27,10 @@ public struct Scenario<A: Aggregate>: Sendable {
 
     private init(_ history: [Step]) { self.history = history }
 
-    /// That has happened; nothing where there is nothing.
+    /// Events that have happened; may be empty.
     public static func given(_ events: A.Event...) -> Scenario { Scenario(events.map { .event($0) }) }
 
-    /// That has happened.
+    /// The events that have happened.
     public static func given(_ events: [A.Event]) -> Scenario { Scenario(events.map { .event($0) }) }
 
     /// An event has happened, stored in that schema version as that JSON: it goes through the upcasters.
@@ -97,7 +97,7 @@ public struct Scenario<A: Aggregate>: Sendable {
         let scenario: Scenario
         let command: A.Command
 
-        /// Exactly these events are decided, in this order; none where there are none.
+        /// Exactly these events are decided, in this order; none if there are none.
         public func then(_ events: A.Event...) throws { try then(events) }
 
         /// Exactly these events are decided, in this order.

@@ -60,7 +60,7 @@ struct EventVersion: Hashable, Sendable, CustomStringConvertible {
 struct EventChains: Sendable {
     let steps: [EventVersion: EventStep]
 
-    /// - Parameter current: the current version of a type; nil where there is no such type today.
+    /// - Parameter current: the current version of a type; nil if there is no such type today.
     init(_ list: [EventStep], current: (String) -> UInt32?) throws(SchemaError) {
         var steps: [EventVersion: EventStep] = [:]
         for step in list {

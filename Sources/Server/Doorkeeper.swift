@@ -30,7 +30,7 @@ final class Doorkeeper: Sendable {
     /// A connection has been accepted.
     ///
     /// - Parameter close: closes it at once; called on any thread, when others need its place.
-    /// - Returns: its number; nil where it is to be closed at once.
+    /// - Returns: its number; nil if it is to be closed at once.
     func accept(
         from address: SocketAddress?, now: NIODeadline, close: @escaping @Sendable () -> Void
     ) -> ConnectionAdmission.Number? {

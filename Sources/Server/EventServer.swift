@@ -69,7 +69,7 @@ public final class EventServer: ServiceLifecycle.Service {
     /// Serves until a graceful shutdown or cancellation.
     ///
     /// - Throws: ``MartletError`` for limits that contradict each other or storage that cannot be used; what the
-    ///   system says where the port cannot be opened.
+    ///   system says if the port cannot be opened.
     public func run() async throws {
         try configuration.limits.validate()
         let service = try EventService.start(
