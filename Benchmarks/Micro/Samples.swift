@@ -23,7 +23,7 @@ enum Samples {
         + #""leave at the door, please","flags":"gift,rush"}"#
 
     static func event(_ type: String = "OrderPlaced") throws -> EncodedEvent {
-        guard let type = EventType(type) else { throw Failure("\(type) is no event type") }
+        guard let type = EventType(type) else { throw Failure("\(type) is not an event type") }
         var metadata = EventMetadata()
         metadata.userID = "user-17"
         metadata.correlationID = "0196f3a0-7c5e-7c5e-8c5e-7c5e0196f3a0"
@@ -32,7 +32,7 @@ enum Samples {
     }
 
     static func aggregate() throws -> AggregateName {
-        guard let type = AggregateType("order") else { throw Failure("order is no aggregate type") }
+        guard let type = AggregateType("order") else { throw Failure("order is not an aggregate type") }
         return AggregateName(type: type, id: UUID())
     }
 

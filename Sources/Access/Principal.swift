@@ -35,5 +35,5 @@ public struct Principal: Hashable, Sendable {
     /// There is no certificate where the server asks for one.
     public static let certificateMissing = MartletError(
         .unauthenticated, reason: .noTenantInCertificate,
-        message: "the server asks for a client certificate and got none: connect with one")
+        message: "the server requires a client certificate and received none: connect with one")
 }

@@ -27,7 +27,7 @@ public struct NewAggregateEvents: Hashable, Sendable {
 extension MartletClient {
     /// Appends events to one aggregate: all or none.
     ///
-    /// What it returns is durable. It tries again, with the same event ids, where that is safe and may help.
+    /// What it returns is durable. It tries again, with the same event ids, if that is safe and may help.
     /// - Throws: `VERSION_CONFLICT`, `EVENT_ID_REUSED` and the like; `OUTCOME_UNKNOWN`, `DEADLINE_EXCEEDED` and
     ///   `CANCELLED` leave open whether the events are stored, and the same events may be appended again.
     nonisolated(nonsending) public func append(
@@ -98,7 +98,7 @@ extension AppendRequest {
 extension MartletError {
     /// With `VERSION_CONFLICT`, the events that came in between, by aggregate, oldest first; where
     /// ``MartletModel/VersionConflict/eventsTruncated`` is set there are more.
-    /// - Throws: `BAD_FRAME` where the server sent what is no event.
+    /// - Throws: `BAD_FRAME` if the server sent something that is not an event.
     public func decodedConflictEvents() throws(MartletError) -> [AggregateName: [RecordedEvent]] {
         var events: [AggregateName: [RecordedEvent]] = [:]
         for conflict in conflicts { events[conflict.aggregate] = try EventBatch(conflict.events).decoded() }

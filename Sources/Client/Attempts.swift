@@ -15,7 +15,7 @@ struct CallFailure: Error, Hashable, Sendable {
             error: MartletError(
                 .cancelled, reason: .cancelled,
                 message: mayHaveRun
-                    ? "the call was cancelled; an append may have been stored all the same" : "the call was cancelled"),
+                    ? "the call was cancelled; an append may still have been stored" : "the call was cancelled"),
             mayHaveRun: mayHaveRun)
     }
 
@@ -24,8 +24,8 @@ struct CallFailure: Error, Hashable, Sendable {
             error: MartletError(
                 .deadlineExceeded, reason: .deadlineExceeded,
                 message: mayHaveRun
-                    ? "the call was not done in time; an append may have been stored: retry it with the same event ids"
-                    : "the call was not started in time: check that the server can be reached, or allow more time",
+                    ? "the call did not end in time; an append may have been stored: retry it with the same event ids"
+                    : "the call could not start in time: check that the server is reachable, or allow more time",
                 isRetryable: true),
             mayHaveRun: mayHaveRun)
     }
@@ -95,7 +95,7 @@ struct Attempts: Sendable {
         else { return error }
         return MartletError(
             .unknown, reason: .outcomeUnknown,
-            message: "it is not known whether the append was stored; the last try failed with \(error); "
+            message: "it is unknown whether the append was stored; the last attempt failed with \(error); "
                 + "retry with the same event ids, which is safe either way", isRetryable: true)
     }
 }

@@ -5,7 +5,7 @@ public struct Backoff: Hashable, Sendable {
     public var initial: Duration
     /// No wait is longer.
     public var max: Duration
-    /// Each wait may be so many times as long as the one before.
+    /// Each wait may be this many times as long as the one before.
     public var multiplier: Double
 
     /// A backoff of those parts.
@@ -15,14 +15,14 @@ public struct Backoff: Hashable, Sendable {
         self.multiplier = multiplier
     }
 
-    /// The longest wait after so many failures.
+    /// The longest wait after this many failures.
     public func bound(afterFailures count: Int) -> Duration {
         var bound = initial
         for _ in 1..<Swift.max(1, Swift.min(count, 64)) where bound < max { bound = scaled(bound, by: multiplier) }
         return Swift.min(bound, max)
     }
 
-    /// The wait after so many failures.
+    /// The wait after this many failures.
     /// - Parameter random: from 0 up to 1.
     public func delay(afterFailures count: Int, random: Double) -> Duration {
         scaled(bound(afterFailures: count), by: random)

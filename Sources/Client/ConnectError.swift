@@ -23,7 +23,7 @@ extension MartletError {
     private init(unreachable place: String, _ cause: String) {
         self.init(
             .unavailable, reason: .connectionLost,
-            message: "no connection to \(place): \(cause); check the address and that the server runs",
+            message: "cannot connect to \(place): \(cause); check the address and that the server is running",
             isRetryable: true)
     }
 
@@ -39,7 +39,7 @@ extension MartletError {
             .unavailable, reason: isOpen ? .connectionLost : .tlsFailed,
             message: isOpen
                 ? "the connection to \(place) was lost: \(error)"
-                : "no secure connection to \(place): \(error); check CA, certificate and server name",
+                : "cannot set up TLS with \(place): \(error); check the CA, the certificate and the server name",
             isRetryable: isRetryable)
     }
 }

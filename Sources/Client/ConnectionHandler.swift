@@ -273,7 +273,7 @@ final class ConnectionHandler: ChannelInboundHandler {
     }
 
     private func drain(_ unseen: [CallID]) {
-        logger.debug("the server drains", metadata: ["calls": "\(calls.count)", "unseen": "\(unseen.count)"])
+        logger.debug("the server is draining", metadata: ["calls": "\(calls.count)", "unseen": "\(unseen.count)"])
         retire()
         for id in unseen {
             calls.removeValue(forKey: id)?.end(CallFailure(error: ClientSession.draining))
@@ -328,8 +328,8 @@ final class ConnectionHandler: ChannelInboundHandler {
             goDown(
                 MartletError(
                     .unavailable, reason: .connectionLost,
-                    message: "\(configuration.host):\(configuration.port) did not welcome the client within "
-                        + "\(configuration.connectTimeout): check that a martlet server listens there",
+                    message: "\(configuration.host):\(configuration.port) sent no welcome within "
+                        + "\(configuration.connectTimeout): check that a Martlet server listens there",
                     isRetryable: true))
             context?.close(promise: nil)
             return

@@ -56,7 +56,7 @@ final class ConnectionKeeper: Sendable {
         }
         guard isFirst else {
             throw MartletError(
-                .failedPrecondition, reason: .clientClosed, message: "a client is run once: make another one")
+                .failedPrecondition, reason: .clientClosed, message: "a client can run only once: create another one")
         }
         var failures = 0
         for await _ in demand {

@@ -14,7 +14,7 @@ struct CreditWindow: Sendable {
 
     /// - Parameters:
     ///   - eventBytesMax: the largest event that must get through without the server asking for more; the window
-    ///     is raised to hold it. 0 where the server asks.
+    ///     is raised to hold it. 0 if the server asks.
     ///   - windowBytesMax: how far the server's asking may raise the window.
     init(windowBytes: Int, eventBytesMax: Int = 0, windowBytesMax: Int) {
         // A third of slack, so that credit need not go back after every page.

@@ -25,7 +25,7 @@ public struct EventBatch: Sendable, Sequence {
         }
 
         /// Decodes the event.
-        /// - Throws: `BAD_FRAME` where the server sent what is no event.
+        /// - Throws: `BAD_FRAME` if the server sent something that is not an event.
         public func decoded() throws(MartletError) -> RecordedEvent {
             do throws(RecordFault) {
                 return try RecordedEntries.decode(record: bytes)
@@ -64,7 +64,7 @@ public struct EventBatch: Sendable, Sequence {
     public let firstVersion: Version
     /// Version of the last event within its aggregate; 0 without events.
     public let lastVersion: Version
-    /// The first position that is not above the one before it, and that one; nil where all are in order.
+    /// The first position that is not above the one before it, and that one; nil if all are in order.
     let disorder: (position: Position, after: Position)?
     /// Where the last record lies in ``entries``.
     private let lastRecord: Range<Int>
@@ -85,7 +85,7 @@ public struct EventBatch: Sendable, Sequence {
     }
 
     /// Walks through entries as a server sent them.
-    /// - Throws: `BAD_FRAME` where they are none.
+    /// - Throws: `BAD_FRAME` if they are not events.
     init(_ entries: ByteBuffer) throws(MartletError) {
         var offset = 0
         var count = 0
@@ -125,7 +125,7 @@ public struct EventBatch: Sendable, Sequence {
     public func makeIterator() -> Iterator { Iterator(entries) }
 
     /// Decodes all events.
-    /// - Throws: `BAD_FRAME` where the server sent what is no event.
+    /// - Throws: `BAD_FRAME` if the server sent something that is not an event.
     public func decoded() throws(MartletError) -> [RecordedEvent] {
         var decoder = RecordDecoder()
         var events: [RecordedEvent] = []
@@ -138,8 +138,10 @@ public struct EventBatch: Sendable, Sequence {
 }
 
 extension MartletError {
-    /// What a server sent is no event.
+    /// What a server sent is not an event.
     static func noEvent(_ fault: RecordFault) -> MartletError {
-        MartletError(.dataLoss, reason: .badFrame, message: "the server sent \(fault): compare the versions of both")
+        MartletError(
+            .dataLoss, reason: .badFrame,
+            message: "the server sent \(fault): compare the versions of client and server")
     }
 }

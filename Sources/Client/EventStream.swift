@@ -115,7 +115,8 @@ extension EventBatches.Source {
             return try await reader.nextBatch(first)
         case .taken:
             throw MartletError(
-                .failedPrecondition, reason: .cancelled, message: "a stream is iterated once: load or read again")
+                .failedPrecondition, reason: .cancelled,
+                message: "a stream can be iterated only once: load or read again")
         }
     }
 }

@@ -66,7 +66,7 @@ public final class MartletClient: Sendable, Service {
         }
     }
 
-    /// What the server said when the connection was made. Tries once to connect where there is no connection.
+    /// What the server said when the connection was made. Tries once to connect if there is no connection.
     /// - Throws: why there is none.
     public func welcome() async throws(MartletError) -> Welcome {
         let deadline = configuration.requestTimeout.map { environment.now() + TimeAmount(clamping: $0) }
@@ -81,13 +81,13 @@ public final class MartletClient: Sendable, Service {
         return head
     }
 
-    /// How the server does.
+    /// The server's status.
     public func status() async throws(MartletError) -> ServerStatus {
         guard case .serverStatus(let status) = try await answer(.getStatus) else { throw .wrongAnswer }
         return status
     }
 
-    /// Carries out a call that has one answer, trying again where that may help.
+    /// Carries out a call that has one answer, trying again if that may help.
     nonisolated(nonsending) func answer(
         _ request: CallRequest, timeout: Duration? = nil
     ) async throws(MartletError) -> CallMessage {
@@ -126,7 +126,7 @@ public final class MartletClient: Sendable, Service {
     }
 
     /// Waits until the next attempt.
-    /// - Throws: the call's error, where there is none.
+    /// - Throws: the call's error, if there is no answer.
     func wait(_ attempts: inout Attempts, after failure: CallFailure) async throws(MartletError) {
         switch attempts.fail(failure, now: environment.now(), random: environment.random()) {
         case .giveUp(let error): throw error

@@ -7,13 +7,13 @@ import NIOCore
 protocol QueryProgress<View>: Sendable {
     associatedtype View: Sendable
 
-    /// The request that brings what is missing; nil when nothing is.
+    /// The request for what is missing; nil if nothing is.
     var request: CallRequest? { get }
 
     /// The view was told.
     mutating func began(_ view: View)
 
-    /// So many events were delivered, the last of them with that position and version.
+    /// This many events were delivered, the last of them with that position and version.
     mutating func delivered(_ count: Int, position: Position, version: Version)
 
     /// The entries, and the view of a first part; nil for a part of another call.

@@ -102,14 +102,14 @@ final class StreamBuffer: Sendable {
     private static func tooLarge(_ bytes: UInt64, max: Int) -> MartletError {
         MartletError(
             .resourceExhausted, reason: .limitExceeded,
-            message: "the next part of the stream needs \(bytes) bytes of credit, this client takes at most \(max) "
-                + "(frame_bytes_max): raise frameBytesMax in its configuration's limits",
+            message: "the next part of the stream needs \(bytes) bytes of credit, but this client grants at most "
+                + "\(max) (frame_bytes_max): raise frameBytesMax in the limits of its configuration",
             limit: .init(name: "frame_bytes_max", limit: UInt64(clamping: max), actual: bytes))
     }
 
     private static let overflowed = MartletError(
         .resourceExhausted, reason: .limitExceeded,
-        message: "\(signalsMax) messages without events wait for the subscriber: take them faster",
+        message: "\(signalsMax) messages without events are waiting for the subscriber: consume them faster",
         isRetryable: true)
 }
 
@@ -154,7 +154,7 @@ extension CallMessage {
         }
     }
 
-    /// The credit that the server waits for; nil where it waits for none.
+    /// The credit that the server waits for; nil if it waits for none.
     fileprivate var wantedBytes: UInt64? {
         switch self {
         case .loadWaits(let bytes), .readWaits(let bytes): return bytes

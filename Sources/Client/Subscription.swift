@@ -2,7 +2,7 @@ public import MartletModel
 import MartletSession
 import NIOCore
 
-/// What a subscription brings.
+/// What a subscription delivers.
 public enum SubscriptionItem: Hashable, Sendable {
     /// Events in position order, 1 or more; each comes once, whatever happens to the connection.
     case events([RecordedEvent], head: TenantHead)
@@ -26,7 +26,7 @@ public enum SubscriptionItem: Hashable, Sendable {
 
 /// Follows a tenant: every matching event once, in position order.
 ///
-/// It goes on after a lost connection, and ends only by an error that trying again does not mend, or with
+/// It continues after a lost connection, and ends only with an error that a retry cannot repair, or with
 /// the client. Each iterator is a subscription of its own, which begins with its first `next()`; letting go of
 /// it ends the subscription.
 public struct Subscription: AsyncSequence, Sendable {
@@ -70,7 +70,7 @@ public struct Subscription: AsyncSequence, Sendable {
     }
 }
 
-/// What a ``Subscription`` brings, its events not decoded.
+/// What a ``Subscription`` delivers, with its events not decoded.
 public enum SubscriptionBatch: Sendable {
     /// Events in position order, 1 or more; each comes once, whatever happens to the connection.
     case events(EventBatch, head: TenantHead)
@@ -131,7 +131,7 @@ struct SubscriptionReader: Sendable {
         }
     }
 
-    /// Decodes events; where that fails the subscription has ended.
+    /// Decodes events; if that fails, the subscription has ended.
     mutating func decode(_ events: EventBatch) throws(MartletError) -> [RecordedEvent] {
         do throws(MartletError) {
             return try events.decoded()

@@ -24,7 +24,7 @@ struct SubscriptionProgress: Sendable {
 
     /// Takes a message in.
     /// - Returns: what the consumer is to see of it, in order.
-    /// - Throws: where the server repeats itself, or sends what is no event.
+    /// - Throws: if the server repeats itself, or sends something that is not an event.
     mutating func receive(_ message: SubscriptionMessage) throws(MartletError) -> [SubscriptionBatch] {
         var items: [SubscriptionBatch] = []
         if case .started(let after)? = message.signal {
@@ -65,7 +65,7 @@ struct SubscriptionProgress: Sendable {
             throw MartletError(
                 .internal, reason: .badFrame,
                 message: "the server sent position \(disorder.position) after \(disorder.after): "
-                    + "compare the versions of both")
+                    + "compare the versions of client and server")
         }
         position = events.lastPosition
         if let id = events.lastEventID { lastSeen = EventMark(position: events.lastPosition, eventID: id) }

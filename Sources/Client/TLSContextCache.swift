@@ -2,7 +2,7 @@ import MartletTLSOpenSSL
 import NIOConcurrencyHelpers
 
 /// One TLS context for all connections of a client, so that sessions are resumed from one to the next. Before each
-/// connection the files are looked at: where they have changed, as when a certificate was renewed, they are read again. A
+/// connection the files are looked at: if they have changed, as when a certificate was renewed, they are read again. A
 /// context that cannot be made is tried again at the next connection.
 final class TLSContextCache: Sendable {
     private struct Made {
@@ -15,7 +15,7 @@ final class TLSContextCache: Sendable {
 
     init(_ configuration: TLSClientConfiguration) { self.configuration = configuration }
 
-    /// The context of the files as they are now; where they cannot be used, of the files as they were.
+    /// The context of the files as they are now; if they cannot be used, of the files as they were.
     func context() throws(TLSError) -> TLSClientContext {
         // Before the files are read: what changes meanwhile is seen the next time.
         let stamps = [configuration.caFile, configuration.certificateFile, configuration.privateKeyFile]

@@ -9,7 +9,7 @@ public struct AnswerSize: Hashable, Sendable {
     /// What frames hold under those limits.
     public init(_ limits: Limits) { frameBytesMax = limits.frameBytesMax }
 
-    /// Why no frame holds something of so many bytes; nil where one does.
+    /// Why no frame holds something of this many bytes; nil if one does.
     public func fault(of what: @autoclosure () -> String, bytes: Int) -> MartletError? {
         guard bytes > frameBytesMax - Limits.frameEnvelopeBytes else { return nil }
         return MartletError(
@@ -19,7 +19,7 @@ public struct AnswerSize: Hashable, Sendable {
             limit: .init(name: "frame_bytes_max", limit: UInt64(frameBytesMax), actual: UInt64(bytes)))
     }
 
-    /// Why no frame holds the entries of a page; nil where one does. Only a page of one event can be so long.
+    /// Why no frame holds the entries of a page; nil where one does. Only a page of one event can be that long.
     public func fault(ofPageUpTo position: Position?, bytes: Int) -> MartletError? {
         fault(of: position.map { "the event at position \($0)" } ?? "the event", bytes: bytes)
     }

@@ -105,7 +105,7 @@ public struct EventDelivery: Sendable {
     /// It ends early when the work that a page may take is used up, so that a thread that does this is busy for a bounded
     /// time: at most that, and the work of one payload.
     /// - Parameters:
-    ///   - bytesMax: at most so many bytes of entries; one event comes even where that alone is larger.
+    ///   - bytesMax: at most this many bytes of entries; one event comes even if that alone is larger.
     ///   - workMax: no event is begun when so much was done; the first one is.
     /// - Throws: `UPCAST_FAILED` where the page's first event fails and the options want that.
     public func deliver(
@@ -173,8 +173,8 @@ public struct EventDelivery: Sendable {
         let id = layout.eventID(in: record)
         return MartletError(
             .failedPrecondition, reason: .upcastFailed,
-            message: "the event at position \(layout.position) cannot be upcast: \(failure); mend the upcaster, or ask "
-                + "for such events as they are stored",
+            message: "the event at position \(layout.position) cannot be upcast: \(failure); repair the upcaster, or "
+                + "ask to get such events as stored (on_failure raw)",
             failedUpcast: id.map {
                 FailedUpcast(
                     position: layout.position, eventID: $0, eventType: failure.subject.text,

@@ -45,7 +45,7 @@ struct CaseCoding<Event: Codable>: Sendable {
     }
 
     /// The case's coding key, and what is stored.
-    /// - Throws: the encoder's error; nil where the type is no such enum.
+    /// - Throws: the encoder's error; nil if the type is not such an enum.
     func split(_ event: Event) throws -> (name: String, payload: ByteBuffer)? {
         guard let members = EventJSON.members(try EventJSON.encode(event)), members.count == 1 else { return nil }
         let name = try EventJSON.decode(String.self, from: members[0].key)

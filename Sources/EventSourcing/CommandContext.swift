@@ -6,7 +6,7 @@ public import MartletModel
 ///
 /// Bind one around the work of a request: `try await CommandContext.$current.withValue(context) { … }`.
 public struct CommandContext: Hashable, Sendable {
-    /// Names the command. Stands in for ``causationID`` and ``correlationID`` where these are empty.
+    /// Names the command. Stands in for ``causationID`` and ``correlationID`` if these are empty.
     public var commandID: UUID
     /// Names the business transaction that the command belongs to.
     public var correlationID = ""
@@ -20,7 +20,7 @@ public struct CommandContext: Hashable, Sendable {
     public var requestID = ""
     /// The system that writes.
     public var source = ""
-    /// W3C trace context; where empty, that of the current span by the instrument that the program has set up.
+    /// W3C trace context; if empty, that of the current span by the instrument that the program has set up.
     public var traceparent = ""
     /// Free labels; two keys are the same only when their bytes are.
     public var tags: [ExactText: String] = [:]

@@ -74,8 +74,8 @@ public struct EventCodec<A: Aggregate>: Sendable {
             guard EventType(kind.name) != nil, kind.version >= 1 else {
                 throw SchemaError(
                     .invalid,
-                    "'\(kind.name)' \(kind.version): a type has 1 to 256 bytes without control characters, a version "
-                        + "begins at 1")
+                    "'\(kind.name)' \(kind.version): a type has 1 to 256 bytes without control characters, and "
+                        + "versions start at 1")
             }
             guard byName.updateValue(kind, forKey: ExactText(kind.name)) == nil else {
                 throw SchemaError(.duplicate, "the event type \(kind.name) is declared twice")
@@ -92,7 +92,7 @@ public struct EventCodec<A: Aggregate>: Sendable {
             }
         }
         if let whole, byName.count > 1 {
-            throw SchemaError(.duplicate, "\(whole.name) is the whole event: there can be no other type")
+            throw SchemaError(.duplicate, "\(whole.name) is the whole event, so no other type can be declared")
         }
         kindsByName = byName
         kindsByCase = byCase
@@ -147,7 +147,7 @@ public struct EventCodec<A: Aggregate>: Sendable {
             } else {
                 guard let parts = try cases.split(event) else {
                     throw EventUnencodable(
-                        description: "\(A.Event.self) is no enum that Swift has made Codable: declare wholeEvent(_:)")
+                        description: "\(A.Event.self) is not an enum with synthesized Codable: declare wholeEvent(_:)")
                 }
                 kind =
                     kindsByCase[ExactText(parts.name)]
@@ -156,7 +156,7 @@ public struct EventCodec<A: Aggregate>: Sendable {
                 readBack = try cases.join(parts.name, payload)
             }
             guard let type = EventType(kind.name) else {
-                throw EventUnencodable(description: "'\(kind.name)' is no event type: it has 1 to 256 bytes")
+                throw EventUnencodable(description: "'\(kind.name)' is not an event type: a type has 1 to 256 bytes")
             }
             return (
                 NewEvent(id: id, type: type, schemaVersion: kind.version, metadata: metadata, payload: payload),
@@ -166,7 +166,7 @@ public struct EventCodec<A: Aggregate>: Sendable {
             throw error
         } catch {
             throw EventUnencodable(
-                description: "an event of \(A.type) cannot be stored and read again: \(codingFault(error))")
+                description: "an event of \(A.type) cannot be encoded and decoded again: \(codingFault(error))")
         }
     }
 
@@ -180,7 +180,7 @@ public struct EventCodec<A: Aggregate>: Sendable {
         _ event: RecordedEvent, unknown: UnknownEvents
     ) throws(EventUndecodable) -> [DecodedEvent<A.Event>] {
         if let failure = event.upcastFailure {
-            throw EventUndecodable(event, "an upcaster of the server failed on it: \(failure)")
+            throw EventUndecodable(event, "an upcaster in the server failed on it: \(failure)")
         }
         var decoded: [DecodedEvent<A.Event>] = []
         // The last is the next; chains have no circle, so this ends.
@@ -216,7 +216,7 @@ public struct EventCodec<A: Aggregate>: Sendable {
                 event,
                 at.version > kind.version
                     ? "this program reads \(kind.name) up to schema version \(kind.version): update it"
-                    : "there is no upcaster of \(kind.name) from schema version \(at.version)")
+                    : "there is no upcaster for \(kind.name) from schema version \(at.version)")
         }
         do {
             // Cases are read by writing JSON around the payload, which therefore must be JSON itself.
@@ -224,7 +224,7 @@ public struct EventCodec<A: Aggregate>: Sendable {
             guard let caseName = kind.caseName else { return try EventJSON.decode(A.Event.self, from: payload) }
             return try cases.join(caseName, payload)
         } catch {
-            throw EventUndecodable(event, "its payload is no \(at): \(codingFault(error))")
+            throw EventUndecodable(event, "its payload cannot be decoded as \(at): \(codingFault(error))")
         }
     }
 
@@ -236,7 +236,8 @@ public struct EventCodec<A: Aggregate>: Sendable {
                 guard let version = step.outputs[ExactText(output.name)] else {
                     throw EventUndecodable(
                         event,
-                        "its upcaster from \(step.name) \(step.from) made a \(output.name), not declared in into:")
+                        "its upcaster from \(step.name) \(step.from) returned a \(output.name), "
+                            + "which into: does not declare")
                 }
                 return (EventVersion(name: output.name, version: version), try output.payload())
             }
@@ -252,16 +253,16 @@ public struct EventCodec<A: Aggregate>: Sendable {
 /// What a coder complains about and where, without any of the values.
 func codingFault(_ error: any Error) -> String {
     func path(_ context: [any CodingKey]) -> String {
-        context.isEmpty ? "at the top" : "at " + context.map(\.stringValue).joined(separator: ".")
+        context.isEmpty ? "at the top level" : "at " + context.map(\.stringValue).joined(separator: ".")
     }
     switch error {
     case DecodingError.keyNotFound(let key, let context):
         return "'\(key.stringValue)' is missing \(path(context.codingPath))"
-    case DecodingError.typeMismatch(let type, let context): return "no \(type) \(path(context.codingPath))"
+    case DecodingError.typeMismatch(let type, let context): return "not of type \(type) \(path(context.codingPath))"
     case DecodingError.valueNotFound(let type, let context): return "null for \(type) \(path(context.codingPath))"
     case DecodingError.dataCorrupted(let context): return "malformed \(path(context.codingPath))"
     case EncodingError.invalidValue(_, let context): return "not encodable \(path(context.codingPath))"
-    case let fault as JSONText.Fault: return "no JSON at byte \(fault.offset)"
+    case let fault as JSONText.Fault: return "not JSON at byte \(fault.offset)"
     default: return "\(type(of: error))"
     }
 }

@@ -12,7 +12,7 @@ enum EventJSON {
             let microseconds = (date.timeIntervalSince1970 * 1_000_000).rounded()
             guard let exact = Int64(exactly: microseconds) else {
                 throw EncodingError.invalidValue(
-                    date, .init(codingPath: encoder.codingPath, debugDescription: "no moment that RFC 3339 can name"))
+                    date, .init(codingPath: encoder.codingPath, debugDescription: "not a time that RFC 3339 can write"))
             }
             try container.encode(Timestamp(microseconds: exact).description)
         }
@@ -24,14 +24,14 @@ enum EventJSON {
         decoder.dateDecodingStrategy = .custom { decoder in
             let container = try decoder.singleValueContainer()
             guard let time = Timestamp(rfc3339: try container.decode(String.self)) else {
-                throw DecodingError.dataCorruptedError(in: container, debugDescription: "no moment in RFC 3339")
+                throw DecodingError.dataCorruptedError(in: container, debugDescription: "not a time in RFC 3339")
             }
             return Date(timeIntervalSince1970: Double(time.microseconds) / 1_000_000)
         }
         return try decoder.decode(type, from: Data(bytes.readableBytesView))
     }
 
-    /// The members of an object: keys with their quotes, values as they stand; nil where it is none.
+    /// The members of an object: keys with their quotes, values as they stand; nil if it is not an object.
     static func members(_ bytes: ByteBuffer) -> [(key: ByteBuffer, value: ByteBuffer)]? {
         let ranges = unsafe bytes.withUnsafeReadableBytes { bytes in unsafe try? JSONText.members(bytes) }
         guard let ranges else { return nil }

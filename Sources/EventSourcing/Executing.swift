@@ -3,11 +3,11 @@ import MartletClient
 public import MartletModel
 import NIOCore
 
-/// What a command came to.
+/// The result of a command.
 public struct Executed<A: Aggregate>: Sendable {
     /// The aggregate after it.
     public let aggregate: Loaded<A>
-    /// What it decided; empty where it had nothing to do.
+    /// What it decided; empty if it had nothing to do.
     public let events: [A.Event]
     /// Where its events went; nil without events.
     public let receipt: AppendReceipt?

@@ -78,7 +78,7 @@ public struct Repository<A: Aggregate>: Sendable {
         } catch let fault as SnapshotUndecodable {
             counters.add(to: \.snapshotsUndecodable)
             logger.warning(
-                "A snapshot cannot be used; its aggregate's events are replayed",
+                "A snapshot cannot be used; the aggregate's events are replayed",
                 metadata: [
                     "aggregate": "\(name(id))", "version": "\(snapshot.version)",
                     "schema": "\(snapshot.storedSchemaVersion)", "complaint": "\(fault.complaint)",

@@ -5,7 +5,7 @@ import MartletModel
 public enum Snapshots: Hashable, Sendable {
     /// When the server says that one is due, by the tenant's policy; saved after the append.
     case whenDue
-    /// When so many events came since the last one; saved together with the events.
+    /// When this many events have been stored since the last one; saved together with the events.
     case every(UInt64)
     /// Never; those that are there are used.
     case never

@@ -27,10 +27,10 @@ public struct Scenario<A: Aggregate>: Sendable {
 
     private init(_ history: [Step]) { self.history = history }
 
-    /// That has happened; nothing where there is nothing.
+    /// Events that have happened; may be empty.
     public static func given(_ events: A.Event...) -> Scenario { Scenario(events.map { .event($0) }) }
 
-    /// That has happened.
+    /// The events that have happened.
     public static func given(_ events: [A.Event]) -> Scenario { Scenario(events.map { .event($0) }) }
 
     /// An event has happened, stored in that schema version as that JSON: it goes through the upcasters.
@@ -85,19 +85,19 @@ public struct Scenario<A: Aggregate>: Sendable {
     private func recorded(
         _ type: String, _ version: UInt32, _ json: String, number: UInt64
     ) throws(ScenarioFailure) -> RecordedEvent {
-        guard let type = EventType(type) else { throw ScenarioFailure(description: "'\(type)' is no event type") }
+        guard let type = EventType(type) else { throw ScenarioFailure(description: "'\(type)' is not an event type") }
         return RecordedEvent(
             position: Position(number), version: Version(number), recordedAt: Timestamp(microseconds: 0),
             aggregate: AggregateName(type: A.type, id: id),
             event: NewEvent(type: type, schemaVersion: version, payload: ByteBuffer(string: json)))
     }
 
-    /// What the command came to.
+    /// The result of the command.
     public struct Decision: Sendable {
         let scenario: Scenario
         let command: A.Command
 
-        /// Exactly these events are decided, in this order; none where there are none.
+        /// Exactly these events are decided, in this order; none if there are none.
         public func then(_ events: A.Event...) throws { try then(events) }
 
         /// Exactly these events are decided, in this order.
@@ -114,7 +114,7 @@ public struct Scenario<A: Aggregate>: Sendable {
             var state = try scenario.state()
             for event in try decided() { state.apply(event) }
             guard try check(state) else {
-                throw ScenarioFailure(description: "\(A.type) came to an unexpected state: \(state)")
+                throw ScenarioFailure(description: "\(A.type) reached an unexpected state: \(state)")
             }
         }
 

@@ -54,7 +54,7 @@ public struct Schema<A: Aggregate>: Sendable {
         with { $0.kinds.append(Kind(name: name, version: version, caseName: caseName ?? name)) }
     }
 
-    /// `A.Event` is no enum, but one struct, and this is the name of its type: the payload is the JSON of the struct.
+    /// `A.Event` is one struct, not an enum, and this is the name of its type: the payload is the JSON of the struct.
     public func wholeEvent(_ name: String, version: UInt32 = 1) -> Schema {
         with { $0.kinds.append(Kind(name: name, version: version, caseName: nil)) }
     }

@@ -12,7 +12,7 @@ public struct SchemaError: Error, Hashable, Sendable, CustomStringConvertible {
 
         /// A type, a case or a step is there twice.
         public static let duplicate = Kind(rawValue: "duplicate")
-        /// A chain of upcasters stops before today's version.
+        /// A chain of upcasters stops before the current version.
         public static let gap = Kind(rawValue: "gap")
         /// A chain of upcasters leads back to where it was.
         public static let cycle = Kind(rawValue: "cycle")
@@ -60,32 +60,32 @@ struct EventVersion: Hashable, Sendable, CustomStringConvertible {
 struct EventChains: Sendable {
     let steps: [EventVersion: EventStep]
 
-    /// - Parameter current: today's version of a type; nil where there is no such type today.
+    /// - Parameter current: the current version of a type; nil if there is no such type today.
     init(_ list: [EventStep], current: (String) -> UInt32?) throws(SchemaError) {
         var steps: [EventVersion: EventStep] = [:]
         for step in list {
             let at = EventVersion(name: step.name, version: step.from)
             guard step.from >= 1, step.from < .max else {
-                throw SchemaError(.invalid, "versions begin at 1: there is an upcaster from \(at)")
+                throw SchemaError(.invalid, "versions start at 1, but there is an upcaster from \(at)")
             }
             guard steps.updateValue(step, forKey: at) == nil else {
-                throw SchemaError(.duplicate, "there are two upcasters from \(at): leave one")
+                throw SchemaError(.duplicate, "there are two upcasters from \(at): keep only one")
             }
         }
         for (at, step) in steps {
             if let now = current(at.name), at.version >= now {
                 throw SchemaError(
-                    .beyondCurrent, "there is an upcaster from \(at), but today's version of \(at.name) is \(now)")
+                    .beyondCurrent, "there is an upcaster from \(at), but the current version of \(at.name) is \(now)")
             }
             for (name, version) in step.outputs {
                 let next = EventVersion(name: name.text, version: version)
                 guard steps[next] == nil else { continue }
                 guard let now = current(name.text) else {
-                    throw SchemaError(.gap, "\(at) leads to \(next), which is no event of today: add the next upcaster")
+                    throw SchemaError(.gap, "\(at) leads to \(next), not a current event: add the next upcaster")
                 }
                 guard version != now else { continue }
                 throw version > now
-                    ? SchemaError(.beyondCurrent, "\(at) leads to \(next), but today's version is \(now)")
+                    ? SchemaError(.beyondCurrent, "\(at) leads to \(next), but the current version is \(now)")
                     : SchemaError(.gap, "\(at) leads to \(next): there is no upcaster from there to \(now)")
             }
         }
@@ -125,21 +125,21 @@ struct SnapshotChain: Sendable {
     let steps: [UInt32: SnapshotStep]
 
     init(_ list: [SnapshotStep], current: UInt32) throws(SchemaError) {
-        guard current >= 1 else { throw SchemaError(.invalid, "a snapshot's version begins at 1") }
+        guard current >= 1 else { throw SchemaError(.invalid, "snapshot versions start at 1") }
         var steps: [UInt32: SnapshotStep] = [:]
         for step in list {
-            guard step.from >= 1 else { throw SchemaError(.invalid, "a snapshot's version begins at 1") }
+            guard step.from >= 1 else { throw SchemaError(.invalid, "snapshot versions start at 1") }
             guard step.from < current else {
                 throw SchemaError(
                     .beyondCurrent,
-                    "there is a snapshot upcaster from \(step.from), but today's version is \(current)")
+                    "there is a snapshot upcaster from \(step.from), but the current version is \(current)")
             }
             guard steps.updateValue(step, forKey: step.from) == nil else {
-                throw SchemaError(.duplicate, "there are two snapshot upcasters from \(step.from): leave one")
+                throw SchemaError(.duplicate, "there are two snapshot upcasters from \(step.from): keep only one")
             }
         }
         for from in steps.keys where from + 1 != current && steps[from + 1] == nil {
-            throw SchemaError(.gap, "the snapshot upcaster from \(from) leads to \(from + 1), and no further")
+            throw SchemaError(.gap, "the snapshot upcaster from \(from) leads to \(from + 1), but none starts there")
         }
         self.current = current
         self.steps = steps

@@ -28,7 +28,7 @@ extension Repository {
         }
     }
 
-    /// The state as a snapshot; nil where the aggregate is not Codable, or cannot be encoded, which is counted.
+    /// The state as a snapshot; nil if the aggregate is not Codable, or cannot be encoded, which is counted.
     func snapshot(of state: A) -> NewSnapshot? {
         guard let state = state as? any Codable else { return nil }
         do {
@@ -41,7 +41,7 @@ extension Repository {
 
     /// Saves a snapshot of an aggregate as it is. Commands do so by ``RepositoryOptions/snapshots``; this is for a first
     /// one of aggregates that have long histories.
-    /// - Returns: whether it was saved; false where the aggregate is not Codable too.
+    /// - Returns: whether it was saved; false if the aggregate is not Codable too.
     @discardableResult
     public func saveSnapshot(of loaded: Loaded<A>) async -> Bool {
         guard loaded.version > .none, let snapshot = snapshot(of: loaded.state) else { return false }

@@ -88,7 +88,7 @@ public enum ClientFrameCodec {
         default:
             throw MartletError(
                 .unimplemented, reason: .unknownCall,
-                message: "the frame holds no request that this server knows: "
+                message: "the frame contains no request that this server knows: "
                     + "compare the versions of client and server")
         }
     }

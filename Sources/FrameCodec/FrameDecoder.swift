@@ -45,14 +45,14 @@ public struct FrameDecoder: Sendable {
         guard flag == 0 else {
             throw MartletError(
                 .invalidArgument, reason: .badFrame,
-                message: "a frame begins with flag byte \(flag), only 0 (not compressed) is known: "
+                message: "the frame starts with flag byte \(flag), but only 0 (not compressed) is supported: "
                     + "check that the client speaks martlet/1")
         }
         guard let length: UInt32 = buffer.getInteger(at: buffer.readerIndex + 1) else { return nil }
         guard Int(length) <= frameBytesMax else {
             throw MartletError(
                 .resourceExhausted, reason: .frameTooLarge,
-                message: "frame_bytes_max is \(frameBytesMax), this frame declares \(length): send less at once",
+                message: "frame_bytes_max is \(frameBytesMax), but this frame declares \(length): send smaller frames",
                 limit: .init(name: "frame_bytes_max", limit: UInt64(frameBytesMax), actual: UInt64(length)))
         }
         guard buffer.readableBytes >= Self.prefixBytes + Int(length) else {

@@ -102,6 +102,6 @@ extension MartletError {
                 limit: .init(name: "decode_bytes_max", limit: UInt64(budget), actual: UInt64(budget) + 1))
             : MartletError(
                 .invalidArgument, reason: .badFrame,
-                message: "a frame of \(bytes) bytes is no \(kind): check that the client speaks martlet/1")
+                message: "a frame of \(bytes) bytes is not a \(kind): check that the client speaks martlet/1")
     }
 }

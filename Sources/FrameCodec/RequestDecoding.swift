@@ -92,7 +92,7 @@ extension AppendRequest {
     @unsafe init(_ message: UnsafeMutablePointer<Martlet__V1__AppendRequest>, limits: Limits) throws(MartletError) {
         let tenant = try unsafe TenantID(field: message.pointee.tenant)
         let count = unsafe message.pointee.n_aggregates
-        guard count > 0 else { throw .invalidField("aggregates", "is empty: append to 1 aggregate at least") }
+        guard count > 0 else { throw .invalidField("aggregates", "is empty: append to at least 1 aggregate") }
         guard count <= limits.aggregatesPerAppendMax else {
             throw .limitExceeded(
                 "aggregates_per_append_max", limit: limits.aggregatesPerAppendMax, actual: count,
@@ -113,14 +113,14 @@ extension AppendRequest {
             let name = try unsafe AggregateName(
                 field: part.pointee.aggregate, name: "aggregates[\(index)].aggregate")
             guard seen.insert(name).inserted else {
-                throw .invalidField("aggregates[\(index)].aggregate", "is named twice: put its events together")
+                throw .invalidField("aggregates[\(index)].aggregate", "is listed twice: put its events in one entry")
             }
             guard let expected = unsafe ExpectedVersion(part.pointee.expected) else {
-                throw .invalidField("aggregates[\(index)].expected", "is missing: any, none, exists or exact")
+                throw .invalidField("aggregates[\(index)].expected", "is missing: set any, none, exists or exact")
             }
             let events = unsafe part.pointee.n_events
             guard events > 0 else {
-                throw .invalidField("aggregates[\(index)].events", "is empty: append 1 event at least")
+                throw .invalidField("aggregates[\(index)].events", "is empty: append at least 1 event")
             }
             for eventIndex in 0..<events {
                 guard let event = unsafe part.pointee.events[eventIndex] else { continue }
@@ -151,7 +151,7 @@ extension AppendRequest {
         guard events.count > 1 else { return }
         var ids: Set<UUID> = []
         for event in events where !ids.insert(event.id).inserted {
-            throw .invalidField("events", "hold the id \(event.id) twice: give each event an id of its own")
+            throw .invalidField("events", "contain the id \(event.id) twice: give each event its own id")
         }
     }
 }
@@ -176,7 +176,7 @@ extension LoadRequest {
             snapshot: try unsafe SnapshotUse(message.pointee.snapshot, limits: limits),
             upcasting: try unsafe UpcastingOptions(message.pointee.upcasting, limits: limits))
         guard snapshot == nil || direction == .forward else {
-            throw .invalidField("snapshot", "goes with loads forward only: leave it out to load backward")
+            throw .invalidField("snapshot", "works only when loading forward: omit it to load backward")
         }
     }
 }
@@ -210,7 +210,7 @@ extension SubscribeRequest {
             start = .time(Timestamp(microseconds: unsafe message.pointee.from_time_micros))
         case MARTLET__V1__SUBSCRIBE_REQUEST__START_FROM_HEAD:
             guard unsafe message.pointee.from_head != 0 else {
-                throw .invalidField("from_head", "is false: leave it out, or set it to true")
+                throw .invalidField("from_head", "is false: omit it, or set it to true")
             }
             start = .head
         default: start = .after(.start)
@@ -229,7 +229,7 @@ extension SubscribeRequest {
             guard case .after(let position) = start, .start < mark.position, mark.position <= position else {
                 throw .invalidField(
                     "last_seen.position",
-                    "is \(mark.position): it must be at least 1 and at most after_position, with which it goes")
+                    "is \(mark.position): it must be at least 1 and at most after_position, which it requires")
             }
             lastSeen = mark
         }

@@ -233,7 +233,7 @@ extension WireForm.Finding {
         return isTwice
             ? .invalidField(place, "holds field \(number) twice: send it once")
             : .invalidField(
-                place, "holds field \(number), which this server does not know: leave it out, or use a newer server")
+                place, "holds field \(number), which this server does not know: omit it, or use a newer server")
     }
 }
 

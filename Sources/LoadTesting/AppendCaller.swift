@@ -5,7 +5,7 @@ import MartletModel
 struct AppendCaller: Caller {
     /// Where it writes to.
     enum Aggregates: Sendable {
-        /// Its own, with exact versions; a new one after so many events.
+        /// Its own, with exact versions; a new one after this many events.
         case own(type: AggregateType, eventsMax: UInt64)
         /// Any of these, whatever their versions.
         case shared([AggregateName])
@@ -71,7 +71,7 @@ struct AppendCaller: Caller {
         guard case .own(_, let eventsMax) = aggregates else { return batch }
         version = Version(version.rawValue + UInt64(batch))
         guard receipt.aggregates.first?.lastVersion == version else {
-            throw .badAnswer("an append to version \(version) was acknowledged as of another version")
+            throw .badAnswer("an append to version \(version) was acknowledged with another version")
         }
         if version.rawValue >= eventsMax { choose() }
         return batch

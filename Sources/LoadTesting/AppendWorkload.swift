@@ -4,7 +4,7 @@ import MartletSession
 
 /// Appends: how many, and how long each takes.
 public struct AppendWorkload: Sendable {
-    /// A client's own aggregate is left for a new one after so many events.
+    /// A client starts a new aggregate after this many events.
     static let eventsPerAggregate: UInt64 = 1_000
 
     /// What all workloads have.
@@ -85,13 +85,14 @@ extension MartletClient {
     func checkFits(batch: Int, template: EventTemplate) async throws {
         let limits = try await welcome().limits
         guard batch <= limits.eventsPerAppendMax else {
-            throw BenchFailure("--batch is \(batch), the server takes \(limits.eventsPerAppendMax) events an append")
+            throw BenchFailure(
+                "--batch is \(batch), but the server accepts at most \(limits.eventsPerAppendMax) events per append")
         }
         let bytes = batch * (template.bodyBytes + 8) + 1_024
         guard bytes <= limits.frameBytesMax else {
             throw BenchFailure(
-                "--batch \(batch) makes frames of about \(bytes) bytes, the server takes \(limits.frameBytesMax): "
-                    + "give a smaller --batch or --payload")
+                "--batch \(batch) makes frames of about \(bytes) bytes, but the server accepts at most "
+                    + "\(limits.frameBytesMax): give a smaller --batch or --payload")
         }
     }
 }

@@ -7,7 +7,7 @@ enum ClientPool {
     /// How many connections are opened at once: more would only wait in the server's queue of handshakes.
     private static let openingMax = 32
 
-    /// Runs `body` with so many clients, each with a connection that stands; closes them afterwards.
+    /// Runs `body` with this many clients, each connected; closes them afterwards.
     static func with<Result: Sendable>(
         _ count: Int, _ configuration: ClientConfiguration, logger: Logger,
         _ body: @escaping @Sendable ([MartletClient]) async throws -> Result
@@ -57,7 +57,7 @@ public struct BenchTarget: Sendable {
         self.logger = logger
     }
 
-    /// Runs `body` with so many clients, each with a connection of its own.
+    /// Runs `body` with this many clients, each with its own connection.
     func withClients<Result: Sendable>(
         _ count: Int, _ body: @escaping @Sendable ([MartletClient]) async throws -> Result
     ) async throws -> Result {

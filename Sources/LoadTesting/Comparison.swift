@@ -28,7 +28,7 @@ public struct Comparison: Sendable {
         if differences.isEmpty {
             lines.append("same workload, engine, version and parameters")
         } else {
-            lines.append("DIFFERENT RUNS: their ratios say what these differences make, not which is better")
+            lines.append("DIFFERENT RUNS: the ratios show the effect of these differences, not which run is better")
             for difference in differences {
                 lines.append("  \(difference.name): \(difference.a) against \(difference.b)")
             }
@@ -78,8 +78,8 @@ public struct Comparison: Sendable {
             + times("from commit", { $0.commitToDeliveryLatency }) + [
                 figure("errors") { $0.errors.values.reduce(0) { $0 + Double($1) } },
                 figure("server CPU", { $0.serverCPUSeconds }, { "\(Figures.plain(rounded($0, digits: 2))) s" }),
-                figure("server CPU an event", { perEvent($0.serverCPUSeconds, $0) }, Figures.fineTime),
-                figure("tester CPU an event", { perEvent($0.clientCPUSeconds, $0) }, Figures.fineTime),
+                figure("server CPU per event", { perEvent($0.serverCPUSeconds, $0) }, Figures.fineTime),
+                figure("tester CPU per event", { perEvent($0.clientCPUSeconds, $0) }, Figures.fineTime),
                 figure("server memory, peak", { Double($0.serverMemoryBytes.peak) }, { Figures.bytes(UInt64($0)) }),
             ]
     }

@@ -25,6 +25,6 @@ extension DeliveryBoard {
         guard complete < subscribers else { return }
         report.failures.append(
             "\(subscribers - complete) of \(subscribers) subscribers did not get exactly the \(matching) events that "
-                + "were acknowledged: the fewest that one got is \(leastCount)")
+                + "were acknowledged: the lowest count is \(leastCount)")
     }
 }

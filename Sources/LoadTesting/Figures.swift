@@ -9,7 +9,7 @@ enum Figures {
             })
     }
 
-    /// Something by second: with a fraction where it is small.
+    /// A rate per second: with a fraction if it is small.
     static func rate(_ value: Double) -> String { value < 100 ? threeDigits(value) : count(value) }
 
     /// A time with its unit: `850 µs`, `1.25 ms`, `3.1 s`.

@@ -19,7 +19,7 @@ extension HTMLReport {
         if report.timeline.contains(where: { $0.backlogCalls > 0 }) {
             parts.append(
                 section(
-                    "Calls that were due and had no free client", [("calls", \.backlogCalls)],
+                    "Calls that were due but had no free client", [("calls", \.backlogCalls)],
                     { Figures.count($0) }))
         }
         if report.timeline.contains(where: { $0.errors > 0 }) {

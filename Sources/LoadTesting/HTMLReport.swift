@@ -71,7 +71,7 @@ public struct HTMLReport: Sendable {
         }
         let counted = report.verified.sorted { $0.key < $1.key }
             .map { "\(Self.escaped($0.key)) \(Figures.count(Double($0.value)))" }.joined(separator: ", ")
-        return "<p class=\"good\">Counted back and in order: \(counted).</p>"
+        return "<p class=\"good\">Verified, and in order: \(counted).</p>"
     }
 
     private var tiles: String {
@@ -98,9 +98,9 @@ public struct HTMLReport: Sendable {
         var text =
             report.parameters["rate"].map { $0.description == "closed loop" } ?? true
             ? "A closed loop: each client calls again when its last call is done. "
-            : "An open loop: the time of a call counts from when it was due. "
+            : "An open loop: the time of a call is measured from when it was due. "
         if report.deliveryLatency != nil {
-            text += "The time of a delivery counts from the acknowledgement of the append"
+            text += "The time of a delivery is measured from the acknowledgement of the append"
             if let early = report.deliveriesBeforeAcknowledgement, early > 0 {
                 text += "; \(Figures.plain(rounded(early * 100, digits: 1))) % came before it and count as 0"
             }
@@ -128,7 +128,7 @@ public struct HTMLReport: Sendable {
         }.filter { $0.x <= most + 0.001 }
         return SVGPlot(
             series: series, xTicks: ticks,
-            xLabel: "share of the calls or deliveries that took at most so long", yLabel: { Figures.time($0) },
+            xLabel: "share of the calls or deliveries that took at most this long", yLabel: { Figures.time($0) },
             scale: .logarithmic)
     }
 

@@ -12,7 +12,7 @@ struct HistoryMaker: Sendable {
     /// Told how many events are written so far.
     var onProgress: (@Sendable (Int) -> Void)?
 
-    /// Appends so many events to each of the aggregates.
+    /// Appends this many events to each of the aggregates.
     /// - Throws: the first append that fails.
     func fill(_ aggregates: [AggregateName], events: Int, client: MartletClient) async throws {
         let batch = try await batchEvents(client)
@@ -56,7 +56,7 @@ struct HistoryMaker: Sendable {
 }
 
 extension HistoryMaker {
-    /// Appends so many events, a thousand to each new aggregate.
+    /// Appends this many events, a thousand to each new aggregate.
     func fill(history events: Int, client: MartletClient) async throws {
         let whole = events / 1_000
         var maker = EventMaker(templates)

@@ -16,7 +16,7 @@ public struct Latencies: Sendable {
     /// How many.
     public var count: UInt64 { histogram.totalCount }
 
-    /// The time that so many percent took at most; 0 without times.
+    /// The time that this percentage took at most; 0 without times.
     public func micros(atPercentile percentile: Double) -> UInt64 { histogram.valueAtPercentile(percentile) }
 
     /// The percentiles that a report names.

@@ -90,7 +90,7 @@ public struct MixedWorkload: Sendable {
         report.shares = shares.report
         report.failures += failures.prefix(5)
         let badAnswers = report.errors[Reason.badAnswer.rawValue] ?? 0
-        if badAnswers > 0 { report.failures.append("\(badAnswers) calls brought other events than they must") }
+        if badAnswers > 0 { report.failures.append("\(badAnswers) calls returned wrong events") }
         try await count.verify(callers: done.map(\.append), client: control, &report)
         report.verified["loaded"] = done.reduce(0) { $0 + $1.load.loaded }
         if subscribers > 0 { board.verify(appends: done.map(\.append), filter: .all, &report) }

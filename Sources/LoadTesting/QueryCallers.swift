@@ -27,11 +27,11 @@ struct LoadCaller: Caller {
         for try await batch in pages where !batch.isEmpty {
             guard batch.firstVersion.rawValue == version + 1,
                 batch.lastVersion.rawValue == version + UInt64(batch.count)
-            else { throw .badAnswer("a load of \(aggregate) brought other events after version \(version)") }
+            else { throw .badAnswer("a load of \(aggregate) returned wrong events after version \(version)") }
             version = batch.lastVersion.rawValue
         }
         guard version == UInt64(events) else {
-            throw .badAnswer("a load of \(aggregate) ended at version \(version), \(events) were written")
+            throw .badAnswer("a load of \(aggregate) ended at version \(version), but \(events) were written")
         }
         loaded += version
         return events
@@ -65,12 +65,12 @@ struct ReadCaller: Caller {
         for try await batch in pages where !batch.isEmpty {
             guard batch.firstPosition.rawValue == position + 1,
                 batch.lastPosition.rawValue == position + UInt64(batch.count)
-            else { throw .badAnswer("a read brought other events after position \(position)") }
+            else { throw .badAnswer("a read returned wrong events after position \(position)") }
             position = batch.lastPosition.rawValue
         }
         guard position == after.rawValue + UInt64(events) else {
             throw .badAnswer(
-                "a read ended at position \(position), the history ends at \(after.rawValue + UInt64(events))")
+                "a read ended at position \(position), but the history ends at \(after.rawValue + UInt64(events))")
         }
         complete += 1
         return events

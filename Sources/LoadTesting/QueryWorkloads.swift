@@ -91,7 +91,7 @@ extension RunSettings {
         var report = RunReport(workload: workload, parameters: parameters)
         monitor.fill(&report)
         let badAnswers = report.errors[Reason.badAnswer.rawValue] ?? 0
-        if badAnswers > 0 { report.failures.append("\(badAnswers) calls brought other events than they must") }
+        if badAnswers > 0 { report.failures.append("\(badAnswers) calls returned wrong events") }
         return (report, done)
     }
 }

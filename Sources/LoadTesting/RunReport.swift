@@ -29,11 +29,11 @@ public struct RunReport: Codable, Hashable, Sendable {
         public var calls: UInt64
         /// Their events.
         public var events: UInt64
-        /// 99 % of the calls took at most so long.
+        /// 99 % of the calls took at most this long.
         public var p99: UInt64
         /// Deliveries to subscribers.
         public var deliveries: UInt64
-        /// 99 % of the deliveries came at most so long after the acknowledgement.
+        /// 99 % of the deliveries came at most this long after the acknowledgement.
         public var deliveryP99: UInt64
         /// How far the last subscriber was behind what was acknowledged, in events, at its end.
         public var lagEvents: UInt64
@@ -74,13 +74,13 @@ public struct RunReport: Codable, Hashable, Sendable {
     public var calls: UInt64 = 0
     /// Events that they wrote or brought.
     public var events: UInt64 = 0
-    /// Calls by second.
+    /// Calls per second.
     public var callsPerSecond = 0.0
-    /// Events by second.
+    /// Events per second.
     public var eventsPerSecond = 0.0
     /// Events delivered to subscribers, each to each counted.
     public var deliveries: UInt64 = 0
-    /// Deliveries by second.
+    /// Deliveries per second.
     public var deliveriesPerSecond = 0.0
     /// Time of a call; in an open loop from when it was due.
     public var latency = LatencySummary()
@@ -120,7 +120,7 @@ public struct RunReport: Codable, Hashable, Sendable {
 
 /// Percentiles of times in microseconds.
 public struct LatencySummary: Codable, Hashable, Sendable {
-    /// Half took at most so long.
+    /// Half took at most this long.
     public var p50: UInt64 = 0
     /// 75 %.
     public var p75: UInt64 = 0
@@ -198,20 +198,20 @@ extension RunReport {
     }
 
     /// Reads a report.
-    /// - Throws: ``BenchFailure`` where the bytes are none of this format.
+    /// - Throws: ``BenchFailure`` if the bytes are not in this format.
     public static func read(_ bytes: Data, name: String) throws -> RunReport {
         struct Head: Decodable { var format: String? }
         let head = try? JSONDecoder().decode(Head.self, from: bytes)
         guard let format = head?.format else {
-            throw BenchFailure("\(name) is no report of martlet bench: give a file that --json wrote")
+            throw BenchFailure("\(name) is not a report of martlet bench: give a file written by --json")
         }
         guard format == currentFormat else {
-            throw BenchFailure("\(name) has the format \(format), this program reads \(currentFormat)")
+            throw BenchFailure("\(name) has the format \(format), but this program reads \(currentFormat)")
         }
         do {
             return try JSONDecoder().decode(RunReport.self, from: bytes)
         } catch {
-            throw BenchFailure("\(name) says it is \(format) and lacks parts of it: \(error)")
+            throw BenchFailure("\(name) has the format \(format) but lacks parts of it: \(error)")
         }
     }
 }

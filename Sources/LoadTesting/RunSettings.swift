@@ -10,7 +10,7 @@ public struct RunSettings: Sendable {
     public var warmupSeconds = 1.0
     /// Seconds that are measured.
     public var seconds = 5.0
-    /// Calls by second, due at fixed times (open loop); nil: each client calls again at once (closed loop).
+    /// Calls per second, due at fixed times (open loop); nil: each client calls again at once (closed loop).
     public var callsPerSecond: Double?
     /// Payload of an event, in bytes of JSON.
     public var payloadBytes = 256
@@ -43,7 +43,7 @@ public struct RunSettings: Sendable {
         if let callsPerSecond {
             guard callsPerSecond > 0, callsPerSecond <= 10_000_000 else {
                 throw BenchFailure(
-                    "--rate is \(callsPerSecond): give calls by second, above 0 and at most 10000000, or leave it out "
+                    "--rate is \(callsPerSecond): give calls per second, above 0 and at most 10000000, or omit it "
                         + "for a closed loop")
             }
         }
@@ -66,7 +66,7 @@ func require(_ flag: String, _ value: Int, in range: ClosedRange<Int>) throws {
     }
 }
 
-/// How a run does, about once a second.
+/// The progress of a run, about once a second.
 public struct RunProgress: Sendable {
     /// What is measured.
     public var workload: String
@@ -78,7 +78,7 @@ public struct RunProgress: Sendable {
     public var eventsPerSecond: Double
     /// Deliveries of the last second.
     public var deliveriesPerSecond: Double
-    /// 99 % of the last second's calls took at most so long.
+    /// 99 % of the last second's calls took at most this long.
     public var p99Micros: UInt64
     /// Calls that are due and not begun.
     public var backlogCalls: UInt64

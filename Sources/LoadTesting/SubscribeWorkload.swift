@@ -13,7 +13,7 @@ public struct SubscribeWorkload: Sendable {
     public var settings: RunSettings
     /// Subscribers, each following the whole tenant.
     public var subscribers = 100
-    /// Events appended by second, of all clients together; 0: as fast as they can.
+    /// Events appended per second by all clients together; 0: as fast as possible.
     public var eventsPerSecond = 1_000.0
     /// Events of one append.
     public var batch = 1
@@ -33,7 +33,7 @@ public struct SubscribeWorkload: Sendable {
         try require("--subscribers", subscribers, in: 1...1_000_000)
         try require("--batch", batch, in: 1...100_000)
         guard eventsPerSecond >= 0 else {
-            throw BenchFailure("--rate is \(eventsPerSecond): give events by second, or 0 for full speed")
+            throw BenchFailure("--rate is \(eventsPerSecond): give events per second, or 0 for full speed")
         }
         try filter.checkWritten()
         try require("--upcast-steps", upcastSteps, in: 0...100)
@@ -133,7 +133,7 @@ extension EventFilter {
             ("--aggregate-type", aggregates, BenchNames.aggregateTypes.map(\.text)),
             ("--event-type", events, BenchNames.eventTypes.map(\.text)),
         ] where !names.isEmpty {
-            throw BenchFailure("\(flag) \(names[0]) is never written: choose among \(written.joined(separator: ", "))")
+            throw BenchFailure("\(flag) \(names[0]) is never written: choose from \(written.joined(separator: ", "))")
         }
     }
 

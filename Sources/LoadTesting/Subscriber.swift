@@ -72,7 +72,9 @@ struct Subscriber: Sendable {
     static func check(
         _ entries: ByteBuffer, after position: UInt64, filter: EventFilter
     ) throws(MartletError) -> PagePositions {
-        guard let page = PagePositions(entries) else { throw .badAnswer("a delivery holds bytes that are no events") }
+        guard let page = PagePositions(entries) else {
+            throw .badAnswer("a delivery contains bytes that are not events")
+        }
         let isNext = filter.isEmpty ? page.first == position + 1 : page.first > position
         guard isNext, page.isAscending, page.isWithoutGap || !filter.isEmpty else {
             throw .badAnswer("positions \(page.first) to \(page.last), \(page.count) events, came after \(position)")
@@ -84,7 +86,7 @@ struct Subscriber: Sendable {
     private func pass(_ passed: Position, _ position: inout UInt64) throws(MartletError) {
         guard passed.rawValue > position else { return }
         guard !request.filter.isEmpty else {
-            throw .badAnswer("the server passed over positions \(position + 1) to \(passed)")
+            throw .badAnswer("the server skipped positions \(position + 1) to \(passed)")
         }
         position = passed.rawValue
         board.passed(position, by: index)
@@ -131,7 +133,7 @@ struct SubscriberFleet: Sendable {
         guard isLive, board.failedCount == 0 else {
             throw BenchFailure(
                 "\(board.liveCount) of \(subscribers.count) subscribers went live, \(board.failedCount) were refused: "
-                    + "look at the server's log, or give fewer --subscribers")
+                    + "check the server's log, or give fewer --subscribers")
         }
     }
 

@@ -4,7 +4,7 @@ import MartletModel
 
 /// Counts back what was acknowledged: by the heads of the tenants, and by reading their events where they are few.
 struct TenantCount: Sendable {
-    /// Up to so many events of a run are read back one by one.
+    /// Up to this many events of a run are read back one by one.
     static let readBackMax: UInt64 = 200_000
 
     let tenants: [TenantID]
@@ -28,7 +28,7 @@ struct TenantCount: Sendable {
         do {
             try await count(acknowledged: acknowledged, unknown: unknown, client: client, &report)
         } catch let error as MartletError {
-            report.failures.append("the events could not be counted back: \(error)")
+            report.failures.append("the stored events could not be counted: \(error)")
         }
     }
 
@@ -43,7 +43,7 @@ struct TenantCount: Sendable {
             guard count < acknowledged[index] || count > acknowledged[index] + unknown[index] else { continue }
             report.failures.append(
                 "tenant \(tenant): \(acknowledged[index]) events were acknowledged, the outcome of \(unknown[index]) "
-                    + "is not known, and \(count) are stored")
+                    + "is unknown, and \(count) are stored")
         }
         report.verified["stored"] = stored
         if unknown.contains(where: { $0 > 0 }) { report.verified["outcomeUnknown"] = unknown.reduce(0, +) }
@@ -64,7 +64,7 @@ struct TenantCount: Sendable {
                 readBack += UInt64(page.count)
             }
             if last != after[index] {
-                report.failures.append("tenant \(tenant): its events end at \(last), its head is \(after[index])")
+                report.failures.append("tenant \(tenant): its events end at \(last), but its head is \(after[index])")
             }
         }
         report.verified["readBack"] = readBack
@@ -82,7 +82,7 @@ extension TenantID {
     static func forRun(_ asked: TenantID?, count: Int) throws -> [TenantID] {
         guard let asked else { return (0..<count).map { _ in TenantID(.v7()) } }
         guard count == 1 else {
-            throw BenchFailure("--tenants is \(count) beside --tenant: one tenant is named, leave one of them out")
+            throw BenchFailure("--tenants \(count) cannot be combined with --tenant, which names one tenant: omit one")
         }
         return [asked]
     }

@@ -47,7 +47,7 @@ extension RunReport {
         }
         if let backlog = timeline.map(\.backlogCalls).max(), backlog > 0 {
             lines.append(
-                Self.row("largest backlog", "\(Figures.count(Double(backlog))) calls were due and had no free client"))
+                Self.row("largest backlog", "\(Figures.count(Double(backlog))) calls were due but had no free client"))
         }
         lines.append(
             Self.row(
@@ -69,10 +69,10 @@ extension RunReport {
             ))
         lines.append(
             Self.row(
-                "counted back",
+                "verified",
                 verified.sorted { $0.key < $1.key }
                     .map { "\($0.key) \(Figures.count(Double($0.value)))" }.joined(separator: ", ")))
-        for failure in failures { lines.append(Self.row("NOT RIGHT", failure)) }
+        for failure in failures { lines.append(Self.row("FAILED", failure)) }
         return lines.joined(separator: "\n")
     }
 

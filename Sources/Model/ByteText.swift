@@ -3,7 +3,7 @@ public enum ByteText {
     private static let highBits: UInt64 = 0x8080_8080_8080_8080
     private static let lowBits: UInt64 = 0x0101_0101_0101_0101
 
-    /// Whether every byte is one of ASCII's that is no control character.
+    /// Whether every byte is ASCII and not a control character.
     @unsafe public static func isPrintableASCII(_ bytes: UnsafeRawBufferPointer) -> Bool {
         var at = 0
         while at + 8 <= bytes.count {
@@ -36,7 +36,7 @@ public enum ByteText {
         }
     }
 
-    /// Length of the well-formed scalar that begins there; 0 where none does.
+    /// Length of the well-formed scalar that begins there; 0 if none does.
     @unsafe private static func scalarBytes(_ bytes: UnsafeRawBufferPointer, _ at: Int) -> Int {
         let lead = unsafe bytes[at]
         guard lead >= 0x80 else { return 1 }

@@ -12,7 +12,7 @@ public enum CallRequest: Hashable, Sendable {
     indirect case subscribe(SubscribeRequest)
     /// Asks for a tenant's head.
     case getHead(TenantID)
-    /// Asks how the server does.
+    /// Asks for the server's status.
     case getStatus
     /// Saves a snapshot.
     indirect case saveSnapshot(SaveSnapshotRequest)

@@ -187,7 +187,7 @@ public struct LoadRequest: Hashable, Sendable {
     public var target: LoadTarget
     /// Oldest or newest first.
     public var direction: Direction
-    /// At most so many events; nil means all.
+    /// At most this many events; nil means all.
     public var eventsMax: UInt64?
     /// Answer the newest usable snapshot above ``after`` and not after the target, and the events after it; forward
     /// only.
@@ -218,7 +218,7 @@ public struct LoadView: Hashable, Sendable {
     public var version: Version
     /// The position the view stands for: a load as of this position answers the same forever.
     public var position: Position
-    /// The snapshot that the events follow; nil where the load asked for none, or none can be used.
+    /// The snapshot that the events follow; nil if the load asked for none, or none can be used.
     public var snapshot: Snapshot?
     /// Snapshots that could not be used: in a schema that the caller cannot read, damaged, or not upcast.
     public var snapshotsSkipped: Int
@@ -254,7 +254,7 @@ public struct ReadRequest: Hashable, Sendable {
     public var direction: Direction
     /// Which events.
     public var filter: EventFilter
-    /// At most so many events; nil means all.
+    /// At most this many events; nil means all.
     public var eventsMax: UInt64?
     /// In which schema events are delivered.
     public var upcasting: UpcastingOptions
@@ -304,7 +304,7 @@ public struct SubscribeRequest: Hashable, Sendable {
     public var tenant: TenantID
     /// Where to start.
     public var start: SubscriptionStart
-    /// The last event that the subscriber saw: where the storage holds another one there, or none, the call ends with
+    /// The last event that the subscriber saw: if the storage holds another one there, or none, the call ends with
     /// `HISTORY_CHANGED`. With ``SubscriptionStart/after(_:)`` only, at that position or before it.
     public var lastSeen: EventMark?
     /// Which events.
@@ -341,7 +341,7 @@ public struct SubscriptionMessage: Hashable, Sendable {
         /// Nothing matched up to this position.
         case checkpoint(Position)
         /// Nothing else was sent for a while. `waitingForCreditBytes` is above 0 when the next event needs
-        /// so many bytes of credit and fewer are left.
+        /// this many bytes of credit and fewer are left.
         case heartbeat(Position, waitingForCreditBytes: UInt64)
         /// The tenant's upcasters changed: events after this position are delivered under the settings of that
         /// revision.
@@ -366,7 +366,7 @@ public struct SubscriptionMessage: Hashable, Sendable {
     }
 }
 
-/// How the server does.
+/// The server's status.
 public struct ServerStatus: Hashable, Sendable {
     /// Version of the server program.
     public var serverVersion = ""
@@ -400,9 +400,9 @@ public struct ServerStatus: Hashable, Sendable {
     public var upcastFailures: UInt64 = 0
     /// CPU time that the server's process has used, user and system, in microseconds.
     public var processCPUMicros: UInt64 = 0
-    /// Memory of the server's process that is in RAM; 0 where the system does not tell.
+    /// Memory of the server's process that is in RAM; 0 if the system does not tell.
     public var residentBytes: UInt64 = 0
-    /// The most that ``residentBytes`` has been since the process started; 0 where the system does not tell.
+    /// The most that ``residentBytes`` has been since the process started; 0 if the system does not tell.
     public var residentPeakBytes: UInt64 = 0
 
     /// A status to fill in.

@@ -21,7 +21,7 @@ public enum CivilCalendar {
         return era * 146_097 + yearOfEra * 365 + yearOfEra / 4 - yearOfEra / 100 + dayOfYear - 719_468
     }
 
-    /// The date so many days after 1970-01-01.
+    /// The date this many days after 1970-01-01.
     public static func date(daysSince1970 days: Int) -> (year: Int, month: Int, day: Int) {
         let days = days + 719_468
         let era = floor(days, 146_097)

@@ -72,7 +72,7 @@ public struct RecordedEvent: Hashable, Sendable {
     public var recordedAt: Timestamp
     /// The aggregate that it belongs to.
     public var aggregate: AggregateName
-    /// What its author wrote; where an upcaster has changed it, as of the delivered schema version.
+    /// What its author wrote; if an upcaster has changed it, as of the delivered schema version.
     public var event: NewEvent
     /// The schema version that is stored.
     public var storedSchemaVersion: UInt32
@@ -114,7 +114,7 @@ public struct EncodedEvent: Hashable, Sendable {
     /// The canonical encoding of the protobuf message `Event`.
     public let body: ByteBuffer
     /// CRC-32C of ``body``, computed where an append is admitted, so that the thread that stores the event only adds what
-    /// it gets there; nil where the event is on its way to a server, which computes its own.
+    /// it gets there; nil if the event is on its way to a server, which computes its own.
     public let bodyChecksum: UInt32?
 
     /// The fields must be those of `body`.
@@ -131,7 +131,7 @@ public struct EncodedEvent: Hashable, Sendable {
         self.bodyChecksum = bodyChecksum
     }
 
-    /// Two events are the same where their canonical bytes are.
+    /// Two events are the same if their canonical bytes are.
     public static func == (left: EncodedEvent, right: EncodedEvent) -> Bool { left.body == right.body }
 
     /// Hashes the canonical bytes.
@@ -155,7 +155,7 @@ public struct EventPage: Hashable, Sendable {
     public var scannedTo: Position { didSet { if scannedTo != oldValue { endEventID = nil } } }
     /// Nothing more in the range.
     public var isLast: Bool
-    /// Id of the event at ``scannedTo``, or of the last event of a page by version, for the page that follows. Nil where it
+    /// Id of the event at ``scannedTo``, or of the last event of a page by version, for the page that follows. Nil if it
     /// is not known, and where the storage's past cannot change while it is open.
     public var endEventID: UUID?
 

@@ -26,7 +26,7 @@ public enum JSONText {
 
     /// The members of a text that is one object, in order: where each key (with its quotes) and each value
     /// stands.
-    /// - Throws: the first fault of the text; one that says so where it is no object.
+    /// - Throws: the first fault of the text; one that says so if it is not an object.
     public static func members(
         _ bytes: UnsafeRawBufferPointer
     ) throws(Fault) -> [(key: Range<Int>, value: Range<Int>)] {

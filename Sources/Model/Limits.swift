@@ -32,7 +32,7 @@ public struct Limits: Hashable, Sendable {
     /// Frames of one connection that open no call (pings, pongs, credit, calls that are refused), at once; answers and
     /// time make room for more.
     public var controlFramesMax = 10_000
-    /// Such frames in a second, for ever.
+    /// Such frames per second, sustained.
     public var controlFramesPerSecondMax = 1_000
     /// Values of one filter.
     public var filterValuesMax = 256
@@ -109,7 +109,7 @@ public struct Limits: Hashable, Sendable {
         return bytes - bytes / 4
     }
 
-    /// The credit with which no stream ever stands still: nothing that is sent is larger than a frame, whatever an
+    /// The credit with which no stream ever stalls: nothing that is sent is larger than a frame, whatever an
     /// event's limits were when it was stored.
     public var streamCreditBytesMin: Int { frameBytesMax }
 
@@ -119,10 +119,10 @@ public struct Limits: Hashable, Sendable {
         max(payloadBytesMax, min(2 * payloadBytesMax, frameBytesMax - metadataBytesMax - (64 << 10)))
     }
 
-    /// The memory that a server with these limits may need, in bytes, with so many connections: its pools and queues,
+    /// The memory that a server with these limits may need, in bytes, with this many connections: its pools and queues,
     /// and for each connection ``connectionBytesMax``.
     ///
-    /// It is a bound on what peers can cause. ``processBytesMax`` of it is no pool.
+    /// It is a bound on what peers can cause. ``processBytesMax`` of it is not a pool.
     public func memoryBytesMax(connections: Int) -> Int {
         let queues = waitingAppendBytesMax + waitingAppendBytesMax / 4 + 2 * commitBytesMax
         let pools = inboundBytesMax + outboundBytesMax + callBytesMax

@@ -28,7 +28,7 @@ public struct StatusCode: RawRepresentable, Hashable, Sendable, CustomStringConv
     public static let failedPrecondition = StatusCode(rawValue: 9)
     /// The call lost against another one.
     public static let aborted = StatusCode(rawValue: 10)
-    /// Beyond the end of what there is.
+    /// Beyond the end of what exists.
     public static let outOfRange = StatusCode(rawValue: 11)
     /// The server does not know the call.
     public static let unimplemented = StatusCode(rawValue: 12)
@@ -134,7 +134,7 @@ public struct Reason: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public static let tooManyControlFrames = Reason("TOO_MANY_CONTROL_FRAMES")
     /// The client's certificate, or one that it depends on, has expired since it connected.
     public static let certificateExpired = Reason("CERTIFICATE_EXPIRED")
-    /// The server does not trust the CA of the client's certificate any more.
+    /// The server no longer trusts the CA of the client's certificate.
     public static let certificateNotTrusted = Reason("CERTIFICATE_NOT_TRUSTED")
     /// A server would be open to other machines without asking who connects.
     public static let openToAll = Reason("OPEN_TO_ALL")

@@ -5,14 +5,14 @@ public struct AggregateType: Hashable, Sendable, Comparable, CustomStringConvert
     /// The text.
     public let text: String
 
-    /// The type of that text; nil where the text is not allowed.
+    /// The type of that text; nil if the text is not allowed.
     public init?(_ text: String) {
         let utf8 = text.utf8
         guard (1...128).contains(utf8.count), utf8.allSatisfy(Self.allows) else { return nil }
         self.text = text
     }
 
-    /// The type whose text these bytes are; nil where they are not allowed. The bytes are not kept.
+    /// The type whose text these bytes are; nil if they are not allowed. The bytes are not kept.
     @unsafe public init?(utf8 bytes: UnsafeRawBufferPointer) {
         guard (1...128).contains(bytes.count) else { return nil }
         for index in 0..<bytes.count where unsafe !Self.allows(bytes[index]) { return nil }
@@ -59,7 +59,7 @@ public struct EventType: Hashable, Sendable, CustomStringConvertible {
     /// The text.
     public let text: String
 
-    /// The type of that text; nil where the text is not allowed.
+    /// The type of that text; nil if the text is not allowed.
     public init?(_ text: String) {
         guard (1...256).contains(text.utf8.count) else { return nil }
         guard text.unicodeScalars.allSatisfy({ $0.value >= 0x20 && !(0x7F...0x9F).contains($0.value) }) else {
@@ -68,7 +68,7 @@ public struct EventType: Hashable, Sendable, CustomStringConvertible {
         self.text = text
     }
 
-    /// The type whose text these bytes are; nil where they are not allowed. The bytes are not kept.
+    /// The type whose text these bytes are; nil if they are not allowed. The bytes are not kept.
     @unsafe public init?(utf8 bytes: UnsafeRawBufferPointer) {
         guard (1...256).contains(bytes.count) else { return nil }
         guard unsafe !ByteText.isPrintableASCII(bytes) else {

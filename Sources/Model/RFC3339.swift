@@ -4,7 +4,7 @@ extension Timestamp {
     /// 9999-12-31T23:59:59.999999Z, the latest moment that a new event may have happened at.
     public static let latest = Timestamp(microseconds: 253_402_300_799_999_999)
 
-    /// The moment that a text in RFC 3339 names, to the microsecond (further digits are cut); nil where it is
+    /// The moment that a text in RFC 3339 names, to the microsecond (further digits are cut); nil if it is
     /// none, or is not from ``earliest`` to ``latest``. A leap second is the second that follows it.
     public init?(rfc3339 text: String) {
         var reader = TimeReader(rest: text.utf8[...])
@@ -52,7 +52,7 @@ extension Timestamp {
 
 extension Timestamp: LosslessStringConvertible {
     /// The moment that ``description`` has written, be it outside of ``earliest`` to ``latest``, or that any other text
-    /// of that form or in RFC 3339 names; nil where it is none.
+    /// of that form or in RFC 3339 names; nil if it is none.
     public init?(_ description: String) {
         var reader = TimeReader(rest: description.utf8[...])
         let isBefore = reader.take("-")
@@ -74,7 +74,7 @@ extension Timestamp: LosslessStringConvertible {
 private struct TimeReader {
     var rest: Substring.UTF8View
 
-    /// Takes all that follows a year; nil where that is no time, or none that microseconds hold.
+    /// Takes all that follows a year; nil if that is not a time, or not one that microseconds can hold.
     mutating func moment(ofYear year: Int) -> Timestamp? {
         guard take("-"), let month = number(digits: 2, in: 1...12), take("-"),
             let day = number(digits: 2, in: 1...CivilCalendar.days(inMonth: month, ofYear: year)),
@@ -111,7 +111,7 @@ private struct TimeReader {
         return range.contains(number) ? number : nil
     }
 
-    /// Microseconds; 0 where there is no fraction.
+    /// Microseconds; 0 if there is no fraction.
     mutating func fraction() -> Int? {
         guard take(".") else { return 0 }
         guard let first = digit() else { return nil }

@@ -44,9 +44,9 @@ public struct PutSettingsRequest: Hashable, Sendable {
 
 /// A tenant's settings of one kind.
 public struct SettingsDocument: Hashable, Sendable {
-    /// The document; empty where there is none.
+    /// The document; empty if there is none.
     public var document: ByteBuffer
-    /// The revision of the tenant's settings, of all kinds; 0 where nothing was ever set.
+    /// The revision of the tenant's settings, of all kinds; 0 if nothing was ever set.
     public var revision: UInt64
 
     /// Settings of those parts.

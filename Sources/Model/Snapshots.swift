@@ -151,7 +151,7 @@ public struct LoadSnapshotRequest: Hashable, Sendable {
 
 /// The newest usable snapshot.
 public struct LoadedSnapshot: Hashable, Sendable {
-    /// The snapshot; nil where none can be used, which is no error.
+    /// The snapshot; nil if none can be used, which is not an error.
     public var snapshot: Snapshot?
     /// How many could not be used: in a schema that the caller cannot read, damaged, or not upcast.
     public var skipped: Int
@@ -182,11 +182,11 @@ public struct DeleteSnapshotsRequest: Hashable, Sendable {
 
 /// When a snapshot of an aggregate is due, and how many are kept.
 public struct SnapshotPolicy: Hashable, Sendable {
-    /// Due after so many events since the last snapshot; nil means never for their number.
+    /// Due after this many events since the last snapshot; nil: never because of their number.
     public var everyEvents: UInt64?
-    /// Due after so many bytes of events since the last snapshot was saved; nil means never for their size.
+    /// Due after this many bytes of events since the last snapshot was saved; nil: never because of their size.
     public var everyBytes: UInt64?
-    /// So many are kept, 1 or more.
+    /// The number of snapshots kept, 1 or more.
     public var kept: Int
 
     /// A policy of those parts.

@@ -86,8 +86,8 @@ struct InboundAccount {
         return MartletError(
             .resourceExhausted, reason: .limitExceeded,
             message:
-                "inbound_bytes_max is \(limits.inboundBytesMax), and for \(limits.writeStallMillis) ms there was no "
-                + "room for a frame of \(bytes) bytes beside others that are under way: send smaller frames, or retry "
+                "inbound_bytes_max is \(limits.inboundBytesMax), and for \(limits.writeStallMillis) ms it had no "
+                + "room for a frame of \(bytes) bytes next to those being received: send smaller frames, or retry "
                 + "later",
             isRetryable: true,
             limit: .init(

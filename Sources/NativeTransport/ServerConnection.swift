@@ -141,7 +141,7 @@ public final class ServerConnection: ChannelInboundHandler, CallTransport, Serve
     private func tick() {
         let now = eventLoop.now
         if let stalledSince, now - stalledSince >= .milliseconds(Int64(limits.writeStallMillis)) {
-            logger.info("connection takes no bytes, closing it", metadata: ["peer": "\(peerName)"])
+            logger.info("closing a stalled connection: its peer does not read", metadata: ["peer": "\(peerName)"])
             abort()
             return
         }

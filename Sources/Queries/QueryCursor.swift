@@ -161,6 +161,6 @@ extension MartletError {
     static func timeInFuture(_ asked: Timestamp, _ now: Timestamp) -> MartletError {
         MartletError(
             .outOfRange, reason: .timeInFuture,
-            message: "time \(asked) is still to come by the server's clock, \(now): ask for a time that has passed")
+            message: "time \(asked) is in the future by the server's clock, \(now): ask for a time that has passed")
     }
 }

@@ -113,12 +113,12 @@ public struct EventEncoder {
             metadata.source, metadata.traceparent,
         ]
         guard unsafe texts.allSatisfy({ unsafe ByteText.isUTF8($0.bytes) }) else {
-            throw .invalidField("\(name()).metadata", "holds text that is not UTF-8")
+            throw .invalidField("\(name()).metadata", "contains text that is not UTF-8")
         }
         for index in unsafe 0..<metadata.n_tags {
             guard let tag = unsafe metadata.tags[index]?.pointee, unsafe ByteText.isUTF8(tag.key.bytes),
                 unsafe ByteText.isUTF8(tag.value.bytes)
-            else { throw .invalidField("\(name()).metadata.tags", "holds text that is not UTF-8") }
+            else { throw .invalidField("\(name()).metadata.tags", "contains text that is not UTF-8") }
         }
     }
 
@@ -129,7 +129,7 @@ public struct EventEncoder {
         admission = .refused(
             .invalidField(
                 "\(name()).metadata.occurred_at_micros",
-                "is \(time): a time is from \(Timestamp.earliest) to \(Timestamp.latest)"))
+                "is \(time): times range from \(Timestamp.earliest) to \(Timestamp.latest)"))
     }
 
     @unsafe private static func canonicalise(_ event: UnsafeMutablePointer<Martlet__V1__Event>) {

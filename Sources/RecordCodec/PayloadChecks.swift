@@ -72,6 +72,6 @@ public enum PayloadChecks {
         MartletError(
             .invalidArgument, reason: .invalidJSON,
             message: "\(name()).payload is not JSON at byte \(fault.offset): \(fault.complaint); "
-                + "mend it or give another content_type")
+                + "correct it, or set another content_type")
     }
 }

@@ -101,7 +101,7 @@ public enum RecordedEntries {
         guard let field = fields.next(in: entries.readableBytesUInt8Span), field.number == 1,
             let range = field.content,
             let record = entries.getSlice(at: entries.readerIndex + range.lowerBound, length: range.count)
-        else { throw RecordFault("bytes that are no entry of the field events") }
+        else { throw RecordFault("bytes that are not an entry of the field events") }
         entries.moveReaderIndex(forwardBy: range.upperBound)
         return record
     }
@@ -115,7 +115,7 @@ public enum RecordedEntries {
         var fields = LenientFields(offset..<bytes.count)
         guard let field = fields.next(in: bytes), field.number == 1, let record = field.content,
             let numbers = RecordNumbers(bytes, record: record)
-        else { throw RecordFault("bytes that are no recorded event") }
+        else { throw RecordFault("bytes that are not a recorded event") }
         return numbers
     }
 

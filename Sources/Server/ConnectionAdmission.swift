@@ -54,7 +54,7 @@ struct ConnectionAdmission {
     /// Those that are open, greeting or not.
     var count: Int { connections.count }
 
-    /// Whether a connection that has come so far is to be told that there is no place for it.
+    /// Whether a connection that has come this far must be told that there is no place for it.
     var isFull: Bool { establishedCount >= connectionsMax }
 
     mutating func accept(from address: PeerAddress) -> Decision {

@@ -40,7 +40,7 @@ final class ConnectionGate: ChannelInboundHandler, RemovableChannelHandler {
             try pipeline.addHandler(connection)
             service.connectionOpened(connection, eventLoop: eventLoop)
         } catch {
-            service.logger.error("cannot begin a connection", metadata: ["error": "\(error)"])
+            service.logger.error("cannot set up a connection", metadata: ["error": "\(error)"])
             return context.close(promise: nil)
         }
         context.fireChannelActive()

@@ -24,8 +24,8 @@ struct ConnectionTrust {
             // OpenSSL's verdict is for the log, not for the peer.
             return MartletError(
                 .unauthenticated, reason: .certificateNotTrusted,
-                message: "the server does not trust the CA of the client's certificate any more: "
-                    + "connect with a certificate of a CA that it trusts",
+                message: "the server no longer trusts the CA of the client's certificate: "
+                    + "connect with a certificate from a CA that it trusts",
                 isRetryable: true)
         }
     }
@@ -35,8 +35,8 @@ struct ConnectionTrust {
         guard let endMicros, now.microseconds >= endMicros else { return nil }
         return MartletError(
             .unauthenticated, reason: .certificateExpired,
-            message: "the client's certificate, or one of its chain, ended at \(Timestamp(microseconds: endMicros)): "
-                + "connect with one that is valid",
+            message: "a certificate in the client's chain expired at \(Timestamp(microseconds: endMicros)): "
+                + "connect with a valid one",
             isRetryable: true)
     }
 }

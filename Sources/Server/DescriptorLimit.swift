@@ -5,7 +5,7 @@ public import MartletModel
 public enum DescriptorLimit {
     /// Raises the process's soft limit of open files to the hard one.
     ///
-    /// - Returns: the limit in force now; nil where the system does not tell.
+    /// - Returns: the limit in force now; nil if the system does not tell.
     @discardableResult
     public static func raise() -> Int? {
         let files = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
@@ -22,7 +22,7 @@ public enum DescriptorLimit {
     /// Checks that the connections that `limits` allow find a descriptor each.
     ///
     /// - Parameter available: descriptors that the process may have open.
-    /// - Throws: ``MartletError`` with reason `INVALID_LIMITS` where they do not.
+    /// - Throws: ``MartletError`` with reason `INVALID_LIMITS` if they do not.
     public static func check(_ limits: Limits, available: Int) throws(MartletError) {
         let needed = limits.fileDescriptorsMax
         guard available < needed else { return }
@@ -31,7 +31,7 @@ public enum DescriptorLimit {
         throw MartletError(
             .failedPrecondition, reason: .invalidLimits,
             message: "connections_max \(limits.connectionsMax) and greeting_connections_max "
-                + "\(limits.greetingConnectionsMax) need \(needed) file descriptors, the process may open \(available): "
-                + "raise the hard limit (ulimit -Hn, LimitNOFILE= of systemd), or \(advice)")
+                + "\(limits.greetingConnectionsMax) need \(needed) file descriptors, but the process may open only "
+                + "\(available): raise the hard limit (ulimit -Hn, LimitNOFILE= of systemd), or \(advice)")
     }
 }

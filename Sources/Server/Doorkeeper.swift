@@ -30,7 +30,7 @@ final class Doorkeeper: Sendable {
     /// A connection has been accepted.
     ///
     /// - Parameter close: closes it at once; called on any thread, when others need its place.
-    /// - Returns: its number; nil where it is to be closed at once.
+    /// - Returns: its number; nil if it is to be closed at once.
     func accept(
         from address: SocketAddress?, now: NIODeadline, close: @escaping @Sendable () -> Void
     ) -> ConnectionAdmission.Number? {
@@ -50,7 +50,7 @@ final class Doorkeeper: Sendable {
         case .refuse(.address):
             service.connectionRefused()
             log(
-                .addressFull, now: now, .info, "closing new connections of an address that has too many",
+                .addressFull, now: now, .info, "closing new connections from an address that has too many",
                 [
                     "peer": address.map { "\($0)" } ?? "unknown",
                     "connections_per_address_max": "\(limits.connectionsPerAddressMax)",
@@ -58,7 +58,7 @@ final class Doorkeeper: Sendable {
         case .refuse(.server):
             service.connectionRefused()
             log(
-                .serverFull, now: now, .warning, "closing new connections: the server has all it may have",
+                .serverFull, now: now, .warning, "closing new connections: the server has as many as it may have",
                 ["connections_max": "\(limits.connectionsMax)"])
         }
         return nil
@@ -105,7 +105,7 @@ final class Doorkeeper: Sendable {
     private func evicted(now: NIODeadline) {
         service.connectionEvicted()
         log(
-            .evicted, now: now, .warning, "closing connections that have not said hello: too many at once",
+            .evicted, now: now, .warning, "closing connections that have not sent Hello: too many at once",
             ["greeting_connections_max": "\(limits.greetingConnectionsMax)"])
     }
 

@@ -69,7 +69,7 @@ public final class EventServer: ServiceLifecycle.Service {
     /// Serves until a graceful shutdown or cancellation.
     ///
     /// - Throws: ``MartletError`` for limits that contradict each other or storage that cannot be used; what the
-    ///   system says where the port cannot be opened.
+    ///   system says if the port cannot be opened.
     public func run() async throws {
         try configuration.limits.validate()
         let service = try EventService.start(
@@ -148,6 +148,7 @@ extension EventServer {
         throw MartletError(
             .failedPrecondition, reason: .openToAll,
             message: "\(configuration.host) is \(address.host), which other machines can reach, "
-                + "and no client would have to say who it is: ask for client certificates, or listen on 127.0.0.1")
+                + "and clients would not have to identify themselves: require client "
+                + "certificates, or listen on 127.0.0.1")
     }
 }

@@ -7,7 +7,7 @@ public struct ListenAddress: Sendable {
 
     /// Resolves a name or reads an address. It blocks while the name is looked up.
     ///
-    /// - Throws: what the system says where the name means no address.
+    /// - Throws: what the system says if the name has no address.
     public init(host: String, port: Int) throws {
         socketAddress = try SocketAddress.makeAddressResolvingHost(host, port: port)
     }

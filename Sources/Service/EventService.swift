@@ -127,7 +127,7 @@ public final class EventService: Sendable {
             limits: limits,
             onFault: { tenant, error in
                 logger.error(
-                    "a tenant's settings cannot be used by this server",
+                    "this server cannot use a tenant's settings",
                     metadata: ["tenant": "\(tenant)", "error": "\(error)"])
             }, uptime: uptime)
         let store = EventStore(
@@ -202,7 +202,7 @@ public final class EventService: Sendable {
         }
     }
 
-    /// Drains every connection; returns when the last one is closed, at the latest after so long.
+    /// Drains every connection; returns when the last one is closed, at the latest after this long.
     public func drain(atMost limit: TimeAmount, on eventLoop: any EventLoop) async {
         counters.startDraining()
         let emptied = eventLoop.makePromise(of: Void.self)

@@ -3,12 +3,12 @@ import MartletModel
 extension MartletError {
     static let cancelled = MartletError(
         .cancelled, reason: .cancelled,
-        message: "the call was cancelled; an append may have been stored all the same")
+        message: "the call was cancelled; an append may still have been stored")
 
     static func deadlineExceeded(millis: UInt32) -> MartletError {
         MartletError(
             .deadlineExceeded, reason: .deadlineExceeded,
-            message: "the call was not done within its \(millis) ms; "
+            message: "the call did not finish within its \(millis) ms; "
                 + "an append may have been stored: retry it with the same event ids",
             isRetryable: true)
     }
@@ -24,5 +24,5 @@ extension MartletError {
     /// Storage answered a call with what is the outcome of another kind of call.
     static let unexpectedOutcome = MartletError(
         .internal, reason: .internalError,
-        message: "storage answered as to another kind of call: tell the server's operator")
+        message: "storage gave the answer to another kind of call: tell the server's operator")
 }

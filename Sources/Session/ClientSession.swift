@@ -182,7 +182,7 @@ public struct ClientSession: ~Copyable {
             return .fail(
                 MartletError(
                     .unavailable, reason: .keepaliveTimeout,
-                    message: "the server sent no welcome within \(welcomeMillis) ms: check that it is a martlet server",
+                    message: "the server sent no welcome within \(welcomeMillis) ms: check that it is a Martlet server",
                     isRetryable: true))
         case .ready, .draining:
             if let pingSent {
@@ -209,7 +209,7 @@ public struct ClientSession: ~Copyable {
                 return fail(
                     MartletError(
                         .unimplemented, reason: .protocolVersionUnsupported,
-                        message: "the server chose protocol version \(welcome.protocolVersion), "
+                        message: "the server chose protocol version \(welcome.protocolVersion), but "
                             + "the client speaks \(protocolVersion): use a client that speaks it"))
             }
             state = .ready
@@ -242,7 +242,7 @@ public struct ClientSession: ~Copyable {
 
     private mutating func end(_ id: CallID, _ error: MartletError?) -> Reaction {
         if isGivenBack(id) { return .ignore }
-        guard let call = calls[id] else { return fail(Self.fault("ended call \(id), not open")) }
+        guard let call = calls[id] else { return fail(Self.fault("ended call \(id), which is not open")) }
         guard call.isCancelled || error != nil || call.kind.isStream && call.hasStarted else {
             // It stays open: whoever waits for it is told of the connection's end.
             return fail(Self.fault("ended call \(id) without an answer"))

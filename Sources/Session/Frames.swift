@@ -27,7 +27,7 @@ public struct ClientFrame: Hashable, Sendable {
     public enum Body: Hashable, Sendable {
         /// Opens the connection.
         indirect case hello(Hello)
-        /// Adds so many bytes of credit to a call.
+        /// Adds this many bytes of credit to a call.
         case credit(UInt64)
         /// Ends a call.
         case cancel

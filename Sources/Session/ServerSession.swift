@@ -110,8 +110,9 @@ public struct ServerSession: ~Copyable {
     private mutating func failOfFlood() -> Reaction {
         fail(
             .resourceExhausted, .tooManyControlFrames,
-            "control_frames_per_second_max is \(limits.controlFramesPerSecondMax), and control_frames_max at once "
-                + "\(limits.controlFramesMax): send fewer pings, credit in larger parts, and no calls that are refused")
+            "control_frames_per_second_max is \(limits.controlFramesPerSecondMax), with at most control_frames_max, "
+                + "\(limits.controlFramesMax), at once: send fewer pings, credit in larger parts, and no "
+                + "calls that are refused")
     }
 
     /// A frame that could not be decoded: the connection cannot go on.
@@ -164,7 +165,7 @@ public struct ServerSession: ~Copyable {
                 return .fail(
                     MartletError(
                         .unavailable, reason: .keepaliveTimeout,
-                        message: "no answer to a ping within \(limits.keepaliveMillis) ms: answer pings, reconnect",
+                        message: "no answer to a ping within \(limits.keepaliveMillis) ms: answer pings, and reconnect",
                         isRetryable: true))
             }
             guard silence >= .milliseconds(Int64(limits.keepaliveMillis)) else { return .none }
@@ -179,7 +180,7 @@ public struct ServerSession: ~Copyable {
         guard hello.protocolVersions.contains(protocolVersion) else {
             return fail(
                 .unimplemented, .protocolVersionUnsupported,
-                "the server speaks protocol version \(protocolVersion), the client \(hello.protocolVersions): "
+                "the server speaks protocol version \(protocolVersion), the client speaks \(hello.protocolVersions): "
                     + "use a client that speaks it")
         }
         state = .ready
@@ -189,7 +190,7 @@ public struct ServerSession: ~Copyable {
     private mutating func receiveOpen(_ frame: ClientFrame) -> Reaction {
         switch frame.body {
         case .hello, .malformedHello:
-            return fail(.failedPrecondition, .helloExpected, "hello came a second time: send it once")
+            return fail(.failedPrecondition, .helloExpected, "hello was sent a second time: send it only once")
         case .ping(let token): return .pong(token)
         case .pong: return .ignore
         case .credit(let bytes):
@@ -236,7 +237,7 @@ public struct ServerSession: ~Copyable {
         guard id > lastCallID else {
             return fail(
                 .invalidArgument, .invalidCallID,
-                "call id \(id) is 0 or not above \(lastCallID), the last one used: count call ids up from 1")
+                "call id \(id) is 0 or not above \(lastCallID), the last one used: number calls upward from 1")
         }
         lastCallID = id
         return nil
@@ -245,7 +246,7 @@ public struct ServerSession: ~Copyable {
     private mutating func faultOfUnknown(_ id: CallID) -> Reaction? {
         guard id > lastCallID || id == .connection else { return nil }
         return fail(
-            .invalidArgument, .invalidCallID, "call id \(id) names no call: open it with a request first")
+            .invalidArgument, .invalidCallID, "call id \(id) does not name a call: send its request first")
     }
 
     private mutating func fail(_ code: StatusCode, _ reason: Reason, _ message: String) -> Reaction {

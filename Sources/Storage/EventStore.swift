@@ -68,7 +68,7 @@ public final class EventStore: Sendable {
     /// Events committed since the start.
     public var committedEventCount: UInt64 { committer.committedEventCount }
 
-    /// Brings the schema up to date and starts the threads.
+    /// Migrates the schema and starts the threads.
     public func start() throws(StorageError) {
         try engine.prepare()
         let engine = engine
@@ -96,7 +96,7 @@ public final class EventStore: Sendable {
     }
 
     /// Writes: commands of one tenant are decided in the order in which they come here, once what its settings say of them
-    /// is known. What a command came to is a value, conflicts too; it fails only where it was not decided.
+    /// is known. The result of a command is a value, conflicts too; the call fails only if nothing was decided.
     ///
     /// - Precondition: an append is valid, as decoded by MartletFrameCodec: distinct aggregates and event ids,
     ///   events everywhere, within the limits.

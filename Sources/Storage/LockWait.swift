@@ -4,7 +4,7 @@
 /// together: most often a lock is that of another server's commit. Who is locked still then is waited for one by one, and
 /// longer each time.
 public enum LockWait {
-    /// For so long a call may wait for its tenant's lock before it is refused.
+    /// How long a call may wait for its tenant's lock before it is refused.
     public static let max = Duration.seconds(20)
 
     /// From that wait on, 1 being the first, a tenant's lock is one that lasts.

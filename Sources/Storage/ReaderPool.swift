@@ -22,7 +22,7 @@ final class ReaderPool: @unchecked Sendable {
     ///   - readsMax: reads that wait or are under way, over all tenants.
     ///   - threadCount: how many threads will be started. With more than one, one is always left for other tenants: a
     ///     read never waits for the end of another tenant's reads alone.
-    ///   - readsPerTenantMax: so many reads of one tenant are under way at a time, if the threads allow.
+    ///   - readsPerTenantMax: this many reads of one tenant run at a time, if there are enough threads.
     init(
         readsMax: Int, threadCount: Int, readsPerTenantMax: Int = .max, uptimeNanos: @escaping @Sendable () -> UInt64
     ) {

@@ -31,7 +31,7 @@ public struct RecordCheck: Sendable {
                 return version == expected ? nil : "has version \(version) of \(aggregate), not \(expected)"
             case .backward:
                 guard version <= range.to.rawValue, version > range.after.rawValue, last == nil || version &+ 1 == last
-                else { return "has version \(version) of \(aggregate), which is out of turn" }
+                else { return "has version \(version) of \(aggregate), which is out of order" }
                 return nil
             }
         }
@@ -52,10 +52,10 @@ public struct RecordCheck: Sendable {
             let position = outline.position.rawValue
             defer { last = position }
             guard position > range.after.rawValue, position <= range.to.rawValue else {
-                return "is not where it was looked for"
+                return "is outside the range that was asked for"
             }
             if let entryFilter, unsafe entryFilter.matches(outline, in: bytes) != true {
-                return "is not what was looked for"
+                return "does not match the filter"
             }
             let before = last ?? (direction == .forward ? range.after.rawValue : nil)
             guard let before else { return nil }
@@ -72,15 +72,15 @@ public struct RecordCheck: Sendable {
             let typed = unsafe bytes.assumingMemoryBound(to: UInt8.self)
             guard let outline = unsafe RecordOutline(bytes, record: 0..<bytes.count) else { return "cannot be read" }
             guard unsafe outline.storedVerdict(in: typed.span, tenant: tenant) != .damaged else {
-                return "does not fit its checksum"
+                return "does not match its checksum"
             }
             guard outline.position == event.position, outline.version == event.version,
                 outline.recordedAt == event.recordedAt, unsafe outline.isOf(event.aggregate, in: bytes)
-            else { return "is not where it was looked for" }
+            else { return "is not the event that was looked up" }
             return nil
         }
         if let complaint {
-            throw Self.damaged("\(event.position) (\(event.aggregate) version \(event.version))", complaint)
+            throw Self.damaged("position \(event.position) (\(event.aggregate) version \(event.version))", complaint)
         }
     }
 
@@ -100,16 +100,16 @@ public struct RecordCheck: Sendable {
             while let (_, record) = walk.next() {
                 count += 1
                 guard let outline = unsafe RecordOutline(bytes, record: record) else {
-                    return (last.map { "after \($0)" } ?? "of its page's beginning", "cannot be read")
+                    return (Self.place(after: last), "cannot be read")
                 }
                 last = outline.position
                 func place() -> String {
                     let name = unsafe outline.aggregate(in: bytes).map { " (\($0) version \(outline.version))" }
-                    return "\(outline.position)\(name ?? "")"
+                    return "position \(outline.position)\(name ?? "")"
                 }
                 switch unsafe outline.storedVerdict(in: typed.span, tenant: tenant) {
                 case .intact: break
-                case .damaged: return (place(), "does not fit its checksum")
+                case .damaged: return (place(), "does not match its checksum")
                 case .missing:
                     // What nothing proves must at least be an event.
                     guard unsafe RecordLayout(bytes, outline) != nil else { return (place(), "cannot be read") }
@@ -117,16 +117,19 @@ public struct RecordCheck: Sendable {
                 if let complaint = unsafe complaint(outline, bytes) { return (place(), complaint) }
             }
             guard !walk.isBroken, count == page.count else {
-                return (last.map { "after \($0)" } ?? "of its page's beginning", "cannot be read")
+                return (Self.place(after: last), "cannot be read")
             }
             return nil
         }
         if let found { throw Self.damaged(found.place, found.complaint) }
     }
 
+    private static func place(after last: Position?) -> String {
+        last.map { "the position after \($0)" } ?? "the first position of its page"
+    }
+
     private static func damaged(_ place: String, _ complaint: String) -> StorageError {
         StorageError(
-            .corrupted, "the event at position \(place) \(complaint): run martlet doctor --deep",
-            place: "position \(place)")
+            .corrupted, "the event at \(place) \(complaint): run martlet doctor --deep", place: place)
     }
 }

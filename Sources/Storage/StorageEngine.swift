@@ -38,7 +38,7 @@ public protocol StorageEngine: Sendable {
     /// How many of one tenant's reads may be under way at a time: 1 to ``readersMax``.
     var readersPerTenantMax: Int { get }
 
-    /// Brings the schema up to date: creates it, or migrates it step by step. Safe when two servers do so at
+    /// Updates the schema: creates it, or migrates it step by step. Safe when two servers do so at
     /// once. Called once, before any writer or reader is made.
     /// - Throws: ``StorageError``; `schemaTooNew` where the schema is newer than the engine knows.
     func prepare() throws(StorageError)
@@ -223,9 +223,9 @@ public struct PageRange<Bound: Comparable & Sendable & Hashable>: Hashable, Send
 public struct PageBounds: Hashable, Sendable {
     /// Oldest or newest first.
     public var direction: Direction
-    /// At most so many events, 1 or more.
+    /// At most this many events, 1 or more.
     public var eventsMax: Int
-    /// At most so many bytes of entries; a page holds one event even where that alone is larger.
+    /// At most this many bytes of entries; a page holds one event even if that alone is larger.
     public var bytesMax: Int
     /// A filtered read by position looks at no more events than about this before it answers, perhaps with
     /// an empty page.
@@ -281,7 +281,7 @@ public struct EventPlace: Hashable, Sendable {
     }
 }
 
-/// What a batch came to.
+/// The result of a batch.
 public struct CommitResult: Sendable {
     /// One outcome a command, in the order of the batch.
     public var outcomes: [WriteOutcome]
@@ -298,7 +298,7 @@ public struct CommitResult: Sendable {
         self.lockedTenants = lockedTenants
     }
 
-    /// What storing the plan of those commands of a batch came to whose tenants were not locked.
+    /// The result of storing the plan of those commands of a batch whose tenants were not locked.
     public init(_ plan: BatchPlan, of batch: [WriteCommand], without locked: Set<TenantID>) {
         self.init(plan)
         guard !locked.isEmpty else { return }
@@ -310,7 +310,7 @@ public struct CommitResult: Sendable {
         lockedTenants = locked
     }
 
-    /// What storing a plan came to.
+    /// The result of storing a plan.
     public init(_ plan: BatchPlan) {
         self.init(outcomes: plan.outcomes, runs: plan.tenants.compactMap { $0.run })
     }
@@ -342,7 +342,7 @@ public struct StorageError: Error, Hashable, Sendable, CustomStringConvertible {
 
     /// What is read is not what came before.
     public static let historyChanged = StorageError(
-        .historyChanged, "the storage holds another event than before, or none: it has come back with another past")
+        .historyChanged, "the storage has a different event than before, or none: it was restored, or has failed over")
 
     /// A tenant is locked.
     public static let tenantLocked = StorageError(.locked, "another program has locked the tenant's row")

@@ -8,31 +8,31 @@ extension MartletError {
         case .unavailable:
             self.init(
                 error,
-                "storage cannot be reached or takes no writes, nothing was written: retry later; the server's log "
-                    + "tells its operator why")
+                "storage cannot be reached or accepts no writes, nothing was written: retry later; the server's log "
+                    + "tells the operator why")
         case .outcomeUnknown:
             self.init(
                 error,
-                "it is not known whether the call was stored: retry with the same event ids, which is safe either "
-                    + "way; the server's log tells its operator why")
+                "it is unknown whether the call was stored: retry with the same event ids, which is safe either "
+                    + "way; the server's log tells the operator why")
         case .full:
-            self.init(error, "storage is full, nothing was written: retry once the server's operator has made room")
+            self.init(error, "storage is full, nothing was written: retry once the server's operator has freed space")
         case .corrupted:
             let place = error.place.map { " at \($0)" } ?? ""
             self.init(
                 error,
-                "stored data is damaged\(place): tell the server's operator, who finds the place in the server's "
-                    + "log and restores a backup")
+                "stored data is damaged\(place): tell the server's operator to look up the place in the "
+                    + "server's log and restore a backup")
         case .schemaTooNew, .misconfigured:
             self.init(
                 error,
-                "storage is not set up as this server needs it: tell the server's operator, who finds the cause in "
+                "storage is not set up as this server needs it: tell the server's operator to look up the cause in "
                     + "the server's log")
         case .locked:
             self.init(
                 error,
                 "another program has locked the tenant's data in the database for \(LockWait.max.components.seconds) s, "
-                    + "nothing was written: retry later; the server's log tells its operator more")
+                    + "nothing was written: retry later; the server's log tells the operator more")
         case .memoryFull: self.init(error, error.description)
         case .historyChanged: self = .historyChanged(comparableTo: nil)
         }
@@ -42,7 +42,7 @@ extension MartletError {
     public init(forOperator error: StorageError) {
         switch error.kind {
         case .unavailable: self.init(error, "storage cannot be reached, nothing was written: \(error)")
-        case .outcomeUnknown: self.init(error, "it is not known whether it was stored: \(error)")
+        case .outcomeUnknown: self.init(error, "it is unknown whether it was stored: \(error)")
         case .full: self.init(error, "storage is full, nothing was written: \(error)")
         case .corrupted: self.init(error, "storage is damaged: \(error); restore a backup")
         case .schemaTooNew, .misconfigured: self.init(error, "storage cannot be used: \(error)")
@@ -66,20 +66,20 @@ extension MartletError {
         }
     }
 
-    /// The storage has come back with another past.
+    /// The storage was restored or failed over, and has a different history.
     ///
     /// - Parameter position: up to here the server knows that nothing has changed; nil where the call delivers to nobody who
     ///   would go on from there.
     public static func historyChanged(comparableTo position: Position?) -> MartletError {
         let next =
             position.map {
-                "events up to position \($0) are known to be as they were: undo what was made of later ones, and follow "
-                    + "from there"
-            } ?? "start the call over"
+                "events up to position \($0) have not changed: undo what was derived from later ones, and subscribe "
+                    + "again from there"
+            } ?? "start the call again"
         return MartletError(
             .failedPrecondition, reason: .historyChanged,
             message:
-                "the events that this call has read are not those that the storage holds now, as after a restore or "
+                "the storage no longer has the events that this call has read, as after a restore or "
                 + "a failover: \(next)", comparablePosition: position)
     }
 
@@ -98,7 +98,7 @@ extension MartletError {
         let more = conflicts.count > 3 ? "; and \(conflicts.count - 3) more" : ""
         return MartletError(
             .aborted, reason: .versionConflict,
-            message: "\(list)\(more): nothing was written; load what is new, decide again and append again",
+            message: "\(list)\(more): nothing was written; load the new events, decide again and append again",
             conflicts: conflicts)
     }
 
@@ -108,8 +108,8 @@ extension MartletError {
         let more = ids.count > 1 ? " and \(ids.count - 1) more" : ""
         return MartletError(
             .alreadyExists, reason: .eventIDReused,
-            message: "\(first)\(more), with other content or in another place: nothing was written; "
-                + "give new events new ids, and retry a call exactly as it was",
+            message: "\(first)\(more), with different content or at another place: nothing was written; "
+                + "give new events new ids, and retry a call exactly as it was sent",
             reusedEventIDs: ids)
     }
 
@@ -118,9 +118,9 @@ extension MartletError {
             switch command {
             case .append:
                 "the tenant's share of waiting_append_bytes_max, \(limits.waitingAppendBytesMax), is used up "
-                    + "by appends that wait for their commit: retry later, or append more slowly"
+                    + "by appends waiting to be committed: retry later, or append more slowly"
             case .change:
-                "the tenant's share of the room for snapshots and settings that wait to be stored, "
+                "the tenant's share of the room for snapshots and settings waiting to be stored, "
                     + "\(limits.waitingChangeBytesMax) bytes (a quarter of waiting_append_bytes_max), is used up: "
                     + "retry later, or save more slowly"
             }
@@ -132,21 +132,21 @@ extension MartletError {
         MartletError(
             .resourceExhausted, reason: .readQueueFull,
             message: "the tenant's share of waiting_reads_max, \(limits.waitingReadsMax), is used up: "
-                + "\(count) of its reads wait for storage, as many as are still free for others; "
-                + "retry later, or ask for less at a time",
+                + "\(count) of its reads are waiting for storage, as many as are still free for others; "
+                + "retry later, or send fewer reads at a time",
             isRetryable: true)
     }
 
     static func snapshotBeyond(_ version: Version) -> MartletError {
         MartletError(
             .failedPrecondition, reason: .snapshotBeyondAggregate,
-            message: "the aggregate is at version \(version): save a snapshot of a state that it has had")
+            message: "the aggregate is at version \(version): save a snapshot of this version or an earlier one")
     }
 
     static func settingsConflict(_ revision: UInt64) -> MartletError {
         MartletError(
             .aborted, reason: .settingsConflict,
-            message: "the tenant's settings have revision \(revision): get them, decide again and put them again")
+            message: "the tenant's settings are at revision \(revision): get them, decide again and put them again")
     }
 
     static var shuttingDown: MartletError {
@@ -157,7 +157,7 @@ extension MartletError {
 }
 
 extension WriteOutcome {
-    /// How a command that came to this is answered: nil where it was carried out, and there is something to say.
+    /// How a command with this result is answered: nil if it was carried out and has an answer of its own.
     public var refusal: MartletError? {
         switch self {
         case .appended, .snapshotSaved, .snapshotsDeleted, .settingsPut: nil

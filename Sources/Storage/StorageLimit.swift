@@ -13,20 +13,20 @@ public enum StorageLimit: Hashable, Sendable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .positions(let max, let needed):
-            "the positions of a tenant end at \(max), and the call would need \(needed)"
+            "a tenant's positions end at \(max), but the call would need \(needed)"
         case .versions(let max, let needed):
-            "the versions of an aggregate end at \(max), and the call would need \(needed)"
-        case .tenants(let max): "storage has room for \(max) tenants, and all of it is taken"
-        case .settingsRevisions(let max): "the revisions of a tenant's settings end at \(max), which is reached"
+            "an aggregate's versions end at \(max), but the call would need \(needed)"
+        case .tenants(let max): "storage has room for \(max) tenants, and all places are taken"
+        case .settingsRevisions(let max): "the revisions of a tenant's settings end at \(max), which has been reached"
         }
     }
 
     /// The next step.
     var advice: String {
         switch self {
-        case .positions, .settingsRevisions: "go on in another tenant"
-        case .versions: "go on in another aggregate"
-        case .tenants: "use a tenant that is there already, or ask the server's operator for another storage"
+        case .positions, .settingsRevisions: "continue in another tenant"
+        case .versions: "continue in another aggregate"
+        case .tenants: "use an existing tenant, or ask the server's operator for another storage"
         }
     }
 }

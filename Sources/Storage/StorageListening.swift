@@ -54,7 +54,7 @@ final class StorageListening: @unchecked Sendable {
                     onNews(.unknown)
                 }
             } catch {
-                logger.warning("cannot hear of other servers' commits", metadata: ["error": "\(error)"])
+                logger.warning("cannot listen for other servers' commits", metadata: ["error": "\(error)"])
                 condition.withLock {
                     if !isStopped {
                         _ = condition.wait(until: Date().addingTimeInterval(Double(Self.pollMillis) / 1000))

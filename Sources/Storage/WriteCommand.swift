@@ -35,7 +35,7 @@ public enum WriteCommand: Hashable, Sendable {
 
 /// A change that a tenant asks for beside its events. Boxed: it is passed on many times.
 public indirect enum TenantChange: Hashable, Sendable {
-    /// Saves a snapshot; of those that the aggregate has then, so many are kept.
+    /// Saves a snapshot; of those that the aggregate then has, this many are kept.
     case saveSnapshot(SaveSnapshotRequest, kept: Int)
     /// Deletes snapshots.
     case deleteSnapshots(DeleteSnapshotsRequest)
@@ -70,7 +70,7 @@ public indirect enum TenantChange: Hashable, Sendable {
     }
 }
 
-/// What a command came to: the caller decides what to make of it, so these are values and no errors.
+/// The result of a command: the caller decides what to make of it, so these are values, not errors.
 public enum WriteOutcome: Hashable, Sendable {
     /// The events are stored, now or (replayed) before.
     case appended(AppendReceipt)
@@ -84,7 +84,7 @@ public enum WriteOutcome: Hashable, Sendable {
     case snapshotSaved(SaveSnapshotReceipt)
     /// The aggregate has only that version; nothing was written.
     case snapshotBeyondAggregate(Version)
-    /// So many snapshots were deleted.
+    /// The number of snapshots deleted.
     case snapshotsDeleted(Int)
     /// The settings have that revision now.
     case settingsPut(revision: UInt64)

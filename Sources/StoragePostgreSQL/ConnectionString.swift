@@ -15,8 +15,8 @@ struct ConnectionString {
     private static let secretCharactersMin = 3
 
     private static let advice =
-        "in a postgres:// URL, write these characters of a user name or a password percent-encoded: @ as %40, / as %2F, "
-        + ": as %3A, % as %25, # as %23, ? as %3F; or leave the password to PGPASSWORD or ~/.pgpass"
+        "in a postgres:// URL, percent-encode these characters of a user name or a password: @ as %40, / as %2F, "
+        + ": as %3A, % as %25, # as %23, ? as %3F; or set the password in PGPASSWORD or ~/.pgpass"
 
     init(_ text: String) throws(PostgresFault) {
         self.text = text
@@ -28,7 +28,7 @@ struct ConnectionString {
             .sorted { $0.count > $1.count }
         for port in options["port", default: ""].split(separator: ",", omittingEmptySubsequences: true) {
             guard let number = UInt32(port.trimmingCharacters(in: .whitespaces)), 1...65_535 ~= number else {
-                throw Self.refusal("a port of the connection string is no number from 1 to 65535")
+                throw Self.refusal("a port in the connection string is not a number from 1 to 65535")
             }
         }
         // An abstract Unix socket begins with it.
@@ -36,7 +36,7 @@ struct ConnectionString {
             $0.hasPrefix("@") ? $0.dropFirst() : $0[...]
         }
         if Self.isURL(text), hosts.contains(where: { $0.contains("@") }) || Self.pathHoldsAt(text) {
-            throw Self.refusal("the connection string holds an @ behind that which ends the password")
+            throw Self.refusal("the connection string contains an @ after the one that ends the password")
         }
     }
 

@@ -146,7 +146,7 @@ final class OpenConnections: @unchecked Sendable {
         }
         if isNews {
             logger.warning(
-                "the database grants no more connections: those that there are serve; let it grant 10 for each server",
+                "the database grants no more connections: the server uses those it has; allow 10 for each server",
                 metadata: ["open": "\(open)"])
         }
         switch gives {

@@ -49,7 +49,7 @@ public final class PostgreSQLEngine: StorageEngine {
         precondition(
             !schema.isEmpty && schema.utf8.count <= 40
                 && schema.allSatisfy { $0.isASCII && ($0.isLowercase || $0.isNumber || $0 == "_") },
-            "a schema's name is of lower-case letters, digits and _")
+            "a schema's name consists of lower-case letters, digits and _")
         self.connectionString = connectionString
         self.schema = Schema(name: schema)
         self.logger = logger
@@ -60,23 +60,25 @@ public final class PostgreSQLEngine: StorageEngine {
         readersMax = readers
     }
 
-    /// Checks the database, and brings the schema up to date; safe when several servers do so at once.
+    /// Checks the database, and migrates the schema; safe when several servers do so at once.
     ///
     /// A standby is prepared once it has been promoted, before it is used; until then all calls fail as `unavailable`.
     public func prepare() throws(StorageError) {
         do throws(PostgresFault) {
             if try prepareNow() { return }
-            logger.warning("the database is a standby: calls are answered STORAGE_UNAVAILABLE until it is promoted")
+            logger.warning(
+                "the database is a standby: calls are answered with STORAGE_UNAVAILABLE until it is promoted")
             // The engine holds the connections, and not they the engine.
             shared.open.prepareLater { [weak self] () throws(PostgresFault) in
                 guard let self else { throw .ending }
                 guard try prepareNow() else { throw .standby }
-                logger.info("the database is no standby any more: calls are served")
+                logger.info("the database is no longer a standby: calls are served")
             }
         } catch {
             if error.isWarning {
                 throw StorageError(
-                    .outcomeUnknown, "PostgreSQL: \(error.message) (\(error.sqlState)) while migrating: start again")
+                    .outcomeUnknown,
+                    "PostgreSQL: \(error.message) (\(error.sqlState)) while migrating: start the server again")
             }
             throw error.storageError
         }
@@ -92,13 +94,13 @@ public final class PostgreSQLEngine: StorageEngine {
         let encoding = try connection.run("SHOW server_encoding").text(0, 0)
         guard encoding == "UTF8" else {
             throw PostgresFault(
-                sqlState: "42501", message: "the database's encoding is \(encoding): make one with UTF8",
+                sqlState: "42501", message: "the database's encoding is \(encoding): create one with UTF8",
                 isConnectionLost: false)
         }
         try refuseSharedSession(connection)
         guard try connection.run("SELECT pg_is_in_recovery()").text(0, 0) != "t" else { return false }
         if try connection.run("SHOW fsync").text(0, 0) == "off" {
-            logger.warning("the database runs with fsync off: what is acknowledged may be lost in a crash")
+            logger.warning("the database runs with fsync off: a crash may lose acknowledged writes")
         }
         try migrate(connection)
         return true
@@ -136,7 +138,7 @@ public final class PostgreSQLEngine: StorageEngine {
         guard found <= Schema.version else {
             throw PostgresFault(
                 sqlState: PostgresFault.schemaTooNew,
-                message: "schema \(schema.name) has version \(found), this server knows up to \(Schema.version)",
+                message: "schema \(schema.name) has version \(found), but this server knows up to \(Schema.version)",
                 isConnectionLost: false)
         }
         for version in found..<Schema.version {

@@ -60,7 +60,7 @@ final class PostgreSQLReader: StorageReader {
                 value, kind: "settings", key: key, revision: UInt64(bitPattern: rows.integer(row, 3)), tenant: tenant)
             guard rows.isNull(row, 4) || rows.integer(row, 4) == Int64(sum) else {
                 throw StorageError(
-                    .corrupted, "the settings \(key) do not fit their checksum: run martlet doctor --deep")
+                    .corrupted, "the settings \(key) do not match their checksum: run martlet doctor --deep")
             }
             settings.documents[SettingsKind(rawValue: key)] = value
         }

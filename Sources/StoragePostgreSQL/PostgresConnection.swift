@@ -162,7 +162,7 @@ import NIOCore
         }
     }
 
-    /// Sends so many commands, and takes the result of each.
+    /// Sends this many commands, and takes the result of each.
     ///
     /// - Parameter send: sends the command of that index; 1 where that went well.
     private func inOneRoundTrip(
@@ -342,22 +342,23 @@ struct PostgresFault: Error {
         switch sqlState {
         case Schema.staleState: return .historyChanged
         case Self.lockTimeout: return StorageError(.locked, text)
-        case "53100": return StorageError(.full, "\(text): make room for the database")
+        case "53100": return StorageError(.full, "\(text): free disk space for the database")
         case "XX001", "XX002", "23505": return StorageError(.corrupted, text, place: place)
         case "42P01", "3F000", "42501", "28P01", "28000", "3D000":
-            return StorageError(.misconfigured, "\(text): check role, password, database and rights")
+            return StorageError(
+                .misconfigured, "\(text): check the role, the password, the database and its privileges")
         case "26000", "42P05":
             return StorageError(
                 .misconfigured,
-                "\(text): a pooler lends its connections for a transaction or a statement only; set pool_mode = session "
+                "\(text): a pooler shares its connections for each transaction or statement; set pool_mode = session "
                     + "for this database, or connect to PostgreSQL itself")
         case Self.schemaTooNew: return StorageError(.schemaTooNew, "\(message): use a newer server")
         case Self.tooManyConnections:
             return StorageError(
                 .unavailable,
-                "\(text): let the role and the database have 10 connections for each server, and 3 at least")
+                "\(text): allow the role and the database 10 connections for each server, at least 3")
         case Self.readOnly:
-            let standby = "it serves once the standby is promoted; or connect to the primary"
+            let standby = "calls are served once the standby is promoted; or connect to the primary"
             let turnedOff =
                 "default_transaction_read_only is on for the role, the database or the server: reset it there, or connect "
                 + "to another database"
@@ -428,7 +429,7 @@ struct PostgresFault: Error {
         guard 0 <= value, value <= max else {
             let name = unsafe PQfname(pointer, column).map { unsafe String(cString: $0) } ?? ""
             throw PostgresFault(
-                sqlState: "XX001", message: "a row has \(value) for \(name), which is from 0 to \(max)",
+                sqlState: "XX001", message: "a row has \(value) for \(name), which must be from 0 to \(max)",
                 isConnectionLost: false)
         }
         return UInt64(value)

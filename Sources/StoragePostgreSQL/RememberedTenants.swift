@@ -51,7 +51,7 @@ final class RememberedTenants: Sendable {
         let tenant: RememberedTenant?
     }
 
-    /// So many aggregates of one tenant are remembered.
+    /// The number of aggregates of one tenant that are remembered.
     let aggregatesMax: Int
     private let countMax: Int
     /// So many commits of a tenant look everything up after its memory was found to be wrong: a decision that was

@@ -34,7 +34,7 @@ enum BlockRows {
             seen = Position(bounds.direction == .forward ? first + to - 1 : first + from)
             return true
         }
-        guard !fill.isBroken else { throw .corrupted("a block of tenant \(tenantNo) holds no events") }
+        guard !fill.isBroken else { throw .corrupted("a block of tenant \(tenantNo) has no readable events") }
         return fill.page
     }
 
@@ -83,7 +83,7 @@ enum BlockRows {
             let isTaken = unsafe entries.withUnsafeReadableBytes { entries in
                 unsafe fill.take(entries, count: part.count, wanted: Int(from)..<Int(end))
             }
-            guard !fill.isBroken else { throw .corrupted("a range of aggregate \(aggregateNo) holds no events") }
+            guard !fill.isBroken else { throw .corrupted("a range of aggregate \(aggregateNo) has no readable events") }
             if !isTaken { break }
         }
         return fill.page

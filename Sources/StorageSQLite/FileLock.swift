@@ -73,7 +73,7 @@ final class FileLock: Sendable {
         do throws(StorageError) {
             // None, where somebody has removed it just now: the lock of the database holds all the same.
             guard info.st_nlink <= 1 else {
-                throw StorageError(.misconfigured, "\(path) is another file as well: remove that name")
+                throw StorageError(.misconfigured, "\(path) has a second name (a hard link): remove one of them")
             }
             guard info.st_mode & 0o077 == 0 || fchmod(descriptor, 0o600) == 0 else {
                 throw Self.tooOpen(path, "others", "chmod 600")
@@ -107,13 +107,14 @@ final class FileLock: Sendable {
             guard info.st_nlink <= 1 else {
                 throw StorageError(
                     .misconfigured,
-                    "\(path) has \(info.st_nlink) names (hard links), and its log lies beside one of them: remove the "
-                        + "others, or copy the file")
+                    "\(path) has \(info.st_nlink) names (hard links), and its log is next to only one of them: remove "
+                        + "the others, or copy the file")
             }
             guard !isMountPoint(path) else {
                 throw StorageError(
                     .misconfigured,
-                    "\(path) is a mount point, and the file's log lies beside its other name: mount its folder instead")
+                    "\(path) is a mount point, and the file's log is next to its other name: mount its "
+                        + "directory instead")
             }
             try restrict(descriptor, info, path, logger)
             for file in [path + "-wal", path + "-shm"] {
@@ -141,7 +142,7 @@ final class FileLock: Sendable {
     ) throws(StorageError) {
         guard info.st_mode & 0o007 != 0 else { return }
         guard fchmod(descriptor, info.st_mode & 0o770) == 0 else { throw tooOpen(path, "everybody", "chmod o=") }
-        logger.notice("a storage file was open to everybody and is no more", metadata: ["file": "\(path)"])
+        logger.notice("removed other users' permissions from a storage file", metadata: ["file": "\(path)"])
     }
 
     private static func isMountPoint(_ path: String) -> Bool {
@@ -163,16 +164,17 @@ final class FileLock: Sendable {
         let descriptor = unsafe Foundation.open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0o600)
         guard descriptor >= 0 else {
             if errno == ELOOP, flags & O_NOFOLLOW != 0 {
-                throw StorageError(.misconfigured, "\(path) is a symbolic link, which is not followed: remove it")
+                throw StorageError(
+                    .misconfigured, "\(path) is a symbolic link, which the server does not follow: remove it")
             }
             throw StorageError(
                 .unavailable,
-                "cannot open \(path): \(unsafe String(cString: strerror(errno))); check the path and its rights")
+                "cannot open \(path): \(unsafe String(cString: strerror(errno))); check the path and its permissions")
         }
         var info = stat()
         guard unsafe fstat(descriptor, &info) == 0, info.st_mode & S_IFMT == S_IFREG else {
             close(descriptor)
-            throw StorageError(.misconfigured, "\(path) is no plain file: remove it, or give another --storage")
+            throw StorageError(.misconfigured, "\(path) is not a regular file: remove it, or give another --storage")
         }
         return (descriptor, info)
     }
@@ -180,12 +182,13 @@ final class FileLock: Sendable {
     private static func inUse(by whom: String) -> StorageError {
         StorageError(
             .misconfigured,
-            "another server\(whom) uses this file, and one server uses a file: stop it, or give another --storage")
+            "another server\(whom) uses this file, and only one may: stop it, or give another --storage")
     }
 
     private static func tooOpen(_ path: String, _ who: String, _ command: String) -> StorageError {
         StorageError(
             .misconfigured,
-            "\(path) is open to \(who), and belongs to another user: \(command) it, or give it to this server's user")
+            "\(path) is open to \(who), and belongs to another user: run \(command) on it, or make "
+                + "this server's user its owner")
     }
 }

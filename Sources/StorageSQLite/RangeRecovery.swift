@@ -122,7 +122,7 @@ enum RangeRecovery {
             var row = piece
             if numbers[name] == nil {
                 guard let found = try AggregateRow.find(names[name], in: tenantNo, connection) else {
-                    throw .corrupted("no row tells of aggregate \(names[name])")
+                    throw .corrupted("no row names aggregate \(names[name])")
                 }
                 numbers[name] = found.no
                 bytes[name] =

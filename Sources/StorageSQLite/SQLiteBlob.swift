@@ -27,7 +27,7 @@ import NIOCore
             row = key
         }
         guard range.upperBound <= Int(unsafe sqlite3_blob_bytes(blob)) else {
-            throw .corrupted("a range lies beyond its block")
+            throw .corrupted("a range extends beyond its block")
         }
         var code = SQLITE_OK
         unsafe buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: range.count) { target in

@@ -20,7 +20,7 @@ import MartletStorage
     /// Opens the database.
     ///
     /// - Parameter creates: makes the file where there is none.
-    /// - Throws: ``StorageError``; `unavailable` where there is no file.
+    /// - Throws: ``StorageError``; `unavailable` if the file does not exist.
     init(path: String, creates: Bool) throws(StorageError) {
         unsafe database = try unsafe Self.open(
             path, creates ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READWRITE)
@@ -53,7 +53,8 @@ import MartletStorage
             let fault = unsafe SQLiteFault(code: code, database: database)
             unsafe sqlite3_close_v2(database)
             throw StorageError(
-                fault.storageError.kind, "cannot open \(path): \(fault.storageError); check the path and its rights")
+                fault.storageError.kind,
+                "cannot open \(path): \(fault.storageError); check the path and its permissions")
         }
         unsafe sqlite3_busy_timeout(database, busyMillis)
         return unsafe database
@@ -85,11 +86,13 @@ import MartletStorage
         try run("PRAGMA cache_size = -\(Self.cacheKibibytes)")
         try run("PRAGMA temp_store = MEMORY")
         guard try text("PRAGMA journal_mode = WAL") == "wal" else {
-            throw SQLiteFault(code: SQLITE_CANTOPEN, message: "no write-ahead log can be kept here: use a local disk")
+            throw SQLiteFault(
+                code: SQLITE_CANTOPEN,
+                message: "the write-ahead log cannot be used here: use a local disk")
         }
         try run("PRAGMA synchronous = FULL")
         guard try text("PRAGMA synchronous") == "2" else {
-            throw SQLiteFault(code: SQLITE_CANTOPEN, message: "synchronous = FULL was not taken")
+            throw SQLiteFault(code: SQLITE_CANTOPEN, message: "synchronous = FULL was not accepted")
         }
     }
 

@@ -33,7 +33,7 @@ public final class SQLiteEngine: StorageEngine {
         self.logger = logger
     }
 
-    /// Takes the lock, and brings the schema up to date.
+    /// Takes the lock, and migrates the schema.
     /// - Throws: ``StorageError``; `misconfigured` where another server uses the file.
     public func prepare() throws(StorageError) {
         let folder = URL(fileURLWithPath: file.path).deletingLastPathComponent().path
@@ -41,14 +41,14 @@ public final class SQLiteEngine: StorageEngine {
             try FileManager.default.createDirectory(
                 atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         } catch {
-            throw StorageError(.unavailable, "cannot make folder \(folder): \(error.localizedDescription)")
+            throw StorageError(.unavailable, "cannot create directory \(folder): \(error.localizedDescription)")
         }
         try file.lock(logger)
         try Self.migrate(file, logger: logger)
         file.ranges.invalidate()
     }
 
-    /// Brings the schema of a file up to date; safe when several do so at once.
+    /// Migrates the schema of a file; safe when several do so at once.
     static func migrate(_ file: DatabaseFile, logger: Logger) throws(StorageError) {
         let connection = try file.open(creates: true)
         let found: Int
@@ -71,7 +71,8 @@ public final class SQLiteEngine: StorageEngine {
         guard found <= Schema.version else {
             throw StorageError(
                 .schemaTooNew,
-                "\(file.path) has schema version \(found), this server knows up to \(Schema.version): use a newer server"
+                "\(file.path) has schema version \(found), but this server knows up to "
+                    + "\(Schema.version): use a newer server"
             )
         }
     }

@@ -37,7 +37,7 @@ struct SQLiteFault: Error {
     var storageError: StorageError {
         let text = "SQLite: \(message) (code \(code))"
         return switch primary {
-        case SQLITE_FULL: StorageError(.full, "\(text): make room on the disk")
+        case SQLITE_FULL: StorageError(.full, "\(text): free space on the disk")
         case SQLITE_CORRUPT, SQLITE_NOTADB: StorageError(.corrupted, text, place: place)
         default: StorageError(.unavailable, text)
         }

@@ -38,7 +38,7 @@ final class SQLiteReader: StorageReader {
                     let sum = Seal.document(
                         value, kind: "settings", key: key, revision: UInt64(bitPattern: row.integer(2)), tenant: tenant)
                     guard row.isNull(3) || row.integer(3) == Int64(sum) else {
-                        throw .corrupted("the settings \(key) do not fit their checksum")
+                        throw .corrupted("the settings \(key) do not match their checksum")
                     }
                     settings.documents[SettingsKind(rawValue: key)] = value
                 }

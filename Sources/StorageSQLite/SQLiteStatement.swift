@@ -108,7 +108,7 @@ import NIOCore
             let value = integer(column)
             guard 0 <= value, value <= max else {
                 let name = unsafe sqlite3_column_name(statement, column).map { unsafe String(cString: $0) } ?? ""
-                throw .corrupted("a row has \(value) for \(name), which is from 0 to \(max)")
+                throw .corrupted("a row has \(value) for \(name), which must be from 0 to \(max)")
             }
             return UInt64(value)
         }

@@ -58,7 +58,8 @@ final class SQLiteWriter: StorageWriter {
         _ body: (SQLiteConnection) throws(StorageError) -> Value
     ) throws(StorageError) -> Value {
         guard !isPoisoned else {
-            throw StorageError(.unavailable, "an earlier write could not be synced: check the disk, restart the server")
+            throw StorageError(
+                .unavailable, "an earlier write could not be synced: check the disk, then restart the server")
         }
         do throws(StorageError) {
             try file.check()
@@ -423,7 +424,7 @@ final class SQLiteWriter: StorageWriter {
         try insert.run()
         // The decision has seen that there is a number left.
         guard 0..<EventKeys.tenantsMax ~= connection.lastInsertedRow else {
-            throw .corrupted("a tenant got number \(connection.lastInsertedRow), which has no place in a key")
+            throw .corrupted("a tenant got number \(connection.lastInsertedRow), which does not fit in a key")
         }
         return connection.lastInsertedRow
     }
@@ -467,7 +468,7 @@ enum EventKeys {
     /// - Throws: for numbers that have no place in a key, which no server has written.
     static func key(_ tenantNo: Int64, _ position: Position) throws(SQLiteFault) -> Int64 {
         guard 0..<tenantsMax ~= tenantNo, position <= positionMax else {
-            throw .corrupted("position \(position) of tenant \(tenantNo) has no place in a key")
+            throw .corrupted("position \(position) of tenant \(tenantNo) does not fit in a key")
         }
         return tenantNo << Int64(Schema.positionBits) | Int64(position.rawValue)
     }

@@ -25,7 +25,7 @@ struct FeedTail {
         case historyChanged(comparable: Position, past: UInt64)
     }
 
-    /// So many marks are kept.
+    /// The number of marks kept.
     private static let marksMax = 64
 
     /// The last position known.
@@ -146,7 +146,7 @@ struct FeedTail {
         return dropped
     }
 
-    /// Events in memory above a position and up to another one, at most so many.
+    /// Events in memory above a position and up to another one, at most this many.
     func marks(after: Position, to: Position, max: Int) -> [EventMark] {
         var marks: [EventMark] = []
         for held in runs where held.run.lastPosition > after && held.run.firstPosition <= to {

@@ -46,7 +46,7 @@ final class LoopWave: Sendable {
         fileprivate let epoch: UInt64
     }
 
-    /// So many are woken in one turn of the loop.
+    /// This many are woken in one turn of the loop.
     private static let sliceWaiters = 256
     /// Waves of fewer are never held back.
     private static let pacedWaiters = 8

@@ -37,11 +37,11 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
     public struct Settings: Hashable, Sendable {
         /// Whether it has a filter.
         public var isFiltered: Bool
-        /// At most so many bytes of events a message, or one event where that is larger.
+        /// At most this many bytes of events per message, or one event if that is larger.
         public var pageBytesMax: Int
         /// What a message has to keep to.
         private(set) var answerSize: AnswerSize
-        /// So many events without a match are told of by a checkpoint at once.
+        /// After this many events without a match, a checkpoint is sent at once.
         public var checkpointEvents: UInt64
         /// Silence after which a heartbeat comes.
         public var heartbeat: TimeAmount
@@ -66,7 +66,7 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
         case reading(PageRange<Position>)
         /// Storage failed and will be tried again.
         case retrying(at: NIODeadline)
-        /// The next event needs so many bytes of credit.
+        /// The next event needs this many bytes of credit.
         case starved(bytes: UInt64)
         /// Nothing follows: the wake-up is to be armed.
         case atHead
@@ -289,7 +289,7 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
         else {
             return MartletError(
                 .dataLoss, reason: .storageCorrupted,
-                message: "a page of \(page.count) events cannot be all there is after position \(position) "
+                message: "a page of \(page.count) events cannot contain everything after position \(position) "
                     + "up to \(page.scannedTo): check the storage")
         }
         // However much credit the subscriber grants: it must not be asked for more.

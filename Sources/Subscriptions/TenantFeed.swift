@@ -105,7 +105,7 @@ public final class TenantFeed: Sendable {
     /// Heads that the tenant has had, the newest last: with them a past is compared. At most 64.
     public var marks: [EventMark] { state.withLockedValue { Array($0.tail.marks) } }
 
-    /// Events in memory above a position and up to another one, at most so many.
+    /// Events in memory above a position and up to another one, at most this many.
     public func marks(after: Position, to: Position, max: Int) -> [EventMark] {
         state.withLockedValue { $0.tail.marks(after: after, to: to, max: max) }
     }
@@ -120,7 +120,7 @@ public final class TenantFeed: Sendable {
     /// - Parameters:
     ///   - following: the id of the event at that position; nil where it is not known.
     ///   - past: the number of the past that the reader knows, ``past`` or ``FeedPull/historyChanged(comparable:past:)``.
-    ///   - bytesMax: at most so many bytes of entries; one event comes even where that alone is larger.
+    ///   - bytesMax: at most this many bytes of entries; one event comes even if that alone is larger.
     ///   - scanMax: with a filter, a page looks at about so many events.
     public func pull(
         after: Position, following: UUID? = nil, past: UInt64 = 0, filter: EventFilter, bytesMax: Int, scanMax: Int

@@ -14,7 +14,7 @@ final class ByteBufferBIO {
     /// A new `BIO` over these buffers. The caller owns it, and keeps `self` for as long as the BIO is in use.
     func makeBIO() throws(TLSError) -> OpaquePointer {
         guard let method = unsafe Self.method.pointer, let bio = unsafe BIO_new(method) else {
-            throw ErrorQueue.configurationError("cannot make a BIO")
+            throw ErrorQueue.configurationError("cannot create a BIO")
         }
         unsafe BIO_set_data(bio, Unmanaged.passUnretained(self).toOpaque())
         unsafe BIO_set_init(bio, 1)

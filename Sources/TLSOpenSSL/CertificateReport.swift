@@ -22,7 +22,7 @@ public struct CertificateReport: Sendable, Hashable {
     public init(certificateFile: String, privateKeyFile: String? = nil) throws(TLSError) {
         let certificate = try X509Certificate(pemFile: certificateFile)
         guard let notBefore = certificate.notBeforeMicros, let notAfter = certificate.notAfterMicros else {
-            throw TLSError(.configuration, "\(certificateFile) holds a certificate with an unreadable date")
+            throw TLSError(.configuration, "\(certificateFile) contains a certificate with an unreadable date")
         }
         let names = certificate.alternativeNames
         subject = certificate.subject

@@ -11,14 +11,15 @@ import CMartletOpenSSL
         // Of the file that is open: the name may mean another one by now.
         let mode = unsafe martlet_BIO_file_mode(file.bio)
         guard mode < 0 || mode & 0o026 == 0 else {
-            let who = mode & 0o022 == 0 ? "every user of this machine can read" : "others than its owner can change"
+            let who =
+                mode & 0o022 == 0 ? "every user of this machine can read" : "users other than its owner can change"
             let octal = String(mode, radix: 8)
             throw TLSError(
                 .configuration, "\(who) the private key in \(path), whose mode is \(octal): run chmod 600 \(path)")
         }
         ErrorQueue.clear()
         guard let key = unsafe PEM_read_bio_PrivateKey(file.bio, nil, refusePassphrase, nil) else {
-            throw ErrorQueue.configurationError("\(path) holds no readable private key")
+            throw ErrorQueue.configurationError("\(path) contains no readable private key")
         }
         unsafe pointer = key
     }

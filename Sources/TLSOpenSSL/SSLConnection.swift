@@ -33,7 +33,7 @@ import NIOCore
         if (try? SocketAddress(ipAddress: serverName, port: 0)) == nil,
             unsafe martlet_SSL_set_server_name(ssl, serverName) != 1
         {
-            throw ErrorQueue.configurationError("cannot ask for the server name '\(serverName)'")
+            throw ErrorQueue.configurationError("cannot request the server name '\(serverName)'")
         }
         if let session, unsafe SSL_set_session(ssl, session.pointer) != 1 {
             throw ErrorQueue.configurationError("cannot offer a session")
@@ -42,7 +42,7 @@ import NIOCore
 
     private static func make(_ context: SSLContext) throws(TLSError) -> OpaquePointer {
         guard let ssl = unsafe SSL_new(context.pointer) else {
-            throw ErrorQueue.configurationError("cannot make a connection")
+            throw ErrorQueue.configurationError("cannot create a connection")
         }
         if !context.connectionOpened() { unsafe martlet_SSL_set_mode(ssl, Int(SSL_MODE_RELEASE_BUFFERS)) }
         return unsafe ssl

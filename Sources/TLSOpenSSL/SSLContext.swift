@@ -16,7 +16,7 @@ import NIOConcurrencyHelpers
     private let connectionCount = NIOLockedValueBox(0)
 
     private init(_ pointer: OpaquePointer?, alpn: [String], sessions: ClientSessions?) throws(TLSError) {
-        guard let pointer = unsafe pointer else { throw ErrorQueue.configurationError("cannot make a context") }
+        guard let pointer = unsafe pointer else { throw ErrorQueue.configurationError("cannot create a context") }
         unsafe self.pointer = pointer
         do {
             self.alpn = try ALPNList(alpn)
@@ -77,7 +77,9 @@ import NIOConcurrencyHelpers
         switch (configuration.certificateFile, configuration.privateKeyFile) {
         case (let certificate?, let key?): try context.loadCertificate(certificate, key: key)
         case (nil, nil): break
-        default: throw TLSError(.configuration, "a client certificate and its private key go together; one is missing")
+        default:
+            throw TLSError(
+                .configuration, "a client certificate and its private key must be given together; one is missing")
         }
         try context.setServerVerification(caFile: configuration.caFile, serverName: configuration.serverName)
         // Unlike its neighbours, this function answers 0 when all is well.
@@ -123,7 +125,7 @@ import NIOConcurrencyHelpers
                 else { throw ErrorQueue.configurationError("cannot use a client CA in \(caFile)") }
             }
             guard !policy.isEmpty else {
-                throw TLSError(.configuration, "\(caFile) holds no certificate in PEM format")
+                throw TLSError(.configuration, "\(caFile) contains no certificate in PEM format")
             }
             trustTheGivenOnly()
             unsafe SSL_CTX_set_verify(pointer, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nil)

@@ -13,7 +13,7 @@ import CMartletOpenSSL
     init(pemFile path: String) throws(TLSError) {
         let file = try PEMFile(path)
         guard let certificate = try file.nextCertificate() else {
-            throw TLSError(.configuration, "\(path) holds no certificate in PEM format")
+            throw TLSError(.configuration, "\(path) contains no certificate in PEM format")
         }
         self = certificate
     }
@@ -121,6 +121,6 @@ import CMartletOpenSSL
             ErrorQueue.clear()
             return nil
         }
-        throw ErrorQueue.configurationError("\(path) holds a damaged certificate")
+        throw ErrorQueue.configurationError("\(path) contains a damaged certificate")
     }
 }

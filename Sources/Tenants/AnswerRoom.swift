@@ -31,7 +31,7 @@ public final class ReadWindow {
 
     private func fits(_ bytes: Int) -> Bool { self.bytes == 0 || self.bytes + bytes <= Self.bytesMax }
 
-    /// Enters with so many bytes; nil where it does, otherwise who waits, and is woken to try again.
+    /// Enters with this many bytes; nil where it does, otherwise who waits, and is woken to try again.
     package func enter(_ bytes: Int, wake: @escaping () -> Void) -> Waiting? {
         if isWaking || queue.count == leftCount, fits(bytes) {
             self.bytes += bytes
@@ -42,7 +42,7 @@ public final class ReadWindow {
         return waiting
     }
 
-    /// Leaves with so many bytes; those who waited for them enter in turn.
+    /// Leaves with this many bytes; those who waited for them enter in turn.
     package func leave(_ bytes: Int) {
         self.bytes -= bytes
         // Whoever is woken may leave again at once: the loop that wakes goes on.
@@ -109,7 +109,7 @@ public final class AnswerRoom {
     /// What a storage thread takes more room by, where an answer is larger than was thought.
     public var extra: ExtraRoom { ExtraRoom(pool: pool, holder: holder, heldBytes: bytes) }
 
-    /// Takes room for so many bytes, at most half of the pool.
+    /// Takes room for this many bytes, at most half of the pool.
     ///
     /// - Parameter granted: called on the event loop when there is room, if there is none now.
     /// - Returns: whether it is held already.

@@ -49,17 +49,17 @@ public struct SnapshotPolicies: Hashable, Sendable {
             throw Self.invalid(error.place, error.complaint)
         } catch { throw Self.invalid("document", "cannot be read") }
         guard policies.count <= Self.policiesMax else {
-            throw Self.invalid("policies", "are \(policies.count), at most \(Self.policiesMax) are allowed")
+            throw Self.invalid("policies", "has \(policies.count) entries, at most \(Self.policiesMax) are allowed")
         }
         var hasFallback = false
         for (index, policy) in policies.enumerated() {
             let place = "policies[\(index)]"
             guard policy.everyEvents ?? 1 >= 1, policy.everyBytes ?? 1 >= 1 else {
-                throw Self.invalid(place, "has an interval of 0: leave it out for never")
+                throw Self.invalid(place, "has an interval of 0: omit it for never")
             }
             let kept = policy.keep ?? SnapshotPolicy.never.kept
             guard (1...SnapshotPolicy.keptMax).contains(kept) else {
-                throw Self.invalid("\(place).keep", "is \(kept), allowed are 1 to \(SnapshotPolicy.keptMax)")
+                throw Self.invalid("\(place).keep", "is \(kept): it must be from 1 to \(SnapshotPolicy.keptMax)")
             }
             let made = SnapshotPolicy(everyEvents: policy.everyEvents, everyBytes: policy.everyBytes, kept: kept)
             if let text = policy.aggregateType {
@@ -80,7 +80,7 @@ public struct SnapshotPolicies: Hashable, Sendable {
     fileprivate static func invalid(_ place: String, _ complaint: String) -> MartletError {
         MartletError(
             .invalidArgument, reason: .invalidSettings,
-            message: "\(place) \(complaint); mend it and put the settings again")
+            message: "\(place) \(complaint); correct it and put the settings again")
     }
 
     private struct Document: Decodable {
@@ -162,7 +162,7 @@ extension DecodingError {
             case is [Any].Type: "must be a list"
             default: "must be an object"
             }
-        case .dataCorrupted: "is not JSON, or holds a number that is not whole or too large"
+        case .dataCorrupted: "is not JSON, or contains a number that is not whole or too large"
         @unknown default: "cannot be read"
         }
     }

@@ -72,7 +72,7 @@ extension EventStore {
     public func append(_ request: AppendRequest) async throws(MartletError) -> AppendReceipt {
         let outcome = try await write(.append(request))
         if let refusal = outcome.refusal { throw refusal }
-        guard let receipt = outcome.receipt else { preconditionFailure("an append comes to a receipt or a refusal") }
+        guard let receipt = outcome.receipt else { preconditionFailure("an append ends with a receipt or a refusal") }
         return receipt
     }
 

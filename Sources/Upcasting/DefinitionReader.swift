@@ -78,7 +78,7 @@ import NIOCore
             let operation = try reader.operation(value, place)
             if case .type = operation {
                 guard subject.isEvent else { throw .invalidUpcaster(place, "a snapshot has no event type to change") }
-                guard step.newType == nil else { throw .invalidUpcaster(place, "a step changes the type once at most") }
+                guard step.newType == nil else { throw .invalidUpcaster(place, "a step may change the type only once") }
             }
             step.append(operation)
         }
@@ -89,7 +89,7 @@ import NIOCore
     private mutating func operation(_ value: Range<Int>, _ place: String) throws(MartletError) -> Operation {
         let fields = try fields(value.lowerBound, place, allowed: OperationReader.names)
         guard fields.members.count == 1, let (name, field) = fields.members.first else {
-            throw .invalidUpcaster(place, "must have one member, the operation, it has \(fields.members.count)")
+            throw .invalidUpcaster(place, "must have one member, the operation, but has \(fields.members.count)")
         }
         if name == "type" { return .type(try eventType(field)) }
         var reader = OperationReader(reader: self)
@@ -118,7 +118,7 @@ import NIOCore
             left -= 1
             guard left >= 0 else {
                 throw .invalidUpcaster(
-                    field.place, "tables may have at most \(limits.tableEntriesMax) entries in all",
+                    field.place, "tables may have at most \(limits.tableEntriesMax) entries in total",
                     limit: "table_entries_max", limits.tableEntriesMax, limits.tableEntriesMax + 1)
             }
             let name = try text(Field(place: field.place, value: key))
@@ -181,7 +181,7 @@ extension DefinitionReader {
             let bytes = try text(Field(place: place, value: key))
             guard let name = allowed.first(where: { $0.utf8.elementsEqual(bytes) }) else {
                 throw .invalidUpcaster(
-                    place, "does not know \(Self.shown(bytes)), only \(allowed.joined(separator: ", "))")
+                    place, "has the unknown member \(Self.shown(bytes)); known are \(allowed.joined(separator: ", "))")
             }
             let field = Field(place: place == "the document" ? name : "\(place).\(name)", value: value)
             guard fields.members.updateValue(field, forKey: name) == nil else {
@@ -198,7 +198,7 @@ extension DefinitionReader {
         }
         var text: [UInt8] = []
         guard json.decodeString(field.value, into: &text) else {
-            throw .invalidUpcaster(field.place, "has a lone surrogate, which is no character")
+            throw .invalidUpcaster(field.place, "has a lone surrogate, which is not a character")
         }
         return text
     }

@@ -26,7 +26,7 @@ struct JSONPointer: Hashable, Sendable {
     /// - Throws: what is wrong with it.
     init(_ text: [UInt8], limits: UpcastingLimits) throws(Complaint) {
         guard text.count <= limits.pointerBytesMax else {
-            throw Complaint("must have at most \(limits.pointerBytesMax) bytes, it has \(text.count)")
+            throw Complaint("must have at most \(limits.pointerBytesMax) bytes, but has \(text.count)")
         }
         guard text.isEmpty || text[0] == UInt8(ascii: "/") else {
             throw Complaint("must be a JSON Pointer: empty, or starting with /")

@@ -25,7 +25,7 @@ import MartletModel
         case "unwrap": try unwrap(field)
         case "split": try split(field)
         case "join": try join(field)
-        default: throw .invalidUpcaster(field.place, "is no operation")
+        default: throw .invalidUpcaster(field.place, "is not an operation")
         }
     }
 
@@ -53,10 +53,10 @@ import MartletModel
         guard target.starCount == source.starCount else {
             throw .invalidUpcaster(
                 field.place,
-                "has \(target.starCount) segments *, the source has \(source.starCount): they pair up one by one")
+                "has \(target.starCount) segments *, but the source has \(source.starCount): they pair up one to one")
         }
         guard !target.segments.isEmpty || options.replaces else {
-            throw .invalidUpcaster(field.place, "is the whole payload, which is there always: say \"replace\": true")
+            throw .invalidUpcaster(field.place, "is the whole payload, which always exists: set \"replace\": true")
         }
         return target
     }
@@ -82,7 +82,7 @@ import MartletModel
         let fields = try fields(field, "path", "required")
         let path = try pointer(fields, "path")
         guard !path.segments.isEmpty else {
-            throw .invalidUpcaster("\(field.place).path", "is the whole payload, of which something must remain")
+            throw .invalidUpcaster("\(field.place).path", "is the whole payload, which cannot be removed")
         }
         return .remove(path, try options(fields))
     }
@@ -110,7 +110,7 @@ import MartletModel
         if let from = fields["from"] {
             source = try form(from)
             guard target.isTime else {
-                throw .invalidUpcaster(from.place, "is only for times; the value itself says what it is")
+                throw .invalidUpcaster(from.place, "is only for times: other values show what they are")
             }
             guard source?.isTime == true else {
                 throw .invalidUpcaster(from.place, "must be rfc3339, epoch-seconds, epoch-millis or epoch-micros")
@@ -186,7 +186,7 @@ import MartletModel
         case (let into?, nil):
             var targets: [JSONPointer] = []
             for (pointer, place) in try pointers(into) {
-                guard !targets.contains(pointer) else { throw .invalidUpcaster(place.place, "comes twice") }
+                guard !targets.contains(pointer) else { throw .invalidUpcaster(place.place, "is listed twice") }
                 targets.append(try target(place, from: path, options))
             }
             return .split(path, separator: separator, into: targets, options)
@@ -217,7 +217,7 @@ import MartletModel
                 }
             }
             guard Set(sources.map(\.pointer)).count == sources.count else {
-                throw .invalidUpcaster(list.place, "names a pointer twice")
+                throw .invalidUpcaster(list.place, "lists a pointer twice")
             }
             return .join(sources.map(\.pointer), separator: separator, into: target, options)
         case (nil, let path?):

@@ -80,7 +80,7 @@ extension UpcastMachine {
                 let child = try child(at, segment)
                 guard child >= 0 else {
                     culprit = at
-                    if isRequired { throw Complaint("is not there, and required") }
+                    if isRequired { throw Complaint("is absent but required") }
                     return
                 }
                 at = child
@@ -88,7 +88,7 @@ extension UpcastMachine {
             }
             guard try tree.open(at) else {
                 culprit = at
-                if isRequired { throw Complaint("has no elements or members where the * is, and they are required") }
+                if isRequired { throw Complaint("has no elements or members at the *, but they are required") }
                 return
             }
             let isObject = tree.node(at).kind == .object
@@ -131,7 +131,7 @@ extension UpcastMachine {
         path = transfer.target
         let target = try find(transfer.target, start)
         guard tree.node(target).kind == .hole || transfer.options.replaces else {
-            throw Complaint("cannot be the target: a value is there already")
+            throw Complaint("cannot be the target: a value already exists there")
         }
         tree.replace(target, with: node)
         tree.forward(target, to: node)
@@ -143,7 +143,7 @@ extension UpcastMachine {
         var at = node
         while at > PayloadTree.holder { at = tree.node(at).parent }
         guard at == PayloadTree.holder, tree.node(node).kind != .filled else {
-            throw Complaint("was replaced before its turn: targets of the operation meet its sources")
+            throw Complaint("was replaced before its turn: the operation's targets overlap its sources")
         }
     }
 

@@ -85,7 +85,7 @@ typealias NodeID = Int32
 
     mutating func add(_ node: Node) throws(Complaint) -> NodeID {
         guard nodes.count < limits.nodesPerPayloadMax else {
-            throw Complaint("opens, copies or makes more than \(limits.nodesPerPayloadMax) values")
+            throw Complaint("opens, copies or creates more than \(limits.nodesPerPayloadMax) values")
         }
         nodes.append(node)
         return NodeID(nodes.count - 1)
@@ -113,7 +113,7 @@ typealias NodeID = Int32
     /// Keeps new bytes.
     mutating func make(_ new: [UInt8]) throws(Complaint) -> Slice {
         guard new.count <= limits.madeBytesPerPayloadMax - madeCount else {
-            throw Complaint("makes more than \(limits.madeBytesPerPayloadMax) bytes of new text")
+            throw Complaint("creates more than \(limits.madeBytesPerPayloadMax) bytes of new text")
         }
         if unsafe madeCount + new.count > made.count {
             let grown = UnsafeMutableRawBufferPointer.allocate(

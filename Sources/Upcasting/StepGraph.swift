@@ -69,7 +69,8 @@ struct StepGraph: Sendable {
                 if let type = steps[at].newType, .event(type) != steps[at].id.subject {
                     guard seen.insert(.event(type)).inserted else {
                         throw .invalidUpcaster(
-                            place(steps[at]), "closes a cycle: its events were \(type) before, and become it again")
+                            place(steps[at]),
+                            "creates a cycle: its events were \(type) before, and become \(type) again")
                     }
                     if case .event(let stored) = step.id.subject { sources[type, default: []].insert(stored) }
                 }
@@ -113,7 +114,7 @@ struct StepGraph: Sendable {
         }
         guard entries <= limits.tableEntriesMax else {
             throw .invalidUpcaster(
-                "upcasters", "tables may have at most \(limits.tableEntriesMax) entries in all",
+                "upcasters", "tables may have at most \(limits.tableEntriesMax) entries in total",
                 limit: "table_entries_max", limits.tableEntriesMax, entries)
         }
     }

@@ -17,7 +17,9 @@ extension UpcastMachine {
     }
 
     mutating func map(_ node: NodeID, _ table: [[UInt8]: Slice], _ otherwise: Slice?) throws(Complaint) {
-        guard let text = try scalarText(node) else { throw Complaint("is an array or object, which no table holds") }
+        guard let text = try scalarText(node) else {
+            throw Complaint("is an array or object, which a table cannot contain")
+        }
         guard let value = table[text] ?? otherwise else {
             throw Complaint("has a value that is not in the table, which has no default")
         }
@@ -38,7 +40,7 @@ extension UpcastMachine {
             if isNull(node) { continue }
             let parts = try parts(node, separator, max: transfers.count)
             guard parts.count == transfers.count else {
-                throw Complaint("has \(parts.count) parts, \(transfers.count) are wanted")
+                throw Complaint("has \(parts.count) parts, but \(transfers.count) are expected")
             }
             let hole = try takeOut(node)
             culprit = hole
@@ -134,7 +136,7 @@ extension UpcastMachine {
             culprit = at
             at = try child(at, program.segments[Int(segment)])
             guard at >= 0 else {
-                if isRequired { throw Complaint("is not there, and required") }
+                if isRequired { throw Complaint("is absent but required") }
                 return nil
             }
         }
@@ -172,14 +174,14 @@ extension UpcastMachine {
         var isEmpty = true
         for node in nodes where !isNull(node) {
             culprit = node
-            guard tree.node(node).kind == .raw else { throw Complaint("joins strings and numbers, no array or object") }
+            guard tree.node(node).kind == .raw else { throw Complaint("is an array or object, which cannot be joined") }
             let value = tree.node(node).value
             try tree.charge(value.count + between.count)
             if !isEmpty { text += between }
             isEmpty = false
             switch tree.lead(node) {
             case UInt8(ascii: "{"), UInt8(ascii: "["):
-                throw Complaint("joins strings and numbers, no array or object")
+                throw Complaint("is an array or object, which cannot be joined")
             case UInt8(ascii: "\""): text += tree.array(value).dropFirst().dropLast()
             default: text += tree.array(value)
             }

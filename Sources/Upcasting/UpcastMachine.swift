@@ -94,12 +94,12 @@ import MartletModel
             let node = next(index)
             let parent = tree.node(node).parent
             guard parent >= 0, tree.node(parent).kind == .object else {
-                throw Complaint("is an element of an array, which has no name to change")
+                throw Complaint("is an element of an array, which has no name")
             }
             let existing = try tree.member(parent, key)
             if existing == node { continue }
             if existing >= 0 {
-                guard options.replaces else { throw Complaint("cannot be renamed: the new name is there already") }
+                guard options.replaces else { throw Complaint("cannot be renamed: the new name already exists") }
                 tree.unlink(existing)
             }
             tree.setKey(node, key)
@@ -165,7 +165,7 @@ import MartletModel
         guard child >= 0, tree.node(node).childCount == 1 else {
             throw Complaint(
                 key == nil
-                    ? "must be an array of one element, it has \(tree.node(node).childCount)"
+                    ? "must be an array of one element, but has \(tree.node(node).childCount)"
                     : "must be an object with that key only")
         }
         tree.unlink(child)

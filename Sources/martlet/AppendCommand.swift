@@ -14,7 +14,7 @@ struct AppendCommand: AsyncParsableCommand {
     @OptionGroup var tenant: TenantOptions
     @OptionGroup var aggregate: AggregateOptions
 
-    @Option(help: ArgumentHelp("What the aggregate's version must be.", valueName: "any|none|exists|N"))
+    @Option(help: ArgumentHelp("Version that the aggregate must have.", valueName: "any|none|exists|N"))
     var expect = "any"
 
     @Argument(help: "A file of JSON lines, or - for standard input.")
@@ -31,7 +31,7 @@ struct AppendCommand: AsyncParsableCommand {
                 throw UsageError("line \(lines.number): \(error)")
             }
         }
-        guard !events.isEmpty else { throw UsageError("no events: give one JSON line for each") }
+        guard !events.isEmpty else { throw UsageError("no events: give one JSON line per event") }
         let batch = events
         let receipt = try await tenant.server.withClient { client in
             try await client.append(batch, to: name, expecting: expected, tenant: tenantID)
@@ -51,7 +51,7 @@ struct AppendCommand: AsyncParsableCommand {
         case "exists": return .exists
         default:
             guard let version = UInt64(expect) else {
-                throw UsageError("--expect '\(expect)' is none of any, none, exists or a version")
+                throw UsageError("--expect '\(expect)' is not any, none, exists or a version")
             }
             return .exact(MartletModel.Version(version))
         }

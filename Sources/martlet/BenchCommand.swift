@@ -7,13 +7,13 @@ import MartletModel
 
 struct BenchCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "bench", abstract: "Put load on a running server and measure it, in a tenant made for it.",
+        commandName: "bench", abstract: "Put load on a running server and measure it, in a new tenant.",
         discussion: """
             Calls are made in a closed loop (each client calls again when its last call is done), or with --rate in an \
-            open loop: calls are due at fixed times, and their time counts from when they were due.
+            open loop: calls are due at fixed times, and their time is measured from when they were due.
 
-            What was acknowledged is counted back at the end, and what was delivered is checked for gaps; where that \
-            does not come out even, the command fails. Absolute figures mean little on a shared machine: compare runs \
+            At the end, the acknowledged events are counted in the server, and the deliveries are checked for gaps; if \
+            something is missing, the command fails. Absolute figures mean little on a shared machine: compare runs \
             made side by side, with `bench compare`.
             """,
         subcommands: [
@@ -29,7 +29,7 @@ struct BenchOutputOptions: ParsableArguments {
     @OptionGroup var server: ServerOptions
 
     @Option(
-        help: ArgumentHelp("Write to this tenant, not to one made for the run (MARTLET_TENANT).", valueName: "uuid"))
+        help: ArgumentHelp("Write to this tenant instead of a new one (MARTLET_TENANT).", valueName: "uuid"))
     var tenant: String?
 
     @Option(help: ArgumentHelp("Also write the figures to this file, as JSON.", valueName: "file"))
@@ -74,29 +74,29 @@ struct BenchOutputOptions: ParsableArguments {
         do {
             try bytes.write(to: URL(fileURLWithPath: path), options: .atomic)
         } catch {
-            throw CommandFailure("\(option) \(path) cannot be written: \(error.localizedDescription)")
+            throw CommandFailure("cannot write \(option) \(path): \(error.localizedDescription)")
         }
     }
 }
 
 /// How long, and how many at once.
 struct BenchLoopOptions: ParsableArguments {
-    @Option(help: "Clients that call at once, each with one call in flight.")
+    @Option(help: "Concurrent clients, each with one call in flight.")
     var clients = 1
 
-    @Option(help: "Connections that the clients share; each has its own unless given.")
+    @Option(help: "Connections that the clients share. By default each client has its own.")
     var connections: Int?
 
-    @Option(help: "Payload of an event, in bytes of JSON.")
+    @Option(help: "Size of an event's JSON payload, in bytes.")
     var payload = 256
 
-    @Option(help: "Seconds before measuring begins.")
+    @Option(help: "Seconds of warm-up before the measurement.")
     var warmup = 1.0
 
-    @Option(help: "Seconds that are measured.")
+    @Option(help: "Seconds to measure.")
     var seconds = 5.0
 
-    @Option(help: "Calls by second, of all clients together, due at fixed times (open loop). Closed loop unless given.")
+    @Option(help: "Calls per second of all clients together, due at fixed times (open loop). Default: closed loop.")
     var rate: Double?
 
     func settings(_ output: BenchOutputOptions) throws -> RunSettings {
@@ -113,13 +113,13 @@ struct BenchLoopOptions: ParsableArguments {
     }
 }
 
-/// The line on a terminal that says how a run does.
+/// The progress line of a run on a terminal.
 enum BenchProgressLine {
-    /// Shows how a run does, where somebody looks.
+    /// Shows the progress of a run if standard error is a terminal.
     static func report(_ settings: inout RunSettings) {
         guard Terminal.showsProgress else { return }
         settings.onProgress = { show($0.line) }
-        settings.onWritten = { show("writing what is going to be read: \($0) events") }
+        settings.onWritten = { show("writing the events to read: \($0)") }
     }
 
     private static func show(_ line: String) {

@@ -9,7 +9,7 @@ import NIOCore
 struct RehydrationOptions: ParsableArguments {
     @OptionGroup var tenant: TenantOptions
 
-    @Option(help: "Payload of an event, in bytes of JSON.")
+    @Option(help: "Size of an event's JSON payload, in bytes.")
     var payload = 256
 
     func tenantID() throws -> TenantID {
@@ -55,18 +55,18 @@ struct Measurement: Sendable {
 struct BenchRehydrate: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "rehydrate",
-        abstract: "Load a long aggregate with a snapshot near its end, beside a short one and beside all of its events."
+        abstract: "Compare loads of a long aggregate with a snapshot to loads without it, and to loads of a short one."
     )
 
     @OptionGroup var options: RehydrationOptions
 
-    @Option(help: "Events of the long aggregate; its snapshot is 50 before the end.")
+    @Option(help: "Events of the long aggregate; its snapshot is 50 events before the end.")
     var events = 100_000
 
     @Option(help: "Events of the short aggregate.")
     var short = 100
 
-    @Option(help: "Loads of each, in turn; the long one without its snapshot a tenth as often.")
+    @Option(help: "Loads of each kind, alternating; a tenth as many of the long one without its snapshot.")
     var rounds = 50
 
     mutating func run() async throws {
@@ -119,7 +119,7 @@ struct BenchRehydrate: AsyncParsableCommand {
         for try await page in stream.pages { found += page.count }
         let took = ContinuousClock.now - began
         guard found == count, (use == nil) == (stream.view.snapshot == nil) else {
-            throw CommandFailure("\(found) events came, \(count) were expected")
+            throw CommandFailure("received \(found) events, expected \(count)")
         }
         measurement.calls += 1
         measurement.events += found
@@ -131,14 +131,14 @@ struct BenchRehydrate: AsyncParsableCommand {
 struct BenchUpcast: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "upcast",
-        abstract: "Load events through a chain of five upcasters, beside the same load as stored.")
+        abstract: "Compare loads through a chain of five upcasters to loads of events as stored.")
 
     @OptionGroup var options: RehydrationOptions
 
     @Option(help: "Events of the aggregate.")
     var events = 20_000
 
-    @Option(help: "Loads of each kind, in turn.")
+    @Option(help: "Loads of each kind, alternating.")
     var rounds = 11
 
     /// Five steps on the events of ``RehydrationOptions/event(_:)``.

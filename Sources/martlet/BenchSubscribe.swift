@@ -7,8 +7,8 @@ struct BenchSubscribe: AsyncParsableCommand {
         commandName: "subscribe", abstract: "Measure deliveries to subscribers.",
         discussion: """
             Live: subscribers follow the tenant while clients append, and the time from each event's acknowledgement to \
-            each of its deliveries is measured. With --history: the events are written before, and the subscribers \
-            begin at the first of them.
+            each of its deliveries is measured. With --history: the events are written first, and the subscribers \
+            start at the first of them.
 
             With a filter, events are written in equal shares under the aggregate types bench0 to bench9 and the event \
             types BenchHappened0 to BenchHappened9.
@@ -22,35 +22,35 @@ struct BenchSubscribe: AsyncParsableCommand {
     @Option(help: "Connections that the subscribers share.")
     var connections = 1
 
-    @Option(help: "Events written before; the subscribers catch up with them, and nothing is appended meanwhile.")
+    @Option(help: "Write this many events first; the subscribers catch up with them, and no client appends.")
     var history: Int?
 
-    @Option(help: "Events appended by second, of all clients together. 0: as fast as they can.")
+    @Option(help: "Events appended per second by all clients together. 0: as fast as possible.")
     var rate = 1_000.0
 
-    @Option(help: "Clients that append, each with one call in flight; they have connections of their own, at most 8.")
+    @Option(help: "Clients that append, each with one call in flight; they share at most 8 connections of their own.")
     var clients = 8
 
-    @Option(help: "Events of one append.")
+    @Option(help: "Events per append.")
     var batch = 1
 
-    @Option(help: "Payload of an event, in bytes of JSON.")
+    @Option(help: "Size of an event's JSON payload, in bytes.")
     var payload = 256
 
-    @Option(help: "Seconds before measuring begins.")
+    @Option(help: "Seconds of warm-up before the measurement.")
     var warmup = 1.0
 
-    @Option(help: "Seconds that are measured.")
+    @Option(help: "Seconds to measure.")
     var seconds = 5.0
 
-    @Option(help: ArgumentHelp("Deliver only events of this type of aggregate; may be repeated.", valueName: "type"))
+    @Option(help: ArgumentHelp("Deliver only events of aggregates of this type; may be repeated.", valueName: "type"))
     var aggregateType: [String] = []
 
     @Option(help: ArgumentHelp("Deliver only events of this type; may be repeated.", valueName: "type"))
     var eventType: [String] = []
 
     @Option(
-        help: "Steps of an upcaster for each event on its way to the subscribers. 0: events come as they are stored.")
+        help: "Upcaster steps that each delivered event goes through. 0: events are delivered as stored.")
     var upcastSteps = 0
 
     mutating func run() async throws {
@@ -66,8 +66,10 @@ struct BenchSubscribe: AsyncParsableCommand {
             aggregateTypes: Set(try aggregateType.map { try martlet.aggregateType($0) }),
             eventTypes: Set(try eventType.map { try martlet.eventType($0) }))
         if let history {
-            guard filter.isEmpty else { throw UsageError("--history takes no filter: leave one of them out") }
-            guard upcastSteps == 0 else { throw UsageError("--history takes no --upcast-steps: leave one of them out") }
+            guard filter.isEmpty else { throw UsageError("--history and filters cannot be combined: omit one") }
+            guard upcastSteps == 0 else {
+                throw UsageError("--history and --upcast-steps cannot be combined: omit one")
+            }
             var workload = CatchUpWorkload(settings)
             workload.subscribers = subscribers
             workload.history = history

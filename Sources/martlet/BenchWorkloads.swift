@@ -9,16 +9,16 @@ struct BenchAppend: AsyncParsableCommand {
     @OptionGroup var output: BenchOutputOptions
     @OptionGroup var loop: BenchLoopOptions
 
-    @Option(help: "Events of one append.")
+    @Option(help: "Events per append.")
     var batch = 1
 
     @Option(
         help: ArgumentHelp(
-            "Aggregates that all clients write to, whatever their versions. 0: each client writes to one of its own with "
-                + "exact versions, and to a new one after 1000 events."))
+            "Aggregates that all clients write to, with any version. 0: each client writes to an aggregate of its own "
+                + "with exact versions, and starts a new one after 1000 events."))
     var aggregates = 0
 
-    @Option(help: "Tenants, with a share of the clients each.")
+    @Option(help: "Tenants; the clients are divided among them.")
     var tenants = 1
 
     mutating func run() async throws {
@@ -32,7 +32,7 @@ struct BenchAppend: AsyncParsableCommand {
 
 struct BenchLoad: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "load", abstract: "Measure loads of whole aggregates, which are written before.")
+        commandName: "load", abstract: "Measure loads of whole aggregates, which are written first.")
 
     @OptionGroup var output: BenchOutputOptions
     @OptionGroup var loop: BenchLoopOptions
@@ -53,7 +53,7 @@ struct BenchLoad: AsyncParsableCommand {
 
 struct BenchRead: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "read", abstract: "Measure reads of a whole history by position, which is written before.")
+        commandName: "read", abstract: "Measure reads of a whole history by position, which is written first.")
 
     @OptionGroup var output: BenchOutputOptions
     @OptionGroup var loop: BenchLoopOptions
@@ -75,16 +75,16 @@ struct BenchMixed: AsyncParsableCommand {
     @OptionGroup var output: BenchOutputOptions
     @OptionGroup var loop: BenchLoopOptions
 
-    @Option(help: "Appends, in percent of the calls; the others are loads.")
+    @Option(help: "Percentage of calls that are appends; the others are loads.")
     var appendPercent = 50
 
-    @Option(help: "Events of one append.")
+    @Option(help: "Events per append.")
     var batch = 1
 
-    @Option(help: "Aggregates to load, which are written before.")
+    @Option(help: "Aggregates to load, which are written first.")
     var aggregates = 100
 
-    @Option(help: "Events of each of them.")
+    @Option(help: "Events of each aggregate.")
     var events = 100
 
     @Option(help: "Subscribers that follow the tenant; they share the clients' connections.")
@@ -103,12 +103,12 @@ struct BenchMixed: AsyncParsableCommand {
 
 struct BenchCompare: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "compare", abstract: "Print two runs side by side, and say where they were made differently.")
+        commandName: "compare", abstract: "Print two runs side by side, and list how their setups differ.")
 
-    @Argument(help: ArgumentHelp("A run that --json wrote: the one to measure against.", valueName: "a.json"))
+    @Argument(help: ArgumentHelp("The baseline: a run written by --json.", valueName: "a.json"))
     var a: String
 
-    @Argument(help: ArgumentHelp("Another run.", valueName: "b.json"))
+    @Argument(help: ArgumentHelp("The run to compare with it.", valueName: "b.json"))
     var b: String
 
     mutating func run() throws {
@@ -120,7 +120,7 @@ struct BenchCompare: ParsableCommand {
         do {
             bytes = try Data(contentsOf: URL(fileURLWithPath: path))
         } catch {
-            throw UsageError("\(path) cannot be read: \(error.localizedDescription)")
+            throw UsageError("cannot read \(path): \(error.localizedDescription)")
         }
         do {
             return try RunReport.read(bytes, name: path)

@@ -10,7 +10,7 @@ struct ServerOptions: ParsableArguments {
     @Option(help: ArgumentHelp("The server (MARTLET_SERVER; default 127.0.0.1:7311).", valueName: "host:port"))
     var server: String?
 
-    @Option(help: ArgumentHelp("CA that the server's certificate must lead to (MARTLET_CA).", valueName: "file"))
+    @Option(help: ArgumentHelp("CA that the server's certificate must chain to (MARTLET_CA).", valueName: "file"))
     var ca: String?
 
     @Option(help: ArgumentHelp("Client certificate (MARTLET_CERT).", valueName: "file"))
@@ -53,7 +53,7 @@ struct TenantOptions: ParsableArguments {
         guard let text = setting(tenant, "MARTLET_TENANT") else {
             throw UsageError("no tenant: give --tenant UUID, or set MARTLET_TENANT")
         }
-        guard let uuid = UUID(text: text) else { throw UsageError("--tenant '\(text)' is no UUID") }
+        guard let uuid = UUID(text: text) else { throw UsageError("--tenant '\(text)' is not a UUID") }
         return TenantID(uuid)
     }
 }
@@ -75,20 +75,20 @@ func setting(_ flag: String?, _ variable: String) -> String? {
 }
 
 func uuid(_ text: String, _ option: String) throws -> UUID {
-    guard let uuid = UUID(text: text) else { throw UsageError("\(option) '\(text)' is no UUID") }
+    guard let uuid = UUID(text: text) else { throw UsageError("\(option) '\(text)' is not a UUID") }
     return uuid
 }
 
 func aggregateType(_ text: String) throws -> AggregateType {
     guard let type = AggregateType(text) else {
-        throw UsageError("'\(text)' is no aggregate type: 1 to 128 bytes of [A-Za-z0-9_.:-]")
+        throw UsageError("'\(text)' is not an aggregate type: 1 to 128 bytes of [A-Za-z0-9_.:-]")
     }
     return type
 }
 
 func eventType(_ text: String) throws -> EventType {
     guard let type = EventType(text) else {
-        throw UsageError("'\(text)' is no event type: 1 to 256 bytes of UTF-8 without control characters")
+        throw UsageError("'\(text)' is not an event type: 1 to 256 bytes of UTF-8 without control characters")
     }
     return type
 }
@@ -96,7 +96,7 @@ func eventType(_ text: String) throws -> EventType {
 /// A time in RFC 3339, with or without a fraction.
 func timestamp(_ text: String, _ option: String) throws -> Timestamp {
     guard let time = Timestamp(rfc3339: text) else {
-        throw UsageError("\(option) '\(text)' is no time in RFC 3339, as in 2026-01-31T12:00:00Z")
+        throw UsageError("\(option) '\(text)' is not a time in RFC 3339, as in 2026-01-31T12:00:00Z")
     }
     return time
 }
@@ -109,7 +109,7 @@ struct HostPort {
     init(_ text: String, option: String) throws {
         guard let colon = text.lastIndex(of: ":"), let port = Int(text[text.index(after: colon)...]),
             (0...65535).contains(port), colon > text.startIndex
-        else { throw UsageError("\(option) '\(text)' is no HOST:PORT") }
+        else { throw UsageError("\(option) '\(text)' is not HOST:PORT") }
         host = String(text[..<colon])
         if host.hasPrefix("["), host.hasSuffix("]") { host = String(host.dropFirst().dropLast()) }
         self.port = port

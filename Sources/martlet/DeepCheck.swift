@@ -7,7 +7,7 @@ extension Checkup {
     /// Checks everything that must be true of a SQLite file: a line a check, and below it the first findings.
     mutating func deep(_ path: String) throws {
         guard FileManager.default.fileExists(atPath: path) else {
-            return fail("storage \(path) is not there: check the path")
+            return fail("storage \(path) does not exist: check the path")
         }
         freeSpace(beside: path)
         var startedAt = Date()

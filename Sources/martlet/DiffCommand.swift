@@ -5,10 +5,10 @@ import MartletModel
 
 struct DiffCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "diff", abstract: "Print what happened to an aggregate between two points of its history.",
+        commandName: "diff", abstract: "Print what happened to an aggregate between two points in its history.",
         discussion: """
-            Prints the events after --from, up to and with --to, and last a line {"diff":…}: the versions, how many \
-            events, and how many of each type.
+            Prints the events after --from, up to and including --to, and a last line {"diff":…}: the versions, the \
+            number of events, and the number of each type.
             """)
 
     /// Event types that the summary counts one by one.
@@ -18,11 +18,13 @@ struct DiffCommand: AsyncParsableCommand {
     @OptionGroup var aggregate: AggregateOptions
     @OptionGroup var upcasting: UpcastingFlags
 
-    @Option(help: ArgumentHelp("After this version, or after what there was at this time.", valueName: "version|time"))
+    @Option(
+        help: ArgumentHelp("Start after this version, or after the version at this time.", valueName: "version|time"))
     var from: String
 
     @Option(
-        help: ArgumentHelp("Up to and with this version, or as of this time; now without.", valueName: "version|time"))
+        help: ArgumentHelp(
+            "Up to and including this version, or as of this time. Default: now.", valueName: "version|time"))
     var to: String?
 
     mutating func run() async throws {

@@ -9,14 +9,14 @@ import MartletTLSOpenSSL
 
 struct DoctorCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "doctor", abstract: "Check a set-up and say what to do.",
+        commandName: "doctor", abstract: "Check a setup and say what to do.",
         discussion: """
             Checks what it is given: certificates (--cert, --key, --ca), a storage (--storage, read only), and the \
-            server itself (--server). Prints a line a check; exit code 1 if one failed.
+            server itself (--server). Prints one line per check; exits with code 1 if one failed.
 
-            With --deep, a storage is read from end to end, and everything that must be true of it is checked: \
-            checksums of events, positions, versions, ids, columns, indexes, snapshots and settings. It may be one of \
-            a running server, or a backup: nothing is written to it.
+            With --deep, reads a storage from end to end and checks everything that must be true of it: \
+            checksums of events, positions, versions, ids, columns, indexes, snapshots and settings. It may belong to \
+            a running server, or be a backup: nothing is written to it.
             """)
 
     @OptionGroup var server: ServerOptions
@@ -24,7 +24,7 @@ struct DoctorCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Also check the server's own certificate.", valueName: "file"))
     var serverCert: String?
 
-    @Option(help: ArgumentHelp("And its private key.", valueName: "file"))
+    @Option(help: ArgumentHelp("The server certificate's private key.", valueName: "file"))
     var serverKey: String?
 
     @Option(help: ArgumentHelp("Also check this storage: sqlite:PATH, or a postgres:// URL.", valueName: "storage"))
@@ -38,7 +38,7 @@ struct DoctorCommand: AsyncParsableCommand {
 
     mutating func run() async throws {
         let choice = try storage.map { try StorageChoice($0) }
-        if deep, choice == nil { throw UsageError("--deep needs --storage sqlite:PATH or postgres://…") }
+        if deep, choice == nil { throw UsageError("--deep requires --storage sqlite:PATH or postgres://…") }
         var checkup = Checkup()
         let client = try server.configuration()
         if let file = client.tls.caFile { checkup.certificate("CA", file, key: nil, host: nil) }
@@ -95,20 +95,20 @@ struct Checkup {
                 "\(what) \(file) is valid only from \(Timestamp(microseconds: report.notBeforeMicros)): check the clock"
             )
         } else if now > report.notAfterMicros {
-            fail("\(what) \(file) has expired on \(until): make a new one and send the server SIGHUP")
+            fail("\(what) \(file) expired on \(until): create a new one and send the server SIGHUP")
         } else if report.notAfterMicros - now < 30 * Self.dayMicros {
-            warn("\(what) \(file) expires on \(until): make a new one soon")
+            warn("\(what) \(file) expires on \(until): create a new one soon")
         } else {
             ok("\(what) \(file) (\(report.subject)) is valid until \(until)")
         }
-        if report.privateKeyMatches == false { fail("\(what) \(file): the private key is not its key") }
-        if report.privateKeyMatches == true { ok("\(what) \(file): the private key is its key") }
+        if report.privateKeyMatches == false { fail("\(what) \(file): the private key does not match it") }
+        if report.privateKeyMatches == true { ok("\(what) \(file): the private key matches it") }
         if let host {
             let names = report.dnsNames + report.ipAddresses
             if names.contains(where: { Self.name($0, covers: host) }) {
                 ok("\(what) \(file) names \(host)")
             } else {
-                fail("\(what) \(file) names \(names), not \(host): clients will refuse it; make one that names it")
+                fail("\(what) \(file) names \(names), not \(host): clients will refuse it; create one that names it")
             }
         }
         if what == "client certificate" {
@@ -132,7 +132,7 @@ struct Checkup {
     mutating func storage(_ choice: StorageChoice) {
         if case .sqlite(let path) = choice {
             guard FileManager.default.fileExists(atPath: path) else {
-                return ok("storage \(path) is not there yet: the server makes it when it starts")
+                return ok("storage \(path) does not exist yet: the server creates it when it starts")
             }
             freeSpace(beside: path)
         }
@@ -149,7 +149,7 @@ struct Checkup {
         let folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
         if let free = try? FileManager.default.attributesOfFileSystem(forPath: folder)[.systemFreeSize] as? Int64 {
             if free < 1 << 30 {
-                warn("only \(free >> 20) MiB are free at \(folder): make room")
+                warn("only \(free >> 20) MiB are free at \(folder): free some space")
             } else {
                 ok("\(free >> 30) GiB are free at \(folder)")
             }
@@ -165,12 +165,12 @@ struct Checkup {
             ok("server \(address) answers, version \(welcome.serverVersion)")
             let identity = welcome.identity.isEmpty ? "nobody (no client certificate)" : welcome.identity
             switch welcome.scope {
-            case .all: warn("you are \(identity) and may use every tenant: no client certificates are asked for")
+            case .all: warn("you are \(identity) and may use every tenant: the server requires no client certificates")
             case .only(let tenants): ok("you are \(identity) and may use \(tenants.count) tenant(s)")
             }
             let skewMillis = (status.serverTime.microseconds - received.microseconds) / 1000
             if abs(skewMillis) > 2_000 {
-                warn("the server's clock is \(skewMillis) ms off this machine's: check both with NTP")
+                warn("the server's clock is \(skewMillis) ms off this machine's: synchronize both with NTP")
             } else {
                 ok("the clocks agree within \(abs(skewMillis)) ms")
             }
@@ -183,7 +183,8 @@ struct Checkup {
             let limits = welcome.limits
             ok(
                 "limits: payload \(limits.payloadBytesMax) bytes, frame \(limits.frameBytesMax) bytes, "
-                    + "\(limits.eventsPerAppendMax) events an append, \(limits.callsPerConnectionMax) calls a connection"
+                    + "\(limits.eventsPerAppendMax) events per append, "
+                    + "\(limits.callsPerConnectionMax) calls per connection"
             )
         } catch {
             fail("server \(address): \(error)")

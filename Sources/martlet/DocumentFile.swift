@@ -36,7 +36,7 @@ enum DocumentFile {
             handle = .standardInput
         } else {
             guard let opened = FileHandle(forReadingAtPath: path) else {
-                throw UsageError("cannot read \(path): no such file, or not allowed")
+                throw UsageError("cannot read \(path): it does not exist, or you may not read it")
             }
             handle = opened
         }
@@ -47,7 +47,7 @@ enum DocumentFile {
             {
                 bytes.append(contentsOf: more)
             }
-        } catch { throw UsageError("cannot read \(path): is it a file?") }
+        } catch { throw UsageError("cannot read \(path): check that it is a file") }
         guard bytes.count <= bytesMax else {
             throw UsageError("\(path) has more than \(bytesMax) bytes, at most \(bytesMax) are allowed")
         }

@@ -97,27 +97,29 @@ enum EventLine {
     static func decode(_ line: [UInt8]) throws -> Parsed {
         let members = try members(of: line)
         guard let typeText = try string(members["type"], "type"), let type = EventType(typeText) else {
-            throw LineFault("\"type\" is missing or no event type (1 to 256 bytes without control characters)")
+            throw LineFault("\"type\" is missing or not an event type (1 to 256 bytes without control characters)")
         }
         var event = NewEvent(type: type, payload: ByteBuffer(bytes: try payload(members)))
         let id = try string(members["id"], "id")
         if let id {
-            guard let uuid = UUID(text: id) else { throw LineFault("\"id\" is no UUID") }
+            guard let uuid = UUID(text: id) else { throw LineFault("\"id\" is not a UUID") }
             event.id = uuid
         }
         if let contentType = try string(members["content_type"], "content_type") { event.contentType = contentType }
         if let text = members["schema_version"] {
             guard let version = UInt32(String(decoding: text, as: UTF8.self)), version > 0 else {
-                throw LineFault("\"schema_version\" is no number from 1")
+                throw LineFault("\"schema_version\" is not a number from 1")
             }
             event.schemaVersion = version
         }
         if let text = members["metadata"] { event.metadata = try metadata(Array(text)) }
         var aggregate: AggregateName?
         if let typeText = try string(members["aggregate_type"], "aggregate_type") {
-            guard let type = AggregateType(typeText) else { throw LineFault("\"aggregate_type\" is no aggregate type") }
+            guard let type = AggregateType(typeText) else {
+                throw LineFault("\"aggregate_type\" is not an aggregate type")
+            }
             guard let idText = try string(members["aggregate_id"], "aggregate_id"), let id = UUID(text: idText)
-            else { throw LineFault("\"aggregate_id\" is missing or no UUID") }
+            else { throw LineFault("\"aggregate_id\" is missing or not a UUID") }
             aggregate = AggregateName(type: type, id: id)
         }
         let version = members["version"].flatMap { UInt64(String(decoding: $0, as: UTF8.self)) }
@@ -133,16 +135,16 @@ enum EventLine {
             }
             return members
         } catch let fault as JSONText.Fault {
-            throw LineFault("no JSON object: \(fault.complaint) at byte \(fault.offset)")
+            throw LineFault("not a JSON object: \(fault.complaint) at byte \(fault.offset)")
         }
     }
 
     private static func payload(_ members: [ExactText: ArraySlice<UInt8>]) throws -> [UInt8] {
         if let payload = members["payload"] { return Array(payload) }
         guard let text = try string(members["payload_base64"], "payload_base64") else {
-            throw LineFault("\"payload\" is missing (or \"payload_base64\", for bytes that are no JSON)")
+            throw LineFault("\"payload\" is missing (or \"payload_base64\", for bytes that are not JSON)")
         }
-        guard let bytes = Data(base64Encoded: text) else { throw LineFault("\"payload_base64\" is no base64") }
+        guard let bytes = Data(base64Encoded: text) else { throw LineFault("\"payload_base64\" is not base64") }
         return Array(bytes)
     }
 
@@ -160,14 +162,14 @@ enum EventLine {
             case "traceparent": metadata.traceparent = try string(value, key) ?? ""
             case "occurred_at":
                 guard let text = try string(value, key), let time = Timestamp(text) else {
-                    throw LineFault("\"occurred_at\" is no time in RFC 3339")
+                    throw LineFault("\"occurred_at\" is not a time in RFC 3339")
                 }
                 metadata.occurredAt = time
             case "tags":
                 for (tag, text) in try members(of: Array(value)) {
                     metadata.tags[tag] = try string(text, tag.text) ?? ""
                 }
-            default: throw LineFault("metadata knows no \"\(key)\": put it under \"tags\"")
+            default: throw LineFault("metadata has no member \"\(key)\": put it under \"tags\"")
             }
         }
         return metadata
@@ -176,7 +178,7 @@ enum EventLine {
     /// The string that a member holds; nil where there is no such member.
     private static func string(_ value: ArraySlice<UInt8>?, _ name: String) throws -> String? {
         guard let value else { return nil }
-        guard let text = decodeString(value) else { throw LineFault("\"\(name)\" is no string") }
+        guard let text = decodeString(value) else { throw LineFault("\"\(name)\" is not a string") }
         return text
     }
 
@@ -211,7 +213,7 @@ struct LineReader {
             handle = .standardInput
         } else {
             guard let handle = FileHandle(forReadingAtPath: path) else {
-                throw UsageError("cannot read \(path): no such file, or not allowed")
+                throw UsageError("cannot read \(path): it does not exist, or you may not read it")
             }
             self.handle = handle
         }

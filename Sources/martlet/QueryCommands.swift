@@ -14,7 +14,7 @@ struct LoadCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Only events after this version.", valueName: "version"))
     var after: UInt64 = 0
 
-    @Option(help: ArgumentHelp("Up to and with this version.", valueName: "version"))
+    @Option(help: ArgumentHelp("Up to and including this version.", valueName: "version"))
     var toVersion: UInt64?
 
     @Option(help: ArgumentHelp("As of this time, in RFC 3339.", valueName: "time"))
@@ -26,22 +26,25 @@ struct LoadCommand: AsyncParsableCommand {
     @Flag(help: "Newest first.")
     var backward = false
 
-    @Option(help: ArgumentHelp("At most so many events.", valueName: "count"))
+    @Option(help: ArgumentHelp("Print at most this many events.", valueName: "count"))
     var max: UInt64?
 
-    @Flag(help: "Begin with the newest snapshot not after the target: a first line {\"snapshot\":…}, null without any.")
+    @Flag(
+        help:
+            "Start from the newest snapshot not after the target: prints {\"snapshot\":…} first, null if there is none."
+    )
     var snapshot = false
 
     @Option(
         help: ArgumentHelp(
-            "With --snapshot, only one of this schema version; may be given several times.", valueName: "version"))
+            "With --snapshot, only one of this schema version; may be repeated.", valueName: "version"))
     var snapshotSchema: [UInt32] = []
 
     mutating func run() async throws {
-        guard snapshot || snapshotSchema.isEmpty else { throw UsageError("--snapshot-schema goes with --snapshot") }
-        guard !(snapshot && backward) else { throw UsageError("--snapshot goes forward only: leave --backward out") }
+        guard snapshot || snapshotSchema.isEmpty else { throw UsageError("--snapshot-schema requires --snapshot") }
+        guard !(snapshot && backward) else { throw UsageError("--snapshot works only forward: omit --backward") }
         guard [toVersion != nil, asOf != nil, asOfPosition != nil].filter({ $0 }).count <= 1 else {
-            throw UsageError("give one of --to-version, --as-of and --as-of-position")
+            throw UsageError("give only one of --to-version, --as-of and --as-of-position")
         }
         let target: LoadTarget =
             if let toVersion {
@@ -69,13 +72,13 @@ struct LoadCommand: AsyncParsableCommand {
 }
 
 struct FilterOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("Only aggregates of this type; may be given several times.", valueName: "type"))
+    @Option(help: ArgumentHelp("Only aggregates of this type; may be repeated.", valueName: "type"))
     var type: [String] = []
 
-    @Option(help: ArgumentHelp("Only events of this type; may be given several times.", valueName: "type"))
+    @Option(help: ArgumentHelp("Only events of this type; may be repeated.", valueName: "type"))
     var eventType: [String] = []
 
-    @Option(help: ArgumentHelp("Only this aggregate id; may be given several times.", valueName: "uuid"))
+    @Option(help: ArgumentHelp("Only this aggregate id; may be repeated.", valueName: "uuid"))
     var id: [String] = []
 
     func filter() throws -> EventFilter {
@@ -97,7 +100,7 @@ struct ReadCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Only events after this position.", valueName: "position"))
     var after: UInt64 = 0
 
-    @Option(help: ArgumentHelp("Up to and with this position.", valueName: "position"))
+    @Option(help: ArgumentHelp("Up to and including this position.", valueName: "position"))
     var to: UInt64?
 
     @Option(help: ArgumentHelp("As of this time, in RFC 3339.", valueName: "time"))
@@ -106,11 +109,11 @@ struct ReadCommand: AsyncParsableCommand {
     @Flag(help: "Newest first.")
     var backward = false
 
-    @Option(help: ArgumentHelp("At most so many events.", valueName: "count"))
+    @Option(help: ArgumentHelp("Print at most this many events.", valueName: "count"))
     var max: UInt64?
 
     mutating func run() async throws {
-        guard to == nil || asOf == nil else { throw UsageError("give one of --to and --as-of") }
+        guard to == nil || asOf == nil else { throw UsageError("give only one of --to and --as-of") }
         let target: ReadTarget =
             if let to {
                 .position(Position(to))
@@ -132,8 +135,8 @@ struct ReadCommand: AsyncParsableCommand {
 
 struct SubscribeCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "subscribe", abstract: "Print a tenant's events, those there are and those to come.",
-        discussion: "Goes on until it is stopped, or --count events were printed; survives restarts of the server.")
+        commandName: "subscribe", abstract: "Print a tenant's existing and new events.",
+        discussion: "Runs until it is stopped or has printed --count events, across restarts of the server.")
 
     @OptionGroup var tenant: TenantOptions
     @OptionGroup var filter: FilterOptions
@@ -142,7 +145,7 @@ struct SubscribeCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Where to start.", valueName: "start|head|position|time"))
     var from = "start"
 
-    @Option(help: ArgumentHelp("Stop after so many events.", valueName: "count"))
+    @Option(help: ArgumentHelp("Stop after this many events.", valueName: "count"))
     var count: UInt64?
 
     mutating func run() async throws {
@@ -174,7 +177,7 @@ struct SubscribeCommand: AsyncParsableCommand {
                     }
                 case .upcastersChanged(let position, let revision, _):
                     Terminal.complain(
-                        "the upcasters have changed: events after position \(position) come under revision \(revision)")
+                        "the upcasters have changed: events after position \(position) follow revision \(revision)")
                 case .caughtUp, .fellBehind, .checkpoint, .heartbeat, .started, .reconnected: break
                 }
             }
@@ -196,7 +199,7 @@ struct HeadCommand: AsyncParsableCommand {
 }
 
 struct StatusCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "status", abstract: "Print how the server does.")
+    static let configuration = CommandConfiguration(commandName: "status", abstract: "Print the server's status.")
 
     @OptionGroup var server: ServerOptions
 

@@ -15,8 +15,8 @@ struct ServeCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "serve", abstract: "Run the server.",
         discussion: """
-            SIGTERM and SIGINT drain: no new calls, open ones end, then the server stops; a second signal stops it \
-            at once. SIGHUP reads the certificates again.
+            SIGTERM and SIGINT drain the server: it accepts no new calls, finishes the open ones and stops. A second \
+            signal stops it immediately. SIGHUP reloads the certificates.
             """)
 
     @Option(help: ArgumentHelp("Where to listen.", valueName: "host:port"))
@@ -33,30 +33,30 @@ struct ServeCommand: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "CA of client certificates: each client must have one, and its URIs name the tenants it may use.",
+            "CA of client certificates: every client must present one, whose URIs name the tenants it may use.",
             valueName: "file"))
     var clientCa: String?
 
     @Flag(help: "Also accept TLS 1.2.")
     var allowTls12 = false
 
-    @Flag(help: "Listen beyond loopback without client certificates: whoever reaches the port may do everything.")
+    @Flag(help: "Listen beyond loopback without client certificates: anyone who can reach the port may do anything.")
     var insecureNoAuth = false
 
     @Option(help: ArgumentHelp("Largest payload of an event, at most 7340032.", valueName: "bytes"))
     var payloadMax: Int?
 
-    @Option(help: ArgumentHelp("Most connections that have said hello (default 10000).", valueName: "count"))
+    @Option(help: ArgumentHelp("Maximum connections that have sent Hello (default 10000).", valueName: "count"))
     var connectionsMax: Int?
 
     @Option(
         help: ArgumentHelp(
-            "Most connections of one address, or of one IPv6 /64 (default 5000).", valueName: "count"))
+            "Maximum connections from one address, or one IPv6 /64 (default 5000).", valueName: "count"))
     var connectionsPerAddressMax: Int?
 
     @Option(
         help: ArgumentHelp(
-            "Most connections that have not said hello yet (default 1024).", valueName: "count"))
+            "Maximum connections that have not sent Hello yet (default 1024).", valueName: "count"))
     var greetingConnectionsMax: Int?
 
     @Option(help: ArgumentHelp("trace, debug, info, notice, warning or error.", valueName: "level"))
@@ -64,19 +64,19 @@ struct ServeCommand: AsyncParsableCommand {
 
     mutating func run() async throws {
         guard let level = Logger.Level(rawValue: logLevel) else {
-            throw UsageError("--log-level '\(logLevel)' is none of trace, debug, info, notice, warning, error")
+            throw UsageError("--log-level '\(logLevel)' is not trace, debug, info, notice, warning or error")
         }
         var logger = Logger(label: "martlet", factory: { PrintableLogHandler(label: $0) })
         logger.logLevel = level
         let address = try listenAddress()
         guard clientCa != nil || address.isLoopback || insecureNoAuth else {
             throw UsageError(
-                "--listen \(listen) (\(address.host)) can be reached from other machines, and no client would have to "
-                    + "say who it is: give --client-ca FILE, or --insecure-no-auth if that is what you want")
+                "--listen \(listen) (\(address.host)) can be reached from other machines, and clients would not have "
+                    + "to identify themselves: give --client-ca FILE, or --insecure-no-auth if you want that")
         }
         if clientCa == nil {
             logger.notice(
-                "no client certificates are asked for: every client may use every tenant",
+                "no client certificates are required: every client may use every tenant",
                 metadata: ["listen": "\(listen)", "loopback_only": "\(address.isLoopback)"])
         }
         let tls = try makeTLS()
@@ -143,16 +143,17 @@ private struct SignalWatch: Service {
             guard signal == .sighup else {
                 stops += 1
                 if stops == 2 {
-                    logger.warning("second signal: stopping at once")
+                    logger.warning("second signal: stopping immediately")
                     exit(ExitStatus.failed)
                 }
                 continue
             }
             do throws(TLSError) {
                 try tls.reload()
-                logger.notice("certificates were read again")
+                logger.notice("certificates were reloaded")
             } catch {
-                logger.error("certificates stay as they were", metadata: ["error": "\(error)"])
+                logger.error(
+                    "certificates could not be reloaded and stay as they were", metadata: ["error": "\(error)"])
             }
         }
     }

@@ -13,15 +13,15 @@ struct SnapshotsCommand: AsyncParsableCommand {
 struct SnapshotsSave: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "save", abstract: "Save an aggregate's state at a version that it has had.",
-        discussion: "Prints whether it was kept: the newest few are, by the tenant's policy.")
+        discussion: "Prints whether the snapshot was kept: the tenant's policy says how many of the newest are.")
 
     @OptionGroup var tenant: TenantOptions
     @OptionGroup var aggregate: AggregateOptions
 
-    @Option(help: ArgumentHelp("The version that it is the state of.", valueName: "version"))
+    @Option(help: ArgumentHelp("The aggregate's version that the state belongs to.", valueName: "version"))
     var version: UInt64
 
-    @Option(help: ArgumentHelp("Version of the state's schema.", valueName: "version"))
+    @Option(help: ArgumentHelp("The state's schema version.", valueName: "version"))
     var schemaVersion: UInt32 = 1
 
     @Option(help: ArgumentHelp("Media type of the state.", valueName: "type"))
@@ -43,7 +43,7 @@ struct SnapshotsSave: AsyncParsableCommand {
 
 struct SnapshotsList: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "list", abstract: "Print a line for each snapshot of an aggregate, newest first.")
+        commandName: "list", abstract: "Print one line per snapshot of an aggregate, newest first.")
 
     @OptionGroup var tenant: TenantOptions
     @OptionGroup var aggregate: AggregateOptions
@@ -61,16 +61,16 @@ struct SnapshotsList: AsyncParsableCommand {
 
 struct SnapshotsDelete: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "delete", abstract: "Delete an aggregate's snapshots; its events stay.")
+        commandName: "delete", abstract: "Delete an aggregate's snapshots, but not its events.")
 
     @OptionGroup var tenant: TenantOptions
     @OptionGroup var aggregate: AggregateOptions
 
-    @Option(help: ArgumentHelp("Only the one of this version.", valueName: "version"))
+    @Option(help: ArgumentHelp("Only the snapshot of this version.", valueName: "version"))
     var version: UInt64?
 
     mutating func run() async throws {
-        guard version != 0 else { throw UsageError("--version 0: versions count from 1; leave it out for all") }
+        guard version != 0 else { throw UsageError("--version 0: versions start at 1; omit it to delete all") }
         let request = DeleteSnapshotsRequest(
             tenant: try tenant.tenantID(), aggregate: try aggregate.name(),
             version: version.map { MartletModel.Version($0) })
@@ -82,7 +82,7 @@ struct SnapshotsDelete: AsyncParsableCommand {
 struct PoliciesCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "policies",
-        abstract: "Keep a tenant's snapshot policies: when snapshots are due, how many are kept.",
+        abstract: "Manage a tenant's snapshot policies: when snapshots are due, and how many are kept.",
         discussion: """
             The document: {"policies":[{"aggregate_type"?,"every_events"?,"every_bytes"?,"keep"?}]}, in JSON or YAML.
             """,
@@ -91,7 +91,7 @@ struct PoliciesCommand: AsyncParsableCommand {
 
 struct PoliciesGet: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "get", abstract: "Print the document, as set takes it.")
+        commandName: "get", abstract: "Print the document in the form that set reads.")
 
     @OptionGroup var tenant: TenantOptions
 
@@ -111,7 +111,7 @@ struct PoliciesSet: AsyncParsableCommand {
 
     @OptionGroup var tenant: TenantOptions
 
-    @Option(help: ArgumentHelp("Only if the tenant's settings have this revision.", valueName: "revision"))
+    @Option(help: ArgumentHelp("Only if the tenant's settings are at this revision.", valueName: "revision"))
     var expect: UInt64?
 
     @Argument(help: "A file in JSON or YAML, or - for standard input.")

@@ -6,16 +6,16 @@ import NIOCore
 
 struct ExportCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "export", abstract: "Print all of a tenant's events as JSON lines, as import takes them.",
+        commandName: "export", abstract: "Print all of a tenant's events as JSON lines that import reads.",
         discussion: """
-            Events come as they are stored, so that an import restores the tenant; --upcast prints them in today's \
-            schema. To go on after an interruption, give --after the last position that was written.
+            Prints events as stored, so that an import restores the tenant; --upcast prints them in today's schema. \
+            To resume after an interruption, give --after with the last position that was written.
             """)
 
     @OptionGroup var tenant: TenantOptions
     @OptionGroup var upcasting: UpcastingFlags
 
-    @Flag(help: "In today's schema; an import of that writes new events of that schema.")
+    @Flag(help: "Upcast events to today's schema; importing them writes them in that schema.")
     var upcast = false
 
     @Option(help: ArgumentHelp("Only events after this position.", valueName: "position"))
@@ -23,9 +23,10 @@ struct ExportCommand: AsyncParsableCommand {
 
     mutating func run() async throws {
         let options = try upcasting.options()
-        guard !(upcast && upcasting.raw) else { throw UsageError("give one of --raw and --upcast") }
+        guard !(upcast && upcasting.raw) else { throw UsageError("give only one of --raw and --upcast") }
         guard upcast || upcasting.raw || !upcasting.areSet else {
-            throw UsageError("--on-upcast-failure and --stop-at go with --upcast: export prints events as stored")
+            throw UsageError(
+                "--on-upcast-failure and --stop-at require --upcast: without it, export prints events as stored")
         }
         let request = ReadRequest(
             tenant: try tenant.tenantID(), after: Position(after), upcasting: upcast ? options : .raw)
@@ -46,11 +47,11 @@ struct ExportCommand: AsyncParsableCommand {
 
 struct ImportCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "import", abstract: "Append JSON lines, as export prints them, to a tenant, in their order.",
+        commandName: "import", abstract: "Append JSON lines printed by export to a tenant, in order.",
         discussion: """
             Every line names its event: {"aggregate_type","aggregate_id","id","type","payload", and what else an \
-            event has}. An import that was interrupted goes on where it was when it is started again: the tenant \
-            must hold nothing but the first lines of the file.
+            event has}. An interrupted import resumes when it is started again: the tenant must contain nothing \
+            but the first lines of the file.
             """)
 
     @OptionGroup var tenant: TenantOptions
@@ -152,14 +153,14 @@ struct Importer {
         do {
             let parsed = try EventLine.decode(line)
             guard parsed.hasID else {
-                throw LineFault("\"id\" is missing: an import needs it to go on after an interruption")
+                throw LineFault("\"id\" is missing: an import needs it to resume after an interruption")
             }
             guard let aggregate = parsed.aggregate else {
                 throw LineFault("\"aggregate_type\" and \"aggregate_id\" are missing")
             }
             return (parsed.event, aggregate)
         } catch let fault as LineFault {
-            throw CommandFailure("\(file), line \(number): \(fault); \(result.imported) events were imported before")
+            throw CommandFailure("\(file), line \(number): \(fault); \(result.imported) events before it were imported")
         }
     }
 

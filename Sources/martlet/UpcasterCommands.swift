@@ -7,22 +7,23 @@ import NIOCore
 
 struct UpcastersCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "upcasters", abstract: "Keep the upcasters of a tenant, and try them out.",
+        commandName: "upcasters", abstract: "Manage the upcasters of a tenant, and try them out.",
         discussion: "Docs/UPCASTING.md describes the document, in JSON or YAML.",
         subcommands: [UpcastersApply.self, UpcastersList.self, UpcastersRemove.self, UpcastersCheck.self])
 }
 
 struct UpcastersApply: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "apply", abstract: "Add a file's steps to the tenant's, in the place of those there are.",
+        commandName: "apply",
+        abstract: "Add a file's steps to the tenant's; each replaces a step of the same type and version.",
         discussion: """
-            Prints a line a step, and {"steps","changed","revision"}. Applying a file again changes nothing. The whole \
-            is checked before it counts.
+            Prints one line per step, and {"steps","changed","revision"}. Applying a file again changes nothing. \
+            The whole set is checked before anything changes.
             """)
 
     @OptionGroup var tenant: TenantOptions
 
-    @Flag(help: "The file's steps are all there are: remove the others.")
+    @Flag(help: "Remove all steps that are not in the file.")
     var replace = false
 
     @Argument(help: "A file in JSON or YAML, or - for standard input.")
@@ -41,11 +42,11 @@ struct UpcastersApply: AsyncParsableCommand {
 
 struct UpcastersList: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "list", abstract: "Print a line for each step that the tenant has.")
+        commandName: "list", abstract: "Print one line per step of the tenant.")
 
     @OptionGroup var tenant: TenantOptions
 
-    @Flag(help: "Print the document instead, as apply takes it.")
+    @Flag(help: "Print the document instead, in the form that apply reads.")
     var document = false
 
     mutating func run() async throws {
@@ -77,7 +78,7 @@ struct UpcastersRemove: AsyncParsableCommand {
         switch (event, snapshot) {
         case (let type?, nil): subject = .event(try eventType(type))
         case (nil, let type?): subject = .snapshot(try aggregateType(type))
-        default: throw UsageError("give one of --event and --snapshot")
+        default: throw UsageError("give exactly one of --event and --snapshot")
         }
         let from = from
         let change = try await tenant.server.withClient { client in

@@ -10,23 +10,23 @@ struct UpcastersCheck: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "check", abstract: "Try a file's steps on the stored events that they concern; change nothing.",
         discussion: """
-            Reads the events as stored and upcasts them here, by the tenant's steps with the file's added. Prints \
-            samples and failures as they come, then a line for each stored type and schema version, then the sum. \
-            Exit code 5 if an event would fail. Snapshots are not tried: one that fails is passed over when it is loaded.
+            Reads the events as stored and upcasts them in this program, by the tenant's steps and the file's. Prints \
+            samples and failures as they occur, then one line per stored type and schema version, then the total. \
+            Exits with code 5 if an event would fail. Does not try snapshots: a load skips one that fails.
             """)
 
     @OptionGroup var tenant: TenantOptions
 
-    @Flag(help: "The file's steps are all there are, as with apply --replace.")
+    @Flag(help: "Use only the file's steps, as apply --replace does.")
     var replace = false
 
-    @Option(help: ArgumentHelp("Only events stored as this type; may be given several times.", valueName: "type"))
+    @Option(help: ArgumentHelp("Only events stored as this type; may be repeated.", valueName: "type"))
     var type: [String] = []
 
-    @Option(help: "Show so many events of each stored type and schema version before and after.")
+    @Option(help: "Show this many events of each stored type and schema version, before and after upcasting.")
     var samples = 1
 
-    @Option(help: "Show so many failures of each stored type and schema version.")
+    @Option(help: "Show this many failures of each stored type and schema version.")
     var failures = 5
 
     @Argument(help: "A file in JSON or YAML, or - for standard input.")
@@ -34,7 +34,7 @@ struct UpcastersCheck: AsyncParsableCommand {
 
     mutating func run() async throws {
         let tenantID = try tenant.tenantID()
-        guard samples >= 0, failures >= 0 else { throw UsageError("--samples and --failures are 0 or more") }
+        guard samples >= 0, failures >= 0 else { throw UsageError("--samples and --failures must be 0 or more") }
         let applied = try UpcasterSet(definition: try DocumentFile.read(file))
         let types = Set(try type.map { try eventType($0) })
         let (replace, samples, failures) = (replace, samples, failures)

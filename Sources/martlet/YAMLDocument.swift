@@ -55,7 +55,7 @@ enum YAMLDocument {
             return at(mark, problem)
         case .reader(let problem, _, _, _): return problem
         case .duplicatedKeysInMapping(let keys, let context):
-            return at(context.mark, "the key \(keys.first ?? "") comes twice")
+            return at(context.mark, "the key \(keys.first ?? "") appears twice")
         default: return String("\(error)".prefix { $0 != "\n" })
         }
     }
@@ -91,10 +91,10 @@ enum YAMLDocument {
                         throw fault(member.key, "a key must be a scalar, as in JSON")
                     }
                     guard key.string != "<<" || key.style != .plain else {
-                        throw fault(member.key, "merge keys (<<) are not supported: write the members out")
+                        throw fault(member.key, "merge keys (<<) are not supported: write out the members")
                     }
                     guard keys.insert(ExactText(mask.unmasked(key.string))).inserted else {
-                        throw fault(member.key, "the key \(key.string) comes twice")
+                        throw fault(member.key, "the key \(key.string) appears twice")
                     }
                     if index > 0 { bytes.append(UInt8(ascii: ",")) }
                     write(string: key.string)
@@ -102,7 +102,7 @@ enum YAMLDocument {
                     try write(member.value, depth: depth + 1)
                 }
                 bytes.append(UInt8(ascii: "}"))
-            case .alias: throw fault(node, "an alias to nothing")
+            case .alias: throw fault(node, "an alias without an anchor")
             }
         }
 
@@ -123,7 +123,7 @@ enum YAMLDocument {
                 } else if Self.isOtherNumber(text) {
                     throw fault(
                         node,
-                        "'\(text.prefix(40))' is a number that JSON has no text for: write it otherwise, or quote it")
+                        "'\(text.prefix(40))' is a number that JSON cannot write: write it differently, or quote it")
                 } else {
                     write(string: text)
                 }

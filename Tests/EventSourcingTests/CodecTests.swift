@@ -57,7 +57,7 @@ import Testing
         #expect(try fault("opened", 1, "{}").isUnknownType, "the case has another name in the store")
         #expect(try fault("deposited", 1, #"{"cents":"secret"}"#).description.contains("secret") == false)
         // A payload that would close the JSON around it.
-        #expect(try fault("deposited", 1, #"{"cents":1}},{"closed":{}"#).complaint.contains("no JSON"))
+        #expect(try fault("deposited", 1, #"{"cents":1}},{"closed":{}"#).complaint.contains("not JSON"))
         #expect(try fault("AccountOpened", 1, #"{}"#).complaint.contains("'name' is missing"))
     }
 

@@ -175,7 +175,7 @@ import Testing
     @Test func refusesWhatTheServerDoesNotTake() async throws {
         var workload = AppendWorkload(settings())
         workload.batch = 1_001
-        await #expect(throws: BenchFailure("--batch is 1001, the server takes 1000 events an append")) {
+        await #expect(throws: BenchFailure("--batch is 1001, but the server accepts at most 1000 events per append")) {
             _ = try await run { [workload] in try await workload.run($0) }
         }
         workload.batch = 0

@@ -131,7 +131,7 @@ import Testing
                     "--storage", "sqlite:/proc/version", "--server", "127.0.0.1:1",
                 ], environment: settings)
             #expect(ill.code == 1)
-            #expect(ill.output.contains("the private key is not its key"), "\(ill.output)")
+            #expect(ill.output.contains("the private key does not match it"), "\(ill.output)")
             #expect(
                 ill.output.contains("FAIL  storage sqlite") && ill.output.contains("FAIL  server 127.0.0.1:1"),
                 "\(ill.output)")

@@ -102,7 +102,7 @@ import Testing
         try await waitFor { server.logged.contains("connection opened") }
         // The same CAs again: nothing happens.
         server.signal(SIGHUP)
-        try await waitFor { server.logged.contains("certificates were read again") }
+        try await waitFor { server.logged.contains("certificates were reloaded") }
         let other = try TemporaryFolder()
         let made = try await Binary.run([Repository.root + "/Certs/make-dev-certs.sh", other.path], path: "/bin/sh")
         #expect(made.code == 0, "\(made.errors)")

@@ -75,7 +75,7 @@ import Testing
         let folder = try TemporaryFolder()
         let path = folder.path + "/none.db"
         let found = try await Binary.run(["doctor", "--deep", "--offline", "--storage", "sqlite:\(path)"])
-        #expect(found.code == 1 && found.output.contains("is not there"))
+        #expect(found.code == 1 && found.output.contains("does not exist"))
         #expect(!FileManager.default.fileExists(atPath: path))
     }
 }

@@ -83,7 +83,7 @@ import Testing
                 #"upcasters: [{event: E, from: 1, operations: [{map: {path: /x, table: {é: 1, "\u00e9": 2}}}]}]"#
             try text.write(toFile: file, atomically: true, encoding: .utf8)
             let applied = try await Binary.run(["upcasters", "apply", file], environment: settings)
-            #expect(applied.code == 2 && applied.errors.contains("the key é comes twice"), "\(applied.errors)")
+            #expect(applied.code == 2 && applied.errors.contains("the key é appears twice"), "\(applied.errors)")
         }
     }
 

@@ -24,7 +24,7 @@ import Testing
         for _ in 0..<3 {
             switch await start(name) {
             case .success: Issue.record("\(how): it started")
-            case .failure(let error): #expect("\(error)".contains("one server uses a file"), "\(error)")
+            case .failure(let error): #expect("\(error)".contains("only one may"), "\(error)")
             }
         }
         try await first.stop(SIGKILL)
@@ -60,7 +60,7 @@ import Testing
                 switch result {
                 case .success(let server): servers.append(server)
                 case .failure(let error):
-                    #expect("\(error)".contains("one server uses a file"), "round \(round): \(error)")
+                    #expect("\(error)".contains("only one may"), "round \(round): \(error)")
                 }
             }
             #expect(servers.count == 1, "round \(round)")

@@ -56,7 +56,7 @@ import Testing
             #expect(try await closed(peers, atLeast: 380) == 380)
             let head = try await server.withClient { try await $0.head(of: Self.tenant) }
             #expect(head == .empty)
-            #expect(lines.count(of: "closing new connections of an address that has too many") == 1)
+            #expect(lines.count(of: "closing new connections from an address that has too many") == 1)
             // Who leaves makes room.
             peers.closeAll()
             let deadline = ContinuousClock.now + .seconds(20)

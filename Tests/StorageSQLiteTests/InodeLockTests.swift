@@ -52,7 +52,7 @@ import Testing
         for _ in 0..<3 {
             let error = refusal { () throws(StorageError) in try second.prepare() }
             #expect(error?.kind == .misconfigured, "\(other): \(String(describing: error))")
-            #expect(error?.description.contains("one server uses a file") == true, "\(String(describing: error))")
+            #expect(error?.description.contains("only one may") == true, "\(String(describing: error))")
         }
         // Trying has not let go of anything that the first holds.
         if other == .hardLink || other == .lockRemoved {

@@ -226,6 +226,6 @@ import Testing
         try Data().write(to: URL(fileURLWithPath: folder.path + "/file"))
         let engine = SQLiteEngine(path: folder.path + "/file/m.db", logger: .silent)
         let error = refusal { () throws(StorageError) in try engine.prepare() }
-        #expect(error?.kind == .unavailable && error?.description.contains("folder") == true)
+        #expect(error?.kind == .unavailable && error?.description.contains("directory") == true)
     }
 }

@@ -42,7 +42,7 @@ struct Damage: Sendable, CustomTestStringConvertible {
     private static let blocks = [
         Damage(.blocks, "DELETE FROM blocks WHERE key = {k4}", ["tenant {T}", "block at position 6", "at position 4"]),
         Damage(.blocks, "DELETE FROM blocks WHERE key = {k1}", ["tenant {T}", "block at position 4", "at position 1"]),
-        Damage(.blocks, "DELETE FROM blocks WHERE key = {k8}", ["tenant {T}", "head", "position 9", "should be 7"]),
+        Damage(.blocks, "DELETE FROM blocks WHERE key = {k8}", ["tenant {T}", "head", "position 9", "expected 7"]),
         Damage(.blocks, "UPDATE blocks SET count = 0 WHERE key = {k4}", ["block at position 4", "a count of 0"]),
         Damage(
             .blocks, "UPDATE blocks SET count = -9223372036854775808 WHERE key = {k4}",
@@ -61,7 +61,7 @@ struct Damage: Sendable, CustomTestStringConvertible {
         Damage(.blocks, "UPDATE blocks SET entries = x'' WHERE key = {k6}", ["block at position 6", "0 events"]),
         Damage(
             .blocks, "UPDATE blocks SET entries = (SELECT entries FROM blocks WHERE key = {k4}) WHERE key = {k8}",
-            ["position 8", "an event that says position 4"]),
+            ["position 8", "an event with position 4"]),
         Damage(
             .blocks, "UPDATE blocks SET recorded_at = recorded_at + 1 WHERE key = {k1}",
             ["position 1", "an event recorded at"]),
@@ -93,7 +93,8 @@ struct Damage: Sendable, CustomTestStringConvertible {
             .eventIDs, "INSERT INTO event_ids VALUES (1, x'00112233445566778899aabbccddeeff', -3)",
             ["tenant {T}", "00112233-4455-6677-8899-aabbccddeeff", "position -3", "no row"]),
         Damage(.eventIDs, "INSERT INTO event_ids VALUES (9, randomblob(16), 1)", ["number 9, which has no row"]),
-        Damage(.eventIDs, "INSERT INTO event_ids VALUES (1, x'010203', 1)", ["tenant {T}", "an id that is no UUID"]),
+        Damage(
+            .eventIDs, "INSERT INTO event_ids VALUES (1, x'010203', 1)", ["tenant {T}", "an id that is not a UUID"]),
     ]
 
     private static let aggregates = [
@@ -132,7 +133,7 @@ struct Damage: Sendable, CustomTestStringConvertible {
         ["count", "position", "before", "start", "length", "bytes"].map { column in
             Damage(
                 .ranges, "UPDATE ranges SET \(column) = \(column) + 1 WHERE aggregate_no = {a} AND last_version = 3",
-                ["tenant {T}", "{A} version 3", "as the block"])
+                ["tenant {T}", "{A} version 3", "as in the block"])
         } + [
             Damage(
                 .ranges, "DELETE FROM ranges WHERE aggregate_no = {a} AND last_version = 3",
@@ -146,7 +147,7 @@ struct Damage: Sendable, CustomTestStringConvertible {
             Damage(.ranges, "INSERT INTO ranges VALUES (999, 1, 1, 1, 0, 0, 10, 10)", ["aggregate number 999"]),
             Damage(
                 .ranges, "INSERT INTO ranges VALUES ({c}, 2, 2, 8, 0, 1, 10, 10)",
-                ["tenant {T}", "{C} version 2, beyond ranged", "as the block"]),
+                ["tenant {T}", "{C} version 2, beyond ranged", "as in the block"]),
             Damage(
                 .ranges, "INSERT INTO ranges VALUES ({c}, 9, 1, 20, 0, 0, 10, 10)",
                 ["tenant {T}", "{C} version 9, beyond ranged", "no row"]),
@@ -172,7 +173,7 @@ struct Damage: Sendable, CustomTestStringConvertible {
         Damage(.snapshots, "DELETE FROM snapshots", ["tenant {T}", "{A}", "version 3", "0, because it has none"]),
         Damage(
             .snapshots, "UPDATE aggregates SET snapshot_version = 2 WHERE no = {a}",
-            ["tenant {T}", "{A}", "newest snapshot of version 2", "should be 3"]),
+            ["tenant {T}", "{A}", "newest snapshot of version 2", "expected 3"]),
         Damage(
             .snapshots, "UPDATE aggregates SET snapshot_bytes = 999999 WHERE no = {a}",
             ["tenant {T}", "{A}", "999999 bytes"]),
@@ -190,10 +191,10 @@ struct Damage: Sendable, CustomTestStringConvertible {
             ["tenant {T}", "settings revision 0", "1 or more"]),
         Damage(
             .settings, "UPDATE tenants SET settings_revision = 9 WHERE no = 1",
-            ["tenant {T}", "settings revision 9", "1, as its copy"]),
+            ["tenant {T}", "settings revision 9", "1, as in its copy"]),
         Damage(
             .settings, "UPDATE tenants SET settings_revision = 2 WHERE no = 2",
-            ["tenant {U}", "settings revision 2", "0, as its copy"]),
+            ["tenant {U}", "settings revision 2", "0, as in its copy"]),
         Damage(.settings, "UPDATE documents SET value = x'7b'", ["tenant {T}", "snapshot-policies", "at byte"]),
         Damage(.settings, "UPDATE documents SET tenant_no = 9", ["number 9, which has no row", "snapshot-policies"]),
     ]

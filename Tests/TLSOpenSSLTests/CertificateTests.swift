@@ -38,7 +38,7 @@ import Testing
         #expect(error?.message.hasPrefix("cannot read \(missing): No such file or directory") == true)
         let key = certificates.path("server.key")
         let empty = #expect(throws: TLSError.self) { try CertificateReport(certificateFile: key) }
-        #expect(empty?.message.contains("holds no certificate") == true)
+        #expect(empty?.message.contains("contains no certificate") == true)
     }
 
     @Test func theScriptKeepsWhatIsGoodAndReplacesWhatIsNot() throws {

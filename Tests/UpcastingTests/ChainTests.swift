@@ -111,7 +111,7 @@ struct ChainTests {
         #expect(failure.operation == 1)
         #expect(failure.pointer == "/l/1/m/*/n")
         for secret in ["secret", "private", "hidden"] { #expect(!failure.description.contains(secret)) }
-        #expect(failure.description.hasPrefix("event F from 2, operations[1] at /l/1/m/*/n: is no whole number"))
+        #expect(failure.description.hasPrefix("event F from 2, operations[1] at /l/1/m/*/n: is not a whole number"))
     }
 
     @Test func aPayloadThatIsNotJSONFails() throws {

@@ -109,7 +109,7 @@ struct HostileTests {
         let pointer = document(#"{"remove":{"path":"\#(String(repeating: "/*", count: 500_000))"}}"#)
         #expect(try refusal("a pointer of a million bytes", pointer).contains("at most 1024 bytes"))
         let members = document(#"{\#(repeated(80_000) { "\"x\($0)\":1" })}"#)
-        #expect(try refusal("80,000 unknown members", members).contains("does not know"))
+        #expect(try refusal("80,000 unknown members", members).contains("has the unknown member"))
         let largest = try bounded("the largest set that fits") {
             try Sample.set(
                 #"{"upcasters":[\#(repeated(1_000) { #"{"event":"E\#($0 / 100)","from":\#($0 % 100 + 1),"operations":[\#(repeated(30) { _ in remove })]}"# })]}"#
@@ -162,12 +162,12 @@ struct HostileTests {
         let digits = String(repeating: "9", count: 4 << 20)
         let integer = try Sample.step(#"{"convert":{"path":"/a","to":"integer"}}"#)
         #expect(try failure("4 MiB of digits", integer, #"{"a":\#(digits)}"#).hasPrefix("upcast"))
-        #expect(try failure("4 MiB of exponent", integer, #"{"a":1e\#(digits)}"#).contains("no whole number"))
+        #expect(try failure("4 MiB of exponent", integer, #"{"a":1e\#(digits)}"#).contains("not a whole number"))
         #expect(
             try failure("4 MiB of zeros", integer, #"{"a":0.\#(String(repeating: "0", count: 4 << 20))}"#).hasPrefix(
                 "upcast to 7"))
         let time = try Sample.step(#"{"convert":{"path":"/a","to":"rfc3339","from":"epoch-micros"}}"#)
-        #expect(try failure("a time of 4 MiB", time, #"{"a":\#(digits)}"#).contains("no time"))
+        #expect(try failure("a time of 4 MiB", time, #"{"a":\#(digits)}"#).contains("not a time"))
         let split = try Sample.step(#"{"split":{"path":"/a","separator":",","to":"/a"}}"#)
         let commas = #"{"a":"\#(String(repeating: ",", count: 4 << 20))"}"#
         #expect(try failure("4 million parts", split, commas).contains("more than 200000 values"))

@@ -8,7 +8,7 @@ import NIOCore
 ///
 /// All of it is one read-only transaction, so that it sees one state. Memory does not grow with the history. It blocks.
 public struct DatabaseCheck {
-    /// What a check came to.
+    /// The result of a check.
     public struct Outcome: Sendable {
         /// What was checked: `schema`, `events`, `heads`, `aggregates`, `snapshots`, `documents`, `indexes`.
         public var subject: String
@@ -65,7 +65,8 @@ public struct DatabaseCheck {
         var first = Outcome(subject: "schema", summary: "schema version \(Schema.version)")
         let found = version.rowCount == 0 ? "none" : version.text(0, 0)
         if found != "\(Schema.version)" {
-            first.find("schema version \(found), should be \(Schema.version): start a server of this version on it")
+            first.find(
+                "found schema version \(found), expected \(Schema.version): start a server of this version on it")
         }
         tell(first)
         guard first.findingsCount == 0 else { return total }
@@ -84,8 +85,8 @@ public struct DatabaseCheck {
         do throws(PostgresFault) { return try check(connection) } catch {
             guard !error.isConnectionLost else { throw error }
             try connection.run("ROLLBACK TO checked")
-            var outcome = Outcome(subject: "pages", summary: "PostgreSQL cannot read on")
-            outcome.find("\(error.message) (\(error.sqlState)), should be readable to its end: restore a backup")
+            var outcome = Outcome(subject: "pages", summary: "PostgreSQL cannot read any further")
+            outcome.find("found \(error.message) (\(error.sqlState)), expected readable tables: restore a backup")
             return outcome
         }
     }
@@ -118,10 +119,10 @@ public struct DatabaseCheck {
                 let place = "\(Self.tenant(rows, row, no)), position \(rows.integer(row, 2))"
                 if rows.integer(row, 2) != position + 1 {
                     outcome.find(
-                        "\(place): an event there, should be the next one at \(position + 1): restore a backup")
+                        "\(place): found an event, expected the next one at \(position + 1): restore a backup")
                 }
                 if rows.integer(row, 4) < recordedAt {
-                    outcome.find("\(place): recorded before the event before it: restore a backup")
+                    outcome.find("\(place): its time is before that of the previous event: restore a backup")
                 }
                 (tenantNo, position, recordedAt) = (no, rows.integer(row, 2), rows.integer(row, 4))
                 outcome.events += 1
@@ -151,12 +152,12 @@ public struct DatabaseCheck {
     private static func check(_ rows: PostgresResult, _ row: Int32) -> RowVerdict {
         let record = unsafe rows.bytes(row, 10)
         guard let layout = unsafe RecordLayout(record, record: 0..<record.count) else {
-            return .wrong("a record that cannot be read")
+            return .wrong("the record cannot be read")
         }
-        guard let id = unsafe UUID(bytes: rows.bytes(row, 0)) else { return .wrong("an event of no tenant") }
+        guard let id = unsafe UUID(bytes: rows.bytes(row, 0)) else { return .wrong("the event belongs to no tenant") }
         let typed = unsafe record.assumingMemoryBound(to: UInt8.self)
         let verdict = unsafe layout.outline.storedVerdict(in: typed.span, tenant: TenantID(id))
-        if verdict == .damaged { return .wrong("an event that does not fit its checksum") }
+        if verdict == .damaged { return .wrong("the event does not match its checksum") }
         func isPart(_ range: Range<Int>, _ column: Int32) -> Bool {
             unsafe UnsafeRawBufferPointer(rebasing: record[range]).elementsEqual(rows.bytes(row, column))
         }
@@ -172,7 +173,7 @@ public struct DatabaseCheck {
         ]
         let wrong = columns.filter { !$0.1 }.map(\.0)
         guard wrong.isEmpty else {
-            return .wrong("columns \(wrong.joined(separator: ", ")) that are not what the record says")
+            return .wrong("columns \(wrong.joined(separator: ", ")) differ from the record")
         }
         return verdict == .missing ? .hasNoChecksum : .fits
     }
@@ -194,7 +195,7 @@ public struct DatabaseCheck {
             &outcome, connection,
             """
             SELECT 'tenant ' || t.id,
-                   format('head %s at %s, event %s, %s aggregates; its events say %s at %s, event %s, %s aggregates',
+                   format('head %s at %s, event %s, %s aggregates; its events have %s at %s, event %s, %s aggregates',
                           t.position, t.recorded_at, t.head_id, t.aggregate_count, coalesce(e.position, 0),
                           coalesce(e.recorded_at, 0), e.event_id, a.count)
             FROM tenants t
@@ -216,7 +217,7 @@ public struct DatabaseCheck {
             &outcome, connection,
             """
             SELECT format('tenant number %s, aggregate %s/%s', a.tenant_no, a.type, a.id),
-                   'versions with a gap, out of the order of positions, or with other bytes than their records have'
+                   'versions have a gap, are not in position order, or have other sizes than their records'
             FROM aggregates a LEFT JOIN (
                 SELECT tenant_no, aggregate_no, count(*) AS count, max(version) AS last, min(version) AS first,
                        bool_and(position > before) AS rises, bool_and(coalesce(aggregate_bytes = bytes, true)) AS fits,
@@ -231,7 +232,8 @@ public struct DatabaseCheck {
             &outcome, connection,
             """
             SELECT format('tenant number %s, aggregate %s/%s', a.tenant_no, a.type, a.id),
-                   format('newest snapshot of version %s, should be %s', a.snapshot_version, coalesce(s.version, 0))
+                   format('found newest snapshot of version %s, expected %s',
+                          a.snapshot_version, coalesce(s.version, 0))
             FROM aggregates a LEFT JOIN (
                 SELECT tenant_no, aggregate_no, max(version) AS version FROM snapshots GROUP BY 1, 2) s
                 ON s.tenant_no = a.tenant_no AND s.aggregate_no = a.no
@@ -242,7 +244,7 @@ public struct DatabaseCheck {
             &outcome, connection,
             """
             SELECT format('tenant number %s, aggregate %s/%s', a.tenant_no, a.type, a.id),
-                   format('%s bytes of records when its newest snapshot was saved, should be from %s to %s',
+                   format('found %s bytes of records when its newest snapshot was saved, expected %s to %s',
                           a.snapshot_bytes, b.least, b.most)
             FROM aggregates a CROSS JOIN LATERAL (
                 SELECT CASE WHEN a.snapshot_version = 0 THEN 0 ELSE coalesce(sum(octet_length(record)), 0) END AS most,
@@ -277,7 +279,7 @@ public struct DatabaseCheck {
                 guard let tenant = unsafe UUID(bytes: rows.bytes(row, 0)), let type = AggregateType(rows.text(row, 11)),
                     let id = unsafe UUID(bytes: rows.bytes(row, 12))
                 else {
-                    outcome.find("\(place): of no aggregate: delete it")
+                    outcome.find("\(place): it belongs to no aggregate: delete it")
                     continue
                 }
                 let stored = StoredSnapshot(
@@ -295,8 +297,8 @@ public struct DatabaseCheck {
                     Int64(stored.checksum) == rows.integer(row, 7)
                 else {
                     outcome.find(
-                        "\(place): it does not fit its checksum: delete the aggregate's snapshots with martlet snapshots "
-                            + "delete")
+                        "\(place): it does not match its checksum: delete the aggregate's snapshots with martlet "
+                            + "snapshots delete")
                     continue
                 }
             }
@@ -347,15 +349,17 @@ public struct DatabaseCheck {
 
     /// What is wrong with a document, and the next step.
     private static func document(_ rows: PostgresResult, _ row: Int32) -> String? {
-        guard let tenant = unsafe UUID(bytes: rows.bytes(row, 0)) else { return "of no tenant: restore a backup" }
+        guard let tenant = unsafe UUID(bytes: rows.bytes(row, 0)) else {
+            return "it belongs to no tenant: restore a backup"
+        }
         let sum = Seal.document(
             unsafe ByteBuffer(bytes: rows.bytes(row, 5)), kind: rows.text(row, 2), key: rows.text(row, 3),
             revision: UInt64(bitPattern: rows.integer(row, 4)), tenant: TenantID(tenant))
         if !rows.isNull(row, 6), rows.integer(row, 6) != Int64(sum) {
-            return "it does not fit its checksum: put it again"
+            return "it does not match its checksum: put it again"
         }
         guard rows.integer(row, 4) > rows.integer(row, 7) else { return nil }
-        return "revision \(rows.integer(row, 4)), above the tenant's: put it again"
+        return "its revision \(rows.integer(row, 4)) is above the tenant's: put it again"
     }
 }
 

@@ -24,13 +24,14 @@ struct IndexCheck {
             let (byTable, byIndex) = (try sum(index, by: .table, connection), try sum(index, by: .index, connection))
             if byTable != byIndex {
                 outcome.find(
-                    "index \(index.name): \(byIndex), should be \(byTable), as its table: REINDEX INDEX \(index.name)")
+                    "index \(index.name): found \(byIndex), expected \(byTable), as in its table: "
+                        + "REINDEX INDEX \(index.name)")
                 continue
             }
             let lost = try lookUps(index, connection)
             if lost > 0 {
                 outcome.find(
-                    "index \(index.name): \(lost) rows are not found by their key, should be none: "
+                    "index \(index.name): \(lost) rows are not found by their key: "
                         + "REINDEX INDEX \(index.name)")
             }
         }

@@ -54,7 +54,7 @@ struct AggregateCheck {
             aggregates += 1
             let (no, tenantNo, type) = (row.integer(0), row.integer(1), row.text(3))
             let id = unsafe UUID(bytes: row.blob(2))
-            let name = "\(type)/\(id?.uuidString.lowercased() ?? "an id that is no UUID")"
+            let name = "\(type)/\(id?.uuidString.lowercased() ?? "an id that is not a UUID")"
             guard let tenant = try tenants.find(tenantNo) else {
                 return context.find(
                     .aggregates, "number \(tenantNo), which has no row", "row \(no) of aggregates, \(name)",
@@ -126,7 +126,7 @@ struct AggregateCheck {
         if range.position <= aggregate.position {
             context.find(
                 .aggregates, aggregate.tenant.name, "\(aggregate.name) version \(range.firstVersion)",
-                "position \(range.position)", "after \(aggregate.position), where the version before is")
+                "position \(range.position)", "a position after \(aggregate.position), that of the version before")
         }
         aggregate.version = range.lastVersion
         aggregate.position = range.lastPosition
@@ -144,8 +144,8 @@ struct AggregateCheck {
         guard told != range else { return }
         context.find(
             .ranges, aggregate.tenant.name, "\(aggregate.name) version \(range.lastVersion), beyond ranged",
-            "a row that says \(range)",
-            told.map { "\($0), as the block" } ?? "no row, because no block has these events")
+            "a row with \(range)",
+            told.map { "\($0), as in the block" } ?? "no row, because no block has these events")
     }
 
     private func checkBytes(_ range: StoredRange, _ aggregate: Aggregate) throws(SQLiteFault) {

@@ -50,7 +50,7 @@ struct BlockCheck {
     private mutating func check(_ tenant: CheckContext.Tenant) throws(SQLiteFault) {
         tenants += 1
         let last: Int64 = 1 << Int64(Schema.positionBits) - 1
-        if !tenant.hasID { report(tenant, "row of tenants", "an id that is no UUID", "16 bytes") }
+        if !tenant.hasID { report(tenant, "row of tenants", "an id that is not a UUID", "16 bytes") }
         guard let keys = tenant.keys else {
             return report(tenant, "row of tenants", "number \(tenant.no)", "from 1 to \(EventKeys.tenantsMax - 1)")
         }
@@ -74,12 +74,12 @@ struct BlockCheck {
         if recordedAt != tenant.recordedAt {
             report(
                 tenant, "head", "recorded at \(Timestamp(microseconds: tenant.recordedAt))",
-                "\(Timestamp(microseconds: recordedAt)), as its last block says")
+                "\(Timestamp(microseconds: recordedAt)), as in its last block")
         }
         if tenant.headID != progress.eventID {
             report(
                 tenant, "head", "event \(tenant.headID?.uuidString.lowercased() ?? "of no id")",
-                "\(progress.eventID?.uuidString.lowercased() ?? "none"), as its last block says")
+                "\(progress.eventID?.uuidString.lowercased() ?? "none"), as in its last block")
         }
         if tenant.ranged > tenant.position || !progress.rangedIsAnEnd {
             context.find(
@@ -91,7 +91,7 @@ struct BlockCheck {
     private mutating func check(_ block: StoredBlock, of tenant: CheckContext.Tenant, _ progress: inout Progress) {
         let place = "block at position \(block.firstPosition)"
         if block.firstPosition != progress.nextPosition {
-            report(tenant, place, "a block there", "the next one at position \(progress.nextPosition)")
+            report(tenant, place, "a block", "the next block at position \(progress.nextPosition)")
         }
         if block.count < 1 { report(tenant, place, "a count of \(block.count)", "1 or more") }
         if let fault = block.fault { report(tenant, place, fault, "\(block.count) events") }
@@ -101,24 +101,24 @@ struct BlockCheck {
         if block.recordedAt < progress.recordedAt {
             report(
                 tenant, place, "recorded at \(Timestamp(microseconds: block.recordedAt))",
-                "not before \(Timestamp(microseconds: progress.recordedAt)), as the block before")
+                "not before \(Timestamp(microseconds: progress.recordedAt)), the time of the block before")
         }
         for (index, event) in block.events.enumerated() {
             let position = block.position(index)
             if event.position != UInt64(bitPattern: position) {
-                report(tenant, "position \(position)", "an event that says position \(event.position)", "\(position)")
+                report(tenant, "position \(position)", "an event with position \(event.position)", "\(position)")
             }
             if event.checksum == .missing { withoutChecksum += 1 }
             if event.checksum == .damaged {
                 report(
-                    tenant, "position \(position)", "an event that does not fit its checksum",
+                    tenant, "position \(position)", "an event that does not match its checksum",
                     "what was stored under event id \(event.id.uuidString.lowercased())")
             }
             if event.recordedAt != block.recordedAt {
                 report(
                     tenant, "position \(position)",
                     "an event recorded at \(Timestamp(microseconds: event.recordedAt))",
-                    "\(Timestamp(microseconds: block.recordedAt)), as its block")
+                    "\(Timestamp(microseconds: block.recordedAt)), as in its block")
             }
         }
         progress.nextPosition = block.firstPosition &+ max(1, block.count)

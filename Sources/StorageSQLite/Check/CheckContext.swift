@@ -39,7 +39,7 @@ final class CheckContext {
         }
     }
 
-    /// So many findings are kept; the others are counted.
+    /// This many findings are kept; the others are counted.
     static let findingsMax = 20
 
     let connection: SQLiteConnection
@@ -70,7 +70,7 @@ final class CheckContext {
             FileFinding(subject: subject, tenant: tenant, place: place, found: found, expected: expected))
     }
 
-    /// Tells that so many of the file's events are done.
+    /// Reports how many of the file's events have been checked.
     func progress(_ subject: FileCheck.Subject, _ done: UInt64) {
         onProgress(FileCheck.Progress(subject: subject, done: done, total: eventsInAll))
     }

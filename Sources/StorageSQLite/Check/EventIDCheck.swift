@@ -54,8 +54,8 @@ struct EventIDCheck {
             guard id == nil || found?.event.id != id else { return }
             let name = try tenants.find(tenantNo)?.name ?? "number \(tenantNo), which has no row"
             context.find(
-                .eventIDs, name, "row of event_ids for \(id?.uuidString.lowercased() ?? "an id that is no UUID")",
-                "position \(position)", "no row, because no event with that id is there")
+                .eventIDs, name, "row of event_ids for \(id?.uuidString.lowercased() ?? "an id that is not a UUID")",
+                "position \(position)", "no row, because no event there has that id")
         }
     }
 }

@@ -37,7 +37,7 @@ public struct FileCheck {
         public var total: UInt64
     }
 
-    /// What a check came to.
+    /// The result of a check.
     public struct Outcome: Sendable {
         /// The check.
         public var subject: Subject
@@ -78,7 +78,7 @@ public struct FileCheck {
         do throws(StorageError) { connection = try SQLiteConnection(reading: path) } catch {
             guard error.kind == .corrupted else { throw error }
             let finding = FileFinding(
-                subject: .file, tenant: "", place: path, found: "\(error)", expected: "a database of SQLite")
+                subject: .file, tenant: "", place: path, found: "\(error)", expected: "a SQLite database")
             onOutcome(
                 Outcome(
                     subject: .file, summary: "no database", events: 0, findingsCount: 1, findings: [finding]))
@@ -124,7 +124,7 @@ public struct FileCheck {
             var check = try AggregateCheck(context)
             try check.run()
             aggregates = "versions of \(check.aggregates) aggregates"
-            ranges = "\(check.rangesInAll) rows, \(check.unmovedRanges) to be told by blocks"
+            ranges = "\(check.rangesInAll) rows, \(check.unmovedRanges) still in blocks only"
             snapshots = "\(check.snapshots) snapshots"
         }
         tell(.aggregates, aggregates, events: events)
@@ -149,12 +149,12 @@ public struct FileCheck {
         let version = try connection.text("PRAGMA user_version") ?? ""
         guard owner == "\(Schema.applicationID)" else {
             return context.find(
-                .file, "", path, "application id \(owner)", "\(Schema.applicationID), as in a file of a Martlet server")
+                .file, "", path, "application id \(owner)", "\(Schema.applicationID), that of a Martlet file")
         }
         guard version == "\(Schema.version)" else {
             return context.find(
                 .file, "", path, "schema version \(version)",
-                "\(Schema.version): a server of this version brings an older file up to date when it starts")
+                "\(Schema.version): a server of this version migrates an older file when it starts")
         }
         context.eventsInAll = UInt64(try connection.text(CheckStatements.eventsInAll) ?? "") ?? 0
     }
@@ -162,7 +162,7 @@ public struct FileCheck {
     private func checkPages(_ context: CheckContext) throws(SQLiteFault) {
         try context.connection.prepare("PRAGMA integrity_check(\(CheckContext.findingsMax))").visit { row in
             let text = row.text(0)
-            if text != "ok" { context.find(.pages, "", "file \(path)", text, "no complaint of SQLite") }
+            if text != "ok" { context.find(.pages, "", "file \(path)", text, "no complaint from SQLite") }
         }
     }
 
@@ -173,7 +173,7 @@ public struct FileCheck {
         do throws(SQLiteFault) { try body() } catch {
             guard error.storageError.kind == .corrupted else { throw error.storageError }
             context.find(
-                subject, "", "file \(path)", "\(error.message) (SQLite code \(error.code))", "readable to its end")
+                subject, "", "file \(path)", "\(error.message) (SQLite code \(error.code))", "a readable file")
         }
     }
 }

@@ -17,10 +17,10 @@ public struct FileFinding: Hashable, Sendable, CustomStringConvertible {
         case .file: "check the path that --storage names"
         case .pages, .blocks: "stop the server and restore a backup"
         case .eventIDs, .aggregates, .ranges:
-            "stop the server and restore a backup; where the check of the blocks passed the events are whole, and "
-                + "martlet export and martlet import move them into a new file"
+            "stop the server and restore a backup; if the check of the blocks passed, the events are intact: "
+                + "move them into a new file with martlet export and martlet import"
         case .snapshots:
-            "delete the aggregate's snapshots with martlet snapshots delete: loads read the events until a new one is saved"
+            "delete the aggregate's snapshots with martlet snapshots delete: loads read the events until one is saved"
         case .settings: "put the tenant's settings again with martlet upcasters apply and martlet policies set"
         }
     }
@@ -28,6 +28,6 @@ public struct FileFinding: Hashable, Sendable, CustomStringConvertible {
     /// Tenant, place, what is there, what should be, and what to do, in one line.
     public var description: String {
         let where_ = tenant.isEmpty ? place : "tenant \(tenant), \(place)"
-        return "\(where_): \(found), should be \(expected): \(nextStep)"
+        return "\(where_): found \(found), expected \(expected): \(nextStep)"
     }
 }

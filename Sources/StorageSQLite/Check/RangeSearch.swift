@@ -45,13 +45,13 @@ struct RangeSearch {
         selectRange.bind(1, no)
         selectRange.bind(2, told.lastVersion)
         guard var row = try selectRange.firstRow({ StoredRange($0) }) else {
-            context.find(.ranges, tenant.name, place, "no row in ranges", "one that says \(told)")
+            context.find(.ranges, tenant.name, place, "no row in ranges", "one with \(told)")
             return false
         }
         selectBytesBefore.bind(1, no)
         selectBytesBefore.bind(2, told.lastVersion)
         row.bytes = row.bytes &- (try selectBytesBefore.firstRow { $0.integer(0) } ?? 0)
-        if row != told { context.find(.ranges, tenant.name, place, "a row that says \(row)", "\(told), as the block") }
+        if row != told { context.find(.ranges, tenant.name, place, "a row with \(row)", "\(told), as in the block") }
         return true
     }
 
@@ -76,7 +76,7 @@ struct RangeSearch {
                 }
                 context.find(
                     .ranges, tenant.name, "\(type)/\(id.uuidString.lowercased()) version \(range.lastVersion)",
-                    "a row that says \(range)", "no row, because no block has these events")
+                    "a row with \(range)", "no row, because no block has these events")
             }
         }
     }

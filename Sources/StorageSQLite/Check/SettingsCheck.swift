@@ -37,7 +37,7 @@ struct SettingsCheck {
                 if row.integer(5) != Int64(sum) {
                     context.find(
                         .settings, tenant.name, kind, "a document with checksum \(sum)",
-                        "\(row.integer(5)), as when it was written")
+                        "\(row.integer(5)), that of the document that was written")
                 }
             }
             guard row.text(1) == "settings", let complaint = unsafe complaint(row.blob(4)) else { return }
@@ -47,7 +47,7 @@ struct SettingsCheck {
             let name = try tenants.find(row.integer(0))?.name ?? "number \(row.integer(0))"
             context.find(
                 .settings, name, "row of tenants", "settings revision \(row.integer(1))",
-                "\(row.integer(2)), as its copy in documents")
+                "\(row.integer(2)), as in its copy in documents")
         }
     }
 

@@ -45,7 +45,7 @@ struct SnapshotCheck {
             }
             let sum = unsafe CRC32C.checksum(of: payload)
             if Int64(sum) != checksum {
-                report("a payload with CRC-32C \(sum)", "\(checksum), as when it was saved")
+                report("a payload with CRC-32C \(sum)", "\(checksum), that of the saved snapshot")
             }
             if row.integer(4) != Int64(payload.count) {
                 report("\(payload.count) bytes of payload", "\(row.integer(4)), its payload_bytes")
@@ -58,7 +58,7 @@ struct SnapshotCheck {
             let seal = Seal.snapshot(
                 info, checksum: UInt32(truncatingIfNeeded: checksum), of: name, in: tenant)
             if Int64(seal) != row.integer(5) {
-                report("a row with seal \(seal)", "\(row.integer(5)), as when it was saved")
+                report("a row with seal \(seal)", "\(row.integer(5)), that of the saved snapshot")
             }
         }
         if aggregate.snapshotVersion != newest {

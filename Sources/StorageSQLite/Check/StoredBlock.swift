@@ -143,7 +143,7 @@ struct StoredRange: Hashable, CustomStringConvertible {
     }
 
     var description: String {
-        "versions \(firstVersion) to \(lastVersion) at position \(position), \(before) events before in the block, "
+        "versions \(firstVersion) to \(lastVersion) at position \(position), \(before) events before it in the block, "
             + "bytes \(start) to \(start &+ length), \(bytes) bytes of records"
     }
 }
