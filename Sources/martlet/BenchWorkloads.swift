@@ -14,18 +14,29 @@ struct BenchAppend: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Aggregates that all clients write to, whatever their versions. 0: each client writes to one of its own with "
-                + "exact versions, and to a new one after 1000 events."))
+            "Aggregates of each tenant that its clients write to at random, whatever their versions. 0: each client "
+                + "writes to one of its own with exact versions, and to a new one after 1000 events."))
     var aggregates = 0
 
-    @Option(help: "Tenants, with a share of the clients each.")
+    @Option(
+        help: ArgumentHelp(
+            "Tenants, with a share of the clients each. With more tenants than clients, which takes --aggregates, each "
+                + "append goes to one at random. --tenant names the first; the ids of the others count up from it."))
     var tenants = 1
+
+    @Flag(help: "Write an event to each aggregate of each tenant first, so that all exist when measuring begins.")
+    var fill = false
+
+    @Option(help: "Seed of each client's choices of tenants and aggregates; a new one, which is printed, unless given.")
+    var seed: UInt64?
 
     mutating func run() async throws {
         var workload = AppendWorkload(try loop.settings(output))
         workload.batch = batch
         workload.aggregates = aggregates
         workload.tenants = tenants
+        workload.fills = fill
+        workload.seed = seed
         try await output.report { try await workload.run($0) }
     }
 }
