@@ -12,7 +12,7 @@ UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests --skip AttackTests
 # Attacks that measure what others feel meanwhile: they want a quiet machine, and a target of their own.
 TIMED_ATTACKS = FairnessTests LoopTimeTests MemoryTests
 
-.PHONY: help run test example test-attacks test-log test-bits test-crowd test-steps test-tsan test-asan fuzz demo bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-rehydration lint lint-protos format protos certs clean
+.PHONY: help run test example test-attacks test-log test-bits test-crowd test-steps test-tsan test-asan fuzz demo bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration lint lint-protos format protos certs clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -97,6 +97,11 @@ bench-before: certs ## This checkout's server beside one of before: BEFORE=path/
 bench-upcast: certs ## What an upcaster of five steps adds to the CPU time of a delivery to 100 subscribers
 	swift build -c release --product martlet
 	Benchmarks/upcast $(BENCH)
+
+bench-curve: certs setup-tests ## How appends slow down with aggregates and tenants touched at random, on both engines
+	swift build -c release --product martlet
+	@code=0; Benchmarks/curve $(BENCH) || code=$$?; \
+		.ci/with-postgres Benchmarks/curve --engine postgresql $(BENCH) || code=$$?; exit $$code
 
 bench-rehydration: certs setup-tests ## Figures of snapshots and upcasting on both engines
 	swift build -c release --product martlet

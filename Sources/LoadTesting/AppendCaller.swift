@@ -1,20 +1,15 @@
 import MartletClient
 import MartletModel
 
-/// A client that appends.
+/// A client that appends to an aggregate of its own with exact versions, and to a new one after so many events.
 struct AppendCaller: Caller {
-    /// Where it writes to.
-    enum Aggregates: Sendable {
-        /// Its own, with exact versions; a new one after this many events.
-        case own(type: AggregateType, eventsMax: UInt64)
-        /// Any of these, whatever their versions.
-        case shared([AggregateName])
-    }
+    /// An aggregate is left for a new one after so many events.
+    static let eventsPerAggregate: UInt64 = 1_000
 
     let client: MartletClient
     let tenant: TenantID
     let batch: Int
-    let aggregates: Aggregates
+    let type: AggregateType
     let acknowledgements: AcknowledgementTimes?
     let filter: EventFilter
     var executor: any TaskExecutor { client.taskExecutor }
@@ -29,62 +24,49 @@ struct AppendCaller: Caller {
     private var version = Version.none
 
     init(
-        client: MartletClient, tenant: TenantID, batch: Int, aggregates: Aggregates, maker: EventMaker,
-        acknowledgements: AcknowledgementTimes? = nil, filter: EventFilter = .all
+        client: MartletClient, tenant: TenantID, batch: Int, type: AggregateType = BenchNames.aggregateType,
+        maker: EventMaker, acknowledgements: AcknowledgementTimes? = nil, filter: EventFilter = .all
     ) {
         self.filter = filter
         self.client = client
         self.tenant = tenant
         self.batch = batch
-        self.aggregates = aggregates
+        self.type = type
         self.acknowledgements = acknowledgements
         var maker = maker
-        aggregate = AggregateName(type: BenchNames.aggregateType, id: maker.id())
+        aggregate = AggregateName(type: type, id: maker.id())
         self.maker = maker
-        choose()
     }
 
     mutating func call() async throws(MartletError) -> Int {
-        let expected: ExpectedVersion
-        switch aggregates {
-        case .own: expected = .exact(version)
-        case .shared:
-            choose()
-            expected = .any
-        }
         let events = maker.events(batch)
         let request = AppendRequest(
             tenant: tenant,
-            aggregates: [AggregateAppend(aggregate: aggregate, expected: expected, events: events)])
+            aggregates: [AggregateAppend(aggregate: aggregate, expected: .exact(version), events: events)])
         let receipt: AppendReceipt
         do throws(MartletError) {
             receipt = try await client.append(request)
         } catch {
             if error.leavesOutcomeOpen { unknown += UInt64(batch) }
-            choose()
+            begin()
             throw error
         }
         acknowledgements?.acknowledged(from: receipt.firstPosition, to: receipt.lastPosition, at: .now())
         acknowledged += UInt64(batch)
         matching += UInt64(
             filter.isEmpty ? batch : events.count { filter.matches(aggregate, $0.type) })
-        guard case .own(_, let eventsMax) = aggregates else { return batch }
         version = Version(version.rawValue + UInt64(batch))
         guard receipt.aggregates.first?.lastVersion == version else {
             throw .badAnswer("an append to version \(version) was acknowledged with another version")
         }
-        if version.rawValue >= eventsMax { choose() }
+        if version.rawValue >= Self.eventsPerAggregate { begin() }
         return batch
     }
 
-    /// Chooses where the next append goes.
-    private mutating func choose() {
-        switch aggregates {
-        case .own(let type, _):
-            aggregate = AggregateName(type: type, id: maker.id())
-            version = .none
-        case .shared(let names): aggregate = names[maker.index(below: names.count)]
-        }
+    /// Begins a new aggregate.
+    private mutating func begin() {
+        aggregate = AggregateName(type: type, id: maker.id())
+        version = .none
     }
 }
 

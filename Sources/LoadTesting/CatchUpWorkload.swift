@@ -22,7 +22,7 @@ public struct CatchUpWorkload: Sendable {
         try settings.validate()
         try require("--subscribers", subscribers, in: 1...100_000)
         try require("--history", history, in: 1...1_000_000_000)
-        let tenant = try TenantID.forRun(settings.tenant, count: 1)[0]
+        let tenant = RunTenants(settings.tenant, count: 1).first
         let template = try EventTemplate(type: BenchNames.eventType, payloadBytes: settings.payloadBytes)
         let parameters: [String: ParameterValue] = [
             "subscribers": .int(subscribers), "connections": .int(settings.connectionCount),

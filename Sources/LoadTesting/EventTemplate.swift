@@ -70,9 +70,6 @@ struct EventMaker: Sendable {
     /// An id that nobody else has.
     mutating func id() -> UUID { UUID.v7(at: .now(), using: &random) }
 
-    /// A number from 0 up to below `bound`.
-    mutating func index(below bound: Int) -> Int { Int.random(in: 0..<bound, using: &random) }
-
     /// So many new events.
     mutating func events(_ count: Int) -> [EncodedEvent] {
         let now = Timestamp.now()
@@ -112,32 +109,9 @@ extension EventTemplate {
     }
 }
 
-/// xoshiro256**, seeded by the system: an id is no secret, and must cost little.
-struct FastRandom: RandomNumberGenerator, Sendable {
-    private var state: (UInt64, UInt64, UInt64, UInt64)
-
-    init() {
-        var system = SystemRandomNumberGenerator()
-        state = (system.next() | 1, system.next(), system.next(), system.next())
-    }
-
-    mutating func next() -> UInt64 {
-        func rotated(_ value: UInt64, _ bits: UInt64) -> UInt64 { value << bits | value >> (64 - bits) }
-        let result = rotated(state.1 &* 5, 7) &* 9
-        let shifted = state.1 << 17
-        state.2 ^= state.0
-        state.3 ^= state.1
-        state.1 ^= state.2
-        state.0 ^= state.3
-        state.2 ^= shifted
-        state.3 = rotated(state.3, 45)
-        return result
-    }
-}
-
 extension UUID {
     /// The two halves, as ``EventModel`` puts them together.
-    fileprivate var halves: (high: UInt64, low: UInt64) {
+    var halves: (high: UInt64, low: UInt64) {
         let u = uuid
         func join(_ b: (UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8)) -> UInt64 {
             let high = UInt64(b.0) << 56 | UInt64(b.1) << 48 | UInt64(b.2) << 40 | UInt64(b.3) << 32
@@ -172,11 +146,9 @@ public enum BenchNames {
         return #"{"upcasters":[\#(all.joined(separator: ","))]}"#
     }
 
-    /// So many aggregates, the same ones in each run and for each client.
-    static func numbered(_ count: Int) -> [AggregateName] {
-        (0..<count).map {
-            AggregateName(type: aggregateType, id: UUID(high: 0xBE4C_0000_0000_7000, low: UInt64($0) | 1 << 63))
-        }
+    /// The aggregate of that number, from 0: the same one in each run and for each client.
+    static func aggregate(numbered number: Int) -> AggregateName {
+        AggregateName(type: aggregateType, id: UUID(high: 0xBE4C_0000_0000_7000, low: UInt64(number) | 1 << 63))
     }
 
     private static func name<Name>(_ text: String, _ make: (String) -> Name?) -> Name {

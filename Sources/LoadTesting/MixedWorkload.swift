@@ -29,7 +29,7 @@ public struct MixedWorkload: Sendable {
         try require("--aggregates", aggregates, in: 1...10_000_000)
         try require("--events", events, in: 1...100_000_000)
         try require("--subscribers", subscribers, in: 0...1_000_000)
-        let tenant = try TenantID.forRun(settings.tenant, count: 1)[0]
+        let tenant = RunTenants(settings.tenant, count: 1).first
         let template = try EventTemplate(type: BenchNames.eventType, payloadBytes: settings.payloadBytes)
         return try await target.withClients(settings.connectionCount + 1) { clients in
             let control = clients[clients.count - 1]
@@ -62,7 +62,6 @@ public struct MixedWorkload: Sendable {
             MixedCaller(
                 append: AppendCaller(
                     client: clients[index % clients.count], tenant: tenant, batch: batch,
-                    aggregates: .own(type: BenchNames.aggregateType, eventsMax: AppendWorkload.eventsPerAggregate),
                     maker: EventMaker([template]), acknowledgements: board.acknowledgements),
                 load: LoadCaller(
                     client: clients[index % clients.count], tenant: tenant, aggregates: names, events: events),

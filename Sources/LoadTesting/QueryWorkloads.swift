@@ -19,7 +19,7 @@ public struct LoadWorkload: Sendable {
         try settings.validate()
         try require("--aggregates", aggregates, in: 1...10_000_000)
         try require("--events", events, in: 1...100_000_000)
-        let tenant = try TenantID.forRun(settings.tenant, count: 1)[0]
+        let tenant = RunTenants(settings.tenant, count: 1).first
         let template = try EventTemplate(type: BenchNames.eventType, payloadBytes: settings.payloadBytes)
         return try await target.withClients(settings.connectionCount + 1) { clients in
             let control = clients[clients.count - 1]
@@ -57,7 +57,7 @@ public struct ReadWorkload: Sendable {
     public func run(_ target: BenchTarget) async throws -> RunReport {
         try settings.validate()
         try require("--history", history, in: 1...1_000_000_000)
-        let tenant = try TenantID.forRun(settings.tenant, count: 1)[0]
+        let tenant = RunTenants(settings.tenant, count: 1).first
         let template = try EventTemplate(type: BenchNames.eventType, payloadBytes: settings.payloadBytes)
         return try await target.withClients(settings.connectionCount + 1) { clients in
             let control = clients[clients.count - 1]

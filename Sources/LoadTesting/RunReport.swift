@@ -68,6 +68,8 @@ public struct RunReport: Codable, Hashable, Sendable {
     public var server = Server()
     /// The flags that the run was made with, those left out included.
     public var parameters: [String: ParameterValue]
+    /// What choices at random were made from, in a run that can be repeated with it.
+    public var seed: UInt64?
     /// How long was measured: to the end of the last call that counts.
     public var seconds = 0.0
     /// Calls that succeeded.

@@ -19,7 +19,7 @@ public struct RunSettings: Sendable {
     /// Called about once a second, from a task of its own.
     public var onProgress: (@Sendable (RunProgress) -> Void)?
 
-    /// Called while events are written that a run is going to read: how many are there so far.
+    /// Called while events are written that a run needs before it begins: how many are there so far.
     public var onWritten: (@Sendable (Int) -> Void)?
 
     /// The default settings.

@@ -41,7 +41,7 @@ public struct SubscribeWorkload: Sendable {
         let connections = min(settings.connections ?? 1, subscribers)
         settings.connections = nil
         try settings.validate()
-        let (writerConnections, tenant) = (min(settings.clients, 8), try TenantID.forRun(settings.tenant, count: 1)[0])
+        let (writerConnections, tenant) = (min(settings.clients, 8), RunTenants(settings.tenant, count: 1).first)
         let templates = try filter.templates(payloadBytes: settings.payloadBytes)
         let windowBytes = Self.windowBytes(subscribers)
         var parameters = settings.parameters
@@ -88,10 +88,8 @@ public struct SubscribeWorkload: Sendable {
         let callers = (0..<settings.clients).map { index in
             AppendCaller(
                 client: writers[index % (writers.count - 1)], tenant: tenant, batch: batch,
-                aggregates: .own(
-                    type: filter.isEmpty
-                        ? BenchNames.aggregateType : BenchNames.aggregateTypes[index % BenchNames.aggregateTypes.count],
-                    eventsMax: AppendWorkload.eventsPerAggregate),
+                type: filter.isEmpty
+                    ? BenchNames.aggregateType : BenchNames.aggregateTypes[index % BenchNames.aggregateTypes.count],
                 maker: EventMaker(templates), acknowledgements: board.acknowledgements, filter: filter)
         }
         let (measured, failures) = try await fleet.following(from: start) {

@@ -1,4 +1,3 @@
-import FoundationEssentials
 import MartletClient
 import MartletModel
 
@@ -74,16 +73,5 @@ struct TenantCount: Sendable {
         var heads: [Position] = []
         for tenant in tenants { heads.append(try await client.head(of: tenant).position) }
         return heads
-    }
-}
-
-extension TenantID {
-    /// The tenant that was asked for, or new ones.
-    static func forRun(_ asked: TenantID?, count: Int) throws -> [TenantID] {
-        guard let asked else { return (0..<count).map { _ in TenantID(.v7()) } }
-        guard count == 1 else {
-            throw BenchFailure("--tenants \(count) cannot be combined with --tenant, which names one tenant: omit one")
-        }
-        return [asked]
     }
 }

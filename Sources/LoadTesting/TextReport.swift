@@ -4,6 +4,7 @@ extension RunReport {
         var lines = ["\(workload)  martlet \(server.version) on \(server.engine)  \(startedAt)"]
         lines.append(
             "  " + parameters.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", "))
+        if let seed { lines.append("  seed \(seed)") }
         lines.append("")
         if calls > 0 {
             lines.append(

@@ -119,7 +119,7 @@ enum BenchProgressLine {
     static func report(_ settings: inout RunSettings) {
         guard Terminal.showsProgress else { return }
         settings.onProgress = { show($0.line) }
-        settings.onWritten = { show("writing the events to read: \($0)") }
+        settings.onWritten = { show("writing what the run needs: \($0) events") }
     }
 
     private static func show(_ line: String) {

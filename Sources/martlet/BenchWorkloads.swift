@@ -14,18 +14,29 @@ struct BenchAppend: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Aggregates that all clients write to, with any version. 0: each client writes to an aggregate of its own "
-                + "with exact versions, and starts a new one after 1000 events."))
+            "Aggregates of each tenant that its clients write to at random, with any version. 0: each client writes to "
+                + "an aggregate of its own with exact versions, and starts a new one after 1000 events."))
     var aggregates = 0
 
-    @Option(help: "Tenants; the clients are divided among them.")
+    @Option(
+        help: ArgumentHelp(
+            "Tenants; the clients are divided among them. With more tenants than clients, which requires --aggregates, "
+                + "each append goes to one at random. --tenant names the first; the ids of the others count up from it."))
     var tenants = 1
+
+    @Flag(help: "Write an event to each aggregate of each tenant first, so that all exist when measuring begins.")
+    var fill = false
+
+    @Option(help: "Seed of each client's choices of tenants and aggregates; a new one, which is printed, unless given.")
+    var seed: UInt64?
 
     mutating func run() async throws {
         var workload = AppendWorkload(try loop.settings(output))
         workload.batch = batch
         workload.aggregates = aggregates
         workload.tenants = tenants
+        workload.fills = fill
+        workload.seed = seed
         try await output.report { try await workload.run($0) }
     }
 }

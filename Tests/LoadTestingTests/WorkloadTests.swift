@@ -56,6 +56,110 @@ import Testing
         #expect(report.failures == [])
         #expect(report.errors == [:])
         #expect(report.calls > 0)
+        #expect(report.verified["stored"] == report.verified["appended"])
+        #expect(try #require(report.verified["stored"]) > report.events, "warm-up is counted back, and not measured")
+        let seed = try #require(report.seed)
+        #expect(report.text.contains("seed \(seed)"))
+    }
+
+    @Test func appendsToTenantsAtRandom() async throws {
+        let first = TenantID(UUID())
+        var workload = AppendWorkload(settings())
+        workload.settings.tenant = first
+        workload.tenants = 30
+        workload.aggregates = 3
+        workload.batch = 2
+        workload.seed = 7
+        let report = try await TestServer.with(MemoryEngine()) { [workload] server in
+            let report = try await workload.run(BenchTarget(server.clientConfiguration, logger: .silent))
+            let heads = try await server.withClient { client in
+                var heads: [UInt64] = []
+                // Four clients that each stay with a tenant would reach four.
+                for tenant in RunTenants(first, count: 31).all {
+                    heads.append(try await client.head(of: tenant).position.rawValue)
+                }
+                return heads
+            }
+            #expect(heads.prefix(30).filter { $0 > 0 }.count > 4, "\(heads)")
+            #expect(heads[30] == 0, "beyond the last tenant")
+            #expect(heads.reduce(0, +) == report.verified["stored"])
+            return report
+        }
+        #expect(report.failures == [])
+        #expect(report.errors == [:])
+        #expect(report.seed == 7)
+        #expect(report.events == report.calls * 2)
+        #expect(report.verified["readBack"] == report.verified["stored"])
+    }
+
+    @Test func fillsEveryAggregateOfEveryTenantFirst() async throws {
+        let first = TenantID(UUID())
+        var workload = AppendWorkload(settings())
+        workload.settings.tenant = first
+        workload.tenants = 6
+        // More than fit into two appends of 100 aggregates.
+        workload.aggregates = 205
+        workload.fills = true
+        let report = try await TestServer.with(MemoryEngine()) { [workload] server in
+            let report = try await workload.run(BenchTarget(server.clientConfiguration, logger: .silent))
+            let filled = try await server.withClient { client in
+                var filled: [Set<AggregateName>] = []
+                for tenant in RunTenants(first, count: 6).all {
+                    let request = ReadRequest(tenant: tenant, target: .position(Position(205)), upcasting: .raw)
+                    filled.append(
+                        try await client.read(request).reduce(into: Set<AggregateName>()) { $0.insert($1.aggregate) })
+                }
+                return filled
+            }
+            #expect(filled == Array(repeating: Set((0..<205).map { BenchNames.aggregate(numbered: $0) }), count: 6))
+            return report
+        }
+        #expect(report.failures == [])
+        #expect(report.errors == [:])
+        #expect(report.verified["stored"] == report.verified["appended"], "what was filled is not counted back")
+    }
+
+    @Test func choosesTheSameWithTheSameSeed() {
+        var workload = AppendWorkload(settings(clients: 4))
+        workload.aggregates = 1_000
+        func chosen(tenants: Int, client: Int, seed: UInt64) -> [[Int]] {
+            let choices = workload.choices(of: client, among: RunTenants(nil, count: tenants))
+            var random = FastRandom(seed: seed, stream: UInt64(client))
+            return (0..<2_000).map { _ in
+                let (tenant, aggregate) = choices.next(using: &random)
+                return [tenant, aggregate]
+            }
+        }
+        let many = chosen(tenants: 200_000, client: 1, seed: 3)
+        #expect(many == chosen(tenants: 200_000, client: 1, seed: 3))
+        #expect(many != chosen(tenants: 200_000, client: 1, seed: 4))
+        #expect(many != chosen(tenants: 200_000, client: 2, seed: 3))
+        for (place, most) in [200_000, 1_000].enumerated() {
+            let numbers = many.map { $0[place] }
+            #expect(numbers.allSatisfy { (0..<most).contains($0) })
+            for tenth in 0..<10 {
+                let share = numbers.count { $0 * 10 / most == tenth }
+                // 200 expected; six standard deviations are 80.
+                #expect((120...280).contains(share), "\(share) of 2,000 in tenth \(tenth)")
+            }
+        }
+        #expect(Set(chosen(tenants: 4, client: 6, seed: 3).map { $0[0] }) == [2], "a share of the clients each")
+        #expect(Set(chosen(tenants: 5, client: 3, seed: 3).map { $0[0] }) == [0, 1, 2, 3, 4])
+    }
+
+    @Test func countsBackASampleOfManyTenants() {
+        let few = TenantTally(RunTenants(nil, count: 1_000))
+        few.add(acknowledged: 3, tenant: 999)
+        #expect(few.tenants.count == 1_000 && few.acknowledged[999] == 3)
+        let all = RunTenants(nil, count: 200_001)
+        let many = TenantTally(all)
+        #expect((900...1_000).contains(many.tenants.count))
+        #expect(many.tenants[2] == all[402])
+        for tenant in 0..<all.count { many.add(acknowledged: 2, tenant: tenant) }
+        many.add(unknown: 5, tenant: 402)
+        many.add(unknown: 5, tenant: 403)
+        #expect(many.acknowledged == Array(repeating: 2, count: many.tenants.count))
+        #expect(many.unknown.reduce(0, +) == 5 && many.unknown[2] == 5)
     }
 
     @Test func loads() async throws {
@@ -182,6 +286,35 @@ import Testing
         await #expect(throws: BenchFailure("--batch is 0: give 1 to 100000")) {
             _ = try await run { [workload] in try await workload.run($0) }
         }
+        workload.batch = 1
+        workload.tenants = 5
+        await #expect(
+            throws: BenchFailure(
+                "--tenants is 5 and --clients 4: with more tenants than clients each append goes to a tenant at random, "
+                    + "which takes --aggregates: give 1 or more, or as many clients as tenants")
+        ) { _ = try await run { [workload] in try await workload.run($0) } }
+        workload.tenants = 1_000_001
+        await #expect(throws: BenchFailure("--tenants is 1000001: give 1 to 1000000")) {
+            _ = try await run { [workload] in try await workload.run($0) }
+        }
+        workload.tenants = 2_000
+        workload.aggregates = 10_000
+        workload.fills = true
+        await #expect(
+            throws: BenchFailure(
+                "--fill would write 20000000 events, one to each of --aggregates 10000 of each of --tenants 2000: give "
+                    + "fewer of them, at most 10000000 in all")
+        ) { _ = try await run { [workload] in try await workload.run($0) } }
+        workload.tenants = 1
+        workload.aggregates = 0
+        await #expect(throws: BenchFailure("--fill writes to --aggregates, which is 0: give 1 to 10000000 of them")) {
+            _ = try await run { [workload] in try await workload.run($0) }
+        }
+        workload.fills = false
+        workload.seed = 1
+        await #expect(
+            throws: BenchFailure("--seed chooses among --aggregates, which is 0: give 1 to 10000000, or no --seed")
+        ) { _ = try await run { [workload] in try await workload.run($0) } }
         var subscribe = SubscribeWorkload(settings())
         subscribe.filter.eventTypes = [BenchNames.eventType]
         await #expect(throws: BenchFailure.self) { _ = try await run { [subscribe] in try await subscribe.run($0) } }
