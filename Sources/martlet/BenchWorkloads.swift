@@ -21,7 +21,8 @@ struct BenchAppend: AsyncParsableCommand {
     @Option(
         help: ArgumentHelp(
             "Tenants; the clients are divided among them. With more tenants than clients, which requires --aggregates, "
-                + "each append goes to one at random. --tenant names the first; the ids of the others count up from it."))
+                + "each append goes to one at random. --tenant names the first; the ids of the others count up from it."
+        ))
     var tenants = 1
 
     @Flag(help: "Write an event to each aggregate of each tenant first, so that all exist when measuring begins.")
