@@ -168,7 +168,7 @@ import Testing
         let error = #expect(throws: MartletError.self) { try DescriptorLimit.check(limits, available: 4_096) }
         #expect(error?.reason == .invalidLimits)
         #expect(error?.message.contains("connections_max 10000") == true)
-        #expect(error?.message.contains("the process may open 4096") == true)
+        #expect(error?.message.contains("the process may open only 4096") == true)
         #expect(error?.message.contains("--connections-max") == true)
         limits.connectionsMax = 2_816
         try DescriptorLimit.check(limits, available: 4_096)
