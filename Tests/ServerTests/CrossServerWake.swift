@@ -8,14 +8,14 @@ import NIOCore
 struct CrossServerWake {
     let rounds: Int
 
-    /// The slowest delivery, from before the append to the arrival.
-    func slowest(from writer: MartletClient, to reader: MartletClient) async throws -> Duration {
+    /// The median of the deliveries, each from before the append to the arrival.
+    func median(from writer: MartletClient, to reader: MartletClient) async throws -> Duration {
         let tenant = TenantID(UUID())
         let aggregate = AggregateName(type: try type("wake"), id: UUID())
         let (rounds, kind) = (rounds, EventType("Woke"))
         guard let kind else { throw MartletError.invalidField("type", "is none") }
         let (arrivals, arrived) = AsyncStream.makeStream(of: Void.self)
-        return try await withThrowingTaskGroup(of: Duration.self) { group in
+        return try await withThrowingTaskGroup(of: [Duration].self) { group in
             group.addTask {
                 var count = 0
                 for try await item in reader.subscribe(SubscribeRequest(tenant: tenant)) {
@@ -28,10 +28,10 @@ struct CrossServerWake {
                     }
                     if count == rounds { break }
                 }
-                return .zero
+                return []
             }
             group.addTask {
-                var slowest = Duration.zero
+                var times: [Duration] = []
                 var iterator = arrivals.makeAsyncIterator()
                 _ = await iterator.next()
                 for _ in 0..<rounds {
@@ -40,13 +40,12 @@ struct CrossServerWake {
                         [NewEvent(type: kind, payload: ByteBuffer(string: "1"))], to: aggregate, expecting: .any,
                         tenant: tenant)
                     _ = await iterator.next()
-                    slowest = max(slowest, ContinuousClock.now - start)
+                    times.append(ContinuousClock.now - start)
                 }
-                return slowest
+                return times
             }
-            var slowest = Duration.zero
-            for try await one in group { slowest = max(slowest, one) }
-            return slowest
+            let times = try await group.reduce(into: []) { $0 += $1 }
+            return times.sorted()[rounds / 2]
         }
     }
 

@@ -54,9 +54,9 @@ import Testing
             try await TestServer.with(PostgreSQLEngine(database)) { second in
                 try await first.withClient { one in
                     try await second.withClient { two in
-                        let slowest = try await CrossServerWake(rounds: 20).slowest(from: one, to: two)
-                        // Polling alone would take a second.
-                        #expect(slowest < .milliseconds(500), "the slowest delivery took \(slowest)")
+                        let median = try await CrossServerWake(rounds: 20).median(from: one, to: two)
+                        // Polling alone would take half a second on average. One may be late: the machine may be busy.
+                        #expect(median < .milliseconds(250), "half of the deliveries took \(median) or more")
                     }
                 }
             }

@@ -172,7 +172,7 @@ import Testing
         let slowest = done.map(\.2).max() ?? .zero
         print("two servers, \(count) tenants: \(counts) appends in 3 s, the slowest \(slowest)")
         #expect(counts.min() ?? 0 > (counts.max() ?? 0) / 5, "\(counts)")
-        #expect(done.allSatisfy { $0.1 > 0 } && slowest < .seconds(2), "\(slowest)")
+        #expect(done.allSatisfy { $0.1 > 0 } && slowest < LockWait.max / 2, "\(slowest)")
         for tenant in tenants {
             let events = try bench.engine().makeReader().events(of: tenant)
             #expect(events.map(\.position.rawValue) == events.indices.map { UInt64($0) + 1 })
@@ -221,7 +221,7 @@ import Testing
         for count in [0, 1, 4] { print("all: \(count) locked \(Self.summary(all[count] ?? []))") }
         let none = Self.quantile(all[0] ?? [], 99)
         for count in [1, 4] {
-            #expect(Self.quantile(all[count] ?? [], 99) < none * 4 + .milliseconds(100), "\(count) locked")
+            #expect(Self.quantile(all[count] ?? [], 99) < none * 4 + .milliseconds(500), "\(count) locked")
         }
         await store.shutDown()
     }

@@ -141,9 +141,13 @@ import Testing
         #expect(!checkpointer.committed(logPages: Checkpointer.holdPages))
         let waited = ContinuousClock.now - begin
         #expect(waited >= .milliseconds(Checkpointer.holdMillis), "the commit did not wait for the read")
-        let next = ContinuousClock.now
-        #expect(!checkpointer.committed(logPages: Checkpointer.holdPages + 1))
-        #expect(.now - next < .milliseconds(Checkpointer.holdMillis), "what did not help is tried again at once")
+        // The fastest of five: the machine may be busy with something else.
+        let fastest = (1...5).map { number in
+            let next = ContinuousClock.now
+            #expect(!checkpointer.committed(logPages: Checkpointer.holdPages + number))
+            return ContinuousClock.now - next
+        }.min()
+        #expect(fastest.map { $0 < .milliseconds(Checkpointer.holdMillis) } == true, "tried again at once: no help")
     }
 
     /// A rare match among large events holds no read transaction open while thousands of MiB go by.
