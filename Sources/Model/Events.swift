@@ -145,19 +145,30 @@ public struct EventPage: Hashable, Sendable {
     public var entries: ByteBuffer
     /// How many events.
     public var count: Int
-    /// Position of the last event of the page, in the order of the page; nil without events.
-    public var lastPosition: Position?
-    /// Version of the last event of the page, in the order of the page; nil without events.
-    public var lastVersion: Version?
+    // 0 for none: an optional number would take twice as much, and pages are handed on by value.
+    private var lastPositionNumber: UInt64
+    private var lastVersionNumber: UInt64
     /// Reads by position: everything from the range's beginning to here was looked at, and what
     /// matched is in this page or those before it. At the end of the range it is the range's last position
     /// (forward) or the first position of the range (backward).
     public var scannedTo: Position { didSet { if scannedTo != oldValue { endEventID = nil } } }
-    /// Nothing more in the range.
-    public var isLast: Bool
     /// Id of the event at ``scannedTo``, or of the last event of a page by version, for the page that follows. Nil if it
     /// is not known, and where the storage's past cannot change while it is open.
     public var endEventID: UUID?
+    /// Nothing more in the range.
+    public var isLast: Bool
+
+    /// Position of the last event of the page, in the order of the page; nil without events.
+    public var lastPosition: Position? {
+        get { lastPositionNumber == 0 ? nil : Position(lastPositionNumber) }
+        set { lastPositionNumber = newValue?.rawValue ?? 0 }
+    }
+
+    /// Version of the last event of the page, in the order of the page; nil without events.
+    public var lastVersion: Version? {
+        get { lastVersionNumber == 0 ? nil : Version(lastVersionNumber) }
+        set { lastVersionNumber = newValue?.rawValue ?? 0 }
+    }
 
     /// Two pages are the same where they hold the same and say the same of their range: ``endEventID`` is part of neither.
     public static func == (a: EventPage, b: EventPage) -> Bool {
@@ -179,8 +190,8 @@ public struct EventPage: Hashable, Sendable {
         self.endEventID = endEventID
         self.entries = entries
         self.count = count
-        self.lastPosition = lastPosition
-        self.lastVersion = lastVersion
+        lastPositionNumber = lastPosition?.rawValue ?? 0
+        lastVersionNumber = lastVersion?.rawValue ?? 0
         self.scannedTo = scannedTo
         self.isLast = isLast
     }
