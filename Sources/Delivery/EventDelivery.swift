@@ -9,7 +9,7 @@ import NIOCore
 ///
 /// A page of which nothing concerns the set is handed on as it is. Events are upcast one after the other; one that
 /// fails is delivered as stored and marked, or ends the page before it, and is the error of the next.
-public struct EventDelivery: Sendable {
+public final class EventDelivery: Sendable {
     /// What became of a page.
     public struct Result: Sendable {
         /// The page as it is delivered; shorter than it was where the events grew beyond the bound, or one failed.

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import MartletDelivery
 public import MartletModel
 import MartletStorage
@@ -182,10 +183,10 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
             case .send(let message):
                 emit?(message)
                 if message.count > 0 { hasMovedPage = true }
-            case .pull(let after, let bytesMax):
+            case .pull(let after, let following, let bytesMax):
                 if hasMovedPage { return scheduleTurn() }
                 let pull = feed.pull(
-                    after: after, following: machine?.positionEventID, past: past, filter: delivery.storedFilter,
+                    after: after, following: following, past: past, filter: delivery.storedFilter,
                     bytesMax: bytesMax, scanMax: limits.pageScanEventsMax)
                 switch pull {
                 case .historyChanged(let comparable, let past):
@@ -213,7 +214,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
                 if case .page(let stored, let head) = pull {
                     hasMovedPage = true
                     if feed.isChanged(stored, after: after, by: delivery) {
-                        deliver(stored, after: after, head: head, bytesMax: bytesMax, feed: feed)
+                        deliver(stored, after: after, following, head: head, bytesMax: bytesMax, feed: feed)
                         continue
                     }
                 }
@@ -260,11 +261,13 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     }
 
     /// Has events that are in memory upcast.
-    private func deliver(_ stored: EventPage, after: Position, head: TenantHead, bytesMax: Int, feed: TenantFeed) {
+    private func deliver(
+        _ stored: EventPage, after: Position, _ following: UUID?, head: TenantHead, bytesMax: Int, feed: TenantFeed
+    ) {
         machine?.deliveryBegan(to: stored.scannedTo, head: head)
         withRoom { [self] extra in
             let (filter, scanMax) = (delivery.storedFilter, limits.pageScanEventsMax)
-            let (following, past) = (machine?.positionEventID, past)
+            let past = past
             return reads.deliver(
                 of: request.tenant, after: after, following: following, delivery, bytesMax: bytesMax,
                 completion: taking(feed, extra)

@@ -1,5 +1,5 @@
 import DequeModule
-import FoundationEssentials
+public import FoundationEssentials
 import MartletDelivery
 public import MartletModel
 public import MartletStorage
@@ -20,8 +20,8 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
         /// Send this, then ask again.
         case send(SubscriptionMessage)
         /// Pull the tail and answer with ``SubscriptionMachine/pulled(_:)``. Asked again without an answer, the
-        /// machine says the same.
-        case pull(after: Position, bytesMax: Int)
+        /// machine says the same. The event at that position has that id; nil where it is not known.
+        case pull(after: Position, following: UUID? = nil, bytesMax: Int)
         /// Read storage and answer with ``SubscriptionMachine/pageRead(_:head:now:)`` or
         /// ``SubscriptionMachine/readFailed(_:now:)``; until then rest.
         case read(PageRange<Position>, bytesMax: Int)
@@ -130,7 +130,7 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
     public mutating func next(now: NIODeadline) -> Action {
         if let message = outbox.popFirst() { return send(message, now: now) }
         switch phase {
-        case .looking: return .pull(after: position, bytesMax: bytesMax)
+        case .looking: return .pull(after: position, following: positionEventID, bytesMax: bytesMax)
         case .behind(let to):
             let range = PageRange(after: position, to: to)
             phase = .reading(range)
@@ -140,7 +140,7 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
             return .arm(after: position)
         case .retrying(let at) where now >= at:
             phase = .looking
-            return .pull(after: position, bytesMax: bytesMax)
+            return .pull(after: position, following: positionEventID, bytesMax: bytesMax)
         case .failed(let error):
             phase = .ended
             return .end(error)

@@ -179,7 +179,7 @@ import Testing
         func act() throws -> Bool {
             switch machine.next(now: now) {
             case .send(let message): try check(message)
-            case .pull(let after, let bytesMax):
+            case .pull(let after, _, let bytesMax):
                 isRetrying = false
                 #expect(delivering == nil, "nothing is asked for while something is on its way")
                 let pull = feed.pull(
