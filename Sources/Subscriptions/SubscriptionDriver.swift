@@ -200,14 +200,8 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
                 default: break
                 }
                 // The settings are looked at after the events: what was appended after them is delivered under them.
-                let settings: TenantSettings
-                switch self.settings(of: feed) {
-                case .failure(let error): return fail(error)
-                case .success(let known): settings = known
-                }
-                if isNews(settings) {
-                    adopt(settings)
-                    machine?.upcastersChanged(revision: settings.revision)
+                if hasNews(feed) {
+                    takeNews(feed)
                     continue
                 }
                 // A page without a match took its time too.
@@ -364,7 +358,20 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
 
     /// Whether there are newer settings than those that events are delivered under, or none to be had.
     private func hasNews(_ feed: TenantFeed) -> Bool {
-        if case .success(let settings) = settings(of: feed) { isNews(settings) } else { true }
+        !request.upcasting.isRaw && !feed.upcasts(byRevision: upcastersRevision)
+    }
+
+    /// Goes by the settings in force from now on, or ends where they cannot be had. Settings are large: this is apart, so
+    /// that a turn without news copies none.
+    @inline(never)
+    private func takeNews(_ feed: TenantFeed) {
+        switch settings(of: feed) {
+        case .failure(let error): fail(error)
+        case .success(let settings) where isNews(settings):
+            adopt(settings)
+            machine?.upcastersChanged(revision: settings.revision)
+        case .success: break
+        }
     }
 
     /// The settings in force, of which those who get events as they are stored need none.

@@ -40,7 +40,9 @@ public final class TenantFeed: Sendable {
         var fault: MartletError?
         /// One for each event loop that somebody waited on.
         var waves: [LoopWave] = []
-        var lastPage: SharedPage?
+        var lastPage: SharedPage? { didSet { verdict = nil } }
+        /// Whether that page is delivered as another than it is: what the last who asked was told.
+        var verdict: (delivery: EventDelivery.Key, isChanged: Bool)?
         /// How often the storage has come back with another past.
         var past: UInt64 = 0
         /// Up to where nothing changed, the last time.
@@ -61,16 +63,23 @@ public final class TenantFeed: Sendable {
     }
 
     /// The page that was made last: those who wait at the same place all take it.
-    private struct SharedPage {
-        var after: Position
-        var following: UUID?
-        var bytesMax: Int
-        var page: EventPage
-        var head: Position
+    private final class SharedPage: Sendable {
+        let after: Position
+        let following: UUID?
+        let bytesMax: Int
+        let page: EventPage
+        let head: Position
         /// Memory of its own, on the hub's account; 0 for a slice of a run, which is there already.
-        var bytes: Int
-        /// Whether it is delivered as another than it is: what the last who asked was told.
-        var verdict: (delivery: EventDelivery.Key, isChanged: Bool)?
+        let bytes: Int
+
+        init(after: Position, following: UUID?, bytesMax: Int, page: EventPage, head: Position, bytes: Int) {
+            self.after = after
+            self.following = following
+            self.bytesMax = bytesMax
+            self.page = page
+            self.head = head
+            self.bytes = bytes
+        }
 
         /// Whether it is that page of the feed.
         func isThat(_ page: EventPage, _ after: Position) -> Bool {
@@ -113,6 +122,11 @@ public final class TenantFeed: Sendable {
     /// The settings in force for those who follow; a failure where they cannot be had.
     public var settings: Result<TenantSettings, MartletError> {
         state.withLockedValue { state in state.fault.map { .failure($0) } ?? .success(state.settings) }
+    }
+
+    /// Whether the settings in force are known, and have upcasters of that revision.
+    func upcasts(byRevision revision: UInt64) -> Bool {
+        state.withLockedValue { $0.fault == nil && $0.settings.upcastersRevision == revision }
     }
 
     /// The events that follow a position, or where they are.
@@ -177,7 +191,7 @@ public final class TenantFeed: Sendable {
     func isChanged(_ page: EventPage, after: Position, by delivery: EventDelivery) -> Bool {
         guard let key = delivery.key, page.count > 0 else { return false }
         let known = state.withLockedValue { state -> Bool? in
-            guard let last = state.lastPage, last.isThat(page, after), let verdict = last.verdict else { return nil }
+            guard let last = state.lastPage, last.isThat(page, after), let verdict = state.verdict else { return nil }
             return verdict.delivery == key ? verdict.isChanged : nil
         }
         if let known { return known }
@@ -185,7 +199,7 @@ public final class TenantFeed: Sendable {
         state.withLockedValue { state in
             // A set is told from others by its place in memory: that of the settings in force is not freed meanwhile.
             guard state.lastPage?.isThat(page, after) == true, delivery.isBy(state.settings.upcasters) else { return }
-            state.lastPage?.verdict = (key, isChanged)
+            state.verdict = (key, isChanged)
         }
         return isChanged
     }
@@ -290,7 +304,7 @@ extension TenantFeed {
             guard settings.revision > state.settings.revision else { return [] }
             state.settings = settings
             state.fault = nil
-            state.lastPage?.verdict = nil
+            state.verdict = nil
             return state.waves
         }
     }
