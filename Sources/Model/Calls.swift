@@ -47,8 +47,14 @@ public struct AggregateAppend: Hashable, Sendable {
     public var expected: ExpectedVersion
     /// The events, in order.
     public var events: [EncodedEvent]
+    // Boxed: appends are passed on many times, and few carry a snapshot.
+    private indirect enum Boxed: Hashable { case snapshot(NewSnapshot) }
+    private var boxed: Boxed?
     /// A snapshot of the state after these events, saved with them or not at all.
-    public var snapshot: NewSnapshot?
+    public var snapshot: NewSnapshot? {
+        get { if case .snapshot(let snapshot)? = boxed { snapshot } else { nil } }
+        set { boxed = newValue.map { .snapshot($0) } }
+    }
     /// The tenant's policy for this type of aggregate. It does not travel: the server fills it in.
     public var snapshotPolicy = SnapshotPolicy.never
 
