@@ -52,6 +52,14 @@ public final class EventDelivery: Sendable {
         storedFilter = stored
     }
 
+    /// Delivery in that way; where all events come as they are stored, as they do for most calls, the same for all.
+    public static func of(
+        set: UpcasterSet, options: UpcastingOptions, filter: EventFilter = .all, payloadBytesMax: Int
+    ) -> EventDelivery {
+        guard !filter.isEmpty || (!options.isRaw && !set.isEmpty) else { return .asStored }
+        return EventDelivery(set: set, options: options, filter: filter, payloadBytesMax: payloadBytesMax)
+    }
+
     /// Delivers all events as they are stored.
     public static let asStored = EventDelivery(
         set: .empty, options: UpcastingOptions(isRaw: true), payloadBytesMax: 0)

@@ -124,7 +124,7 @@ public final class QueryOpening: Sendable {
     private func delivery(
         _ options: UpcastingOptions, _ filter: EventFilter, _ settings: TenantSettings
     ) -> EventDelivery {
-        EventDelivery(
+        .of(
             set: settings.upcasters, options: options, filter: filter, payloadBytesMax: limits.upcastPayloadBytesMax)
     }
 

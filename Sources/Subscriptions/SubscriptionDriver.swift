@@ -387,7 +387,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     private static func delivery(
         of request: SubscribeRequest, under settings: TenantSettings, _ limits: Limits
     ) -> EventDelivery {
-        EventDelivery(
+        .of(
             set: settings.upcasters, options: request.upcasting, filter: request.filter,
             payloadBytesMax: limits.upcastPayloadBytesMax)
     }
