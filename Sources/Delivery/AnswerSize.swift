@@ -9,9 +9,12 @@ public struct AnswerSize: Hashable, Sendable {
     /// What frames hold under those limits.
     public init(_ limits: Limits) { frameBytesMax = limits.frameBytesMax }
 
+    /// Whether no frame holds something of this many bytes.
+    public func isExceeded(by bytes: Int) -> Bool { bytes > frameBytesMax - Limits.frameEnvelopeBytes }
+
     /// Why no frame holds something of this many bytes; nil if one does.
     public func fault(of what: @autoclosure () -> String, bytes: Int) -> MartletError? {
-        guard bytes > frameBytesMax - Limits.frameEnvelopeBytes else { return nil }
+        guard isExceeded(by: bytes) else { return nil }
         return MartletError(
             .resourceExhausted, reason: .limitExceeded,
             message: "frame_bytes_max is \(frameBytesMax), and \(what()) takes \(bytes) bytes: "

@@ -308,7 +308,10 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     private func taking(_ feed: TenantFeed, _ extra: ExtraRoom) -> SharedReads.Completion {
         { [self] result in
             let brought: Brought
-            if case .success(let delivered?) = result {
+            // What no frame holds ends the subscription: there may never be enough room for it.
+            if case .success(let delivered?) = result,
+                !AnswerSize(limits).isExceeded(by: delivered.page.entries.readableBytes)
+            {
                 let bytes = delivered.page.entries.readableBytes
                 // One event may be larger than a page.
                 brought = extra.take(for: bytes).map { .page(result, extraBytes: $0) } ?? .tooLarge(bytes: bytes)

@@ -139,6 +139,7 @@ final class QueryStream: CallWork {
 
     private func read(_ step: Step, bytesMax: Int) {
         let scanMax = handle.limits.pageScanEventsMax
+        let size = AnswerSize(handle.limits)
         state = .reading(nil)
         let extra = room.extra
         let ticket = handle.read(for: tenant) { reader throws(StorageError) -> Result<Read, MartletError> in
@@ -151,12 +152,17 @@ final class QueryStream: CallWork {
                 case .success(let opened): query = opened
                 }
             }
-            guard !query.isDone else { return .success(.nothing(query)) }
-            return try query.read(reader, bytesMax: bytesMax, scanMax: scanMax).map { delivered in
+            guard !query.isDone else {
+                return EventPage().fault(of: size, after: query.snapshotBytes).map { .failure($0) }
+                    ?? .success(.nothing(query))
+            }
+            return try query.read(reader, bytesMax: bytesMax, scanMax: scanMax).flatMap { delivered in
+                // Before room is asked for: there may never be enough for what no frame holds.
+                if let fault = delivered.page.fault(of: size, after: query.snapshotBytes) { return .failure(fault) }
                 // One event may be larger than a page.
                 let bytes = delivered.page.entries.readableBytes + Int(query.snapshotBytes)
-                guard let more = extra.take(for: bytes) else { return .tooLarge(bytes: bytes) }
-                return .page(delivered, query, extraBytes: more)
+                guard let more = extra.take(for: bytes) else { return .success(.tooLarge(bytes: bytes)) }
+                return .success(.page(delivered, query, extraBytes: more))
             }
         } _: { [self] (result: Result<Result<Read, MartletError>, MartletError>) in
             if case .success(.success(.page(_, _, let extraBytes))) = result { room.adopt(extraBytes) }
@@ -187,7 +193,6 @@ final class QueryStream: CallWork {
 
     private func took(_ page: EventPage, _ query: OpenQuery, _ step: Step) {
         largeBytes = page.count == 1 && page.bytes > UInt64(handle.limits.pageBytesMax) ? Int(page.bytes) : 0
-        if let fault = page.faultOfSize(query.snapshotBytes, handle.limits) { return end(fault) }
         guard case .open = step else { return take(page, query) }
         if case .load(let view) = query.view { handle.service.counters.skipSnapshots(view.snapshotsSkipped) }
         open(page, query, step)
@@ -281,9 +286,8 @@ extension EventPage {
     fileprivate var bytes: UInt64 { UInt64(entries.readableBytes) }
 
     /// Why no frame holds the page, or the snapshot before it; nil where frames do.
-    fileprivate func faultOfSize(_ snapshotBytes: UInt64, _ limits: Limits) -> MartletError? {
-        let size = AnswerSize(limits)
-        return size.fault(of: "the snapshot", bytes: Int(clamping: snapshotBytes))
+    fileprivate func fault(of size: AnswerSize, after snapshotBytes: UInt64) -> MartletError? {
+        size.fault(of: "the snapshot", bytes: Int(clamping: snapshotBytes))
             ?? size.fault(ofPageUpTo: lastPosition, bytes: entries.readableBytes)
     }
 }
