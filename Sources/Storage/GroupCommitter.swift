@@ -1,3 +1,4 @@
+import DequeModule
 import Foundation
 import Logging
 import MartletModel
@@ -19,6 +20,8 @@ final class GroupCommitter: @unchecked Sendable {
         var lockWait = Duration.zero
         /// Nil where its tenants are not known to be locked.
         var phase: LockPhase?
+        /// What takes longer to decide has left it, or is what it is.
+        var isParted = false
     }
 
     // Guarded by `condition`.
@@ -26,6 +29,8 @@ final class GroupCommitter: @unchecked Sendable {
     private var isClosed = false
     private var eventsCommitted: UInt64 = 0
     private var writerCount = 0
+    /// What writers handed over, because it takes longer to decide than the rest of its batch.
+    private var handedOver: Deque<Work> = []
     /// How many writers are at work for tenants that were set aside.
     private var lockWaiters: [LockPhase: Int] = [:]
 
@@ -146,9 +151,9 @@ final class GroupCommitter: @unchecked Sendable {
 
     /// What is to be committed next; nil where nothing can be. Under the lock.
     private func takeWork() -> Work? {
-        guard let work = takeLocked() ?? takeNext() else { return nil }
+        guard let work = handedOver.popFirst() ?? takeLocked() ?? takeNext() else { return nil }
         // Another writer may take what other tenants still have waiting, and looks after those that are set aside.
-        if queue.hasWork || queue.hasLocked { condition.signal() }
+        if queue.hasWork || queue.hasLocked || !handedOver.isEmpty { condition.signal() }
         return work
     }
 
@@ -194,8 +199,9 @@ final class GroupCommitter: @unchecked Sendable {
     /// What one tenant's data is like must not fail what others write: where it may be why, halves of the tenants follow.
     private func carryOut(_ work: Work, with writer: any StorageWriter, _ attemptsLeft: inout Int) {
         attemptsLeft -= 1
+        var work = work
+        let result = commit(&work, with: writer)
         let batch = work.batch
-        let result = commit(batch, work.lockWait, with: writer)
         // Those that are waited for together are waited for one by one next.
         guard case .failure(let error) = result, attemptsLeft > 1, error.concernsOneTenant,
             error.kind != .locked || work.phase == nil
@@ -214,17 +220,32 @@ final class GroupCommitter: @unchecked Sendable {
         }
     }
 
-    private func commit(
-        _ batch: [Waiting], _ lockWait: Duration, with writer: any StorageWriter
-    ) -> Result<CommitResult, StorageError> {
+    private func commit(_ work: inout Work, with writer: any StorageWriter) -> Result<CommitResult, StorageError> {
         do throws(StorageError) {
-            let result = try writer.commit(batch.map(\.command), now: clock(), lockWait: lockWait)
-            precondition(result.outcomes.count == batch.count, "an engine answers every command of a batch")
+            let result = try commitOnce(&work, with: writer)
+            precondition(result.outcomes.count == work.batch.count, "an engine answers every command of a batch")
             for run in result.runs { onCommit(run) }
             return .success(result)
         } catch {
-            if error.kind != .locked { faults.note("commit failed", error, calls: batch.count) }
+            if error.kind != .locked { faults.note("commit failed", error, calls: work.batch.count) }
             return .failure(error)
+        }
+    }
+
+    private func commitOnce(_ work: inout Work, with writer: any StorageWriter) throws(StorageError) -> CommitResult {
+        let commands = work.batch.map(\.command)
+        guard !work.isParted, work.phase == nil else {
+            return try writer.commit(commands, now: clock(), lockWait: work.lockWait)
+        }
+        // Halves of what fails are not parted once more.
+        work.isParted = true
+        return try writer.commit(commands, now: clock()) { tenants in
+            let slow = Work(batch: work.batch.filter { tenants.contains($0.command.tenant) }, isParted: true)
+            work.batch.removeAll { tenants.contains($0.command.tenant) }
+            condition.withLock {
+                handedOver.append(slow)
+                condition.signal()
+            }
         }
     }
 

@@ -4,7 +4,7 @@ import MartletStorage
 /// The memory of the tenants of one transaction, while it runs; used by one thread.
 final class BorrowedTenants {
     private let memory: RememberedTenants
-    private let loans: [(id: TenantID, loan: RememberedTenants.Loan)]
+    private var loans: [(id: TenantID, loan: RememberedTenants.Loan)]
     /// What is known of those tenants of which anything is.
     private(set) var known: [TenantID: RememberedTenant] = [:]
 
@@ -16,6 +16,14 @@ final class BorrowedTenants {
 
     /// Ends the loan: what is known now is remembered.
     func giveBack() { for (id, loan) in loans { memory.giveBack(loan, of: id, known[id]) } }
+
+    /// Ends the loan of those tenants alone.
+    func giveBack(_ tenants: Set<TenantID>) {
+        for (id, loan) in loans where tenants.contains(id) {
+            memory.giveBack(loan, of: id, known.removeValue(forKey: id))
+        }
+        loans.removeAll { tenants.contains($0.id) }
+    }
 
     /// Nothing is known any more.
     func forget() { known = [:] }

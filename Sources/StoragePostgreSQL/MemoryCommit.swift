@@ -16,23 +16,40 @@ import MartletStorage
 /// - *Event ids that are not stored.* The index of ids refuses the second event of an id in its tenant.
 ///
 /// The two indexes only speak for calls that are stored. A call that would be refused, or is a replay, may be so by what
-/// is not known: only batches of which every call is stored anew are committed here. All others, and those whose proof
-/// failed, are decided by looking everything up under the locks.
+/// is not known: only tenants of which every call is stored anew are committed here. All others, and a batch whose proof
+/// failed, are decided by looking everything up under the locks. So that one of them does not make all the others of its
+/// batch wait for that, they are handed over before.
 extension PostgreSQLWriter {
     /// For so long a connection that answered counts as one that works. COMMIT is not sent along on one that may be
     /// broken: if it were, what became of it would be unknown.
     private static let provenSeconds = 1.0
 
     /// Nil where that is not possible, and nothing was written.
+    ///
+    /// - Parameter batch: loses the commands of tenants that are handed over.
     func commitFromMemory(
-        _ batch: [WriteCommand], now: Timestamp, _ lockWait: Duration, _ borrowed: BorrowedTenants
+        _ batch: inout [WriteCommand], now: Timestamp, _ lockWait: Duration, _ borrowed: BorrowedTenants,
+        mayPart: Bool, handOver: (Set<TenantID>) -> Void
     ) throws(StorageError) -> BatchPlan? {
         guard let connection, ContinuousClock.now - connection.answeredAt < .seconds(Self.provenSeconds),
-            connection.connection.isQuiet,
-            let facts = Self.facts(for: batch, borrowed)
+            connection.connection.isQuiet
         else { return nil }
-        var plan = WriteDecision.decide(batch, facts: facts, now: now)
-        guard !plan.tenants.isEmpty, plan.outcomes.allSatisfy(\.isStoredNow) else { return nil }
+        var (facts, slow) = Self.facts(for: batch, borrowed)
+        guard slow.isEmpty || mayPart else { return nil }
+        var known = slow.isEmpty ? batch : batch.filter { !slow.contains($0.tenant) }
+        var plan = WriteDecision.decide(known, facts: facts, now: now)
+        if !plan.outcomes.allSatisfy(\.isStoredNow) {
+            let refused = Set(zip(known, plan.outcomes).filter { !$0.1.isStoredNow }.map(\.0.tenant))
+            plan.leaveOut(refused, of: &known)
+            slow.formUnion(refused)
+        }
+        guard !plan.tenants.isEmpty, slow.isEmpty || mayPart else { return nil }
+        if !slow.isEmpty {
+            // At once, so that another writer finds what is remembered of them.
+            borrowed.giveBack(slow)
+            handOver(slow)
+            batch = known
+        }
         let due = DueSnapshots(batch, plan, facts)
         let tenants = plan.tenants.compactMap { borrowed.known[$0.tenant] }
         let stored = PlanCalls(
@@ -62,25 +79,35 @@ extension PostgreSQLWriter {
         return plan
     }
 
-    /// What is known; nil where it is not enough.
-    private static func facts(for batch: [WriteCommand], _ borrowed: BorrowedTenants) -> BatchFacts? {
+    /// What is known, and of which tenants it is not enough.
+    private static func facts(
+        for batch: [WriteCommand], _ borrowed: BorrowedTenants
+    ) -> (facts: BatchFacts, slow: Set<TenantID>) {
         var facts = BatchFacts()
-        for command in batch {
-            guard case .append(let request) = command else { return nil }
-            guard let tenant = borrowed.known[request.tenant], tenant.isTrusted else { return nil }
-            facts.heads[request.tenant] = tenant.head
-            for part in request.aggregates {
-                guard part.snapshot == nil else { return nil }
-                if let aggregate = tenant.aggregate(part.aggregate) {
-                    let key = AggregateKey(tenant: request.tenant, name: part.aggregate)
-                    facts.versions[key] = aggregate.version
-                    facts.sizes[key] = aggregate.size
-                } else if !part.expected.isOfNew {
-                    return nil
-                }
+        var slow: Set<TenantID> = []
+        for command in batch where slow.isEmpty || !slow.contains(command.tenant) {
+            if !note(command, borrowed, in: &facts) { slow.insert(command.tenant) }
+        }
+        return (facts, slow)
+    }
+
+    /// Adds what is known for a command.
+    /// - Returns: whether that is enough.
+    private static func note(_ command: WriteCommand, _ borrowed: BorrowedTenants, in facts: inout BatchFacts) -> Bool {
+        guard case .append(let request) = command else { return false }
+        guard let tenant = borrowed.known[request.tenant], tenant.isTrusted else { return false }
+        facts.heads[request.tenant] = tenant.head
+        for part in request.aggregates {
+            guard part.snapshot == nil else { return false }
+            if let aggregate = tenant.aggregate(part.aggregate) {
+                let key = AggregateKey(tenant: request.tenant, name: part.aggregate)
+                facts.versions[key] = aggregate.version
+                facts.sizes[key] = aggregate.size
+            } else if !part.expected.isOfNew {
+                return false
             }
         }
-        return facts
+        return true
     }
 
     /// Statements that lock the tenants' rows, move their heads, and fail unless they are where they are remembered.
@@ -109,6 +136,15 @@ extension PostgreSQLWriter {
                     PostgresValue(tenants.map(\.head.provenEventID)),
                 ])
         ] + stored.movedRows
+    }
+}
+
+extension BatchPlan {
+    /// Nothing of those tenants' commands is stored, nor answered.
+    fileprivate mutating func leaveOut(_ left: Set<TenantID>, of batch: inout [WriteCommand]) {
+        outcomes = zip(batch, outcomes).filter { !left.contains($0.0.tenant) }.map(\.1)
+        tenants.removeAll { left.contains($0.tenant) }
+        batch.removeAll { left.contains($0.tenant) }
     }
 }
 

@@ -38,6 +38,19 @@ final class PostgreSQLWriter: StorageWriter {
     func commit(
         _ batch: [WriteCommand], now: Timestamp, lockWait: Duration
     ) throws(StorageError) -> CommitResult {
+        try commit(batch, now: now, lockWait, mayPart: false) { _ in }
+    }
+
+    func commit(
+        _ batch: [WriteCommand], now: Timestamp, handOver: (Set<TenantID>) -> Void
+    ) throws(StorageError) -> CommitResult {
+        try commit(batch, now: now, .zero, mayPart: true, handOver: handOver)
+    }
+
+    private func commit(
+        _ batch: [WriteCommand], now: Timestamp, _ lockWait: Duration, mayPart: Bool,
+        handOver: (Set<TenantID>) -> Void
+    ) throws(StorageError) -> CommitResult {
         takeConnection()
         defer { giveBackConnection() }
         let isWaiting = lockWait > .zero && shared.open.beginLockWait()
@@ -46,7 +59,10 @@ final class PostgreSQLWriter: StorageWriter {
         let borrowed = BorrowedTenants(Set(batch.map(\.tenant)), of: memory)
         let result: CommitResult
         do throws(StorageError) {
-            if let plan = try commitFromMemory(batch, now: now, lockWait, borrowed) {
+            var batch = batch
+            if let plan = try commitFromMemory(
+                &batch, now: now, lockWait, borrowed, mayPart: mayPart, handOver: handOver)
+            {
                 result = CommitResult(plan)
                 commitsFromMemory += 1
             } else {

@@ -100,21 +100,20 @@ struct FeedTail {
         return range.after == last || range.to.next == first
     }
 
-    /// Takes in a stretch that others committed, as storage has it: before the first run, or after the last one.
-    /// - Returns: whether it has a place.
-    mutating func fill(_ run: RecordedRun, sequence: UInt64, bytesMax: Int) -> Bool {
+    /// Takes in a stretch that others committed, as storage has it: before the first run, or after the last one. One that has
+    /// no place there changes nothing.
+    mutating func fill(_ run: RecordedRun, sequence: UInt64, bytesMax: Int) {
         let held = Held(run: run, sequence: sequence, bytes: run.memoryBytes)
-        guard !isClosed, run.lastPosition <= head.position, bytes + held.bytes <= bytesMax else { return false }
+        guard !isClosed, run.lastPosition <= head.position, bytes + held.bytes <= bytesMax else { return }
         if runs.last.map({ run.follows($0.run) }) ?? true {
             runs.append(held)
         } else if let first = runs.first, first.run.follows(run) {
             // As old as what it comes before.
             runs.prepend(Held(run: run, sequence: first.sequence, bytes: held.bytes))
         } else {
-            return false
+            return
         }
         bytes += held.bytes
-        return true
     }
 
     mutating func dropOldest() -> Held? {

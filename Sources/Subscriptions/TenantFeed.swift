@@ -260,7 +260,7 @@ extension TenantFeed {
         let change = state.withLockedValue { state in
             let before = state.tail.bytes
             if state.past == past {
-                _ = state.tail.fill(run, sequence: sequence, bytesMax: limits.tailBytesPerTenantMax)
+                state.tail.fill(run, sequence: sequence, bytesMax: limits.tailBytesPerTenantMax)
             }
             return state.tail.bytes - before
         }

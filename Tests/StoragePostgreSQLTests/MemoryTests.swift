@@ -50,7 +50,7 @@ import Testing
                 continue
             }
             var batch: [AppendRequest] = []
-            for _ in 0..<Int.random(in: 1...2, using: &numbers) {
+            for _ in 0..<Int.random(in: 1...4, using: &numbers) {
                 if let old = sent.randomElement(using: &numbers), Int.random(in: 0..<20, using: &numbers) == 0 {
                     batch.append(old)
                 } else {
@@ -58,9 +58,10 @@ import Testing
                 }
             }
             sent += batch
+            let others = writers.filter { $0 !== writer }
+            let outcomes = try Self.commit(batch, now: now, by: writer, slowOnes: others.randomElement(using: &numbers))
             #expect(
-                try writer.commit(batch, now: now).outcomes == oracleWriter.commit(batch, now: now).outcomes,
-                "seed \(random.seed), round \(round)")
+                try outcomes == oracleWriter.commit(batch, now: now).outcomes, "seed \(random.seed), round \(round)")
         }
         for tenant in tenants {
             #expect(
@@ -70,6 +71,70 @@ import Testing
         let fast = writers.reduce(0) { $0 + $1.commitsFromMemory }
         let fastMin = countMax < 10 ? 5 : 50
         #expect(fast >= fastMin, "\(fast) batches were committed by what was remembered, seed \(random.seed)")
+    }
+
+    /// Commits a batch whose slow part another writer commits meanwhile.
+    private static func commit(
+        _ batch: [AppendRequest], now: Timestamp, by writer: PostgreSQLWriter, slowOnes other: PostgreSQLWriter?
+    ) throws -> [WriteOutcome] {
+        let commands = batch.map { WriteCommand.append($0) }
+        var slow: Set<TenantID> = []
+        var slowResult = Result<[WriteOutcome], any Error>.success([])
+        let fast = try writer.commit(commands, now: now) { tenants in
+            slow = tenants
+            let part = commands.filter { tenants.contains($0.tenant) }
+            slowResult = Result { try (other ?? writer).commit(part, now: now, lockWait: .zero).outcomes }
+        }
+        var fastOutcomes = fast.outcomes.makeIterator()
+        var slowOutcomes = try slowResult.get().makeIterator()
+        return try commands.map { command in
+            try #require(slow.contains(command.tenant) ? slowOutcomes.next() : fastOutcomes.next())
+        }
+    }
+
+    /// Calls that must be looked up, for each reason, beside those that need not be.
+    @Test func whatMustBeLookedUpMakesNoOtherWait() throws {
+        let bench = try Bench()
+        let engine = bench.engine()
+        let writers = try (0..<2).map { _ in try #require(engine.makeWriter() as? PostgreSQLWriter) }
+        let writer = writers[0]
+        let known = (0..<8).map { _ in (tenant: TenantID(UUID()), name: AggregateName.new()) }
+        for (tenant, name) in known { try writer.append(.sample(to: name, .none, tenant: tenant)) }
+        let replayed = try AppendRequest.sample(to: known[7].name, .exact(Version(1)), tenant: known[7].tenant)
+        try writer.append(replayed)
+        func batch(_ slow: [WriteCommand]) throws -> [WriteCommand] {
+            var batch = try known.prefix(4).map {
+                WriteCommand.append(try .sample(to: $0.name, .any, tenant: $0.tenant))
+            }
+            for (index, command) in slow.enumerated() { batch.insert(command, at: index * 2) }
+            return batch
+        }
+        func of(_ index: Int, _ expected: ExpectedVersion, to name: AggregateName? = nil) throws -> WriteCommand {
+            .append(try .sample(to: name ?? known[index].name, expected, tenant: known[index].tenant))
+        }
+        let reasons: [(String, [WriteCommand])] = [
+            ("a tenant that is new", [.append(try .sample(tenant: TenantID(UUID())))]),
+            ("an aggregate that is not known", [try of(4, .any, to: .new())]),
+            ("a conflict", [try of(5, .none)]),
+            ("a replay", [.append(replayed)]),
+            ("a conflict after what is stored", [try of(6, .any), try of(6, .none)]),
+        ]
+        for (reason, slow) in reasons {
+            let before = writers.map(\.commitsFromMemory)
+            var handed: Set<TenantID> = []
+            let batch = try batch(slow)
+            let result = try writer.commit(batch, now: .now()) { handed = $0 }
+            #expect(handed == Set(slow.map(\.tenant)), "\(reason)")
+            #expect(result.outcomes.count == 4 && result.runs.count == 4, "\(reason)")
+            #expect(writers[0].commitsFromMemory == before[0] + 1, "\(reason)")
+            let rest = try writers[1].commit(slow, now: .now(), lockWait: .zero)
+            #expect(rest.outcomes.count == slow.count, "\(reason)")
+            #expect(writers[1].commitsFromMemory == before[1], "\(reason)")
+        }
+        // Where all must be looked up, nothing is handed over.
+        var isHanded = false
+        let result = try writer.commit([try of(5, .none), try of(6, .none)], now: .now()) { _ in isHanded = true }
+        #expect(!isHanded && result.outcomes.count == 2 && result.runs.isEmpty)
     }
 
     /// Beyond the bound, what was used last stays.

@@ -29,6 +29,7 @@ final class GatedWriter: StorageWriter, Sendable {
         var batches: [[WriteCommand]] = []
         var errors: [StorageError] = []
         var refusal: @Sendable ([WriteCommand]) -> StorageError? = { _ in nil }
+        var isSlow: @Sendable (TenantID) -> Bool = { _ in false }
     }
 
     private let base: MemoryEngine
@@ -56,6 +57,20 @@ final class GatedWriter: StorageWriter, Sendable {
     /// Commits fail with the errors that this makes of their batches.
     func refuse(_ refusal: @escaping @Sendable ([WriteCommand]) -> StorageError?) {
         state.withLockedValue { $0.refusal = refusal }
+    }
+
+    /// Commands of those tenants are handed over, where there are others beside them.
+    func handOver(_ isSlow: @escaping @Sendable (TenantID) -> Bool) { state.withLockedValue { $0.isSlow = isSlow } }
+
+    func commit(
+        _ batch: [WriteCommand], now: Timestamp, handOver: (Set<TenantID>) -> Void
+    ) throws(StorageError) -> CommitResult {
+        let isSlow = state.withLockedValue { $0.isSlow }
+        let slow = Set(batch.map(\.tenant).filter(isSlow))
+        let others = batch.filter { !slow.contains($0.tenant) }
+        guard !slow.isEmpty, !others.isEmpty else { return try commit(batch, now: now, lockWait: .zero) }
+        handOver(slow)
+        return try commit(others, now: now, lockWait: .zero)
     }
 
     func commit(

@@ -201,6 +201,51 @@ extension GroupCommitter.Admission {
         #expect(runs.values.filter { $0.tenant == Sample.tenant(1) }.map(\.lastPosition) == [Position(1), Position(2)])
     }
 
+    @Test(arguments: [1, 2]) func whatAWriterHandsOverIsCommittedBesideTheRest(writerCount: Int) async throws {
+        let committer = committer()
+        let engine = MemoryEngine()
+        let writers = (0..<writerCount).map { _ in GatedWriter(engine) }
+        let slow = [Sample.tenant(2), Sample.tenant(4)]
+        for writer in writers { writer.handOver { slow.contains($0) } }
+        for number in 1...8 as ClosedRange<UInt64> {
+            #expect(add(try Sample.request(number, of: (number - 1) % 4 + 1), number, to: committer).isAdded)
+        }
+        for writer in writers { committer.start { writer } }
+        if writerCount == 2 {
+            #expect(await eventually { writers.allSatisfy { !$0.batches.isEmpty } }, "the rest was waited for")
+            #expect(Set(writers.map(\.batches)) == [[[1, 3, 5, 7]], [[2, 4, 6, 8]]])
+        }
+        // A later one waits for what was handed over of its tenant.
+        #expect(add(try Sample.request(9, of: 2), 9, to: committer).isAdded)
+        for writer in writers { writer.gate.open() }
+        #expect(await answered(9))
+        await committer.close()
+        #expect(outcomes.values.allSatisfy { (try? $0.result.get().receipt)?.replayed == false })
+        let positions = runs.values.filter { $0.tenant == Sample.tenant(2) }.map(\.lastPosition)
+        #expect(positions == [Position(2), Position(3)])
+        #expect(committer.committedEventCount == 9 && committer.waitingBytes == 0)
+        let batches = Set(writers.flatMap(\.batches))
+        #expect(batches == [[1, 3, 5, 7], [2, 4, 6, 8], [9]], "\(batches)")
+    }
+
+    @Test func whatIsHandedOverFailsByItself() async throws {
+        let committer = committer()
+        let writer = GatedWriter()
+        writer.handOver { $0 == Sample.tenant(2) }
+        writer.gate.open()
+        for number in 1...3 as ClosedRange<UInt64> {
+            #expect(add(try Sample.request(number, of: number), number, to: committer).isAdded)
+        }
+        writer.refuse { batch in
+            batch.contains { $0.tenant == Sample.tenant(2) } ? nil : StorageError(.unavailable, "gone")
+        }
+        committer.start { writer }
+        #expect(await answered(3))
+        await committer.close()
+        let stored = outcomes.values.filter { (try? $0.result.get().receipt) != nil }.map(\.ticket)
+        #expect(stored == [2])
+    }
+
     @Test func closingCommitsWhatWaitsAndTakesNoMore() async throws {
         let committer = committer()
         let writer = GatedWriter()
@@ -236,7 +281,7 @@ extension GroupCommitter.Admission {
 
     @Test func closingWithoutWritersReturns() async { await committer().close() }
 
-    @Test func noCompletionIsLostOverManyRounds() async throws {
+    @Test(arguments: [false, true]) func noCompletionIsLostOverManyRounds(handsOver: Bool) async throws {
         for round in 0..<20 {
             let engine = MemoryEngine()
             let runs = Recorder<RecordedRun>()
@@ -246,6 +291,7 @@ extension GroupCommitter.Admission {
             let writers = (0..<3).map { _ in GatedWriter(engine) }
             for writer in writers {
                 writer.gate.open()
+                if handsOver { writer.handOver { $0.uuid.bytes.reduce(0, ^) % 2 == 0 || Bool.random() } }
                 committer.start { writer }
             }
             let added = Recorder<UInt64>()

@@ -3,6 +3,7 @@ import MartletStorage
 import MartletSubscriptions
 import MartletTenants
 import MartletTesting
+import NIOConcurrencyHelpers
 import NIOCore
 import NIOEmbedded
 import Testing
@@ -196,6 +197,37 @@ import Testing
         }
         settle()
         #expect(pool.bytes == 0 && window.enter(ReadWindow.bytesMax, wake: {}) == nil, "seed \(environment.seed)")
+    }
+
+    /// It would never find room beside what the others hold, however often it is read.
+    @Test func whatNoFrameHoldsIsRefusedHoweverLittleRoomThereIs() {
+        var limits = limits
+        limits.frameBytesMax = Limits.frameEnvelopeBytes + 1_000
+        let pool = FairPool(bytesMax: 4 * limits.pageBytesMax)
+        // What is read beyond that brings nothing, so that reading without end comes to one.
+        let reads = NIOLockedValueBox(0)
+        let log = FakeLog { [later] read in
+            if reads.withLockedValue({
+                $0 += 1; return $0
+            }) <= 50 {
+                later.execute(read)
+            }
+        }
+        _ = log.commit(Sample.drafts(1, payloadBytes: 3_000), to: tenant)
+        let subscribers = (0..<5).map { _ in
+            let room = AnswerRoom(pool: pool, window: ReadWindow(), tenant: tenant, eventLoop: loop)
+            return Subscriber(
+                SubscribeRequest(tenant: tenant, start: .after(.start), heartbeatMillis: 1_000), on: loop, hub: hub,
+                reads: SharedReads(source: log, limits: limits), room: room, limits: limits)
+        }
+        for subscriber in subscribers { subscriber.driver?.start() }
+        for _ in 0..<100 {
+            later.run()
+            loop.run()
+        }
+        #expect(subscribers.allSatisfy { $0.ends.map(\.reason) == [.limitExceeded] && $0.positions.isEmpty })
+        #expect(log.readCount == subscribers.count, "it was read again")
+        #expect(pool.bytes == 0)
     }
 
     @Test func subscriptionsOfOneLoopTakeTurns() {
