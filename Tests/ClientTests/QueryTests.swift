@@ -62,7 +62,6 @@ import Testing
                 first.send(.read(try Sample.entries([3]), nil))
                 async let rest = stream.reduce(into: []) { $0.append($1) }
                 // The third event is on its way when the connection goes: what came is not lost, nor asked again.
-                try await Task.sleep(for: .milliseconds(50))
                 await first.connection.close()
                 let second = try await server.call()
                 #expect(
@@ -140,17 +139,18 @@ import Testing
     }
 
     @Test func cancellingTheConsumerCancels() async throws {
+        let (firsts, first) = AsyncStream.makeStream(of: Void.self)
         try await withServer { server, setup in
             try await setup.run { client in
                 try await withThrowingTaskGroup(of: MartletError?.self) { group in
                     group.addTask {
                         await failure {
-                            for try await _ in try await client.read(request) {}
+                            for try await _ in try await client.read(request) { first.yield() }
                         }
                     }
                     let call = try await server.call()
                     call.send(.read(try Sample.entries([1]), view(9)))
-                    try await Task.sleep(for: .milliseconds(20))
+                    for await _ in firsts.prefix(1) {}
                     group.cancelAll()
                     #expect(try await group.next()??.reason == .cancelled)
                     let (_, frame) = try await server.frame()

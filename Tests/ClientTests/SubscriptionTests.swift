@@ -31,7 +31,6 @@ import Testing
                 first.send(try Sample.message([44], .caughtUp(Position(45))))
                 #expect(positions(try await items.next()) == [41, 43])
                 // What is here when the connection goes is still delivered, and not asked for again.
-                try await Task.sleep(for: .milliseconds(50))
                 await first.connection.close()
                 #expect(positions(try await items.next()) == [44])
                 #expect(try await items.next() == .caughtUp(Position(45), head: head))

@@ -70,6 +70,18 @@ import Testing
         }
     }
 
+    private static func wait(_ what: String, until condition: () async throws -> Bool) async throws {
+        let end = ContinuousClock.now + .seconds(20)
+        while try await !condition() {
+            try #require(ContinuousClock.now < end, "not within 20 s: \(what)")
+            try await Task.sleep(for: .milliseconds(10))
+        }
+    }
+
+    private static func hasSubscriber(_ environment: [String: String]) async throws -> Bool {
+        try await Binary.run(["status"], environment: environment).output.contains(#""subscriptions":1"#)
+    }
+
     @Test(arguments: [SIGTERM, SIGINT])
     func drainsOnTheFirstSignal(_ signal: Int32) async throws {
         let folder = try TemporaryFolder()
@@ -77,7 +89,7 @@ import Testing
         let settings = try server.environment(tenant: UUID())
         // A subscriber whose connection stays open, and comes back when the server does.
         async let follower = Binary.run(["subscribe", "--count", "1"], environment: settings)
-        try await Task.sleep(for: .milliseconds(500))
+        try await Self.wait("a subscriber") { try await Self.hasSubscriber(settings) }
         #expect(try await server.stop(signal, within: 8) == 0, "\(server.logged)")
         #expect(server.logged.contains("draining"))
         let again = try await ServerProcess(storage: "sqlite:\(folder.path)/m.db", port: server.port)
@@ -109,7 +121,7 @@ import Testing
             var events = try await client.load(LoadRequest(tenant: tenant, aggregate: name)).makeAsyncIterator()
             _ = try await events.next()
             server.signal(SIGTERM)
-            try await Task.sleep(for: .milliseconds(700))
+            try await Self.wait("the drain") { server.logged.contains("draining") }
             #expect(server.process.isRunning, "the drain waits for the load")
             #expect(try await server.stop(SIGTERM, within: 2) == 1)
         }
@@ -124,12 +136,11 @@ import Testing
         let server = try await ServerProcess(storage: "sqlite:\(folder.path)/m.db", certificates: folder.path)
         let settings = try server.environment(tenant: UUID())
         async let follower = Binary.run(["subscribe", "--count", "1"], environment: settings)
-        try await Task.sleep(for: .milliseconds(500))
+        try await Self.wait("a subscriber") { try await Self.hasSubscriber(settings) }
         // A file that is no certificate: what was in force stays in force.
         try "nonsense".write(toFile: "\(folder.path)/server.pem", atomically: true, encoding: .utf8)
         server.signal(SIGHUP)
-        try await Task.sleep(for: .milliseconds(300))
-        #expect(server.logged.contains("certificates could not be reloaded"))
+        try await Self.wait("the refusal") { server.logged.contains("certificates could not be reloaded") }
         #expect(try await Binary.run(["head"], environment: settings).code == 0)
         // Another CA's certificate: new connections see it, the old one goes on.
         let other = try TemporaryFolder()
@@ -140,7 +151,7 @@ import Testing
             try FileManager.default.copyItem(atPath: "\(other.path)/\(name)", toPath: "\(folder.path)/\(name)")
         }
         server.signal(SIGHUP)
-        try await Task.sleep(for: .milliseconds(300))
+        try await Self.wait("the reload") { server.logged.contains("certificates were reloaded") }
         #expect(
             try await Binary.run(["head"], environment: settings).code == 4,
             "the old CA did not sign the new certificate")

@@ -85,9 +85,11 @@ import Testing
         try await withBench(retryFor: .seconds(20)) { bench in
             for _ in 0..<3 { _ = try await bench.append() }
             bench.engine.failReads(true)
+            let before = bench.engine.asked
             try await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask {
-                    try await Task.sleep(for: .milliseconds(300))
+                    // Once the subscription has met the failure.
+                    while bench.engine.asked == before { try await Task.sleep(for: .milliseconds(1)) }
                     bench.engine.failReads(false)
                 }
                 group.addTask {
