@@ -1,11 +1,12 @@
 import MartletModel
 import MartletSession
 import NIOCore
+import Synchronization
 
 /// One attempt of a call on one connection.
 ///
-/// `@unchecked Sendable`: what varies is touched on the connection's event loop only; but for ``outcome``, which is the
-/// caller's once its continuation was resumed.
+/// `@unchecked Sendable`: what varies is touched on the connection's event loop only; but for ``outcome``, which anybody
+/// may read.
 final class ClientCall: @unchecked Sendable {
     /// Who waits for what comes of it.
     @safe enum Sink {
@@ -34,8 +35,9 @@ final class ClientCall: @unchecked Sendable {
     var state = State.new
     var sink = Sink.none
     var hasStarted = false
-    /// What has come of a call that has one answer.
-    private(set) var outcome: Result<CallMessage, CallFailure>?
+    /// What has come of a call that has one answer; written once, before `isAnswered`.
+    private var answer: Result<CallMessage, CallFailure>?
+    private let isAnswered = Atomic(false)
 
     init(
         _ request: CallRequest, deadline: NIODeadline?, isDeadlineForStart: Bool = false, creditBytes: UInt64 = 0
@@ -45,6 +47,12 @@ final class ClientCall: @unchecked Sendable {
         self.isDeadlineForStart = isDeadlineForStart
         self.creditBytes = creditBytes
     }
+
+    /// What has come of a call that has one answer; nil before.
+    ///
+    /// That its continuation was resumed would do to order this after the writing. This says so in a way that the thread
+    /// sanitizer sees, which does not look into the concurrency library.
+    var outcome: Result<CallMessage, CallFailure>? { isAnswered.load(ordering: .acquiring) ? answer : nil }
 
     /// The deadline that holds now.
     var activeDeadline: NIODeadline? { isDeadlineForStart && hasStarted ? nil : deadline }
@@ -71,7 +79,8 @@ final class ClientCall: @unchecked Sendable {
         self.sink = .none
         // The sink is taken: nobody is resumed twice.
         guard case .unary(let continuation) = sink else { return }
-        self.outcome = outcome
+        answer = outcome
+        isAnswered.store(true, ordering: .releasing)
         unsafe continuation.resume()
     }
 }
