@@ -19,8 +19,12 @@ final class ConnectionHandler: ChannelInboundHandler {
     private let logger: Logger
     private let onUnusable: @Sendable (ClientConnection) -> Void
     private let onClosed: @Sendable (ClientConnection) -> Void
-    /// Kept when the server welcomes the client, or the connection ends before that.
-    private let welcomed: EventLoopPromise<ClientConnection>
+    private let eventLoop: any EventLoop
+    /// Kept when the server welcomes the client, or the connection ends before that; nil from then on, for what is promised
+    /// holds this handler.
+    private var welcomed: EventLoopPromise<ClientConnection>?
+    /// Why it is down.
+    private var fault = ConnectionHandler.lost
     private var context: ChannelHandlerContext?
     private var connection: ClientConnection?
     private var session: ClientSession?
@@ -46,6 +50,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         self.configuration = configuration
         self.hasHandshake = hasHandshake
         self.logger = logger
+        self.eventLoop = eventLoop
         welcomed = eventLoop.makePromise()
         self.onUnusable = onUnusable
         self.onClosed = onClosed
@@ -53,7 +58,10 @@ final class ConnectionHandler: ChannelInboundHandler {
     }
 
     /// The connection, when the server has welcomed it.
-    var opened: EventLoopFuture<ClientConnection> { welcomed.futureResult }
+    var opened: EventLoopFuture<ClientConnection> {
+        if let welcomed { return welcomed.futureResult }
+        return connection.map { eventLoop.makeSucceededFuture($0) } ?? eventLoop.makeFailedFuture(fault)
+    }
 
     // MARK: The channel
 
@@ -259,7 +267,8 @@ final class ConnectionHandler: ChannelInboundHandler {
         frameBytesMax = welcome.limits.frameBytesMax
         let connection = ClientConnection(welcome: welcome, channel: channel, handler: self)
         self.connection = connection
-        welcomed.succeed(connection)
+        welcomed?.succeed(connection)
+        welcomed = nil
     }
 
     private func deliver(_ body: CallMessage, to id: CallID) {
@@ -301,7 +310,9 @@ final class ConnectionHandler: ChannelInboundHandler {
             logger.debug(
                 "connection ended", metadata: ["why": "\(PrintableText.escape("\(error)"))", "calls": "\(calls.count)"])
         }
-        welcomed.fail(error)
+        fault = error
+        welcomed?.fail(error)
+        welcomed = nil
         let open = session?.close() ?? []
         for id in open { calls[id]?.end(CallFailure(error: error, mayHaveRun: true)) }
         calls = [:]

@@ -1,7 +1,9 @@
 import MartletModel
 import MartletSession
 import FoundationEssentials
+import Logging
 import NIOCore
+import NIOPosix
 import Testing
 
 @testable import MartletClient
@@ -37,6 +39,27 @@ import Testing
             }
             #expect(server.connectionCount == 1)
         }
+    }
+
+    /// A client that lives for long connects again and again.
+    @Test func aConnectionThatHasEndedIsFreed() async throws {
+        let left = try await withServer { server, setup in
+            let connection = try await ClientConnection.open(
+                setup.configuration, transport: .plain, eventLoop: MultiThreadedEventLoopGroup.singleton.next(),
+                logger: Logger(label: "test"), onUnusable: { _ in }, onClosed: { _ in })
+            connection.submit(.close(.cancelled()))
+            await connection.closed()
+            return Weakly(connection)
+        }
+        let end = ContinuousClock.now + .seconds(10)
+        while left.connection != nil, .now < end { try await Task.sleep(for: .milliseconds(1)) }
+        #expect(left.connection == nil)
+    }
+
+    private struct Weakly: Sendable {
+        weak let connection: ClientConnection?
+
+        init(_ connection: ClientConnection) { self.connection = connection }
     }
 
     @Test func cancellingATaskCancelsItsCall() async throws {

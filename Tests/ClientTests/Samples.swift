@@ -82,6 +82,11 @@ enum Sample {
     }
 }
 
+extension Transport {
+    /// No TLS.
+    static let plain = Transport(hasHandshake: false, addHandlers: { _ in }, prepare: { () throws(TLSError) in })
+}
+
 /// What a client under test gets: no TLS, waits that are noted and cut short, a constant for chance.
 struct TestSetup: Sendable {
     var configuration: ClientConfiguration
@@ -103,7 +108,7 @@ struct TestSetup: Sendable {
                     try await Task.sleep(for: .milliseconds(1))
                 },
                 random: { 0.5 },
-                transport: Transport(hasHandshake: false, addHandlers: { _ in }, prepare: { () throws(TLSError) in })))
+                transport: .plain))
     }
 
     /// Runs `body` with a client that runs.
