@@ -59,6 +59,7 @@ import Testing
         loop.advanceTime(by: .milliseconds(1))
         loop.run()
         #expect(waiters.allSatisfy { $0.wakeUps == 2 })
+        loop.advanceTime(by: .seconds(1))
     }
 
     @Test func afterAPauseWithoutNewsNobodyIsWoken() {

@@ -132,6 +132,7 @@ import Testing
         let waits = (0..<20_000).map { _ in read(reads, after: 0, to: 20, into: pages) }.compactMap { $0 }
         for wait in waits.reversed() { reads.cancel(wait) }
         #expect(waits.count == 20_000 && reads.waitingCounts == (0, 0) && log.cancelledCount == 1)
+        later.run()
     }
 
     @Test func thoseWhoWantTheSameShareADeliveryAndOthersDoNot() throws {

@@ -168,6 +168,7 @@ import Testing
         let starting = subscribe()
         starting.driver?.cancel()
         #expect(log.cancelledCount == 2, "resolving a start leaves too")
+        settle()
     }
 
     @Test func aFullChannelTakesThePageThatWasUnderWay() throws {
