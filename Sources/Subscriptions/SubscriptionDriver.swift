@@ -215,7 +215,9 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
                 machine?.pulled(pull)
             case .read(let range, let bytesMax): read(range, bytesMax: bytesMax, feed: feed)
             case .arm(let after):
-                wait = feed.arm(self, after: after)
+                wait = feed.arm(
+                    self, after: after, past: past,
+                    upcastersRevision: request.upcasting.isRaw ? nil : upcastersRevision)
                 if wait == nil { machine?.woken() }
             case .rest: return updateTimer()
             case .end(let error): return fail(error)

@@ -48,6 +48,10 @@ public final class TenantFeed: Sendable {
         /// Up to where nothing changed, the last time.
         var comparable = Position.start
 
+        func upcasts(byRevision revision: UInt64) -> Bool {
+            fault == nil && settings.upcastersRevision == revision
+        }
+
         /// Gives up the page that was made last: it is out of use, or what it is made of leaves.
         mutating func dropPage() -> SharedPage? {
             defer { lastPage = nil }
@@ -125,9 +129,7 @@ public final class TenantFeed: Sendable {
     }
 
     /// Whether the settings in force are known, and have upcasters of that revision.
-    func upcasts(byRevision revision: UInt64) -> Bool {
-        state.withLockedValue { $0.fault == nil && $0.settings.upcastersRevision == revision }
-    }
+    func upcasts(byRevision revision: UInt64) -> Bool { state.withLockedValue { $0.upcasts(byRevision: revision) } }
 
     /// The events that follow a position, or where they are.
     ///
@@ -204,14 +206,22 @@ public final class TenantFeed: Sendable {
         return isChanged
     }
 
-    /// Waits for the head to move beyond a position; O(1).
-    /// - Returns: nil when it is beyond already: the waiter is not armed and pulls again. Where many wait, it may be
+    /// Waits for news: for the head to move beyond a position, for another past, for other upcasters; O(1).
+    ///
+    /// - Parameters:
+    ///   - past: the number of the past that the waiter knows.
+    ///   - revision: that of the upcasters which it goes by; nil for one that goes by none.
+    /// - Returns: nil when there is news already: the waiter is not armed and looks again. Where many wait, it may be
     ///   armed all the same, and is woken with them.
-    public func arm(_ waiter: any FeedWaiter, after position: Position) -> FeedWait? {
+    public func arm(
+        _ waiter: any FeedWaiter, after position: Position, past: UInt64 = 0, upcastersRevision revision: UInt64? = nil
+    ) -> FeedWait? {
         state.withLockedValue { state in
             let wave = state.wave(of: waiter.eventLoop)
-            let place = wave.add(waiter, isDue: state.tail.head.position > position)
-            return place.map { FeedWait(wave: wave, place: $0) }
+            let isDue =
+                state.tail.head.position > position || state.past != past
+                || revision.map { !state.upcasts(byRevision: $0) } == true
+            return wave.add(waiter, isDue: isDue).map { FeedWait(wave: wave, place: $0) }
         }
     }
 

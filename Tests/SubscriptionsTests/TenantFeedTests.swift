@@ -181,6 +181,26 @@ import Testing
         #expect(hub.tailBytes == 0 && hub.followedTenants.isEmpty)
     }
 
+    @Test func whoeverKnowsLessThanThereIsDoesNotWait() throws {
+        let hub = EventHub(limits: limits())
+        let feed = hub.follow(tenant)
+        let waiter = Counter()
+        hub.publish(log.commit(Sample.drafts(2), to: tenant))
+        hub.settingsChanged(tenant, to: Sample.settings(1, try Sample.upcasters("[]")))
+        #expect(feed.arm(waiter, after: Position(2), upcastersRevision: 0) == nil, "other upcasters are in force")
+        #expect(feed.arm(waiter, after: Position(2), upcastersRevision: 1) != nil)
+        let error = MartletError(.unavailable, reason: .storageUnavailable, message: "gone")
+        hub.settingsFailed(tenant, revision: 2, error)
+        #expect(waiter.settled() == 1)
+        #expect(feed.arm(waiter, after: Position(2), upcastersRevision: 1) == nil, "those in force are not known")
+        #expect(feed.arm(waiter, after: Position(2)) != nil, "it goes by none")
+        hub.historyChanged(feed, comparable: Position(1), head: log.head(of: tenant))
+        #expect(waiter.settled() == 2)
+        #expect(feed.arm(waiter, after: Position(2), past: 0) == nil, "what it knows is over")
+        #expect(feed.arm(waiter, after: Position(2), past: 1) != nil)
+        hub.unfollow(feed)
+    }
+
     @Test func wakesOnceForEachArming() {
         let hub = EventHub(limits: limits())
         let feed = hub.follow(tenant)

@@ -19,6 +19,7 @@ import Testing
         private(set) var course: [String] = []
         private(set) var ends: [MartletError] = []
         private(set) var failures = 0
+        var onMessage: (SubscriptionMessage) -> Void = { _ in }
         private(set) var driver: SubscriptionDriver?
 
         init(
@@ -37,6 +38,7 @@ import Testing
                 positions.append(event.position.rawValue)
                 course.append("\(event.position.rawValue) \(event.event.type.text)")
             }
+            onMessage(message)
             guard let signal = message.signal else { return }
             signals.append(signal)
             if case .upcastersChanged = signal { course.append("changed") }
@@ -150,6 +152,33 @@ import Testing
         settle()
         #expect(subscriber.course == ["changed", "changed", "1 Raised", "2 Raised"])
         subscriber.driver?.cancel()
+    }
+
+    /// Between the look for news and the waiting for it, where no wave is under way.
+    @Test func settingsThatComeJustBeforeItWaitsAreNotMissed() throws {
+        let subscriber = subscribe(.head)
+        let set = try renaming("Made", to: "Built")
+        subscriber.onMessage = { [hub, tenant] message in
+            if case .caughtUp? = message.signal { hub.settingsChanged(tenant, to: Sample.settings(1, set)) }
+        }
+        settle()
+        #expect(subscriber.course == ["changed"])
+        subscriber.driver?.cancel()
+    }
+
+    /// The same for a past that is over.
+    @Test func anotherPastThatComesJustBeforeItWaitsIsNotMissed() {
+        _ = log.commit(drafts(["Made"]), to: tenant)
+        let feed = hub.follow(tenant)
+        let subscriber = subscribe(.head, .raw)
+        subscriber.onMessage = { [hub, log, tenant] message in
+            guard case .caughtUp? = message.signal else { return }
+            hub.historyChanged(feed, comparable: .start, head: log.head(of: tenant))
+        }
+        settle()
+        #expect(subscriber.ends.map(\.reason) == [.historyChanged])
+        subscriber.driver?.cancel()
+        hub.unfollow(feed)
     }
 
     @Test func whoLeavesTakesItsWorkAlong() throws {
