@@ -64,7 +64,8 @@ struct Oracle {
     func value(_ spots: [Spot]) -> Tree {
         spots.reduce(root) { value, spot in
             switch (value, spot) {
-            case (.array(let elements), .index(let index)): elements[index]
+            // Its array may have been replaced since it was found.
+            case (.array(let elements), .index(let index)) where elements.indices.contains(index): elements[index]
             case (.object(let members), .key(let key)):
                 members.last { Tree.name($0.key) == Tree.name(key) }?.value ?? .hole
             default: .hole
@@ -82,7 +83,7 @@ struct Oracle {
     ) rethrows {
         guard let spot = spots.first else { return try body(&tree) }
         switch (tree, spot) {
-        case (.array(var elements), .index(let index)):
+        case (.array(var elements), .index(let index)) where elements.indices.contains(index):
             try change(&elements[index], spots.dropFirst(), body)
             tree = .array(elements)
         case (.object(var members), .key(let key)):
