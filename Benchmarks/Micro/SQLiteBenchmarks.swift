@@ -38,7 +38,8 @@ func sqliteBenchmarks() {
                 )
             },
             { state, index in
-                let result = try state.store.writer.commit(state.batches[index], now: Samples.now)
+                let result = try state.store.writer.commit(
+                    state.batches[index], now: Samples.now, lockWait: .zero)
                 guard result.runs.first?.events.count == calls * events else { throw Samples.Failure("a refused call") }
             })
     }
@@ -46,12 +47,14 @@ func sqliteBenchmarks() {
         "sqlite-read-page-of-1000-events", operations: 50,
         {
             let store = try Store()
-            for _ in 0..<10 { _ = try store.writer.commit([try Samples.append(100)], now: Samples.now) }
+            for _ in 0..<10 {
+                _ = try store.writer.commit([.append(try Samples.append(100))], now: Samples.now, lockWait: .zero)
+            }
             return (store: store, reader: store.engine.makeReader())
         },
         { state, _ in
             let page = try state.reader.page(
-                of: Samples.tenant, positions: PageRange(after: .start, to: Position(1_000)), filter: .all,
+                of: Samples.tenant, positions: PageRange(after: Position.start, to: Position(1_000)), filter: .all,
                 bounds: PageBounds(bytesMax: 1 << 20))
             guard page.count == 1_000 else { throw Samples.Failure("\(page.count) events") }
         })

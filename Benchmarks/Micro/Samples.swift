@@ -48,8 +48,8 @@ enum Samples {
     }
 
     /// So many calls of so many events, each to an aggregate of its own.
-    static func batch(calls: Int, events: Int) throws -> [AppendRequest] {
-        try (0..<calls).map { _ in try append(events) }
+    static func batch(calls: Int, events: Int) throws -> [WriteCommand] {
+        try (0..<calls).map { _ in .append(try append(events)) }
     }
 
     /// A tenant's first runs, one after the other.

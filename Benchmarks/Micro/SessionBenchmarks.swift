@@ -6,7 +6,7 @@ import MartletSession
 func sessionBenchmarks() {
     Benchmark("session-receive-and-finish", configuration: .micro()) { benchmark in
         do {
-            var session = ServerSession(limits: Samples.limits, scope: .only([Samples.tenant]), now: Samples.uptime)
+            var session = ServerSession(limits: Samples.limits, now: Samples.uptime)
             _ = session.receive(ClientFrame(.connection, .hello(Hello(clientName: "micro"))), now: Samples.uptime)
             let request = CallRequest.append(try Samples.append(1))
             benchmark.measure(5_000) { index in
