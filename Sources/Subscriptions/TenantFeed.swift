@@ -11,7 +11,8 @@ public protocol FeedWaiter: AnyObject, Sendable {
     /// Where ``wake()`` is called.
     var eventLoop: any EventLoop { get }
 
-    /// The head moved. Called on ``eventLoop``, once for each time that ``TenantFeed/arm(_:after:)`` answered true.
+    /// The head moved. Called on ``eventLoop``, once for each time that
+    /// ``TenantFeed/arm(_:after:past:upcastersRevision:)`` armed it.
     func wake()
 }
 
