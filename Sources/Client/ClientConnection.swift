@@ -92,14 +92,14 @@ extension ClientConnection {
     /// Connects, and waits for the server's welcome.
     /// - Parameter onUnusable: called on the event loop when no more calls are to be started on the connection.
     static func open(
-        _ configuration: ClientConfiguration, transport: Transport, eventLoop: any EventLoop, logger: Logger,
+        _ configuration: ClientConfiguration, environment: ClientEnvironment, eventLoop: any EventLoop, logger: Logger,
         onUnusable: @escaping @Sendable (ClientConnection) -> Void,
         onClosed: @escaping @Sendable (ClientConnection) -> Void
     ) async throws(MartletError) -> ClientConnection {
         let opening = NIOLockedValueBox<(channel: (any Channel)?, isCancelled: Bool)>((nil, false))
         let place = "\(configuration.host):\(configuration.port)"
         do {
-            try transport.prepare()
+            try environment.transport.prepare()
             return try await withTaskCancellationHandler {
                 try await ClientBootstrap(group: eventLoop)
                     .connectTimeout(TimeAmount(clamping: configuration.connectTimeout))
@@ -108,11 +108,12 @@ extension ClientConnection {
                     .channelOption(.writeBufferWaterMark, value: .init(low: 256 << 10, high: 1 << 20))
                     .channelInitializer { channel in
                         channel.eventLoop.makeCompletedFuture {
-                            try transport.addHandlers(channel)
+                            try environment.transport.addHandlers(channel)
                             try channel.pipeline.syncOperations.addHandler(
                                 ConnectionHandler(
-                                    configuration, hasHandshake: transport.hasHandshake, logger: logger,
-                                    eventLoop: channel.eventLoop, onUnusable: onUnusable, onClosed: onClosed))
+                                    configuration, hasHandshake: environment.transport.hasHandshake, logger: logger,
+                                    eventLoop: channel.eventLoop, now: environment.now, onUnusable: onUnusable,
+                                    onClosed: onClosed))
                             let isCancelled = opening.withLockedValue { opening in
                                 opening.channel = channel
                                 return opening.isCancelled

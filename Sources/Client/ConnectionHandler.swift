@@ -17,6 +17,7 @@ final class ConnectionHandler: ChannelInboundHandler {
     private let configuration: ClientConfiguration
     private let hasHandshake: Bool
     private let logger: Logger
+    private let now: @Sendable () -> NIODeadline
     private let onUnusable: @Sendable (ClientConnection) -> Void
     private let onClosed: @Sendable (ClientConnection) -> Void
     private let eventLoop: any EventLoop
@@ -44,13 +45,14 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     init(
         _ configuration: ClientConfiguration, hasHandshake: Bool, logger: Logger, eventLoop: any EventLoop,
-        onUnusable: @escaping @Sendable (ClientConnection) -> Void,
+        now: @escaping @Sendable () -> NIODeadline, onUnusable: @escaping @Sendable (ClientConnection) -> Void,
         onClosed: @escaping @Sendable (ClientConnection) -> Void
     ) {
         self.configuration = configuration
         self.hasHandshake = hasHandshake
         self.logger = logger
         self.eventLoop = eventLoop
+        self.now = now
         welcomed = eventLoop.makePromise()
         self.onUnusable = onUnusable
         self.onClosed = onClosed
@@ -67,7 +69,7 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
-        openBy = .now() + TimeAmount(clamping: configuration.connectTimeout)
+        openBy = now() + TimeAmount(clamping: configuration.connectTimeout)
         wake(at: openBy)
     }
 
@@ -93,7 +95,7 @@ final class ConnectionHandler: ChannelInboundHandler {
             do throws(MartletError) {
                 guard let message = try decoder.next() else { return }
                 let frame = try ServerFrameCodec.decode(message, limits: configuration.limits)
-                react(session?.receive(frame, now: .now()) ?? .ignore)
+                react(session?.receive(frame, now: now()) ?? .ignore)
             } catch {
                 react(session?.receiveFault(error) ?? .fail(error))
             }
@@ -130,10 +132,10 @@ final class ConnectionHandler: ChannelInboundHandler {
         let keepaliveMillis = max(1, configuration.limits.keepaliveMillis)
         session = ClientSession(
             welcomeMillis: Int(clamping: TimeAmount(clamping: configuration.connectTimeout).nanoseconds / 1_000_000),
-            keepaliveMillis: keepaliveMillis, now: .now())
+            keepaliveMillis: keepaliveMillis, now: now())
         let name = String(decoding: configuration.clientName.utf8.prefix(256), as: UTF8.self)
         write(ClientFrame(.connection, .hello(Hello(clientName: name.utf8.count <= 256 ? name : ""))))
-        tickAt = .now()
+        tickAt = now()
         tick()
     }
 
@@ -183,7 +185,7 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     private func send(_ call: ClientCall) {
         guard let id = session?.nextCallID else { return call.end(CallFailure(error: Self.lost)) }
-        let start = NIODeadline.now()
+        let start = now()
         if let deadline = call.deadline, deadline <= start {
             return call.end(.deadlineExceeded(mayHaveRun: false))
         }
@@ -329,12 +331,12 @@ final class ConnectionHandler: ChannelInboundHandler {
         timer?.cancel()
         timerAt = deadline
         let bound = NIOLoopBound(self, eventLoop: eventLoop)
-        timer = eventLoop.scheduleTask(deadline: deadline) { bound.value.ring() }
+        timer = eventLoop.scheduleTask(in: max(.zero, deadline - now())) { bound.value.ring() }
     }
 
     private func ring() {
         timerAt = .distantFuture
-        let now = NIODeadline.now()
+        let now = self.now()
         guard now < openBy else {
             goDown(
                 MartletError(
@@ -363,7 +365,7 @@ final class ConnectionHandler: ChannelInboundHandler {
     }
 
     private func tick() {
-        let now = NIODeadline.now()
+        let now = self.now()
         if now >= tickAt {
             tickAt = now + .milliseconds(Int64(max(1, configuration.limits.keepaliveMillis / 4)))
             switch session?.tick(now: now) ?? .none {

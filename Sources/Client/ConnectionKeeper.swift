@@ -79,7 +79,7 @@ final class ConnectionKeeper: Sendable {
         let result: Result<ClientConnection, CallFailure>
         do throws(MartletError) {
             let connection = try await ClientConnection.open(
-                configuration, transport: environment.transport, eventLoop: eventLoop, logger: logger,
+                configuration, environment: environment, eventLoop: eventLoop, logger: logger,
                 onUnusable: { [weak self] in self?.retire($0) }, onClosed: { [weak self] in self?.forget($0) })
             result = .success(connection)
             logger.debug("connected", metadata: ["server": "\(configuration.host):\(configuration.port)"])

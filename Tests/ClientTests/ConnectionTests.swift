@@ -45,7 +45,8 @@ import Testing
     @Test func aConnectionThatHasEndedIsFreed() async throws {
         let left = try await withServer { server, setup in
             let connection = try await ClientConnection.open(
-                setup.configuration, transport: .plain, eventLoop: MultiThreadedEventLoopGroup.singleton.next(),
+                setup.configuration, environment: ClientEnvironment(transport: .plain),
+                eventLoop: MultiThreadedEventLoopGroup.singleton.next(),
                 logger: Logger(label: "test"), onUnusable: { _ in }, onClosed: { _ in })
             connection.submit(.close(.cancelled()))
             await connection.closed()
@@ -145,7 +146,7 @@ import Testing
                     let call = try await server.call()
                     #expect(call.frame.timeoutMillis <= last)
                     last = call.frame.timeoutMillis
-                    try await Task.sleep(for: .milliseconds(20))
+                    setup.advance(.milliseconds(20))
                     call.end(Sample.error(.storageUnavailable))
                 }
                 #expect(last <= 760)

@@ -60,7 +60,7 @@ final class FakeServer: Sendable {
         return event
     }
 
-    /// The next frame; connections that come and go in between are passed over, and keepalive.
+    /// The next frame; connections that come and go in between are passed over.
     func frame() async throws -> (connection: FakeConnection, frame: ClientFrame) {
         while true {
             guard case .frame(let connection, let frame) = try await next() else { continue }
@@ -75,6 +75,14 @@ final class FakeServer: Sendable {
             if case .request(let request) = frame.body {
                 return FakeCall(connection: connection, frame: frame, request: request)
             }
+        }
+    }
+
+    /// Waits until the client asks whether the server is alive, and says so; other frames in between are passed over.
+    func ping() async throws {
+        while true {
+            let (connection, frame) = try await frame()
+            if case .ping(let token) = frame.body { return connection.send(ServerFrame(.connection, .pong(token))) }
         }
     }
 

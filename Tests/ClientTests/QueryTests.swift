@@ -163,12 +163,14 @@ import Testing
     @Test func theBeginningOfAStreamIsBoundedInTime() async throws {
         try await withServer { server, setup in
             var setup = setup
-            setup.configuration.requestTimeout = .milliseconds(1_500)
+            setup.configuration.requestTimeout = .seconds(60)
             setup.configuration.retryBudget = .zero
+            setup.configuration.limits.keepaliveMillis = 2_000
             try await setup.run { client in
                 _ = try await client.welcome()
                 async let late = failure { try await client.read(request) }
                 _ = try await server.call()
+                setup.advance(.seconds(61))
                 #expect(await late?.reason == .deadlineExceeded)
 
                 // What has begun may take its time.
@@ -177,7 +179,9 @@ import Testing
                 call.send(.read(ByteBuffer(), view(1)))
                 let stream = try await answer
                 async let events = stream.reduce(into: []) { $0.append($1) }
-                try await Task.sleep(for: .milliseconds(1_700))
+                setup.advance(.seconds(61))
+                // It has looked at the time when it asks whether the server is alive.
+                try await server.ping()
                 call.send(.read(try Sample.entries([1]), nil))
                 call.end(nil)
                 let all: [RecordedEvent] = try await events

@@ -91,6 +91,7 @@ extension Transport {
 struct TestSetup: Sendable {
     var configuration: ClientConfiguration
     let waits = NIOLockedValueBox<[Duration]>([])
+    private let ahead = NIOLockedValueBox(TimeAmount.zero)
 
     init(port: Int) {
         configuration = ClientConfiguration(port: port, tls: .init(serverName: "unused"), clientName: "test")
@@ -98,11 +99,16 @@ struct TestSetup: Sendable {
         configuration.requestTimeout = .seconds(20)
     }
 
+    /// Moves the client's clock forward. Its timers go by the real one: what is due meanwhile is seen when one of them rings,
+    /// at the latest with the keepalive, which is looked after four times in its time.
+    func advance(_ time: TimeAmount) { ahead.withLockedValue { $0 = $0 + time } }
+
     var client: MartletClient {
-        let waits = waits
+        let (waits, ahead) = (waits, ahead)
         return MartletClient(
             configuration: configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
             environment: ClientEnvironment(
+                now: { .now() + ahead.withLockedValue { $0 } },
                 sleep: { duration in
                     waits.withLockedValue { $0.append(duration) }
                     try await Task.sleep(for: .milliseconds(1))

@@ -40,12 +40,15 @@ import Testing
     }
 
     @Test func aWaitingConsumerIsWoken() async {
-        let buffer = buffer()
-        async let part = next(buffer)
-        try? await Task.sleep(for: .milliseconds(10))
-        #expect(buffer.offer(message(300)) == .none)
-        let (body, grant, _) = await part
-        #expect(body == message(300) && grant == 300)
+        // Before it waits, while it begins to, and while it does.
+        for round in 0..<500 {
+            let buffer = buffer()
+            async let part = next(buffer)
+            for _ in 0..<round % 50 { await Task.yield() }
+            #expect(buffer.offer(message(300)) == .none)
+            let (body, grant, _) = await part
+            #expect(body == message(300) && grant == 300, "round \(round)")
+        }
     }
 
     @Test func cancellingDropsWhatWaits() async {

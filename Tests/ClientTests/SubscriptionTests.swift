@@ -172,7 +172,6 @@ import Testing
                 // Nothing was taken: nothing is granted, not even when the server asks.
                 let bytes = message.entryBytes
                 call.send(try Sample.message([], .heartbeat(.start, waitingForCreditBytes: 900)))
-                try await Task.sleep(for: .milliseconds(50))
                 call.connection.send(ServerFrame(.connection, .ping(1)))
                 let (_, pong) = try await server.frame()
                 #expect(pong.body == .pong(1))
