@@ -31,7 +31,7 @@ extension PostgreSQLWriter {
         _ batch: inout [WriteCommand], now: Timestamp, _ lockWait: Duration, _ borrowed: BorrowedTenants,
         mayPart: Bool, handOver: (Set<TenantID>) -> Void
     ) throws(StorageError) -> BatchPlan? {
-        guard let connection, ContinuousClock.now - connection.answeredAt < .seconds(Self.provenSeconds),
+        guard let connection, shared.open.now() - connection.answeredAt < .seconds(Self.provenSeconds),
             connection.connection.isQuiet
         else { return nil }
         var (facts, slow) = Self.facts(for: batch, borrowed)

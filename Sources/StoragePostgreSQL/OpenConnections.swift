@@ -33,6 +33,7 @@ final class OpenConnections: @unchecked Sendable {
     let idleReaders = IdleConnections()
     let idleWriters = WriterConnections()
 
+    let now: @Sendable () -> ContinuousClock.Instant
     private let logger: Logger
     private let condition = NSCondition()
     /// By the connection's own number.
@@ -46,7 +47,11 @@ final class OpenConnections: @unchecked Sendable {
     private var isClosed = false
     private var preparation: Preparation?
 
-    init(_ logger: Logger) { self.logger = logger }
+    /// - Parameter now: a clock that never goes back; all times of the engine are its.
+    init(_ logger: Logger, now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }) {
+        self.logger = logger
+        self.now = now
+    }
 
     /// Prepares the database, before anything else can use it.
     typealias Preparation = @Sendable () throws(PostgresFault) -> Void
@@ -130,9 +135,9 @@ final class OpenConnections: @unchecked Sendable {
     /// The database grants no more: those that there are must do, and who has none gets one of others.
     func noMoreAreGranted(to use: Use) {
         let (gives, open, isNews) = condition.withLock { () -> (Use?, Int, Bool) in
-            let until = ContinuousClock.now + Self.boundFor
+            let until = now() + Self.boundFor
             let own = count(of: use)
-            let isNews = !bounds.values.contains { $0.until > .now }
+            let isNews = !bounds.values.contains { $0.until > now() }
             if use != .listening || own > 0 { bounds[use] = Bound(count: max(1, own), until: until) }
             guard own == 0 else { return (nil, sockets.count, isNews) }
             let other = Use.allCases.max { count(of: $0) < count(of: $1) }
@@ -192,7 +197,7 @@ final class OpenConnections: @unchecked Sendable {
     private func count(of use: Use) -> Int { sockets.values.count { $0.use == use } }
 
     private func bound(of use: Use) -> Int {
-        guard let bound = bounds[use], bound.until > .now else { return .max }
+        guard let bound = bounds[use], bound.until > now() else { return .max }
         return bound.count
     }
 

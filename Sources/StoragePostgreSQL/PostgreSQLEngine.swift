@@ -41,10 +41,11 @@ public final class PostgreSQLEngine: StorageEngine {
             memory: RememberedTenants())
     }
 
-    /// The same, with other bounds.
+    /// The same, with other bounds and another clock.
     init(
         connectionString: String, schema: String, writers: Int = 4, readers: Int = 4, logger: Logger,
-        memory: RememberedTenants, audience: Audience = Audience()
+        memory: RememberedTenants, audience: Audience = Audience(),
+        now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
     ) {
         precondition(
             !schema.isEmpty && schema.utf8.count <= 40
@@ -55,7 +56,7 @@ public final class PostgreSQLEngine: StorageEngine {
         self.logger = logger
         shared = SharedByWriters(
             server: UUID(), ownBackends: OwnBackends(), memory: memory, audience: audience,
-            open: OpenConnections(logger))
+            open: OpenConnections(logger, now: now))
         writersMax = writers
         readersMax = readers
     }

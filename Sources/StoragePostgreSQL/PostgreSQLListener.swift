@@ -15,7 +15,7 @@ final class PostgreSQLListener: StorageListener, @unchecked Sendable {
     private let open: OpenConnections
     private let wakeUp: Int32
     private var connection: PostgresConnection?
-    private var renewedAt = ContinuousClock.now
+    private var renewedAt: ContinuousClock.Instant
 
     /// Half of the time for which other servers are told that this one listens.
     private static let renewalSeconds = 15
@@ -24,6 +24,7 @@ final class PostgreSQLListener: StorageListener, @unchecked Sendable {
         connectionString: String, schema: Schema, server: UUID, ownBackends: OwnBackends, open: OpenConnections
     ) {
         self.open = open
+        renewedAt = open.now()
         self.connectionString = connectionString
         self.schema = schema
         self.server = server
@@ -46,7 +47,7 @@ final class PostgreSQLListener: StorageListener, @unchecked Sendable {
                 // What came before is not known.
                 return .reconnected
             }
-            let unheard = ContinuousClock.now - renewedAt
+            let unheard = open.now() - renewedAt
             if unheard > .seconds(Self.renewalSeconds) {
                 try renew(connection)
                 // Others may not have told this one for a while.
@@ -85,7 +86,7 @@ final class PostgreSQLListener: StorageListener, @unchecked Sendable {
     /// Makes the others tell this server of their commits. Those whose transactions run right now may not: like all
     /// that is not heard, theirs are found when the server next looks by itself.
     private func renew(_ connection: PostgresConnection) throws(PostgresFault) {
-        renewedAt = .now
+        renewedAt = open.now()
         try connection.run(schema.renewListener(server.uuidString))
     }
 

@@ -199,12 +199,12 @@ final class PostgreSQLWriter: StorageWriter {
     /// - Returns: the results, in the order of the calls; none where others could not be told.
     func commit(_ rest: Rest, on connection: PostgresConnection) throws(PostgresFault) -> [PostgresResult] {
         let commit = rest.calls.count
-        let tell = shared.audience.mayBeThere(at: .now) ? rest.tell : nil
+        let tell = shared.audience.mayBeThere(at: shared.open.now()) ? rest.tell : nil
         do throws(PostgresFault) {
             let results = try connection.pipeline(
                 rest.calls + [PostgresCall("commit")] + (tell.map { [$0] } ?? []), watching: commit)
             if let warning = connection.warning { throw warning }
-            let now = ContinuousClock.now
+            let now = shared.open.now()
             self.connection?.answeredAt = now
             if tell != nil { shared.audience.note(isThere: results[commit + 1].rowCount > 0, at: now) }
             guard results[commit].command == "COMMIT" else {
@@ -275,7 +275,8 @@ final class PostgreSQLWriter: StorageWriter {
             SELECT set_config('synchronous_commit', 'on', false)
             WHERE current_setting('synchronous_commit') IN ('off', 'local');
             """)
-        return WriterConnection(opened, generation: generation, ownBackends: shared.ownBackends)
+        return WriterConnection(
+            opened, generation: generation, answeredAt: shared.open.now(), ownBackends: shared.ownBackends)
     }
 
     func disconnect() { connection = nil }

@@ -8,12 +8,15 @@ final class WriterConnection: @unchecked Sendable {
     /// ``RememberedTenants/generation`` before it was made.
     let generation: Int
     /// When it last answered.
-    var answeredAt = ContinuousClock.now
+    var answeredAt: ContinuousClock.Instant
     private let ownBackends: OwnBackends
 
-    init(_ connection: PostgresConnection, generation: Int, ownBackends: OwnBackends) {
+    init(
+        _ connection: PostgresConnection, generation: Int, answeredAt: ContinuousClock.Instant, ownBackends: OwnBackends
+    ) {
         self.connection = connection
         self.generation = generation
+        self.answeredAt = answeredAt
         self.ownBackends = ownBackends
         ownBackends.insert(connection.backendID)
     }

@@ -95,7 +95,7 @@ import Testing
     /// Calls that must be looked up, for each reason, beside those that need not be.
     @Test func whatMustBeLookedUpMakesNoOtherWait() throws {
         let bench = try Bench()
-        let engine = bench.engine()
+        let engine = bench.engine(time: HandMovedTime())
         let writers = try (0..<2).map { _ in try #require(engine.makeWriter() as? PostgreSQLWriter) }
         let writer = writers[0]
         let known = (0..<8).map { _ in (tenant: TenantID(UUID()), name: AggregateName.new()) }
@@ -135,6 +135,25 @@ import Testing
         var isHanded = false
         let result = try writer.commit([try of(5, .none), try of(6, .none)], now: .now()) { _ in isHanded = true }
         #expect(!isHanded && result.outcomes.count == 2 && result.runs.isEmpty)
+    }
+
+    /// A connection that has been silent may be broken, and COMMIT is not sent along on one.
+    @Test func afterASilenceAllIsLookedUpOnce() throws {
+        let (bench, time) = (try Bench(), HandMovedTime())
+        let writer = try #require(bench.engine(time: time).makeWriter() as? PostgreSQLWriter)
+        let name = AggregateName.new()
+        func isFromMemory() throws -> Bool {
+            let before = writer.commitsFromMemory
+            try writer.append(.sample(to: name, tenant: bench.tenant))
+            return writer.commitsFromMemory > before
+        }
+        #expect(try !isFromMemory())
+        #expect(try isFromMemory())
+        time.advance(.milliseconds(999))
+        #expect(try isFromMemory(), "each answer begins the time anew")
+        time.advance(.seconds(1))
+        #expect(try !isFromMemory())
+        #expect(try isFromMemory())
     }
 
     /// Beyond the bound, what was used last stays.

@@ -80,12 +80,18 @@ struct RestartTests {
                 }
             }
         }
+        func waitForMore() {
+            let count = acknowledged.withLockedValue { $0.count }
+            while acknowledged.withLockedValue({ $0.count }) < count + 40, !writing.isDone {
+                Thread.sleep(forTimeInterval: 0.001)
+            }
+        }
         for _ in 0..<2 {
-            Thread.sleep(forTimeInterval: 0.3)
+            waitForMore()
             try cluster.stop(crashes: true)
             try cluster.start()
         }
-        Thread.sleep(forTimeInterval: 0.2)
+        waitForMore()
         isDone.withLockedValue { $0 = true }
         try writing.value()
         let ids = acknowledged.withLockedValue { $0 }
