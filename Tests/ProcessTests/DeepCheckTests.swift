@@ -11,6 +11,7 @@ import Testing
         let server = try await ServerProcess(storage: storage)
         let settings = try server.environment(tenant: UUID())
         let check = ["doctor", "--deep", "--offline", "--storage", storage]
+        func head() async throws -> String { try await Binary.run(["head"], environment: settings).output }
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask {
                 // Ends with an error once its server is gone.
@@ -19,7 +20,9 @@ import Testing
             }
             group.addTask {
                 for _ in 0..<3 {
-                    try await Task.sleep(for: .milliseconds(500))
+                    // Appends come in between.
+                    let before = try await head()
+                    while try await head() == before {}
                     let running = try await Binary.run(check)
                     #expect(running.code == 0 && !running.output.contains("FAIL"), "\(running.output)\(running.errors)")
                 }

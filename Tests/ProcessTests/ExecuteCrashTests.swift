@@ -4,6 +4,7 @@ import MartletEventSourcing
 import MartletModel
 import MartletTLSOpenSSL
 import MartletTesting
+import NIOConcurrencyHelpers
 import Testing
 
 /// Commands on one aggregate at full speed by two clients, while the server is killed and comes back: no update is lost,
@@ -46,22 +47,24 @@ import Testing
         let (tenant, id) = (TenantID(UUID()), UUID())
         let first = try await ServerProcess(storage: storage)
         let port = first.port
+        let count = NIOLockedValueBox(0)
         try await withThrowingTaskGroup(of: Void.self) { group in
             for worker in ["a", "b"] {
                 group.addTask {
                     try await Self.withRepository(tenant, port) { repository in
                         for number in 0..<Self.commands {
                             _ = try await repository.execute(id, "\(worker)\(number)")
-                            // So that the kills fall among them.
-                            try await Task.sleep(for: .milliseconds(20))
+                            count.withLockedValue { $0 += 1 }
                         }
                     }
                 }
             }
             group.addTask {
                 var server = first
-                for _ in 0..<Self.kills {
-                    try await Task.sleep(for: .milliseconds(400))
+                for kill in 1...Self.kills {
+                    // So that the kills fall among the commands.
+                    let due = 2 * Self.commands * kill / (Self.kills + 1)
+                    while count.withLockedValue({ $0 }) < due { try await Task.sleep(for: .milliseconds(1)) }
                     try await server.stop(SIGKILL)
                     server = try await ServerProcess(storage: storage, port: port)
                 }

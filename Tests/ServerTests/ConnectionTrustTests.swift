@@ -4,6 +4,7 @@ import MartletModel
 import MartletSession
 import MartletStorageMemory
 import MartletTesting
+import NIOConcurrencyHelpers
 import NIOCore
 import Testing
 
@@ -43,15 +44,20 @@ import Testing
     /// The wall clock jumps by a day again and again: nobody who is alive is closed, nobody is pinged more.
     @Test(arguments: [Self.day, -Self.day])
     func aJumpOfTheWallClockEndsNothing(jump: Int64) async throws {
-        let clock = ManualClock(.now())
+        let (clock, looks) = (ManualClock(.now()), NIOLockedValueBox(0))
+        let counting: Clock = {
+            looks.withLockedValue { $0 += 1 }
+            return clock.now
+        }
         try await TestServer.with(
-            MemoryEngine(), limits: Self.limits(keepalive: 60_000), clock: clock.clock
+            MemoryEngine(), limits: Self.limits(keepalive: 60_000), clock: counting, requiresClientCertificate: true
         ) { server in
             let peer = try await RawPeer.secure(server)
             for round in 0..<4 {
                 clock.advance(microseconds: jump)
-                // Several of the server's ticks.
-                try await Task.sleep(for: .milliseconds(200))
+                // With each of its ticks, the server looks whether the peer's certificate is still valid.
+                let seen = looks.withLockedValue { $0 }
+                while looks.withLockedValue({ $0 }) < seen + 3 { try await Task.sleep(for: .milliseconds(1)) }
                 try await peer.send(ClientFrame(.connection, .ping(UInt64(round))))
                 #expect(try await peer.nextOfAny()?.body == .pong(UInt64(round)))
             }
