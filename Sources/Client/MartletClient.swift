@@ -14,7 +14,7 @@ public import ServiceLifecycle
 public final class MartletClient: Sendable, Service {
     let configuration: ClientConfiguration
     let environment: ClientEnvironment
-    let connections: ConnectionKeeper
+    let connections: ConnectionManager
     /// Runs tasks on the event loop of the client's connections.
     ///
     /// Calls from tasks that run elsewhere change threads on their way to the connection, and their answers on the way
@@ -37,7 +37,7 @@ public final class MartletClient: Sendable, Service {
         self.configuration = configuration
         self.environment = environment
         let eventLoop = environment.eventLoopGroup.next()
-        connections = ConnectionKeeper(configuration, environment: environment, eventLoop: eventLoop, logger: logger)
+        connections = ConnectionManager(configuration, environment: environment, eventLoop: eventLoop, logger: logger)
         taskExecutor = EventLoopTaskExecutor(eventLoop)
     }
 

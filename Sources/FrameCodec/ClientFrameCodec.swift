@@ -13,7 +13,7 @@ public enum ClientFrameCodec {
     /// only.
     /// - Throws: what makes the frame as a whole unreadable.
     public static func decode(_ message: ByteBuffer, limits: Limits) throws(MartletError) -> ClientFrame {
-        if let append = CanonicalAppends.decode(message, limits: limits) { return append }
+        if let append = AppendFastPath.decode(message, limits: limits) { return append }
         return try unpack(message, limits: limits)
     }
 

@@ -9,7 +9,7 @@ extension ServerFrameCodec {
     /// Decodes a message that ``FrameDecoder`` cut out. Events stay encoded, as slices of it.
     /// - Throws: what makes the frame unreadable.
     public static func decode(_ message: ByteBuffer, limits: Limits) throws(MartletError) -> ServerFrame {
-        if let answer = PlainAnswers.decode(message) { return answer }
+        if let answer = ServerFrameFastPath.decode(message) { return answer }
         return try unpack(message, limits: limits)
     }
 

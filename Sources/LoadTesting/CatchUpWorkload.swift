@@ -44,7 +44,7 @@ public struct CatchUpWorkload: Sendable {
             history: history, client: control)
         let end = start.rawValue + UInt64(history)
         let window = RunWindow(from: .now(), warmup: 0, seconds: 1e6)
-        let board = DeliveryBoard(
+        let board = DeliveryTracker(
             subscribers: subscribers, acknowledgements: AcknowledgementTimes(from: window.start, capacity: 1),
             start: start, measuresLatency: false)
         board.measure(from: window.measureFrom)

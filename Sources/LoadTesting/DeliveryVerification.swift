@@ -1,6 +1,6 @@
 import MartletModel
 
-extension DeliveryBoard {
+extension DeliveryTracker {
     /// Checks that every subscriber got every event that was acknowledged and that the filter lets through.
     func verify(appends: [AppendCaller], filter: EventFilter, _ report: inout RunReport) {
         verify(

@@ -48,7 +48,7 @@ public struct MixedWorkload: Sendable {
     ) async throws -> RunReport {
         let count = try await TenantCount([tenant], client: control)
         let start = try await control.head(of: tenant).position
-        let board = DeliveryBoard(
+        let board = DeliveryTracker(
             subscribers: max(1, subscribers), acknowledgements: AcknowledgementTimes(from: .now()), start: start)
         let fleet = SubscriberFleet(
             subscribers: (0..<subscribers).map { index in

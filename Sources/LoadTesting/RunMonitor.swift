@@ -18,14 +18,14 @@ final class RunMonitor: Sendable {
     let window: RunWindow
     let recorder: Recorder
     let schedule: CallSchedule?
-    let deliveries: DeliveryBoard?
+    let deliveries: DeliveryTracker?
     private let sampler: ServerSampler
     private let state: NIOLockedValueBox<State>
 
     /// - Parameter control: a client that carries none of the calls that are measured.
     init(
         _ workload: String, _ settings: RunSettings, window: RunWindow, callers: Int, control: MartletClient,
-        deliveries: DeliveryBoard? = nil
+        deliveries: DeliveryTracker? = nil
     ) {
         self.workload = workload
         self.settings = settings
@@ -79,7 +79,7 @@ final class RunMonitor: Sendable {
     private func take(second: Int) {
         let now = Moment.now()
         let calls = recorder.takeInterval()
-        let delivered = deliveries?.takeInterval() ?? DeliveryBoard.Interval()
+        let delivered = deliveries?.takeInterval() ?? DeliveryTracker.Interval()
         let backlog = schedule?.backlog(at: now) ?? 0
         let lag = deliveries?.lagEvents ?? 0
         let (seconds, errors) = state.withLockedValue { state in

@@ -70,7 +70,7 @@ public struct SubscribeWorkload: Sendable {
         try await control.checkFits(batch: batch, template: templates[0])
         let count = try await TenantCount([tenant], client: control)
         let start = try await control.head(of: tenant).position
-        let board = DeliveryBoard(
+        let board = DeliveryTracker(
             subscribers: subscribers, acknowledgements: AcknowledgementTimes(from: .now()), start: start)
         if upcastSteps > 0 {
             let definition = BenchNames.upcasters(of: templates.map(\.type), steps: upcastSteps)

@@ -21,7 +21,7 @@ struct Subscriber: Sendable {
     let client: MartletClient
     let request: SubscribeRequest
     let windowBytes: Int
-    let board: DeliveryBoard
+    let board: DeliveryTracker
     /// It is done there; nil: it goes on until it is cancelled.
     var until: UInt64?
 
@@ -100,7 +100,7 @@ struct SubscriberFleet: Sendable {
     private static let pollInterval = Duration.milliseconds(5)
 
     let subscribers: [Subscriber]
-    let board: DeliveryBoard
+    let board: DeliveryTracker
 
     /// Runs `body` while all of them follow the tenant.
     /// - Returns: what `body` returned, and what was not right with subscribers.

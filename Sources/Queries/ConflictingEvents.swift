@@ -52,7 +52,7 @@ extension QueryOpening {
     }
 
     private func delivery(of tenant: TenantID, _ reader: any StorageReader) throws(StorageError) -> EventDelivery {
-        let settings = try settings.resolve(tenant, try reader.standing(of: tenant), reader: reader)
+        let settings = try settings.resolve(tenant, try reader.tenantState(of: tenant), reader: reader)
         return EventDelivery(
             set: settings.upcasters, options: UpcastingOptions(onFailure: .raw),
             payloadBytesMax: limits.upcastPayloadBytesMax)

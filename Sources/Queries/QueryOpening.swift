@@ -62,7 +62,7 @@ public final class QueryOpening: Sendable {
     public func open(
         _ request: LoadRequest, now: Timestamp, reader: any StorageReader
     ) throws(StorageError) -> Result<OpenQuery, MartletError> {
-        let (settings, head) = try standing(of: request.tenant, request.upcasting, reader)
+        let (settings, head) = try tenantState(of: request.tenant, request.upcasting, reader)
         var view: LoadView
         switch try QueryResolution.view(of: request, head: head, now: now, reader: reader) {
         case .failure(let error): return .failure(error)
@@ -88,7 +88,7 @@ public final class QueryOpening: Sendable {
     public func open(
         _ request: ReadRequest, now: Timestamp, reader: any StorageReader
     ) throws(StorageError) -> Result<OpenQuery, MartletError> {
-        let (settings, head) = try standing(of: request.tenant, request.upcasting, reader)
+        let (settings, head) = try tenantState(of: request.tenant, request.upcasting, reader)
         let delivery = delivery(request.upcasting, request.filter, settings)
         var stored = request
         stored.filter = delivery.storedFilter
@@ -101,7 +101,7 @@ public final class QueryOpening: Sendable {
     public func snapshot(
         _ request: LoadSnapshotRequest, reader: any StorageReader
     ) throws(StorageError) -> LoadedSnapshot {
-        let (settings, _) = try standing(of: request.tenant, request.upcasting, reader)
+        let (settings, _) = try tenantState(of: request.tenant, request.upcasting, reader)
         return try snapshot(request, above: .none, under: settings, reader)
     }
 
@@ -112,13 +112,13 @@ public final class QueryOpening: Sendable {
         try reader.snapshots(of: aggregate, in: tenant)
     }
 
-    private func standing(
+    private func tenantState(
         of tenant: TenantID, _ upcasting: UpcastingOptions, _ reader: any StorageReader
     ) throws(StorageError) -> (TenantSettings, TenantHead) {
-        let standing = try reader.standing(of: tenant)
+        let tenantState = try reader.tenantState(of: tenant)
         // What is delivered as it is stored needs no settings, and must not be refused for want of memory for them.
-        if upcasting.isRaw { return (.none, standing.head) }
-        return (try settings.resolve(tenant, standing, reader: reader), standing.head)
+        if upcasting.isRaw { return (.none, tenantState.head) }
+        return (try settings.resolve(tenant, tenantState, reader: reader), tenantState.head)
     }
 
     private func delivery(

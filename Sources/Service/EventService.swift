@@ -38,11 +38,11 @@ public final class EventService: Sendable {
     let counters = ServiceCounters()
     let store: EventStore
     let hub: EventHub
-    let reads: SharedReads
+    let reads: ReadCoalescer
     let settings: SettingsCache
     let queries: QueryOpening
     let probe: StorageProbe
-    private let refresh: StandingRefresh
+    private let refresh: TenantStateRefresh
     private let registry = NIOLockedValueBox(Registry())
     private let forget = NIOLockedValueBox<@Sendable () -> Void>({})
     private let mailboxes = NIOLockedValueBox<[ObjectIdentifier: LoopMailbox]>([:])
@@ -61,10 +61,10 @@ public final class EventService: Sendable {
         self.hub = hub
         self.settings = settings
         queries = QueryOpening(settings: settings, limits: limits)
-        reads = SharedReads(source: StorePages(store, settings: settings), limits: limits)
+        reads = ReadCoalescer(source: StoragePages(store, settings: settings), limits: limits)
         probe = StorageProbe(store: store, uptime: uptime)
-        let check = StandingCheck(hub: hub, settings: settings, forgetPages: { [reads] in reads.historyChanged($0) })
-        refresh = StandingRefresh(
+        let check = TenantStateCheck(hub: hub, settings: settings, forgetPages: { [reads] in reads.historyChanged($0) })
+        refresh = TenantStateRefresh(
             tenants: { hub.followedTenants },
             ask: { asked, completion in
                 store.read(for: EventStore.serverOwner) { reader throws(StorageError) in

@@ -121,9 +121,9 @@ extension StorageWriter {
 
 /// Reads; used by one thread at a time. Each call sees one consistent state.
 public protocol StorageReader: AnyObject {
-    /// Where several tenants stand, in one round trip, in the order of `tenants`; ``TenantStanding/empty`` for a
+    /// Where several tenants stand, in one round trip, in the order of `tenants`; ``TenantState/empty`` for a
     /// tenant without events and settings.
-    func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding]
+    func tenantStates(of tenants: [TenantID]) throws(StorageError) -> [TenantState]
 
     /// Which events are at those places; nil where there is none.
     func eventIDs(at places: [EventPlace]) throws(StorageError) -> [UUID?]
@@ -187,16 +187,16 @@ extension StorageReader {
     }
 
     /// Where the tenant stands.
-    public func standing(of tenant: TenantID) throws(StorageError) -> TenantStanding {
-        try standings(of: [tenant])[0]
+    public func tenantState(of tenant: TenantID) throws(StorageError) -> TenantState {
+        try tenantStates(of: [tenant])[0]
     }
 
     /// The tenant's head; ``TenantHead/empty`` for a tenant without events.
-    public func head(of tenant: TenantID) throws(StorageError) -> TenantHead { try standing(of: tenant).head }
+    public func head(of tenant: TenantID) throws(StorageError) -> TenantHead { try tenantState(of: tenant).head }
 
     /// The heads of several tenants in one round trip, in the order of `tenants`.
     public func heads(of tenants: [TenantID]) throws(StorageError) -> [TenantHead] {
-        try standings(of: tenants).map(\.head)
+        try tenantStates(of: tenants).map(\.head)
     }
 }
 

@@ -128,10 +128,10 @@ public final class MemoryEngine: StorageEngine {
 
         private func tenant(_ id: TenantID) -> Tenant { engine.tenants.withLockedValue { $0[id] ?? Tenant() } }
 
-        func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding] {
+        func tenantStates(of tenants: [TenantID]) throws(StorageError) -> [TenantState] {
             tenants.map { id in
                 let tenant = tenant(id)
-                return TenantStanding(head: tenant.head, settingsRevision: tenant.settings.revision)
+                return TenantState(head: tenant.head, settingsRevision: tenant.settings.revision)
             }
         }
 

@@ -25,7 +25,7 @@ extension PostgreSQLWriter {
 
     /// - Parameter lockWait: so long each lock is waited for; where it is zero, tenants that are locked are passed over.
     func lookUp(
-        _ questions: BatchQuestions, _ lockWait: Duration, borrowed: BorrowedTenants, on connection: PostgresConnection
+        _ questions: BatchQuestions, _ lockWait: Duration, borrowed: TenantCacheLease, on connection: PostgresConnection
     ) throws(PostgresFault) -> Found {
         let isWaiting = lockWait > .zero
         let moving = questions.movingTenants.sorted()

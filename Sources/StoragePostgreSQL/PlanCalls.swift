@@ -74,7 +74,7 @@ struct PlanCalls {
     }
 
     /// What tells other servers than that one.
-    func tell(from server: UUID) -> PostgresCall? { notices.isEmpty ? nil : .tell(notices, from: server) }
+    func notice(from server: UUID) -> PostgresCall? { notices.isEmpty ? nil : .notify(notices, from: server) }
 
     /// An aggregate while its events are gone through.
     private struct Growing {

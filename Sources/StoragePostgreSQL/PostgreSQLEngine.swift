@@ -44,7 +44,7 @@ public final class PostgreSQLEngine: StorageEngine {
     /// The same, with other bounds and another clock.
     init(
         connectionString: String, schema: String, writers: Int = 4, readers: Int = 4, logger: Logger,
-        memory: RememberedTenants, audience: Audience = Audience(),
+        memory: RememberedTenants, listeners: ListenerPresence = ListenerPresence(),
         now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
     ) {
         precondition(
@@ -55,7 +55,7 @@ public final class PostgreSQLEngine: StorageEngine {
         self.schema = Schema(name: schema)
         self.logger = logger
         shared = SharedByWriters(
-            server: UUID(), ownBackends: OwnBackends(), memory: memory, audience: audience,
+            server: UUID(), ownBackends: OwnBackends(), memory: memory, listeners: listeners,
             open: OpenConnections(logger, now: now))
         writersMax = writers
         readersMax = readers

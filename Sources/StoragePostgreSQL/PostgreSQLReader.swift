@@ -19,18 +19,18 @@ final class PostgreSQLReader: StorageReader {
         openConnections = open
     }
 
-    func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding] {
-        let rows = try run("standings", [PostgresValue(tenants.map(\.uuid))])
-        var standings = [TenantStanding](repeating: .empty, count: tenants.count)
+    func tenantStates(of tenants: [TenantID]) throws(StorageError) -> [TenantState] {
+        let rows = try run("tenantStates", [PostgresValue(tenants.map(\.uuid))])
+        var tenantStates = [TenantState](repeating: .empty, count: tenants.count)
         for row in 0..<rows.rowCount {
-            standings[Int(rows.integer(row, 0)) - 1] = TenantStanding(
+            tenantStates[Int(rows.integer(row, 0)) - 1] = TenantState(
                 head: TenantHead(
                     position: Position(try Self.unsigned(rows, row, 1)),
                     recordedAt: Timestamp(microseconds: rows.integer(row, 2)),
                     eventID: unsafe rows.isNull(row, 4) ? nil : UUID(bytes: rows.bytes(row, 4))),
                 settingsRevision: try Self.unsigned(rows, row, 3))
         }
-        return standings
+        return tenantStates
     }
 
     func eventIDs(at places: [EventPlace]) throws(StorageError) -> [UUID?] {

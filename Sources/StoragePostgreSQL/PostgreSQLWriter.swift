@@ -9,11 +9,11 @@ struct SharedByWriters: Sendable {
     let ownBackends: OwnBackends
     var connections: WriterConnections { open.idleWriters }
     let memory: RememberedTenants
-    let audience: Audience
+    let listeners: ListenerPresence
     let open: OpenConnections
 }
 
-/// Commits batches: in one round trip what can be decided by what is remembered (``commitFromMemory(_:now:_:)``), in
+/// Commits batches: in one round trip what can be decided by what is remembered (``commitOptimistically(_:now:_:)``), in
 /// two everything else. Used by one thread.
 final class PostgreSQLWriter: StorageWriter {
     private static let attemptsMax = 3
@@ -24,7 +24,7 @@ final class PostgreSQLWriter: StorageWriter {
     /// While a transaction runs.
     private(set) var connection: WriterConnection?
     /// How many batches took one round trip.
-    private(set) var commitsFromMemory = 0
+    private(set) var optimisticCommits = 0
 
     init(connectionString: String, schema: Schema, shared: SharedByWriters) {
         self.connectionString = connectionString
@@ -56,15 +56,15 @@ final class PostgreSQLWriter: StorageWriter {
         let isWaiting = lockWait > .zero && shared.open.beginLockWait()
         defer { if isWaiting { shared.open.endLockWait() } }
         let lockWait = isWaiting ? lockWait : .zero
-        let borrowed = BorrowedTenants(Set(batch.map(\.tenant)), of: memory)
+        let borrowed = TenantCacheLease(Set(batch.map(\.tenant)), of: memory)
         let result: CommitResult
         do throws(StorageError) {
             var batch = batch
-            if let plan = try commitFromMemory(
+            if let plan = try commitOptimistically(
                 &batch, now: now, lockWait, borrowed, mayPart: mayPart, handOver: handOver)
             {
                 result = CommitResult(plan)
-                commitsFromMemory += 1
+                optimisticCommits += 1
             } else {
                 result = try commitByLookingUp(batch, now: now, lockWait, borrowed)
             }
@@ -78,7 +78,7 @@ final class PostgreSQLWriter: StorageWriter {
     }
 
     private func commitByLookingUp(
-        _ batch: [WriteCommand], now: Timestamp, _ lockWait: Duration, _ borrowed: BorrowedTenants
+        _ batch: [WriteCommand], now: Timestamp, _ lockWait: Duration, _ borrowed: TenantCacheLease
     ) throws(StorageError) -> CommitResult {
         let questions = WriteDecision.questions(of: batch)
         let (plan, found, stored) = try transact { connection throws(PostgresFault) in
@@ -89,7 +89,7 @@ final class PostgreSQLWriter: StorageWriter {
             let rest =
                 plan.tenants.isEmpty
                 ? Rest(isProof: plan.outcomes.contains(where: \.isReplay))
-                : Rest(calls: stored.rows + stored.movedRows, tell: stored.tell(from: server))
+                : Rest(calls: stored.rows + stored.movedRows, notice: stored.notice(from: server))
             return ((plan, found, stored), rest)
         }
         borrowed.renew(by: found, isCommitted: !plan.tenants.isEmpty)
@@ -133,7 +133,7 @@ final class PostgreSQLWriter: StorageWriter {
         var isProof = false
         /// What others are told when it has committed. That is a transaction of its own: one that notifies holds up
         /// those that do so after it until it is on disk, over all tenants and servers.
-        var tell: PostgresCall?
+        var notice: PostgresCall?
     }
 
     private enum CommitFault: Error {
@@ -199,14 +199,14 @@ final class PostgreSQLWriter: StorageWriter {
     /// - Returns: the results, in the order of the calls; none where others could not be told.
     func commit(_ rest: Rest, on connection: PostgresConnection) throws(PostgresFault) -> [PostgresResult] {
         let commit = rest.calls.count
-        let tell = shared.audience.mayBeThere(at: shared.open.now()) ? rest.tell : nil
+        let notice = shared.listeners.mayBeThere(at: shared.open.now()) ? rest.notice : nil
         do throws(PostgresFault) {
             let results = try connection.pipeline(
-                rest.calls + [PostgresCall("commit")] + (tell.map { [$0] } ?? []), watching: commit)
+                rest.calls + [PostgresCall("commit")] + (notice.map { [$0] } ?? []), watching: commit)
             if let warning = connection.warning { throw warning }
             let now = shared.open.now()
             self.connection?.answeredAt = now
-            if tell != nil { shared.audience.note(isThere: results[commit + 1].rowCount > 0, at: now) }
+            if notice != nil { shared.listeners.note(isThere: results[commit + 1].rowCount > 0, at: now) }
             guard results[commit].command == "COMMIT" else {
                 throw PostgresFault(
                     sqlState: "25P02", message: "the transaction was rolled back", isConnectionLost: false)
@@ -301,6 +301,6 @@ extension PostgresFault {
         if isWarning { return false }
         // An error that the server reported came instead of the commit.
         guard isConnectionLost else { return true }
-        return isFarewell && failedCall.map { $0 < commit } == true
+        return isSessionTerminated && failedCall.map { $0 < commit } == true
     }
 }

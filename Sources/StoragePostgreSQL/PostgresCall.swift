@@ -15,7 +15,7 @@ struct PostgresCall {
     }
 
     /// Tells the other servers that listen, if any.
-    static func tell(_ notices: [String], from server: UUID) -> PostgresCall {
-        PostgresCall("tell", [PostgresValue(notices), PostgresValue(server)])
+    static func notify(_ notices: [String], from server: UUID) -> PostgresCall {
+        PostgresCall("notify", [PostgresValue(notices), PostgresValue(server)])
     }
 }

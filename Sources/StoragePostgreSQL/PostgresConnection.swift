@@ -210,7 +210,7 @@ import NIOCore
         _ fault: PostgresFault?, before end: PostgresFault, at index: Int
     ) -> PostgresFault {
         var last = fault ?? end
-        if !last.isFarewell { last = end }
+        if !last.isSessionTerminated { last = end }
         last.failedCall = fault?.failedCall ?? index
         last.isConnectionLost = true
         return last
@@ -329,7 +329,7 @@ struct PostgresFault: Error {
 
     /// Whether the server itself ended the session, in good order: what it had not done by then, it did not do.
     /// Nothing that stands between may answer so in its place.
-    var isFarewell: Bool { ["57P01", "57P05", "25P03"].contains(sqlState) }
+    var isSessionTerminated: Bool { ["57P01", "57P05", "25P03"].contains(sqlState) }
 
     /// Stored data is damaged.
     static func damage(_ error: StorageError) -> PostgresFault {

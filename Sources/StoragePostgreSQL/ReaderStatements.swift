@@ -4,7 +4,7 @@ extension Schema {
     var readerStatements: [(name: String, sql: String)] {
         [
             (
-                "standings",
+                "tenantStates",
                 """
                 SELECT q.index, t.position, t.recorded_at, t.settings_revision, t.head_id
                 FROM unnest($1::uuid[]) WITH ORDINALITY AS q (id, index)

@@ -180,7 +180,7 @@ extension Schema {
             ),
             (
                 // A transaction of its own, which need not be on disk.
-                "tell",
+                "notify",
                 """
                 SELECT pg_notify('\(channel)', notice), set_config('synchronous_commit', 'off', true)
                 FROM unnest($1::text[]) AS notice

@@ -9,7 +9,7 @@ final class DatabaseFile: Sendable {
 
     let path: String
     /// What of the file is in memory only, until it is moved there.
-    let ranges: RangeBuffer
+    let ranges: PendingRanges
     /// What reads of the file pass.
     let gate = ReadGate()
     /// Held from ``lock(_:)`` on until nobody uses the file any more.
@@ -17,7 +17,7 @@ final class DatabaseFile: Sendable {
 
     init(path: String, rangesHeldMax: Int = 4_096) {
         self.path = path
-        ranges = RangeBuffer(rowsMax: rangesHeldMax)
+        ranges = PendingRanges(rowsMax: rangesHeldMax)
     }
 
     /// Keeps other servers away, and remembers which file there is now.

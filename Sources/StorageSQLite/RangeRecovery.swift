@@ -23,7 +23,7 @@ enum RangeRecovery {
     /// Brings a buffer up to date where it is not.
     /// - Returns: its generation.
     @discardableResult
-    static func refresh(_ ranges: RangeBuffer, _ connection: SQLiteConnection) throws(SQLiteFault) -> UInt64 {
+    static func refresh(_ ranges: PendingRanges, _ connection: SQLiteConnection) throws(SQLiteFault) -> UInt64 {
         try ranges.refresh { () throws(SQLiteFault) in
             try connection.statement(.beginRead).run()
             do throws(SQLiteFault) {

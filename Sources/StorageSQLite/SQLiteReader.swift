@@ -16,12 +16,14 @@ final class SQLiteReader: StorageReader {
     /// The file's lock goes last.
     deinit { connection = nil }
 
-    func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding] {
+    func tenantStates(of tenants: [TenantID]) throws(StorageError) -> [TenantState] {
         try read { connection throws(SQLiteFault) in
             try Self.atOnce(connection, statements: tenants.count) { () throws(SQLiteFault) in
-                var standings: [TenantStanding] = []
-                for tenant in tenants { standings.append(try Self.tenant(tenant, connection)?.standing ?? .empty) }
-                return standings
+                var tenantStates: [TenantState] = []
+                for tenant in tenants {
+                    tenantStates.append(try Self.tenant(tenant, connection)?.tenantState ?? .empty)
+                }
+                return tenantStates
             }
         }
     }
@@ -29,8 +31,8 @@ final class SQLiteReader: StorageReader {
     func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings {
         try read { connection throws(SQLiteFault) in
             try Self.atOnce(connection, statements: 2) { () throws(SQLiteFault) in
-                guard let (no, standing) = try Self.tenant(tenant, connection) else { return StoredSettings() }
-                var settings = StoredSettings(revision: standing.settingsRevision)
+                guard let (no, tenantState) = try Self.tenant(tenant, connection) else { return StoredSettings() }
+                var settings = StoredSettings(revision: tenantState.settingsRevision)
                 let select = try connection.statement(.selectSettings)
                 select.bind(1, no)
                 try select.visit { row throws(SQLiteFault) in
@@ -69,8 +71,8 @@ final class SQLiteReader: StorageReader {
 
     func position(of tenant: TenantID, asOf time: Timestamp) throws(StorageError) -> Position {
         try read { connection throws(SQLiteFault) in
-            guard let (no, standing) = try Self.tenant(tenant, connection) else { return .start }
-            let head = standing.head
+            guard let (no, tenantState) = try Self.tenant(tenant, connection) else { return .start }
+            let head = tenantState.head
             if head.recordedAt <= time { return head.position }
             // Commit times never decrease along positions.
             return Position(
@@ -174,7 +176,7 @@ final class SQLiteReader: StorageReader {
             while true {
                 let generation = try RangeRecovery.refresh(file.ranges, connection)
                 try connection.statement(.beginRead).run()
-                guard let (tenantNo, standing) = try Self.tenant(tenant, connection),
+                guard let (tenantNo, tenantState) = try Self.tenant(tenant, connection),
                     let row = try AggregateRow.find(name, in: tenantNo, connection)
                 else {
                     try connection.statement(.commit).run()
@@ -186,7 +188,7 @@ final class SQLiteReader: StorageReader {
                     try connection.statement(.commit).run()
                     continue
                 }
-                let head = standing.head.position.rawValue
+                let head = tenantState.head.position.rawValue
                 while let last = pending.last, last.lastPosition > head { pending.removeLast() }
                 let value = try body(FoundAggregate(no: row.no, tenantNo: tenantNo, pending: pending), connection)
                 try connection.statement(.commit).run()
@@ -208,13 +210,13 @@ final class SQLiteReader: StorageReader {
 
     private static func tenant(
         _ id: TenantID, _ connection: SQLiteConnection
-    ) throws(SQLiteFault) -> (no: Int64, standing: TenantStanding)? {
+    ) throws(SQLiteFault) -> (no: Int64, tenantState: TenantState)? {
         let select = try connection.statement(.selectTenant)
         select.bind(1, id.uuid)
         return try select.firstRow { row throws(SQLiteFault) in
             (
                 row.integer(0),
-                TenantStanding(
+                TenantState(
                     head: TenantHead(
                         position: Position(try row.unsigned(1)), recordedAt: Timestamp(microseconds: row.integer(2)),
                         eventID: unsafe UUID(bytes: row.blob(4))),

@@ -114,7 +114,7 @@ final class SQLiteWriter: StorageWriter {
         moving = stored.moving
         if moving?.isDone == true {
             moving = nil
-            file.ranges.drop()
+            file.ranges.endFlush()
         }
         remember(plan, stored)
         return CommitResult(plan)
@@ -337,7 +337,7 @@ final class SQLiteWriter: StorageWriter {
     private func moveRanges(
         after added: [RangeRow], _ connection: SQLiteConnection
     ) throws(SQLiteFault) -> MovingRanges? {
-        if moving == nil { moving = file.ranges.age().map { MovingRanges($0) } }
+        if moving == nil { moving = file.ranges.beginFlush().map { MovingRanges($0) } }
         guard var next = moving else { return nil }
         let bytes = added.reduce(0) { $0 + $1.length }
         let share = min(1, 2 * Double(bytes) / Double(file.ranges.bytesMax))

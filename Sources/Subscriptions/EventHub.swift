@@ -158,7 +158,7 @@ public final class EventHub: Sendable {
 
     /// Wakes waiters with one task an event loop: a commit that a thousand subscribers wait for costs
     /// the committing thread no thousand switches.
-    private static func wake(_ waves: [LoopWave]) { for wave in waves { wave.begin() } }
+    private static func wake(_ schedulers: [WakeupScheduler]) { for scheduler in schedulers { scheduler.begin() } }
 
     /// Drops the oldest runs of all tenants until an eighth of the room is free, so that the walk over
     /// the feeds is worth its while. One thread does so at a time.

@@ -27,13 +27,13 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
         /// There is no room for it yet.
         case waitsForRoom
         /// It can be left where the wait is not nil; otherwise it is on its way here.
-        case underWay(SharedReads.Wait?)
+        case underWay(ReadCoalescer.Wait?)
     }
 
     /// What a storage thread brings.
     enum Brought: Sendable {
         /// A page takes so much beyond the room that was held for it.
-        case page(SharedReads.Delivered, extraBytes: Int)
+        case page(ReadCoalescer.Delivered, extraBytes: Int)
         /// It was dropped: it takes so much room.
         case tooLarge(bytes: Int)
     }
@@ -42,7 +42,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     public let eventLoop: any EventLoop
     private let request: SubscribeRequest
     private let hub: EventHub
-    private let reads: SharedReads
+    private let reads: ReadCoalescer
     private let mailbox: PageMailbox
     private let room: AnswerRoom
     private let limits: Limits
@@ -83,7 +83,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     ///   - emit: takes a message; within it, ``setWritable(_:)`` and ``cancel()`` may be called.
     ///   - onEnd: called at most once, last, and not after ``cancel()``.
     public init(
-        request: SubscribeRequest, creditBytes: UInt64, eventLoop: any EventLoop, hub: EventHub, reads: SharedReads,
+        request: SubscribeRequest, creditBytes: UInt64, eventLoop: any EventLoop, hub: EventHub, reads: ReadCoalescer,
         room: AnswerRoom, limits: Limits, onUpcastFailures: @escaping (Int) -> Void = { _ in },
         emit: @escaping (SubscriptionMessage) -> Void, onEnd: @escaping (MartletError) -> Void
     ) {
@@ -278,7 +278,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
 
     /// Begins to read a page when there is room for it. A slice keeps the page that it was cut from, so that room is for a
     /// whole one, however little credit there is.
-    private func withRoom(_ begin: @escaping (ExtraRoom) -> SharedReads.Wait?) {
+    private func withRoom(_ begin: @escaping (ExtraRoom) -> ReadCoalescer.Wait?) {
         reading = .waitsForRoom
         let isHeld = room.take(max(limits.pageBytesMax, largeBytes)) { [self] in
             guard case .waitsForRoom = reading else { return room.give() }
@@ -307,7 +307,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     }
 
     /// What takes a page in on the event loop.
-    private func taking(_ feed: TenantFeed, _ extra: ExtraRoom) -> SharedReads.Completion {
+    private func taking(_ feed: TenantFeed, _ extra: ExtraRoom) -> ReadCoalescer.Completion {
         { [self] result in
             let brought: Brought
             // What no frame holds ends the subscription: there may never be enough room for it.
@@ -343,7 +343,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
         scheduleTurn()
     }
 
-    private func take(_ result: SharedReads.Delivered, _ feed: TenantFeed) {
+    private func take(_ result: ReadCoalescer.Delivered, _ feed: TenantFeed) {
         switch result {
         case .success(let delivered?) where !hasNews(feed):
             if delivered.failureCount > 0 { onUpcastFailures(delivered.failureCount) }

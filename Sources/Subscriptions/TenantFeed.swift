@@ -35,12 +35,12 @@ public enum FeedPull: Hashable, Sendable {
 /// The head of a tenant and its recent events, for all who follow it.
 public final class TenantFeed: Sendable {
     private struct State {
-        var tail = FeedTail()
+        var tail = RecentEvents()
         var settings = TenantSettings.none
         /// Why the settings in force are not known.
         var fault: MartletError?
         /// One for each event loop that somebody waited on.
-        var waves: [LoopWave] = []
+        var schedulers: [WakeupScheduler] = []
         var lastPage: SharedPage? { didSet { verdict = nil } }
         /// Whether that page is delivered as another than it is: what the last who asked was told.
         var verdict: (delivery: EventDelivery.Key, isChanged: Bool)?
@@ -59,11 +59,11 @@ public final class TenantFeed: Sendable {
             return lastPage
         }
 
-        mutating func wave(of eventLoop: any EventLoop) -> LoopWave {
-            for wave in waves where wave.eventLoop === eventLoop { return wave }
-            let wave = LoopWave(eventLoop: eventLoop)
-            waves.append(wave)
-            return wave
+        mutating func scheduler(of eventLoop: any EventLoop) -> WakeupScheduler {
+            for scheduler in schedulers where scheduler.eventLoop === eventLoop { return scheduler }
+            let scheduler = WakeupScheduler(eventLoop: eventLoop)
+            schedulers.append(scheduler)
+            return scheduler
         }
     }
 
@@ -142,7 +142,7 @@ public final class TenantFeed: Sendable {
     public func pull(
         after: Position, following: UUID? = nil, past: UInt64 = 0, filter: EventFilter, bytesMax: Int, scanMax: Int
     ) -> FeedPull {
-        let found = state.withLockedValue { state -> FeedTail.Found in
+        let found = state.withLockedValue { state -> RecentEvents.Found in
             guard past == state.past else {
                 // Of all changes but the last one it is not known any more how far they went.
                 let comparable = past + 1 == state.past ? state.comparable : .start
@@ -163,7 +163,7 @@ public final class TenantFeed: Sendable {
         case .inStorage(let to, let head, let isBehind): return .inStorage(to: to, head: head, isBehind: isBehind)
         case .runs(let runs, let head):
             // Outside the lock: a filter takes its time.
-            var (page, bytes) = RunSlicer.page(
+            var (page, bytes) = PageBuilder.page(
                 of: runs, after: after, filter: filter, bytesMax: bytesMax, scanMax: scanMax)
             page.isLast = page.scannedTo == head.position
             if filter.isEmpty {
@@ -218,22 +218,22 @@ public final class TenantFeed: Sendable {
         _ waiter: any FeedWaiter, after position: Position, past: UInt64 = 0, upcastersRevision revision: UInt64? = nil
     ) -> FeedWait? {
         state.withLockedValue { state in
-            let wave = state.wave(of: waiter.eventLoop)
+            let scheduler = state.scheduler(of: waiter.eventLoop)
             let isDue =
                 state.tail.head.position > position || state.past != past
                 || revision.map { !state.upcasts(byRevision: $0) } == true
-            return wave.add(waiter, isDue: isDue).map { FeedWait(wave: wave, place: $0) }
+            return scheduler.add(waiter, isDue: isDue).map { FeedWait(scheduler: scheduler, place: $0) }
         }
     }
 
     /// Ends the waiting; a wake-up that is under way may still come. Ending what is over already does nothing. O(1).
-    public func disarm(_ wait: FeedWait) { wait.wave.remove(wait.place) }
+    public func disarm(_ wait: FeedWait) { wait.scheduler.remove(wait.place) }
 }
 
 /// Who waits for a feed, and where; ``TenantFeed/disarm(_:)`` takes it.
 public struct FeedWait: Sendable {
-    let wave: LoopWave
-    let place: LoopWave.Place
+    let scheduler: WakeupScheduler
+    let place: WakeupScheduler.Place
 }
 
 extension TenantFeed {
@@ -245,14 +245,14 @@ extension TenantFeed {
 
     /// Takes in a run.
     /// - Returns: who is to be woken, outside all locks, and whether what the feed has does not fit the run.
-    func publish(_ run: RecordedRun, sequence: UInt64) -> ([LoopWave], Doubt?) {
+    func publish(_ run: RecordedRun, sequence: UInt64) -> ([WakeupScheduler], Doubt?) {
         // What leaves the tail is freed after the lock is given back.
         let (change, woken, _, page, doubt) = state.withLockedValue { state in
             let doubt = state.tail.fit(of: run).map { Doubt(overPast: $0 == .contradicts ? state.past : nil) }
             let before = state.tail.bytes
             let page = state.dropPage()
             let dropped = state.tail.keep(run, sequence: sequence, bytesMax: limits.tailBytesPerTenantMax)
-            let woken = state.tail.moveHead(to: run.head) ? state.waves : []
+            let woken = state.tail.moveHead(to: run.head) ? state.schedulers : []
             return (state.tail.bytes - before, woken, dropped, page, doubt)
         }
         held.add(change - (page?.bytes ?? 0))
@@ -280,10 +280,10 @@ extension TenantFeed {
 
     /// Takes in a head.
     /// - Returns: who is to be woken, outside all locks.
-    func headMoved(to head: TenantHead) -> [LoopWave] {
+    func headMoved(to head: TenantHead) -> [WakeupScheduler] {
         let (woken, page) = state.withLockedValue { state in
-            guard state.tail.moveHead(to: head) else { return ([LoopWave](), SharedPage?.none) }
-            return (state.waves, state.dropPage())
+            guard state.tail.moveHead(to: head) else { return ([WakeupScheduler](), SharedPage?.none) }
+            return (state.schedulers, state.dropPage())
         }
         held.add(-(page?.bytes ?? 0))
         return woken
@@ -293,7 +293,7 @@ extension TenantFeed {
     ///
     /// - Parameter comparable: up to here nothing has changed.
     /// - Returns: who is to be woken, outside all locks.
-    func historyChanged(comparable: Position, head: TenantHead) -> [LoopWave] {
+    func historyChanged(comparable: Position, head: TenantHead) -> [WakeupScheduler] {
         let (woken, freed, _, page) = state.withLockedValue { state in
             let page = state.dropPage()
             let bytes = state.tail.bytes
@@ -302,7 +302,7 @@ extension TenantFeed {
             state.fault = nil
             state.past += 1
             state.comparable = comparable
-            return (state.waves, bytes, dropped, page)
+            return (state.schedulers, bytes, dropped, page)
         }
         held.add(-freed - (page?.bytes ?? 0))
         return woken
@@ -310,24 +310,24 @@ extension TenantFeed {
 
     /// Takes in settings; older ones than those known change nothing.
     /// - Returns: who is to be woken, outside all locks.
-    func adopt(_ settings: TenantSettings) -> [LoopWave] {
+    func adopt(_ settings: TenantSettings) -> [WakeupScheduler] {
         state.withLockedValue { state in
             guard settings.revision > state.settings.revision else { return [] }
             state.settings = settings
             state.fault = nil
             state.verdict = nil
-            return state.waves
+            return state.schedulers
         }
     }
 
     /// Takes in that the settings of a revision cannot be had: nothing is delivered under older ones. Where those are
     /// known, or newer ones, nothing changes.
     /// - Returns: who is to be woken, outside all locks.
-    func settingsFailed(_ error: MartletError, revision: UInt64) -> [LoopWave] {
+    func settingsFailed(_ error: MartletError, revision: UInt64) -> [WakeupScheduler] {
         state.withLockedValue { state in
             guard revision > state.settings.revision else { return [] }
             state.fault = error
-            return state.waves
+            return state.schedulers
         }
     }
 
@@ -357,7 +357,7 @@ extension TenantFeed {
     /// Nobody follows any more: gives back all memory.
     func close() {
         let old = state.withLockedValue { state in
-            defer { state = State(tail: FeedTail(isClosed: true)) }
+            defer { state = State(tail: RecentEvents(isClosed: true)) }
             return state
         }
         held.add(-old.tail.bytes - (old.lastPage?.bytes ?? 0))

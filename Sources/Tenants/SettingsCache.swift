@@ -129,14 +129,14 @@ public final class SettingsCache: Sendable {
     /// - Throws: ``MartletStorage/StorageError/Kind/memoryFull`` where older settings that the tenant's calls still use leave
     ///   no room for these.
     public func resolve(
-        _ tenant: TenantID, _ standing: TenantStanding, reader: any StorageReader
+        _ tenant: TenantID, _ tenantState: TenantState, reader: any StorageReader
     ) throws(StorageError) -> TenantSettings {
         var known = state.withLockedValue { state -> Entry? in
             state.entries[tenant]?.checkedAt = uptime()
             return state.entries[tenant]
         }
-        if let known, known.settings.revision >= standing.settingsRevision { return known.settings }
-        guard standing.settingsRevision > 0 else {
+        if let known, known.settings.revision >= tenantState.settingsRevision { return known.settings }
+        guard tenantState.settingsRevision > 0 else {
             keep(tenant, .none, [:])
             return .none
         }

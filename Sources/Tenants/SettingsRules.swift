@@ -23,7 +23,7 @@ public struct SettingsRules: CommandRules {
 
     /// By what storage has.
     public func read(_ tenant: TenantID, _ reader: any StorageReader) throws(StorageError) -> CommandCompletion {
-        let policies = try settings.resolve(tenant, try reader.standing(of: tenant), reader: reader).policies
+        let policies = try settings.resolve(tenant, try reader.tenantState(of: tenant), reader: reader).policies
         return { $0.under(policies) }
     }
 }

@@ -50,14 +50,14 @@ public struct BitFlipHistory: Sendable {
         let reader = engine.makeReader()
         var answers: [String] = []
         for tenant in tenants {
-            let standing = try reader.standing(of: tenant)
-            answers.append("\(standing)")
+            let tenantState = try reader.tenantState(of: tenant)
+            answers.append("\(tenantState)")
             let settings = try reader.settings(of: tenant)
             answers.append("\(settings.revision) \(settings.documents.map { "\($0.key)\(String(buffer: $0.value))" })")
             for filter in [EventFilter.all, EventFilter(aggregateTypes: [names[1].type])] {
                 for direction: Direction in [.forward, .backward] {
                     let page = try reader.page(
-                        of: tenant, positions: PageRange(after: .start, to: standing.head.position), filter: filter,
+                        of: tenant, positions: PageRange(after: .start, to: tenantState.head.position), filter: filter,
                         bounds: PageBounds(direction: direction, bytesMax: .max))
                     answers += try Self.records(page)
                 }

@@ -22,7 +22,7 @@ public final class FaultyEngine: WrappingEngine {
     /// What was asked of storage so far.
     public struct Asked: Hashable, Sendable {
         /// Calls that ask where tenants stand.
-        public var standings = 0
+        public var tenantStates = 0
         /// The tenants of those calls.
         public var tenants = 0
         /// Pages of tenants' histories.
@@ -115,12 +115,12 @@ public final class FaultyEngine: WrappingEngine {
             self.engine = engine
         }
 
-        func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding] {
+        func tenantStates(of tenants: [TenantID]) throws(StorageError) -> [TenantState] {
             try engine.checkRead { asked in
-                asked.standings += 1
+                asked.tenantStates += 1
                 asked.tenants += tenants.count
             }
-            return try base.standings(of: tenants)
+            return try base.tenantStates(of: tenants)
         }
 
         func eventIDs(at places: [EventPlace]) throws(StorageError) -> [UUID?] {

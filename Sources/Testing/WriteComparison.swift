@@ -60,7 +60,7 @@ public struct WriteComparison {
                 throw ConformanceFailure("seed \(seed): \(what) is \(found) instead of \(expected)")
             }
         }
-        try same("where the tenants stand") { try $0.standings(of: tenants) }
+        try same("where the tenants stand") { try $0.tenantStates(of: tenants) }
         for tenant in tenants {
             try same("the settings of \(tenant)") { try $0.settings(of: tenant) }
             try same("the log of \(tenant)") { try $0.events(of: tenant) }

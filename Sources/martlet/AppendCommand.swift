@@ -53,7 +53,7 @@ struct AppendCommand: AsyncParsableCommand {
             guard let version = UInt64(expect) else {
                 throw UsageError("--expect '\(expect)' is not any, none, exists or a version")
             }
-            return .exact(MartletModel.Version(version))
+            return .exact(Version(version))
         }
     }
 }

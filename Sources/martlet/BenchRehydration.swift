@@ -78,7 +78,7 @@ struct BenchRehydrate: AsyncParsableCommand {
             try await Self.fill(client, tenant, small, short, options)
             _ = try await client.saveSnapshot(
                 SaveSnapshotRequest(
-                    tenant: tenant, aggregate: long, version: MartletModel.Version(UInt64(events - 50)),
+                    tenant: tenant, aggregate: long, version: Version(UInt64(events - 50)),
                     snapshot: NewSnapshot(
                         payload: ByteBuffer(string: #"{"state":"\#(String(repeating: "s", count: 1_000))"}"#)))
             )

@@ -27,7 +27,7 @@ struct ServerOptions: ParsableArguments {
             tls: TLSClientConfiguration(
                 caFile: setting(ca, "MARTLET_CA"), certificateFile: setting(cert, "MARTLET_CERT"),
                 privateKeyFile: setting(key, "MARTLET_KEY"), serverName: address.host),
-            clientName: "martlet/\(Version.text)")
+            clientName: "martlet/\(BuildInfo.text)")
     }
 
     /// Runs `body` with a client, which is closed afterwards.

@@ -36,7 +36,7 @@ struct DiffCommand: AsyncParsableCommand {
         if case (.time(let first), .time(let last)) = (start, end), first > last { throw Self.reversed }
         let isOpen = to == nil
         try await tenant.server.withClient { client in
-            let after: MartletModel.Version
+            let after: Version
             if case .version(let version) = start {
                 after = version
             } else {
@@ -69,7 +69,7 @@ struct DiffCommand: AsyncParsableCommand {
     private static let reversed = UsageError("--from is after --to")
 
     private static func target(_ text: String, _ option: String) throws -> LoadTarget {
-        if let version = UInt64(text) { return .version(MartletModel.Version(version)) }
+        if let version = UInt64(text) { return .version(Version(version)) }
         guard let time = Timestamp(rfc3339: text) else {
             throw UsageError("\(option) '\(text)' is neither a version nor a time in RFC 3339")
         }

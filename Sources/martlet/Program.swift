@@ -3,7 +3,7 @@ import Foundation
 import MartletModel
 
 /// The program's name and version.
-enum Version {
+enum BuildInfo {
     static let text = "0.1.0"
 }
 
@@ -19,7 +19,7 @@ struct Martlet: AsyncParsableCommand {
 
             Exit codes: 0 done, 1 failed, 2 usage, 3 version conflict, 4 not reachable, 5 refused.
             """,
-        version: Version.text,
+        version: BuildInfo.text,
         subcommands: [
             ServeCommand.self, AppendCommand.self, LoadCommand.self, ReadCommand.self, SubscribeCommand.self,
             DiffCommand.self, HeadCommand.self, StatusCommand.self, ImportCommand.self, ExportCommand.self,

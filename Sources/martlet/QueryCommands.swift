@@ -48,7 +48,7 @@ struct LoadCommand: AsyncParsableCommand {
         }
         let target: LoadTarget =
             if let toVersion {
-                .version(MartletModel.Version(toVersion))
+                .version(Version(toVersion))
             } else if let asOfPosition {
                 .position(Position(asOfPosition))
             } else if let asOf {
@@ -57,7 +57,7 @@ struct LoadCommand: AsyncParsableCommand {
                 .now
             }
         let request = LoadRequest(
-            tenant: try tenant.tenantID(), aggregate: try aggregate.name(), after: MartletModel.Version(after),
+            tenant: try tenant.tenantID(), aggregate: try aggregate.name(), after: Version(after),
             target: target, direction: backward ? .backward : .forward, eventsMax: max,
             snapshot: snapshot ? SnapshotUse(schemaVersions: Set(snapshotSchema)) : nil,
             upcasting: try upcasting.options())

@@ -81,7 +81,7 @@ struct ServeCommand: AsyncParsableCommand {
         }
         let tls = try makeTLS()
         var configuration = ServerConfiguration(
-            host: address.host, port: address.socketAddress.port ?? 0, serverVersion: Version.text,
+            host: address.host, port: address.socketAddress.port ?? 0, serverVersion: BuildInfo.text,
             requiresClientCertificate: clientCa != nil)
         configuration.isOpenToAll = insecureNoAuth
         if let payloadMax { configuration.limits.payloadBytesMax = payloadMax }
@@ -97,7 +97,7 @@ struct ServeCommand: AsyncParsableCommand {
             logger: logger
         ) { address in
             Terminal.write(
-                line: "martlet \(Version.text) listens on \(address.ipAddress ?? "?"):\(address.port ?? 0)")
+                line: "martlet \(BuildInfo.text) listens on \(address.ipAddress ?? "?"):\(address.port ?? 0)")
         }
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(

@@ -33,7 +33,7 @@ struct SnapshotsSave: AsyncParsableCommand {
     mutating func run() async throws {
         let state = try DocumentFile.contents(file, bytesMax: Limits().frameBytesMax)
         let request = SaveSnapshotRequest(
-            tenant: try tenant.tenantID(), aggregate: try aggregate.name(), version: MartletModel.Version(version),
+            tenant: try tenant.tenantID(), aggregate: try aggregate.name(), version: Version(version),
             snapshot: NewSnapshot(
                 schemaVersion: schemaVersion, contentType: contentType, payload: ByteBuffer(bytes: state)))
         let receipt = try await tenant.server.withClient { try await $0.saveSnapshot(request) }
@@ -73,7 +73,7 @@ struct SnapshotsDelete: AsyncParsableCommand {
         guard version != 0 else { throw UsageError("--version 0: versions start at 1; omit it to delete all") }
         let request = DeleteSnapshotsRequest(
             tenant: try tenant.tenantID(), aggregate: try aggregate.name(),
-            version: version.map { MartletModel.Version($0) })
+            version: version.map { Version($0) })
         let count = try await tenant.server.withClient { try await $0.deleteSnapshots(request) }
         Terminal.write(line: #"{"deleted":\#(count)}"#)
     }

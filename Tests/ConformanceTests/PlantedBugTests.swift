@@ -135,13 +135,13 @@ final class Mutant: StorageEngine {
 
         private func tenant(_ id: TenantID) -> TenantID { bug == .tenantsAreOne ? Mutant.onlyTenant : id }
 
-        func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding] {
-            try base.standings(of: tenants.map { tenant($0) }).map { standing in
-                var standing = standing
-                if bug == .headLagsBehind, standing.head.position > .start {
-                    standing.head.position = Position(standing.head.position.rawValue - 1)
+        func tenantStates(of tenants: [TenantID]) throws(StorageError) -> [TenantState] {
+            try base.tenantStates(of: tenants.map { tenant($0) }).map { tenantState in
+                var tenantState = tenantState
+                if bug == .headLagsBehind, tenantState.head.position > .start {
+                    tenantState.head.position = Position(tenantState.head.position.rawValue - 1)
                 }
-                return standing
+                return tenantState
             }
         }
 

@@ -16,7 +16,7 @@ import Testing
         for _ in 0..<300 {
             let frame = try RandomFrames.append(using: &random)
             let message = RandomFrames.message { ClientFrameCodec.encode(frame, to: &$0) }
-            #expect(CanonicalAppends.decode(message, limits: Limits()) == frame, "seed \(random.seed)")
+            #expect(AppendFastPath.decode(message, limits: Limits()) == frame, "seed \(random.seed)")
             #expect(try ClientFrameCodec.unpack(message, limits: Limits()) == frame, "seed \(random.seed)")
         }
     }
@@ -29,7 +29,7 @@ import Testing
             let frame = try RandomFrames.append(using: &random)
             #expect(events(of: frame).allSatisfy { $0.bodyChecksum == nil })
             let message = RandomFrames.message { ClientFrameCodec.encode(frame, to: &$0) }
-            let short = try #require(CanonicalAppends.decode(message, limits: Limits()))
+            let short = try #require(AppendFastPath.decode(message, limits: Limits()))
             for event in events(of: short) + events(of: try ClientFrameCodec.unpack(message, limits: Limits())) {
                 #expect(event.bodyChecksum == CRC32C.checksum(of: event.body))
                 summed += 1
@@ -50,7 +50,7 @@ import Testing
             let frame = try RandomFrames.append(using: &random)
             let message = RandomFrames.message { ClientFrameCodec.encode(frame, to: &$0) }
             let damaged = RandomFrames.damage(Array(message.readableBytesView), using: &random)
-            guard let read = CanonicalAppends.decode(ByteBuffer(bytes: damaged), limits: Limits()) else { continue }
+            guard let read = AppendFastPath.decode(ByteBuffer(bytes: damaged), limits: Limits()) else { continue }
             accepted += 1
             let unpacked = try ClientFrameCodec.unpack(ByteBuffer(bytes: damaged), limits: Limits())
             #expect(read == unpacked, "seed \(random.seed): \(damaged)")
@@ -98,7 +98,7 @@ import Testing
             let message = RandomFrames.message {
                 ClientFrameCodec.encode(ClientFrame(CallID(1), .request(.append(request))), to: &$0)
             }
-            #expect(CanonicalAppends.decode(message, limits: Limits()) == nil)
+            #expect(AppendFastPath.decode(message, limits: Limits()) == nil)
             guard case .malformed = try ClientFrameCodec.decode(message, limits: Limits()).body else {
                 Issue.record("an append that names something twice is malformed")
                 continue
@@ -111,7 +111,7 @@ import Testing
         for _ in 0..<500 {
             let frame = try RandomFrames.answer(using: &random)
             let message = RandomFrames.message { ServerFrameCodec.encode(frame, to: &$0) }
-            #expect(PlainAnswers.decode(message) == frame, "seed \(random.seed)")
+            #expect(ServerFrameFastPath.decode(message) == frame, "seed \(random.seed)")
             #expect(try ServerFrameCodec.unpack(message, limits: Limits()) == frame, "seed \(random.seed)")
         }
     }
@@ -141,7 +141,7 @@ import Testing
             let frame = try RandomFrames.answer(using: &random)
             let message = RandomFrames.message { ServerFrameCodec.encode(frame, to: &$0) }
             let damaged = RandomFrames.damage(Array(message.readableBytesView), using: &random)
-            guard let read = PlainAnswers.decode(ByteBuffer(bytes: damaged)) else { continue }
+            guard let read = ServerFrameFastPath.decode(ByteBuffer(bytes: damaged)) else { continue }
             accepted += 1
             let unpacked = try ServerFrameCodec.unpack(ByteBuffer(bytes: damaged), limits: Limits())
             #expect(read == unpacked, "seed \(random.seed): \(damaged)")

@@ -83,7 +83,7 @@ import Testing
 
     @Test func seesASubscriberThatLacksEvents() throws {
         let start = Moment.now()
-        let board = DeliveryBoard(
+        let board = DeliveryTracker(
             subscribers: 2, acknowledgements: AcknowledgementTimes(from: start, capacity: 64), start: .start)
         board.measure(from: start)
         board.acknowledgements.acknowledged(from: Position(1), to: Position(2), at: start + 0.001)

@@ -100,7 +100,7 @@ struct ForeignCrowdTests {
                     let (looked, pages) = (now.tenants - before.tenants, now.pages - before.pages)
                     print(
                         "round \(round), \(moved) events of elsewhere: \(Self.summary(some)); \(looked) tenants looked "
-                            + "after in \(now.standings - before.standings) reads, \(pages) pages read")
+                            + "after in \(now.tenantStates - before.tenantStates) reads, \(pages) pages read")
                     // One page for each event at most. Beside the tenants that moved, all are looked after once a second.
                     let seconds = Int((ContinuousClock.now - began) / .seconds(1))
                     #expect(pages <= moved && looked <= 2 * moved + (seconds + 2) * tenants.count)

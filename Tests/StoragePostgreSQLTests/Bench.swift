@@ -24,13 +24,14 @@ struct Bench: Sendable {
     ///
     /// - Parameter options: settings of its connections, as in `-c synchronous_commit=off`.
     func engine(
-        options: String = "", memory: RememberedTenants = RememberedTenants(), audience: Audience = Audience(),
+        options: String = "", memory: RememberedTenants = RememberedTenants(),
+        listeners: ListenerPresence = ListenerPresence(),
         time: HandMovedTime? = nil
     ) -> PostgreSQLEngine {
         // The name tells its sessions from those of other tests.
         let query = "?application_name=" + schema + (options.isEmpty ? "" : "&options=" + options.percentEncoded)
         return PostgreSQLEngine(
-            connectionString: url + query, schema: schema, logger: .silent, memory: memory, audience: audience,
+            connectionString: url + query, schema: schema, logger: .silent, memory: memory, listeners: listeners,
             now: { time?.now ?? .now })
     }
 

@@ -45,6 +45,6 @@ import Testing
         let writer = try bench.writer()
         let name = AggregateName.new()
         for _ in 0..<4 { #expect(try writer.append(try .sample(3, to: name, tenant: bench.tenant)) != nil) }
-        #expect(writer.commitsFromMemory == 3)
+        #expect(writer.optimisticCommits == 3)
     }
 }

@@ -74,7 +74,7 @@ import Testing
         var engine: PostgreSQLEngine {
             PostgreSQLEngine(
                 connectionString: url + "?options=-c%20statement_timeout%3D20s", schema: "martlet", logger: .silent,
-                memory: RememberedTenants(), audience: Audience())
+                memory: RememberedTenants(), listeners: ListenerPresence())
         }
 
         /// Whether the check of the database finds something.

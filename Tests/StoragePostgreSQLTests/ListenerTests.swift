@@ -40,7 +40,7 @@ import Testing
 
     @Test func nobodyIsToldWhereNoOtherServerListens() throws {
         let bench = try Bench()
-        let (own, other) = (bench.engine(audience: Audience(deafMillis: 0)), bench.engine())
+        let (own, other) = (bench.engine(listeners: ListenerPresence(silenceMillis: 0)), bench.engine())
         let observer = try bench.connect()
         try observer.run("LISTEN \"\(Schema(name: bench.schema).channel)\"")
         let writer = own.makeWriter()
@@ -66,7 +66,7 @@ import Testing
         let writer = bench.engine(time: time).makeWriter()
         for _ in 0..<3 { try writer.append(.sample(tenant: bench.tenant)) }
         let listener = try listener(bench.engine())
-        time.advance(.milliseconds(Audience.deafMillis - 1))
+        time.advance(.milliseconds(ListenerPresence.silenceMillis - 1))
         try writer.append(.sample(tenant: bench.tenant))
         #expect(try listener.wait(atMost: 1) == .moved([:]), "nobody was there a moment ago")
         time.advance(.milliseconds(1))

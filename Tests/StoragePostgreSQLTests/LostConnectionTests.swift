@@ -91,7 +91,7 @@ import Testing
             try other.run("ROLLBACK")
             #expect(try answer.value()?.replayed == false, "round \(round)")
         }
-        #expect(writer.commitsFromMemory == 1)
+        #expect(writer.optimisticCommits == 1)
         #expect(try bench.engine().makeReader().head(of: bench.tenant).position == Position(10))
     }
 
@@ -115,7 +115,7 @@ import Testing
             try other.run("ROLLBACK")
             #expect(try writer.append(request)?.replayed == true, "round \(round)")
         }
-        #expect(writer.commitsFromMemory == 1)
+        #expect(writer.optimisticCommits == 1)
         #expect(try bench.engine().makeReader().head(of: bench.tenant).position == Position(10))
     }
 
@@ -131,7 +131,7 @@ import Testing
             }
             shutdown(try socket(of: writer), Int32(SHUT_RDWR))
         }
-        #expect(writer.commitsFromMemory > 5)
+        #expect(writer.optimisticCommits > 5)
         #expect(try bench.holds(stored))
     }
 

@@ -68,7 +68,7 @@ import Testing
                 try engines[0].makeReader().events(of: tenant) == oracle.makeReader().events(of: tenant),
                 "seed \(random.seed)")
         }
-        let fast = writers.reduce(0) { $0 + $1.commitsFromMemory }
+        let fast = writers.reduce(0) { $0 + $1.optimisticCommits }
         let fastMin = countMax < 10 ? 5 : 50
         #expect(fast >= fastMin, "\(fast) batches were committed by what was remembered, seed \(random.seed)")
     }
@@ -120,16 +120,16 @@ import Testing
             ("a conflict after what is stored", [try of(6, .any), try of(6, .none)]),
         ]
         for (reason, slow) in reasons {
-            let before = writers.map(\.commitsFromMemory)
+            let before = writers.map(\.optimisticCommits)
             var handed: Set<TenantID> = []
             let batch = try batch(slow)
             let result = try writer.commit(batch, now: .now()) { handed = $0 }
             #expect(handed == Set(slow.map(\.tenant)), "\(reason)")
             #expect(result.outcomes.count == 4 && result.runs.count == 4, "\(reason)")
-            #expect(writers[0].commitsFromMemory == before[0] + 1, "\(reason)")
+            #expect(writers[0].optimisticCommits == before[0] + 1, "\(reason)")
             let rest = try writers[1].commit(slow, now: .now(), lockWait: .zero)
             #expect(rest.outcomes.count == slow.count, "\(reason)")
-            #expect(writers[1].commitsFromMemory == before[1], "\(reason)")
+            #expect(writers[1].optimisticCommits == before[1], "\(reason)")
         }
         // Where all must be looked up, nothing is handed over.
         var isHanded = false
@@ -143,9 +143,9 @@ import Testing
         let writer = try #require(bench.engine(time: time).makeWriter() as? PostgreSQLWriter)
         let name = AggregateName.new()
         func isFromMemory() throws -> Bool {
-            let before = writer.commitsFromMemory
+            let before = writer.optimisticCommits
             try writer.append(.sample(to: name, tenant: bench.tenant))
-            return writer.commitsFromMemory > before
+            return writer.optimisticCommits > before
         }
         #expect(try !isFromMemory())
         #expect(try isFromMemory())
@@ -162,14 +162,14 @@ import Testing
         let writer = try bench.writer(memory: RememberedTenants(countMax: 200))
         let (hot, name) = (TenantID(UUID()), AggregateName.new())
         try writer.append(.sample(to: name, tenant: hot))
-        let before = writer.commitsFromMemory
+        let before = writer.optimisticCommits
         for _ in 0..<300 {
             try writer.append(.sample(tenant: TenantID(UUID())))
             try writer.append(.sample(tenant: bench.tenant))
             try writer.append(.sample(to: name, tenant: hot))
         }
         // Every commit of the tenant that is there, of its one aggregate, and of the one that gets ever new ones.
-        let fast = writer.commitsFromMemory - before
+        let fast = writer.optimisticCommits - before
         print("from memory: \(fast) of 900 commits, 300 of them of new tenants")
         #expect(fast == 300)
     }
@@ -211,23 +211,23 @@ import Testing
         let writer = try bench.writer()
         let name = AggregateName.new()
         try writer.append(.sample(to: name, .none, tenant: bench.tenant))
-        #expect(writer.commitsFromMemory == 0)
+        #expect(writer.optimisticCommits == 0)
         let expectations: [(AggregateName, ExpectedVersion)] = [
             (name, .exact(Version(1))), (name, .any), (name, .exists), (.new(), .none), (.new(), .exact(.none)),
         ]
         for (count, (name, expected)) in expectations.enumerated() {
             #expect(try writer.append(.sample(to: name, expected, tenant: bench.tenant)) != nil)
-            #expect(writer.commitsFromMemory == count + 1, "\(expected)")
+            #expect(writer.optimisticCommits == count + 1, "\(expected)")
         }
         // Whether it is there has to be looked up, once.
         let unknown = AggregateName.new()
         for count in 5...6 {
             #expect(try writer.append(.sample(to: unknown, .any, tenant: bench.tenant)) != nil)
-            #expect(writer.commitsFromMemory == count)
+            #expect(writer.optimisticCommits == count)
         }
         // What is refused is refused by what stands there.
         #expect(try writer.append(.sample(to: name, .none, tenant: bench.tenant)) == nil)
-        #expect(writer.commitsFromMemory == 6)
+        #expect(writer.optimisticCommits == 6)
         let head = try bench.engine().makeReader().head(of: bench.tenant)
         #expect(head.position == Position(8))
     }
@@ -252,7 +252,7 @@ import Testing
             let receipt = try own.append(.sample(to: name, .exact(version), tenant: bench.tenant))
             #expect(receipt?.firstPosition.rawValue == version.rawValue + 1, "round \(round)")
         }
-        #expect(own.commitsFromMemory > 5)
+        #expect(own.optimisticCommits > 5)
     }
 
     @Test func whatIsStoredIsFoundAlthoughItIsNotRemembered() throws {
@@ -278,7 +278,7 @@ import Testing
             let other = AppendRequest.of(first.aggregates[0].events, to: .new(), .none, tenant: tenant)
             #expect(try writer.append(other)?.replayed == false, "round \(round)")
         }
-        #expect(writer.commitsFromMemory == 3)
+        #expect(writer.optimisticCommits == 3)
     }
 
     @Test func snapshotsSavedOnAnotherServerCount() throws {
@@ -307,9 +307,9 @@ import Testing
         let bench = try Bench()
         let (own, other) = (try bench.writer(memory: RememberedTenants(distrustMax: 4)), try bench.writer())
         func append() throws -> Bool {
-            let before = own.commitsFromMemory
+            let before = own.optimisticCommits
             try own.append(.sample(to: .new(), .none, tenant: bench.tenant))
-            return own.commitsFromMemory > before
+            return own.optimisticCommits > before
         }
         #expect(try [append(), append()] == [false, true])
         try other.append(.sample(tenant: bench.tenant))
@@ -321,7 +321,7 @@ import Testing
         let engine = bench.engine()
         let writers = try (0..<3).map { _ in try #require(engine.makeWriter() as? PostgreSQLWriter) }
         for round in 0..<9 { try writers[round % 3].append(.sample(to: .new(), .none, tenant: bench.tenant)) }
-        #expect(writers.map(\.commitsFromMemory) == [2, 3, 3])
+        #expect(writers.map(\.optimisticCommits) == [2, 3, 3])
         #expect(try bench.endSessions() == 1)
     }
 }

@@ -147,8 +147,8 @@ import Testing
         #expect(
             try bench.rows("SELECT head_id FROM tenants ORDER BY no") == [[id.uuidString.lowercased()], ["∅"]])
         #expect(try bench.rows("SELECT payload_bytes, seal FROM snapshots", columns: 2) == [["3", "∅"]])
-        let standing = try bench.engine().makeReader().standing(of: bench.tenant)
-        #expect(standing.head.eventID == id && standing.settingsRevision == 4)
+        let tenantState = try bench.engine().makeReader().tenantState(of: bench.tenant)
+        #expect(tenantState.head.eventID == id && tenantState.settingsRevision == 4)
         let put = PutSettingsRequest(
             tenant: bench.tenant, kind: .snapshotPolicies, document: ByteBuffer(string: "[]"), expectedRevision: 4)
         let settings = try bench.engine().makeReader().settings(of: bench.tenant)

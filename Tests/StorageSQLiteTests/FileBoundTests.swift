@@ -111,7 +111,7 @@ import Testing
         func note(_ body: () throws(StorageError) -> Any) {
             do throws(StorageError) { results.append("\(try body())") } catch { results.append("\(error)") }
         }
-        note { () throws(StorageError) in try reader.standing(of: tenant) }
+        note { () throws(StorageError) in try reader.tenantState(of: tenant) }
         note { () throws(StorageError) in try reader.settings(of: tenant) }
         note { () throws(StorageError) in try reader.snapshots(of: name, in: tenant) }
         for version in [1, 3, 8, UInt64(Int64.max), .max].map({ Version($0) }) {

@@ -33,7 +33,7 @@ import Testing
             self.loop = loop
         }
 
-        func begin(hub: EventHub, reads: SharedReads, limits: Limits) {
+        func begin(hub: EventHub, reads: ReadCoalescer, limits: Limits) {
             credit = isSlow ? 500 : 1 << 20
             driver = SubscriptionDriver(
                 request: SubscribeRequest(tenant: tenant, start: .after(Position(start)), filter: filter),
@@ -85,7 +85,7 @@ import Testing
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 2)
         let log = FakeLog { job in pool.submit { _ in job() } }
         let hub = EventHub(limits: limits)
-        let reads = SharedReads(source: log, limits: limits)
+        let reads = ReadCoalescer(source: log, limits: limits)
         let tenants = (1...4).map { Sample.tenant($0) }
         // As the committer does: a tenant's runs are published one after the other.
         let order = Dictionary(uniqueKeysWithValues: tenants.map { ($0, NIOLock()) })

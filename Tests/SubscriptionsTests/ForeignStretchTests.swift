@@ -35,14 +35,14 @@ import Testing
         let limits: Limits
         let log: FakeLog
         let hub: EventHub
-        let reads: SharedReads
+        let reads: ReadCoalescer
         var followers: [Follower] = []
 
         init(_ limits: Limits) {
             self.limits = limits
             log = FakeLog(execute: later.execute)
             hub = EventHub(limits: limits)
-            reads = SharedReads(source: log, limits: limits)
+            reads = ReadCoalescer(source: log, limits: limits)
         }
 
         /// One for each aggregate and type, one for all events, and one for none of them.

@@ -24,7 +24,7 @@ import Testing
 
     private func resolve(_ tenant: TenantID, _ cache: SettingsCache) throws -> TenantSettings {
         let reader = engine.makeReader()
-        return try cache.resolve(tenant, try reader.standing(of: tenant), reader: reader)
+        return try cache.resolve(tenant, try reader.tenantState(of: tenant), reader: reader)
     }
 
     private let upcasters = #"{"upcasters":[{"event":"A","from":1,"operations":[{"remove":{"path":"/x"}}]}]}"#
@@ -37,7 +37,7 @@ import Testing
         let first = try resolve(tenant(1), cache)
         #expect(first.revision == 1 && !first.upcasters.isEmpty && first.upcastersRevision == 1)
         let stale = try cache.resolve(tenant(1), .empty, reader: engine.makeReader())
-        #expect(stale.revision == 1, "a standing that was read before is no reason to go back")
+        #expect(stale.revision == 1, "a tenantState that was read before is no reason to go back")
         try put(tenant(1), .snapshotPolicies, #"{"policies":[{"every_events":3}]}"#)
         let second = try resolve(tenant(1), cache)
         #expect(second.revision == 2 && second.upcastersRevision == 1, "the upcasters are the same")
@@ -112,7 +112,7 @@ import Testing
             try put(tenant(1), .upcasters, document(round))
             do throws(StorageError) {
                 let reader = engine.makeReader()
-                calls.append(try cache.resolve(tenant(1), try reader.standing(of: tenant(1)), reader: reader))
+                calls.append(try cache.resolve(tenant(1), try reader.tenantState(of: tenant(1)), reader: reader))
             } catch { refusal = error }
             #expect(cache.compiledBytes <= limits.settingsCacheBytesMax)
         }

@@ -19,7 +19,7 @@ import Testing
 
         init(
             _ request: SubscribeRequest, credit: UInt64 = 1 << 30, on loop: EmbeddedEventLoop, hub: EventHub,
-            reads: SharedReads, room: AnswerRoom? = nil, limits: Limits
+            reads: ReadCoalescer, room: AnswerRoom? = nil, limits: Limits
         ) {
             driver = SubscriptionDriver(
                 request: request, creditBytes: credit, eventLoop: loop, hub: hub, reads: reads,
@@ -41,7 +41,7 @@ import Testing
     private let log: FakeLog
     private let limits: Limits
     private let hub: EventHub
-    private let reads: SharedReads
+    private let reads: ReadCoalescer
 
     init() {
         var limits = Limits()
@@ -51,7 +51,7 @@ import Testing
         self.limits = limits
         log = FakeLog(execute: later.execute)
         hub = EventHub(limits: limits)
-        reads = SharedReads(source: log, limits: limits)
+        reads = ReadCoalescer(source: log, limits: limits)
     }
 
     private func subscribe(
@@ -218,7 +218,7 @@ import Testing
             let room = AnswerRoom(pool: pool, window: ReadWindow(), tenant: tenant, eventLoop: loop)
             return Subscriber(
                 SubscribeRequest(tenant: tenant, start: .after(.start), heartbeatMillis: 1_000), on: loop, hub: hub,
-                reads: SharedReads(source: log, limits: limits), room: room, limits: limits)
+                reads: ReadCoalescer(source: log, limits: limits), room: room, limits: limits)
         }
         for subscriber in subscribers { subscriber.driver?.start() }
         for _ in 0..<100 {

@@ -23,7 +23,8 @@ import Testing
         private(set) var driver: SubscriptionDriver?
 
         init(
-            _ request: SubscribeRequest, on loop: EmbeddedEventLoop, hub: EventHub, reads: SharedReads, _ limits: Limits
+            _ request: SubscribeRequest, on loop: EmbeddedEventLoop, hub: EventHub, reads: ReadCoalescer,
+            _ limits: Limits
         ) {
             driver = SubscriptionDriver(
                 request: request, creditBytes: 1 << 30, eventLoop: loop, hub: hub, reads: reads,
@@ -51,7 +52,7 @@ import Testing
     private let log: FakeLog
     private let limits: Limits
     private let hub: EventHub
-    private let reads: SharedReads
+    private let reads: ReadCoalescer
 
     init() {
         var limits = Limits()
@@ -60,7 +61,7 @@ import Testing
         self.limits = limits
         log = FakeLog(execute: later.execute)
         hub = EventHub(limits: limits)
-        reads = SharedReads(source: log, limits: limits)
+        reads = ReadCoalescer(source: log, limits: limits)
     }
 
     private func subscribe(

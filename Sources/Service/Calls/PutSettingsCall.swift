@@ -19,7 +19,7 @@ enum PutSettingsCall {
             },
             afterwards: ChangingCall.Afterwards(
                 read: { reader throws(StorageError) in
-                    try hub.refreshSettings(tenant, try reader.standing(of: tenant), settings, reader)
+                    try hub.refreshSettings(tenant, try reader.tenantState(of: tenant), settings, reader)
                 }, failed: { service.settingsMissed(of: tenant) }))
     }
 

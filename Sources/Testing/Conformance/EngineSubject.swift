@@ -13,7 +13,7 @@ public import NIOCore
 public final class EngineSubject: ConformanceSubject {
     private let store: EventStore
     private let hub: EventHub
-    private let reads: SharedReads
+    private let reads: ReadCoalescer
     private let settings: SettingsCache
     private let queries: QueryOpening
     private let limits: Limits
@@ -34,7 +34,7 @@ public final class EngineSubject: ConformanceSubject {
             engine: engine, limits: limits, clock: clock, logger: logger,
             rules: SettingsRules(settings, uptime: { .now() }), onCommit: { hub.publish($0) })
         queries = QueryOpening(settings: settings, limits: limits)
-        reads = SharedReads(source: StorePages(store, settings: settings), limits: limits)
+        reads = ReadCoalescer(source: StoragePages(store, settings: settings), limits: limits)
         try store.start()
     }
 
@@ -58,7 +58,7 @@ public final class EngineSubject: ConformanceSubject {
 
     private func resolve(_ tenant: TenantID) async throws(MartletError) -> TenantSettings {
         try await store.read(for: tenant) { [settings] reader throws(StorageError) in
-            try settings.resolve(tenant, try reader.standing(of: tenant), reader: reader)
+            try settings.resolve(tenant, try reader.tenantState(of: tenant), reader: reader)
         }
     }
 

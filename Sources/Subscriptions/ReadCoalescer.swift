@@ -15,7 +15,7 @@ import Synchronization
 ///
 /// Pages that a tenant's upcasters concern are delivered on storage threads, in turn with the tenant's reads, and once
 /// for all who are at one place and want the same.
-public final class SharedReads: Sendable {
+public final class ReadCoalescer: Sendable {
     fileprivate struct Key: Hashable {
         let tenant: TenantID
         let after: Position
@@ -291,7 +291,7 @@ public final class SharedReads: Sendable {
     }
 }
 
-extension SharedReads.Wait {
+extension ReadCoalescer.Wait {
     /// Whether it began the read.
     fileprivate var isFirst: Bool { read == number }
 }

@@ -3,7 +3,7 @@ import NIOConcurrencyHelpers
 import Synchronization
 
 /// Where every subscriber of a run stands, and how long deliveries took.
-final class DeliveryBoard: Sendable {
+final class DeliveryTracker: Sendable {
     /// What was delivered since it was last asked for.
     struct Interval: Sendable {
         var latencies = IntervalLatencies()
@@ -195,8 +195,8 @@ final class DeliveryBoard: Sendable {
     }
 }
 
-extension DeliveryBoard.Part {
-    fileprivate mutating func add(_ run: DeliveryBoard.Run, at now: Moment) {
+extension DeliveryTracker.Part {
+    fileprivate mutating func add(_ run: DeliveryTracker.Run, at now: Moment) {
         guard run.count > 0 else { return }
         latencies.record(run.micros, count: run.count)
         interval.latencies.record(run.micros, count: UInt32(clamping: run.count))

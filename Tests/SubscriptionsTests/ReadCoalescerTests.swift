@@ -12,7 +12,7 @@ import Testing
 @testable import MartletSubscriptions
 
 /// Whoever reads, wherever, gets what storage holds there, as much of it as was asked for.
-@Suite struct SharedReadsTests {
+@Suite struct ReadCoalescerTests {
     private final class Store: PageSource {
         let engine: MemoryEngine
 
@@ -59,7 +59,7 @@ import Testing
         var limits = Limits()
         limits.pageBytesMax = 2_000
         limits.recentPageBytesMax = 12_000
-        let reads = SharedReads(source: Store(engine), limits: limits)
+        let reads = ReadCoalescer(source: Store(engine), limits: limits)
         let reader = engine.makeReader()
         for round in 0..<2_000 {
             let tenant = tenants[Int.random(in: 0..<2, using: &numbers)]
@@ -87,9 +87,9 @@ import Testing
     }
 
     private func read(
-        _ reads: SharedReads, after: UInt64, to: UInt64, _ delivery: EventDelivery = Sample.plainly,
+        _ reads: ReadCoalescer, after: UInt64, to: UInt64, _ delivery: EventDelivery = Sample.plainly,
         into pages: NIOLockedValueBox<[EventPage?]>
-    ) -> SharedReads.Wait? {
+    ) -> ReadCoalescer.Wait? {
         reads.readPage(
             of: Sample.tenant(1), positions: PageRange(after: Position(after), to: Position(to)), delivery: delivery,
             bytesMax: 1 << 20
@@ -103,7 +103,7 @@ import Testing
         let later = Later()
         let log = FakeLog(execute: later.execute)
         _ = log.commit(Sample.drafts(20), to: Sample.tenant(1))
-        let reads = SharedReads(source: log, limits: Limits())
+        let reads = ReadCoalescer(source: log, limits: Limits())
         let pages = NIOLockedValueBox<[EventPage?]>([])
         let waits = (0..<3).map { _ in read(reads, after: 0, to: 20, into: pages) }.compactMap { $0 }
         #expect(waits.count == 3 && reads.waitingCounts == (1, 3))
@@ -127,7 +127,7 @@ import Testing
         let later = Later()
         let log = FakeLog(execute: later.execute)
         _ = log.commit(Sample.drafts(20), to: Sample.tenant(1))
-        let reads = SharedReads(source: log, limits: Limits())
+        let reads = ReadCoalescer(source: log, limits: Limits())
         let pages = NIOLockedValueBox<[EventPage?]>([])
         let waits = (0..<20_000).map { _ in read(reads, after: 0, to: 20, into: pages) }.compactMap { $0 }
         for wait in waits.reversed() { reads.cancel(wait) }
@@ -139,7 +139,7 @@ import Testing
         let later = Later()
         let log = FakeLog(execute: later.execute)
         _ = log.commit(Sample.drafts(20), to: Sample.tenant(1))
-        let reads = SharedReads(source: log, limits: Limits())
+        let reads = ReadCoalescer(source: log, limits: Limits())
         let pages = NIOLockedValueBox<[EventPage?]>([])
         let set = try Sample.upcasters(#"[{"event":"Made","from":1,"operations":[{"type":"Built"}]}]"#)
         let (a, b) = (Sample.delivery(set), Sample.delivery(set))

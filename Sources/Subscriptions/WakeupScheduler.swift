@@ -7,7 +7,7 @@ import NIOCore
 /// encrypting and a write for each. The next one waits as long as that took, so that at most about half of the loop's
 /// time goes into waves, appends are still answered in between, and what is committed meanwhile goes out together. A
 /// turn of the loop wakes a slice of a wave only. Joining and leaving cost O(1).
-final class LoopWave: Sendable {
+final class WakeupScheduler: Sendable {
     private struct State {
         /// By slot; nil in slots that are free.
         var waiters: [(any FeedWaiter)?] = []

@@ -4,7 +4,7 @@ import NIOConcurrencyHelpers
 /// Asks storage where followed tenants stand, after that may have changed unseen: some at a time, so that other reads
 /// come in between, and one read at a time. Tenants that are named come before a round over all of them; who asks for all
 /// while a round is under way is served by one more after it. Of a tenant that is named many times, one look is enough.
-final class StandingRefresh: Sendable {
+final class TenantStateRefresh: Sendable {
     /// Tenants that one read asks for.
     static let tenantsAtOnce = 256
 

@@ -7,7 +7,7 @@ import NIOCore
 ///
 /// ``run()`` is the only one that connects; calls wait for it. A connection that the server drains is kept
 /// beside the new one until its calls have ended.
-final class ConnectionKeeper: Sendable {
+final class ConnectionManager: Sendable {
     private struct Waiter {
         let continuation: CheckedContinuation<Result<ClientConnection, CallFailure>, Never>
         var timer: Scheduled<Void>?

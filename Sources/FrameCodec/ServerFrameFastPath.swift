@@ -7,7 +7,7 @@ import NIOCore
 /// Recognises the answers that most frames from a server hold, receipts of appends and pages of events, in the form in
 /// which this code's own server writes them. ``ServerFrameCodec`` goes the long way with what it declines, with the same
 /// result.
-enum PlainAnswers {
+enum ServerFrameFastPath {
     /// The answer that a message of ServerFrame holds; nil where it is declined.
     static func decode(_ message: ByteBuffer) -> ServerFrame? {
         unsafe message.withUnsafeReadableBytes { unsafe frame($0, message) }

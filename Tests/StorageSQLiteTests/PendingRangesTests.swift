@@ -8,7 +8,7 @@ import Testing
 @testable import MartletStorageSQLite
 
 /// Where the ranges are, in memory or in the table, changes no answer.
-@Suite(.blocking) struct RangeBufferTests {
+@Suite(.blocking) struct PendingRangesTests {
     /// Every now and then the process "ends", and another one finds the file as it is.
     @Test func aFileThatIsOpenedAnewTellsItsRangesAgain() throws {
         let random = SeededGenerator.fromEnvironment()

@@ -27,8 +27,8 @@ extension PostgreSQLWriter {
     /// Nil where that is not possible, and nothing was written.
     ///
     /// - Parameter batch: loses the commands of tenants that are handed over.
-    func commitFromMemory(
-        _ batch: inout [WriteCommand], now: Timestamp, _ lockWait: Duration, _ borrowed: BorrowedTenants,
+    func commitOptimistically(
+        _ batch: inout [WriteCommand], now: Timestamp, _ lockWait: Duration, _ borrowed: TenantCacheLease,
         mayPart: Bool, handOver: (Set<TenantID>) -> Void
     ) throws(StorageError) -> BatchPlan? {
         guard let connection, shared.open.now() - connection.answeredAt < .seconds(Self.provenSeconds),
@@ -60,7 +60,7 @@ extension PostgreSQLWriter {
         let calls = Self.begin(lockWait) + Self.proof(plan, tenants, stored) + stored.rows + due.calls
         let results: [PostgresResult]
         do throws(PostgresFault) {
-            results = try commit(Rest(calls: calls, tell: stored.tell(from: server)), on: connection.connection)
+            results = try commit(Rest(calls: calls, notice: stored.notice(from: server)), on: connection.connection)
         } catch {
             rollBack(after: error)
             guard error.isSurelyBefore(call: calls.count) else { throw outcomeUnknown(error) }
@@ -81,7 +81,7 @@ extension PostgreSQLWriter {
 
     /// What is known, and of which tenants it is not enough.
     private static func facts(
-        for batch: [WriteCommand], _ borrowed: BorrowedTenants
+        for batch: [WriteCommand], _ borrowed: TenantCacheLease
     ) -> (facts: BatchFacts, slow: Set<TenantID>) {
         var facts = BatchFacts()
         var slow: Set<TenantID> = []
@@ -93,7 +93,8 @@ extension PostgreSQLWriter {
 
     /// Adds what is known for a command.
     /// - Returns: whether that is enough.
-    private static func note(_ command: WriteCommand, _ borrowed: BorrowedTenants, in facts: inout BatchFacts) -> Bool {
+    private static func note(_ command: WriteCommand, _ borrowed: TenantCacheLease, in facts: inout BatchFacts) -> Bool
+    {
         guard case .append(let request) = command else { return false }
         guard let tenant = borrowed.known[request.tenant], tenant.isTrusted else { return false }
         facts.heads[request.tenant] = tenant.head

@@ -5,7 +5,7 @@ import MartletSubscriptions
 import MartletTenants
 
 /// Holds what is remembered of followed tenants against where they stand in storage, on a storage thread.
-struct StandingCheck: Sendable {
+struct TenantStateCheck: Sendable {
     /// Events of one tenant that are compared at a time.
     private static let marksAtOnce = 1_000
 
@@ -16,52 +16,53 @@ struct StandingCheck: Sendable {
 
     /// What is known of a tenant before storage is asked: an answer is never older, unless it is of another past.
     private struct Known {
-        let asked: StandingRefresh.Asked
+        let asked: TenantStateRefresh.Asked
         let feed: TenantFeed
         let head: TenantHead
 
         /// Whether storage must say which event is at the head that is known.
-        func isBehind(_ standing: TenantStanding) -> Bool {
-            head.eventID != nil && head.position < standing.head.position
+        func isBehind(_ tenantState: TenantState) -> Bool {
+            head.eventID != nil && head.position < tenantState.head.position
         }
 
         /// Whether there are fewer events than were known, or the last one is another.
-        func isContradicted(by standing: TenantStanding) -> Bool {
-            if standing.head.position != head.position { return standing.head.position < head.position }
-            return head.eventID != nil && standing.head.eventID != head.eventID
+        func isContradicted(by tenantState: TenantState) -> Bool {
+            if tenantState.head.position != head.position { return tenantState.head.position < head.position }
+            return head.eventID != nil && tenantState.head.eventID != head.eventID
         }
     }
 
     /// Takes in where tenants stand. Where the storage has come back with another past, their feeds are told.
-    func look(after asked: [StandingRefresh.Asked], _ reader: any StorageReader) throws(StorageError) {
+    func look(after asked: [TenantStateRefresh.Asked], _ reader: any StorageReader) throws(StorageError) {
         let known = asked.compactMap { asked in
             hub.followed(asked.tenant).map { Known(asked: asked, feed: $0, head: $0.head) }
         }
-        let standings = try reader.standings(of: known.map(\.asked.tenant))
-        let behind = zip(known, standings).filter { $0.isBehind($1) }.map(\.0)
+        let tenantStates = try reader.tenantStates(of: known.map(\.asked.tenant))
+        let behind = zip(known, tenantStates).filter { $0.isBehind($1) }.map(\.0)
         let ids =
             behind.isEmpty
             ? []
             : try reader.eventIDs(at: behind.map { EventPlace(tenant: $0.asked.tenant, position: $0.head.position) })
         let changed = Set(zip(behind, ids).filter { $0.head.eventID != $1 }.map(\.0.asked.tenant))
-        for (known, standing) in zip(known, standings) {
+        for (known, tenantState) in zip(known, tenantStates) {
             let tenant = known.asked.tenant
-            if known.asked.overPast == known.feed.past || known.isContradicted(by: standing) || changed.contains(tenant)
+            if known.asked.overPast == known.feed.past || known.isContradicted(by: tenantState)
+                || changed.contains(tenant)
             {
-                try compare(known.feed, standing, reader)
+                try compare(known.feed, tenantState, reader)
             } else if known.asked.overPast != nil {
                 // What was found then has been dealt with.
                 continue
             }
             // Settings first: what was appended after them is delivered under them.
-            try hub.refreshSettings(tenant, standing, settings, reader)
-            hub.headMoved(tenant, to: standing.head)
+            try hub.refreshSettings(tenant, tenantState, settings, reader)
+            hub.headMoved(tenant, to: tenantState.head)
         }
     }
 
     /// Finds how far back the past is still the same, and tells the feed.
     private func compare(
-        _ feed: TenantFeed, _ standing: TenantStanding, _ reader: any StorageReader
+        _ feed: TenantFeed, _ tenantState: TenantState, _ reader: any StorageReader
     ) throws(StorageError) {
         let marks = feed.marks
         var comparable = Position.start
@@ -76,7 +77,7 @@ struct StandingCheck: Sendable {
         }
         settings.forget(feed.tenant)
         forgetPages(feed.tenant)
-        hub.historyChanged(feed, comparable: min(comparable, standing.head.position), head: standing.head)
+        hub.historyChanged(feed, comparable: min(comparable, tenantState.head.position), head: tenantState.head)
     }
 
     /// How many of the first marks are still so.
@@ -93,13 +94,13 @@ extension EventHub {
     /// Has a tenant's subscriptions go by the settings that it has by now, or end where there is no memory for these, or they
     /// are damaged: that is no matter of other tenants.
     func refreshSettings(
-        _ tenant: TenantID, _ standing: TenantStanding, _ settings: SettingsCache, _ reader: any StorageReader
+        _ tenant: TenantID, _ tenantState: TenantState, _ settings: SettingsCache, _ reader: any StorageReader
     ) throws(StorageError) {
         do throws(StorageError) {
-            settingsChanged(tenant, to: try settings.resolve(tenant, standing, reader: reader))
+            settingsChanged(tenant, to: try settings.resolve(tenant, tenantState, reader: reader))
         } catch {
             guard error.kind == .memoryFull || error.kind == .corrupted else { throw error }
-            settingsFailed(tenant, revision: standing.settingsRevision, MartletError(error))
+            settingsFailed(tenant, revision: tenantState.settingsRevision, MartletError(error))
         }
     }
 }

@@ -6,7 +6,7 @@ import Testing
 @testable import MartletService
 
 /// Looking after the followed tenants.
-@Suite struct StandingRefreshTests {
+@Suite struct TenantStateRefreshTests {
     private struct Asked {
         var tenants: [TenantID]
         var completion: @Sendable () -> Void
@@ -14,8 +14,8 @@ import Testing
 
     private let asked = NIOLockedValueBox<[Asked]>([])
 
-    private func refresh(_ tenants: [TenantID]) -> StandingRefresh {
-        StandingRefresh(
+    private func refresh(_ tenants: [TenantID]) -> TenantStateRefresh {
+        TenantStateRefresh(
             tenants: { tenants },
             ask: { [asked] tenants, completion in
                 asked.withLockedValue { $0.append(Asked(tenants: tenants.map(\.tenant), completion: completion)) }

@@ -3,7 +3,7 @@ import MartletStorage
 import NIOCore
 
 /// Makes pages of runs: slices of what was encoded when it was appended.
-enum RunSlicer {
+enum PageBuilder {
     /// The page of what follows a position.
     ///
     /// A page of one run is a slice of it; only where a page spans runs, or a filter leaves events out, bytes are

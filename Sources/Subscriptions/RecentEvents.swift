@@ -5,7 +5,7 @@ import MartletStorage
 import NIOCore
 
 /// A tenant's head, and its recent events as far as memory is granted: what a ``TenantFeed`` guards.
-struct FeedTail {
+struct RecentEvents {
     /// A run in memory.
     struct Held {
         let run: RecordedRun
@@ -140,7 +140,7 @@ struct FeedTail {
     /// Forgets all but where the tenant is now.
     mutating func begin(at head: TenantHead) -> [Held] {
         let dropped = Array(runs)
-        self = FeedTail(isClosed: isClosed)
+        self = RecentEvents(isClosed: isClosed)
         _ = moveHead(to: head)
         return dropped
     }

@@ -12,14 +12,14 @@ import Testing
 @testable import MartletService
 
 /// A storage that has come back with another past, as the feeds see it.
-@Suite struct StandingCheckTests {
+@Suite struct TenantStateCheckTests {
     private let engine = MemoryEngine()
     private let hub = EventHub(limits: Limits())
     private let forgotten = NIOLockedValueBox<[TenantID]>([])
     private let tenant = TenantID(UUID())
 
-    private var check: StandingCheck {
-        StandingCheck(
+    private var check: TenantStateCheck {
+        TenantStateCheck(
             hub: hub, settings: SettingsCache(limits: Limits()),
             forgetPages: { [forgotten] tenant in forgotten.withLockedValue { $0.append(tenant) } })
     }
@@ -35,7 +35,7 @@ import Testing
 
     private func look(overPast: UInt64? = nil) throws {
         try check.look(
-            after: [StandingRefresh.Asked(tenant: tenant, overPast: overPast)], engine.makeReader())
+            after: [TenantStateRefresh.Asked(tenant: tenant, overPast: overPast)], engine.makeReader())
     }
 
     private func pull(_ feed: TenantFeed, after: UInt64, past: UInt64 = 0) -> FeedPull {
@@ -131,7 +131,7 @@ import Testing
             .putSettings(PutSettingsRequest(tenant: tenant, kind: .upcasters, document: ByteBuffer(string: "{}"))),
             now: .now())
         let reader = DamagedSettings(engine.makeReader(), of: tenant)
-        try check.look(after: tenants.map { StandingRefresh.Asked(tenant: $0) }, reader)
+        try check.look(after: tenants.map { TenantStateRefresh.Asked(tenant: $0) }, reader)
         #expect(feeds.map(\.head.position) == [Position(1), Position(1), Position(1)])
         guard case .failure(let error) = feed.settings else {
             Issue.record("the settings are there")
@@ -156,8 +156,8 @@ private final class DamagedSettings: StorageReader {
         return try inner.settings(of: tenant)
     }
 
-    func standings(of tenants: [TenantID]) throws(StorageError) -> [TenantStanding] {
-        try inner.standings(of: tenants)
+    func tenantStates(of tenants: [TenantID]) throws(StorageError) -> [TenantState] {
+        try inner.tenantStates(of: tenants)
     }
 
     func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] { [] }

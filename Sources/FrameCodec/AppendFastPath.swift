@@ -9,7 +9,7 @@ import NIOCore
 ///
 /// It accepts a part of what the long way accepts, and answers the same there: ``ClientFrameCodec`` goes the long way with
 /// all that it declines, which then finds out what is wrong, if anything. The events' bodies are slices of the frame.
-enum CanonicalAppends {
+enum AppendFastPath {
     /// The append that a message of ClientFrame holds; nil where it is declined.
     static func decode(_ message: ByteBuffer, limits: Limits) -> ClientFrame? {
         unsafe message.withUnsafeReadableBytes { unsafe frame($0, message, limits) }

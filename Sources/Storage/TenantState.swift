@@ -2,7 +2,7 @@ public import MartletModel
 public import NIOCore
 
 /// Where a tenant stands.
-public struct TenantStanding: Hashable, Sendable {
+public struct TenantState: Hashable, Sendable {
     /// The end of its events.
     public var head: TenantHead
     /// The revision of its settings; 0 where nothing was ever set.
@@ -15,7 +15,7 @@ public struct TenantStanding: Hashable, Sendable {
     }
 
     /// A tenant without events and settings.
-    public static let empty = TenantStanding(head: .empty)
+    public static let empty = TenantState(head: .empty)
 }
 
 /// A tenant's settings as they are stored.

@@ -28,15 +28,15 @@ struct RangeRow: Hashable, Sendable {
 /// ``refresh(_:)``'s generation, begins its transaction, takes an aggregate's rows, and begins again where the generation
 /// is another by then. Rows come in before their commit can be seen, and leave only with a new generation; rows beyond
 /// the head that the reader's transaction sees are not for it.
-final class RangeBuffer: Sendable {
+final class PendingRanges: Sendable {
     fileprivate struct State {
         /// By number of the aggregate, in version order.
-        var young: [Int64: [RangeRow]] = [:]
-        var youngCount = 0
+        var active: [Int64: [RangeRow]] = [:]
+        var activeCount = 0
         /// Of their events' entries: what would be read to tell them again.
-        var youngBytes = 0
+        var activeBytes = 0
         /// Those that are being moved into the table.
-        var old: [Int64: [RangeRow]] = [:]
+        var flushing: [Int64: [RangeRow]] = [:]
         var generation: UInt64 = 0
         /// Rows of a commit that failed: they may be committed or not.
         var doubted: [RangeRow] = []
@@ -56,7 +56,7 @@ final class RangeBuffer: Sendable {
     }
 
     /// How many rows are here.
-    var count: Int { state.withLockedValue { $0.youngCount + $0.old.values.reduce(0) { $0 + $1.count } } }
+    var count: Int { state.withLockedValue { $0.activeCount + $0.flushing.values.reduce(0) { $0 + $1.count } } }
 
     /// Loads the rows anew where they are not known; meanwhile all others wait.
     /// - Returns: the generation.
@@ -82,9 +82,9 @@ final class RangeBuffer: Sendable {
     /// An aggregate's rows, in version order.
     func rows(of aggregateNo: Int64) -> (rows: [RangeRow], generation: UInt64) {
         state.withLockedValue { state in
-            let young = state.young[aggregateNo] ?? []
-            guard let old = state.old[aggregateNo] else { return (young, state.generation) }
-            return (old + young, state.generation)
+            let active = state.active[aggregateNo] ?? []
+            guard let flushing = state.flushing[aggregateNo] else { return (active, state.generation) }
+            return (flushing + active, state.generation)
         }
     }
 
@@ -103,41 +103,43 @@ final class RangeBuffer: Sendable {
         state.withLockedValue { state in
             state.doubted = []
             for row in lost {
-                guard let index = state.young[row.aggregateNo]?.lastIndex(of: row) else { continue }
-                state.young[row.aggregateNo]?.remove(at: index)
-                if state.young[row.aggregateNo]?.isEmpty == true { state.young[row.aggregateNo] = nil }
-                state.youngCount -= 1
-                state.youngBytes -= row.length
+                guard let index = state.active[row.aggregateNo]?.lastIndex(of: row) else { continue }
+                state.active[row.aggregateNo]?.remove(at: index)
+                if state.active[row.aggregateNo]?.isEmpty == true { state.active[row.aggregateNo] = nil }
+                state.activeCount -= 1
+                state.activeBytes -= row.length
             }
         }
     }
 
     /// Where enough has gathered, all of it, to be moved into the table: an aggregate's rows together, in the order of the
     /// table. Nil where there is not, or what was taken before is still on its way.
-    func age() -> [[RangeRow]]? {
+    func beginFlush() -> [[RangeRow]]? {
         state.withLockedValue { state in
-            guard state.youngCount >= rowsMax || state.youngBytes >= bytesMax, state.old.isEmpty else { return nil }
-            state.old = state.young
-            state.young = [:]
-            state.youngCount = 0
-            state.youngBytes = 0
-            return state.old.sorted { $0.key < $1.key }.map(\.value)
+            guard state.activeCount >= rowsMax || state.activeBytes >= bytesMax, state.flushing.isEmpty else {
+                return nil
+            }
+            state.flushing = state.active
+            state.active = [:]
+            state.activeCount = 0
+            state.activeBytes = 0
+            return state.flushing.sorted { $0.key < $1.key }.map(\.value)
         }
     }
 
-    /// What ``age()`` gave is in the table.
-    func drop() {
+    /// What ``beginFlush()`` gave is in the table.
+    func endFlush() {
         state.withLockedValue { state in
-            state.old = [:]
+            state.flushing = [:]
             state.generation += 1
         }
     }
 }
 
-extension RangeBuffer.State {
+extension PendingRanges.State {
     fileprivate mutating func add(_ rows: [RangeRow]) {
-        for row in rows { young[row.aggregateNo, default: []].append(row) }
-        youngCount += rows.count
-        youngBytes += rows.reduce(0) { $0 + $1.length }
+        for row in rows { active[row.aggregateNo, default: []].append(row) }
+        activeCount += rows.count
+        activeBytes += rows.reduce(0) { $0 + $1.length }
     }
 }

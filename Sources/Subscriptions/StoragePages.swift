@@ -4,7 +4,7 @@ public import MartletStorage
 public import MartletTenants
 
 /// A store, as subscriptions see it.
-public struct StorePages: PageSource {
+public struct StoragePages: PageSource {
     private let store: EventStore
     private let settings: SettingsCache
 
@@ -21,18 +21,18 @@ public struct StorePages: PageSource {
         let clock = store.clock
         let isShared = store.isShared
         return store.read(for: request.tenant) { [settings] reader throws(StorageError) in
-            let standing = try reader.standing(of: request.tenant)
+            let tenantState = try reader.tenantState(of: request.tenant)
             // What is delivered as it is stored needs no settings, and must not be refused for want of memory for them.
             let settings =
                 request.upcasting.isRaw
-                ? TenantSettings.none : try settings.resolve(request.tenant, standing, reader: reader)
-            let start = try QueryResolution.start(of: request, head: standing.head, now: clock(), reader: reader)
+                ? TenantSettings.none : try settings.resolve(request.tenant, tenantState, reader: reader)
+            let start = try QueryResolution.start(of: request, head: tenantState.head, now: clock(), reader: reader)
             guard case .success(let after) = start else {
-                return start.map { ResolvedStart(after: $0, head: standing.head) }
+                return start.map { ResolvedStart(after: $0, head: tenantState.head) }
             }
-            var resolved = ResolvedStart(after: after, head: standing.head, settings: settings)
-            if after == standing.head.position {
-                resolved.afterEventID = standing.head.eventID
+            var resolved = ResolvedStart(after: after, head: tenantState.head, settings: settings)
+            if after == tenantState.head.position {
+                resolved.afterEventID = tenantState.head.eventID
             } else if isShared, after > .start {
                 resolved.afterEventID = try reader.eventIDs(at: [EventPlace(tenant: request.tenant, position: after)])[
                     0]

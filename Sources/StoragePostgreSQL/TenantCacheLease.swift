@@ -2,7 +2,7 @@ import MartletModel
 import MartletStorage
 
 /// The memory of the tenants of one transaction, while it runs; used by one thread.
-final class BorrowedTenants {
+final class TenantCacheLease {
     private let memory: RememberedTenants
     private var loans: [(id: TenantID, loan: RememberedTenants.Loan)]
     /// What is known of those tenants of which anything is.
