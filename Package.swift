@@ -87,6 +87,7 @@ let package = Package(
             [
                 "MartletModel", "MartletStorage", "MartletUpcasting", .collections, .nioConcurrencyHelpers, .nioCore,
             ]),
+        layer("MartletConsumers", ["MartletModel", .collections, .nioCore]),
         layer("MartletDelivery", ["MartletModel", "MartletRecordCodec", "MartletUpcasting", .nioCore]),
         layer(
             "MartletQueries",
@@ -194,6 +195,7 @@ let package = Package(
                 "MartletStoragePostgreSQL", "MartletStorageSQLite", "MartletTesting", .logging, .nioConcurrencyHelpers,
                 .nioCore, .nioPosix,
             ]),
+        tests("ConsumersTests", ["MartletConsumers", "MartletModel", "MartletTesting", .nioCore]),
         tests(
             "EventSourcingTests",
             [

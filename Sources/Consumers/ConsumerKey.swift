@@ -1,0 +1,57 @@
+public import MartletModel
+
+/// What a consumer orders events by: those of one key are handled one after the other, those of different keys at the
+/// same time.
+///
+/// Keys are made of what is stored, so that no upcaster moves an event to another key.
+public enum KeyRule: Hashable, Sendable {
+    /// The event's aggregate.
+    case aggregate
+    /// The type of the event's aggregate.
+    case aggregateType
+    /// The value of that tag in the event's metadata; where the event has no such tag, its aggregate.
+    case tag(String)
+}
+
+/// The key of an event.
+///
+/// As bytes: `a:`, the aggregate's type, `/` and its id in lower-case hexadecimal with hyphens; or `t:` and the type; or
+/// `g:` and the tag's value. What is longer than 256 bytes is cut there: events whose keys begin alike are then of one key,
+/// and handled one after the other.
+public struct ConsumerKey: Hashable, Sendable, CustomStringConvertible {
+    /// Length of the longest key, in bytes.
+    public static let bytesMax = 256
+
+    /// The key, at most ``bytesMax`` bytes.
+    public let bytes: [UInt8]
+
+    /// The key of those bytes, as it was stored; what is beyond ``bytesMax`` is dropped.
+    public init(bytes: some Sequence<UInt8>) { self.bytes = Array(bytes.prefix(Self.bytesMax)) }
+
+    /// The key of an event of that aggregate and those tags.
+    public init(_ rule: KeyRule, aggregate: AggregateName, tag: (String) -> String?) {
+        switch rule {
+        case .aggregate: self.init(bytes: "a:\(aggregate)".utf8)
+        case .aggregateType: self.init(bytes: "t:\(aggregate.type)".utf8)
+        case .tag(let name):
+            if let value = tag(name) {
+                self.init(bytes: "g:\(value)".utf8)
+            } else {
+                self.init(.aggregate, aggregate: aggregate, tag: tag)
+            }
+        }
+    }
+
+    /// The key as text; what is no UTF-8 is replaced.
+    public var description: String { String(decoding: bytes, as: UTF8.self) }
+
+    /// The slot that the key belongs to, of so many: FNV-1a with 64 bits over the bytes (Fowler, Noll, Vo; RFC 9923), its
+    /// upper half xor its lower one, modulo the count.
+    ///
+    /// - Parameter count: 1 or more.
+    public func slot(of count: Int) -> Int {
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01b3 }
+        return Int((hash >> 32 ^ hash & 0xffff_ffff) % UInt64(count))
+    }
+}

@@ -1,0 +1,427 @@
+import DequeModule
+public import MartletModel
+import NIOCore
+
+/// One slot of a consumer while one worker has it: which of its events are under way, which are settled, which keys are
+/// blocked, and what is to be stored of that.
+///
+/// A pure machine: its owner reads the log and the clock, sends deliveries, brings what the worker answers, and stores
+/// changes. A slot that goes to another worker, or to the same one again, gets a new machine from what is stored, under the
+/// next epoch.
+///
+/// What holds at each moment:
+///
+/// - *Order.* An event is delivered only when all earlier ones of its key are settled, or under way before it.
+/// - *Nothing is lost.* The floor is below every event that is neither settled nor of a key that is blocked from that event
+///   or an earlier one; a change that moves the floor past a blocked event blocks its key too.
+/// - *One failure stops one key.* Later events of a blocked key are passed over, and are read again by key when it is tried.
+public struct SlotMachine {
+    private struct Entry {
+        let event: Event
+        /// Of its delivery; 0 while it is not under way.
+        var number: UInt64 = 0
+        var isSettled = false
+    }
+
+    private enum Place {
+        /// The entry's number, counted over the machine's life.
+        case live(Int)
+        case catchUp(ConsumerKey)
+    }
+
+    private let epoch: UInt64
+    private let settings: SlotSettings
+    /// Events up to here may have been handled before.
+    private let repeatedTo: Position
+
+    /// What lies between the floor and the cursor, in position order.
+    private var window: Deque<Entry> = []
+    /// The number of the window's first entry.
+    private var windowStart = 0
+    /// The number of the entry that is delivered next, unless it is settled.
+    private var nextLive = 0
+    /// What the slot's events were read up to.
+    private var cursor: Checkpoint
+    private var floor: Checkpoint
+    private var keys: [ConsumerKey: KeyState] = [:]
+
+    private var lastNumber: UInt64 = 0
+    private var underWay: [UInt64: Place] = [:]
+    /// None below it is under way.
+    private var firstUnderWay: UInt64 = 1
+    /// When deliveries up to a number are to be acknowledged; those of about the same time have one together.
+    private var timeouts: Deque<(at: NIODeadline, number: UInt64)> = []
+
+    /// Keys that somebody wants to be tried, in order.
+    private var asked: Deque<ConsumerKey> = []
+    /// Keys that are being tried, in order.
+    private var catchingUp: [ConsumerKey] = []
+    private var catchUpUnderWay = 0
+    private var blockedCount = 0
+
+    private var stored: Checkpoint
+    private var changedKeys: Set<ConsumerKey> = []
+    private var saving: SlotChange?
+    private var isDraining = false
+
+    /// Why nothing is delivered any more; nil while it is.
+    public private(set) var stop: Stop?
+
+    /// The machine of a slot that a worker gets under that epoch.
+    /// - Parameters:
+    ///   - repeatedTo: what an earlier worker may have got, the head when its lease ended or later.
+    ///   - progress: what is stored of the slot.
+    public init(epoch: UInt64, progress: SlotProgress, repeatedTo: Position, settings: SlotSettings) {
+        self.epoch = epoch
+        self.settings = settings
+        self.repeatedTo = repeatedTo
+        floor = progress.floor
+        cursor = progress.floor
+        stored = progress.floor
+        for (key, blocked) in progress.blocked {
+            keys[key] = KeyState(blocked: blocked, passedTo: max(progress.floor.position, blocked.first.position))
+        }
+        blockedCount = progress.blocked.count
+    }
+
+    // MARK: The log
+
+    /// Where the slot's events are to be read on; nil while none are wanted.
+    public var wantsEvents: Position? {
+        stop == nil && !isDraining && window.count < settings.windowEventsMax ? cursor.position : nil
+    }
+
+    /// Takes in what was read after ``wantsEvents``.
+    /// - Parameters:
+    ///   - events: those of the slot, in position order.
+    ///   - scannedTo: what was looked at; events up to it that are not among `events` are not the slot's.
+    public mutating func take(_ events: [Event], scannedTo: Checkpoint) {
+        for event in events {
+            let number = windowStart + window.count
+            var entry = Entry(event: event)
+            if keys[event.key]?.blocked != nil {
+                keys[event.key]?.passedTo = event.place.position
+                entry.isSettled = true
+            } else {
+                keys[event.key, default: KeyState()].live.append(number)
+            }
+            window.append(entry)
+        }
+        cursor = scannedTo
+        settle()
+    }
+
+    /// Events of a blocked key that are to be read, so that it can be tried; nil while none are.
+    public var wantsKey: KeyRange? {
+        guard stop == nil, !isDraining else { return nil }
+        for key in catchingUp {
+            guard let state = keys[key], let catchUp = state.catchUp, catchUp.wantsMore(to: state.passedTo) else {
+                continue
+            }
+            return KeyRange(key: key, after: catchUp.readTo, to: state.passedTo)
+        }
+        return nil
+    }
+
+    /// Takes in what was read of ``wantsKey``; an answer that has come too late changes nothing.
+    /// - Parameters:
+    ///   - events: those of the key, in position order.
+    ///   - scannedTo: what was looked at.
+    public mutating func take(_ events: [Event], of range: KeyRange, scannedTo: Position) {
+        guard keys[range.key]?.catchUp?.readTo == range.after else { return }
+        keys[range.key]?.catchUp?.take(events, readTo: scannedTo)
+        advance(range.key)
+    }
+
+    // MARK: Deliveries
+
+    /// What is to be sent to the worker now.
+    public mutating func deliveries(now: Moment) -> [Delivery] {
+        guard stop == nil, !isDraining else { return [] }
+        var deliveries: [Delivery] = []
+        beginRetries(now: now)
+        for key in catchingUp {
+            while underWay.count < settings.inFlightMax, catchUpUnderWay < settings.retriedInFlightMax,
+                let (event, attempt) = keys[key]?.catchUp?.next()
+            {
+                let delivery = deliver(event, attempt, at: .catchUp(key), now: now)
+                keys[key]?.catchUp?.deliver(event, number: delivery.number)
+                catchUpUnderWay += 1
+                deliveries.append(delivery)
+            }
+        }
+        nextLive = max(nextLive, windowStart)
+        while underWay.count < settings.inFlightMax, nextLive < windowStart + window.count {
+            let index = nextLive - windowStart
+            if !window[index].isSettled {
+                let delivery = deliver(window[index].event, 1, at: .live(nextLive), now: now)
+                window[index].number = delivery.number
+                deliveries.append(delivery)
+            }
+            nextLive += 1
+        }
+        return deliveries
+    }
+
+    private mutating func deliver(_ event: Event, _ attempt: UInt32, at place: Place, now: Moment) -> Delivery {
+        lastNumber += 1
+        underWay[lastNumber] = place
+        expect(lastNumber, now.uptime)
+        return Delivery(
+            number: lastNumber, event: event, attempt: attempt,
+            mayBeRepeated: attempt > 1 || event.place.position <= repeatedTo)
+    }
+
+    /// Notes when a delivery is to be acknowledged, at most a sixteenth of the time-out too late.
+    private mutating func expect(_ number: UInt64, _ now: NIODeadline) {
+        let slack = TimeAmount.nanoseconds(settings.acknowledgementTimeout.nanoseconds / 16)
+        if let last = timeouts.last, now + settings.acknowledgementTimeout <= last.at {
+            timeouts[timeouts.count - 1].number = number
+        } else {
+            timeouts.append((now + settings.acknowledgementTimeout + slack, number))
+        }
+    }
+
+    /// The worker has handled a delivery.
+    public mutating func acknowledge(_ number: UInt64) -> Answer {
+        guard number >= 1, number <= lastNumber else { return .neverDelivered }
+        guard let place = underWay.removeValue(forKey: number) else { return .late }
+        settle(number, at: place)
+        settle()
+        return .taken
+    }
+
+    /// The worker has handled all deliveries up to that one, but for those that were taken back.
+    public mutating func acknowledge(upTo number: UInt64) -> Answer {
+        guard number >= 1, number <= lastNumber else { return .neverDelivered }
+        var answer = Answer.late
+        while firstUnderWay <= number {
+            if let place = underWay.removeValue(forKey: firstUnderWay) {
+                settle(firstUnderWay, at: place)
+                answer = .taken
+            }
+            firstUnderWay += 1
+        }
+        settle()
+        return answer
+    }
+
+    /// The worker could not handle a delivery. Deliveries of its key that are under way are taken back: what the worker says
+    /// of them comes too late.
+    /// - Parameter reason: in the worker's words.
+    public mutating func reject(_ number: UInt64, _ rejection: Rejection, reason: String, now: Moment) -> Answer {
+        guard number >= 1, number <= lastNumber else { return .neverDelivered }
+        guard let place = underWay[number] else { return .late }
+        var failed: (event: Event, attempt: UInt32)?
+        switch place {
+        case .live(let entry): failed = (window[entry - windowStart].event, 1)
+        case .catchUp(let key): failed = keys[key]?.catchUp?.delivered(number)
+        }
+        guard let (event, attempt) = failed else { return .late }
+        let isFull = keys[event.key]?.blocked == nil && blockedCount >= settings.blockedKeysMax
+        if rejection == .stop || isFull {
+            if stop == nil { stop = isFull && rejection != .stop ? .blockedKeysFull : .asked(reason: reason) }
+            underWay[number] = nil
+            if case .catchUp = place { catchUpUnderWay -= 1 }
+            return .taken
+        }
+        block(event.key, failed: event, attempt: attempt, rejection, reason, now)
+        settle()
+        return .taken
+    }
+
+    /// Deals with acknowledgements that have not come in time: such a delivery counts as rejected.
+    public mutating func tick(now: Moment) {
+        while let first = timeouts.first, first.at <= now.uptime {
+            timeouts.removeFirst()
+            while firstUnderWay <= first.number {
+                _ = reject(firstUnderWay, .retry(after: nil), reason: "not acknowledged in time", now: now)
+                firstUnderWay += 1
+            }
+        }
+    }
+
+    // MARK: Blocked keys
+
+    /// Has a blocked key tried again as soon as there is room.
+    /// - Returns: false where the key is not blocked.
+    public mutating func retry(_ key: ConsumerKey) -> Bool {
+        guard let state = keys[key], state.blocked != nil else { return false }
+        if state.catchUp == nil, !asked.contains(key) { asked.append(key) }
+        return true
+    }
+
+    /// Counts the first event of a blocked key as handled, and has the rest tried.
+    /// - Returns: false where the key is not blocked from that position, or is being tried.
+    public mutating func skip(_ key: ConsumerKey, at position: Position) -> Bool {
+        guard let state = keys[key], let blocked = state.blocked, blocked.first.position == position,
+            state.catchUp == nil
+        else { return false }
+        keys[key]?.blocked?.isFirstHandled = true
+        changedKeys.insert(key)
+        return retry(key)
+    }
+
+    private mutating func beginRetries(now: Moment) {
+        while catchingUp.count < settings.retriedKeysMax, let key = asked.popFirst() { begin(key, now) }
+        guard catchingUp.count < settings.retriedKeysMax else { return }
+        let due = keys.compactMap { key, state -> (ConsumerKey, Timestamp)? in
+            guard state.catchUp == nil, case .retry(let at)? = state.blocked?.until, at <= now.time else { return nil }
+            return (key, at)
+        }
+        for (key, _) in due.sorted(by: { $0.1 < $1.1 }).prefix(settings.retriedKeysMax - catchingUp.count) {
+            begin(key, now)
+        }
+    }
+
+    private mutating func begin(_ key: ConsumerKey, _ now: Moment) {
+        guard let state = keys[key], let blocked = state.blocked, state.catchUp == nil else { return }
+        let first = blocked.first.position
+        keys[key]?.catchUp =
+            blocked.isFirstHandled
+            ? KeyCatchUp(after: first, tries: 0)
+            : KeyCatchUp(after: Position(first.rawValue - 1), tries: blocked.tries)
+        if blocked.until == .asked {
+            // What was asked for once goes on after a crash.
+            keys[key]?.blocked?.until = .retry(at: now.time)
+            changedKeys.insert(key)
+        }
+        catchingUp.append(key)
+        advance(key)
+    }
+
+    /// Blocks a key from its first event that is not settled.
+    private mutating func block(
+        _ key: ConsumerKey, failed event: Event, attempt: UInt32, _ rejection: Rejection, _ reason: String,
+        _ now: Moment
+    ) {
+        var state = keys[key] ?? KeyState()
+        let isNew = state.blocked == nil
+        // What is under way is taken back, and what is behind it is passed over.
+        var first = event
+        if let catchUp = state.catchUp {
+            first = catchUp.firstUnsettled ?? event
+            for number in catchUp.numbersUnderWay { underWay[number] = nil }
+            catchUpUnderWay -= catchUp.numbersUnderWay.count
+            state.catchUp = nil
+            catchingUp.removeAll { $0 == key }
+        } else {
+            if let number = state.live.first { first = window[number - windowStart].event }
+            for number in state.live {
+                let index = number - windowStart
+                underWay[window[index].number] = nil
+                window[index].isSettled = true
+                state.passedTo = max(state.passedTo, window[index].event.place.position)
+            }
+            state.live = []
+        }
+        let tries = first == event ? attempt : 1
+        let isSame = state.blocked?.first == first.place
+        state.blocked = BlockedKey(
+            first: first.place, until: settings.until(rejection, tries: tries, now: now.time), reason: reason,
+            tries: tries,
+            since: isSame ? state.blocked?.since ?? now.time : now.time)
+        keys[key] = state
+        if isNew { blockedCount += 1 }
+        changedKeys.insert(key)
+    }
+
+    // MARK: What is settled
+
+    private mutating func settle(_ number: UInt64, at place: Place) {
+        switch place {
+        case .live(let entry):
+            let key = window[entry - windowStart].event.key
+            window[entry - windowStart].isSettled = true
+            guard var live = keys[key]?.live else { return }
+            if live.first == entry { live.removeFirst() } else { live.removeAll { $0 == entry } }
+            if live.isEmpty, keys[key]?.blocked == nil { keys[key] = nil } else { keys[key]?.live = live }
+        case .catchUp(let key):
+            catchUpUnderWay -= 1
+            keys[key]?.catchUp?.settle(number)
+            advance(key)
+        }
+    }
+
+    /// Moves the beginning of a blocked key that is being tried, or ends its being blocked.
+    private mutating func advance(_ key: ConsumerKey) {
+        guard let state = keys[key], let catchUp = state.catchUp, let blocked = state.blocked else { return }
+        if let first = catchUp.firstUnsettled {
+            guard first.place != blocked.first else { return }
+            keys[key]?.blocked?.first = first.place
+            keys[key]?.blocked?.isFirstHandled = false
+            keys[key]?.blocked?.tries = 0
+        } else if catchUp.readTo >= state.passedTo {
+            keys[key] = nil
+            catchingUp.removeAll { $0 == key }
+            blockedCount -= 1
+        } else {
+            guard let last = catchUp.lastHandled else { return }
+            keys[key]?.blocked?.first = last
+            keys[key]?.blocked?.isFirstHandled = true
+            keys[key]?.blocked?.tries = 0
+        }
+        changedKeys.insert(key)
+    }
+
+    /// Moves the floor to before the first event that is not settled.
+    private mutating func settle() {
+        while let first = window.first, first.isSettled {
+            floor = first.event.place
+            window.removeFirst()
+            windowStart += 1
+        }
+        if window.isEmpty { floor = cursor }
+    }
+
+    // MARK: What is stored
+
+    /// What is to be stored now; nil where nothing has changed, or a change is being stored.
+    public mutating func nextChange() -> SlotChange? {
+        guard saving == nil, stop != .fenced, floor != stored || !changedKeys.isEmpty else { return nil }
+        var blocked: [ConsumerKey: BlockedKey?] = [:]
+        for key in changedKeys { blocked[key] = .some(keys[key]?.blocked) }
+        let change = SlotChange(epoch: epoch, from: stored, to: floor, blocked: blocked)
+        changedKeys = []
+        saving = change
+        return change
+    }
+
+    /// The change is stored.
+    /// - Returns: the floor that is stored now.
+    public mutating func saved() -> Checkpoint {
+        if let saving { stored = saving.to }
+        saving = nil
+        return stored
+    }
+
+    /// The change is not stored, or nobody knows: it will be part of the next one.
+    public mutating func notSaved() {
+        if let saving { changedKeys.formUnion(saving.blocked.keys) }
+        saving = nil
+    }
+
+    /// Another epoch is in force: nothing of this machine's counts any more.
+    public mutating func fence() {
+        stop = .fenced
+        saving = nil
+        underWay = [:]
+    }
+
+    /// Delivers nothing more, so that the slot can go to another worker.
+    public mutating func drain() { isDraining = true }
+
+    /// Whether nothing is under way any more, and all of it is stored.
+    public var isDrained: Bool { underWay.isEmpty && saving == nil && floor == stored && changedKeys.isEmpty }
+
+    // MARK: How it is
+
+    /// What is stored, once all that has happened is.
+    public var progress: SlotProgress { SlotProgress(floor: floor, blocked: keys.compactMapValues(\.blocked)) }
+
+    /// How many events are under way.
+    public var underWayCount: Int { underWay.count }
+
+    /// The event that holds the floor back: the oldest that is not settled.
+    public var oldest: Event? { window.first?.event }
+}

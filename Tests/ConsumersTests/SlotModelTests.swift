@@ -1,0 +1,257 @@
+import FoundationEssentials
+import MartletConsumers
+import MartletModel
+import MartletTesting
+import NIOCore
+import Testing
+
+/// A slot through random days: workers that acknowledge in any order, fail, fall silent and crash; changes that are lost;
+/// keys that are tried and skipped. What was handled is held against the rules at each step.
+@Suite struct SlotModelTests {
+    @Test(arguments: 0..<200)
+    func everyKeyIsHandledInOrderAndWhole(_ round: Int) throws {
+        let seed = UInt64.random(in: 0...UInt64.max)
+        var world = World(seed: seed)
+        for _ in 0..<400 { try world.step() }
+        try world.finish()
+    }
+
+    /// The rules find what they are for.
+    @Test(arguments: World.Bug.allCases)
+    func aPlantedBugIsFound(_ bug: World.Bug) {
+        let isFound = (0..<200).contains { seed in
+            var world = World(seed: UInt64(seed), bug: bug)
+            do {
+                for _ in 0..<400 { try world.step() }
+                try world.finish()
+                return false
+            } catch { return true }
+        }
+        #expect(isFound, "no rule noticed \(bug)")
+    }
+}
+
+/// A log, what is stored of a slot, its machine, and a worker.
+struct World {
+    enum Bug: CaseIterable {
+        /// A crash loses what blocks keys.
+        case blockedKeysAreForgotten
+        /// The floor is stored one event too far.
+        case theFloorRunsAhead
+        /// Reading by key leaves an event out.
+        case aPassedOverEventIsLost
+        /// A blocked key's later event is delivered.
+        case aKeyIsTakenForFree
+    }
+
+    struct Broken: Error, CustomStringConvertible { let description: String }
+
+    private var random: SeededGenerator
+    private let bug: Bug?
+    private var log: [SlotMachine.Event] = []
+    private var stored = SlotProgress()
+    private var epoch: UInt64 = 1
+    private var machine: SlotMachine
+    private var saving: SlotChange?
+    private var seconds: Int64 = 0
+    /// With the worker, and not answered.
+    private var held: [SlotMachine.Delivery] = []
+    private var settled: Set<UInt64> = []
+
+    init(seed: UInt64, bug: Bug? = nil) {
+        random = SeededGenerator(seed: seed)
+        self.bug = bug
+        machine = SlotMachine(epoch: 1, progress: SlotProgress(), repeatedTo: .start, settings: Self.settings)
+    }
+
+    private static var settings: SlotSettings {
+        var settings = SlotSettings()
+        settings.windowEventsMax = 24
+        settings.inFlightMax = 10
+        settings.blockedKeysMax = 4
+        settings.retriedKeysMax = 2
+        settings.triesMax = 3
+        return settings
+    }
+
+    private var now: SlotMachine.Moment {
+        SlotMachine.Moment(
+            uptime: .uptimeNanoseconds(UInt64(seconds + 1) * 1_000_000_000),
+            time: Timestamp(microseconds: seconds * 1_000_000))
+    }
+
+    private func check(_ isSo: Bool, _ what: @autoclosure () -> String) throws {
+        if !isSo { throw Broken(description: "\(what()), seed \(random.seed)") }
+    }
+
+    mutating func step() throws {
+        switch Int.random(in: 0..<20, using: &random) {
+        case 0..<4: append()
+        case 4..<8: read()
+        case 8..<11: try deliver()
+        case 11..<14: try acknowledge(isCumulative: false)
+        case 14: try acknowledge(isCumulative: true)
+        case 15: reject()
+        case 16:
+            seconds += Int64.random(in: 0...3, using: &random)
+            machine.tick(now: now)
+        case 17: save(isLost: Int.random(in: 0..<4, using: &random) == 0)
+        case 18: ask()
+        default: if Int.random(in: 0..<8, using: &random) == 0 { crash() }
+        }
+        if machine.stop != nil { crash() }
+        try checkFloor()
+    }
+
+    /// All that is blocked is tried until it is handled.
+    mutating func finish() throws {
+        for _ in 0..<20_000 {
+            if settled.count == log.count, machine.progress.blocked.isEmpty { break }
+            for key in machine.progress.blocked.keys { _ = machine.retry(key) }
+            if machine.stop != nil { crash() }
+            read()
+            try deliver()
+            // In order, so that nothing is left out.
+            for delivery in held { try handle(delivery) { machine, number in machine.acknowledge(number) } }
+            held = []
+            save(isLost: false)
+            machine.tick(now: now)
+            seconds += 1
+            try checkFloor()
+        }
+        try check(settled.count == log.count, "\(log.count - settled.count) of \(log.count) events were never handled")
+        try check(machine.progress.blocked.isEmpty, "keys are blocked without an end")
+        try check(machine.progress.floor.position == Position(UInt64(log.count)), "the floor does not reach the head")
+    }
+
+    private mutating func append() {
+        for _ in 0..<Int.random(in: 1...4, using: &random) {
+            let position = UInt64(log.count + 1)
+            log.append(
+                SlotMachine.Event(
+                    place: Checkpoint(position: Position(position), eventID: UUID(high: 1, low: position)),
+                    key: ConsumerKey(bytes: [UInt8.random(in: 0..<7, using: &random)])))
+        }
+    }
+
+    private func events(after: Position, to: Int) -> [SlotMachine.Event] {
+        Array(log[min(Int(after.rawValue), to)..<to])
+    }
+
+    private mutating func read() {
+        if let after = machine.wantsEvents {
+            let to = min(log.count, Int(after.rawValue) + Int.random(in: 1...6, using: &random))
+            let some = events(after: after, to: to)
+            if let last = some.last {
+                var taken = some
+                if bug == .aKeyIsTakenForFree {
+                    taken = some.map { event in
+                        machine.progress.blocked[event.key] == nil
+                            ? event : SlotMachine.Event(place: event.place, key: ConsumerKey(bytes: [99]))
+                    }
+                }
+                machine.take(taken, scannedTo: last.place)
+            }
+        }
+        if let range = machine.wantsKey {
+            let to = min(Int(range.to.rawValue), Int(range.after.rawValue) + Int.random(in: 1...9, using: &random))
+            var some = events(after: range.after, to: to).filter { $0.key == range.key }
+            if bug == .aPassedOverEventIsLost, some.count > 1 { some.removeFirst() }
+            machine.take(some, of: range, scannedTo: Position(UInt64(to)))
+        }
+    }
+
+    private mutating func deliver() throws {
+        for delivery in machine.deliveries(now: now) {
+            // An earlier event of its key is settled, or with the worker.
+            let earlier = log.prefix(Int(delivery.event.place.position.rawValue) - 1)
+            let key = log[Int(delivery.event.place.position.rawValue) - 1].key
+            for event in earlier where event.key == key && !settled.contains(event.place.position.rawValue) {
+                try check(
+                    held.contains { $0.event.place == event.place },
+                    "\(delivery.event.place.position) came before \(event.place.position) of its key")
+            }
+            held.append(delivery)
+        }
+        try check(machine.underWayCount <= Self.settings.inFlightMax, "\(machine.underWayCount) under way")
+    }
+
+    /// What a worker does with a delivery: in the order of its key, and not what was taken back.
+    private mutating func handle(
+        _ delivery: SlotMachine.Delivery, _ answer: (inout SlotMachine, UInt64) -> SlotMachine.Answer
+    ) throws {
+        switch answer(&machine, delivery.number) {
+        case .taken: settled.insert(delivery.event.place.position.rawValue)
+        case .late: break
+        case .neverDelivered: try check(false, "delivery \(delivery.number) is not known")
+        }
+    }
+
+    private mutating func acknowledge(isCumulative: Bool) throws {
+        guard !held.isEmpty else { return }
+        let index = Int.random(in: 0..<held.count, using: &random)
+        guard isCumulative else {
+            // The first of its key, as a worker handles them.
+            let key = held[index].event.key
+            guard let first = held.firstIndex(where: { $0.event.key == key }) else { return }
+            return try handle(held.remove(at: first)) { machine, number in machine.acknowledge(number) }
+        }
+        let number = held[index].number
+        // Those of them that count are told by asking for each.
+        for delivery in held where delivery.number < number {
+            try handle(delivery) { machine, number in machine.acknowledge(number) }
+        }
+        try handle(held[index]) { machine, number in machine.acknowledge(upTo: number) }
+        held.removeAll { $0.number <= number }
+    }
+
+    private mutating func reject() {
+        guard let delivery = held.randomElement(using: &random) else { return }
+        let how: SlotMachine.Rejection
+        switch Int.random(in: 0..<8, using: &random) {
+        case 0: how = .stop
+        case 1..<4: how = .park
+        default: how = .retry(after: Bool.random(using: &random) ? .seconds(1) : nil)
+        }
+        _ = machine.reject(delivery.number, how, reason: "as told", now: now)
+        // The worker lets go of all of the key.
+        held.removeAll { $0.event.key == delivery.event.key }
+    }
+
+    private mutating func save(isLost: Bool) {
+        guard saving == nil, let change = machine.nextChange() else { return }
+        guard !isLost else { return machine.notSaved() }
+        stored.floor = change.to
+        if bug == .theFloorRunsAhead, Int(change.to.position.rawValue) < log.count {
+            stored.floor = log[Int(change.to.position.rawValue)].place
+        }
+        for (key, blocked) in change.blocked { stored.blocked[key] = blocked }
+        _ = machine.saved()
+    }
+
+    private mutating func ask() {
+        guard let (key, blocked) = machine.progress.blocked.randomElement(using: &random) else { return }
+        if Int.random(in: 0..<3, using: &random) > 0 { _ = machine.retry(key); return }
+        guard machine.skip(key, at: blocked.first.position) else { return }
+        settled.insert(blocked.first.position.rawValue)
+    }
+
+    private mutating func crash() {
+        epoch += 1
+        if bug == .blockedKeysAreForgotten { stored.blocked = [:] }
+        machine = SlotMachine(
+            epoch: epoch, progress: stored, repeatedTo: Position(UInt64(log.count)), settings: Self.settings)
+        held = []
+    }
+
+    /// Below the floor that is stored, all is handled, or of a key that is blocked from there or before.
+    private func checkFloor() throws {
+        for event in log.prefix(Int(stored.floor.position.rawValue))
+        where !settled.contains(event.place.position.rawValue) {
+            let first = stored.blocked[event.key]?.first.position
+            try check(
+                first.map { $0 <= event.place.position } == true,
+                "\(event.place.position) is below the floor \(stored.floor.position), and neither handled nor blocked")
+        }
+    }
+}
