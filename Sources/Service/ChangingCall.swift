@@ -24,7 +24,10 @@ final class ChangingCall: CallWork {
 
     private enum State {
         case idle
+        /// For its turn, or for its commit.
         case waits(StoreTicket)
+        /// It is durable; until it is in force.
+        case follows(StoreTicket)
         case ended
     }
 
@@ -61,7 +64,13 @@ final class ChangingCall: CallWork {
     func pump() {}
 
     func cancel() {
-        if case .waits(let ticket) = state { handle.service.store.cancel(ticket) }
+        switch state {
+        case .waits(let ticket): handle.service.store.cancel(ticket)
+        case .follows(let ticket):
+            // The change is there, whoever waits for its answer.
+            if handle.service.store.cancel(ticket) { afterwards?.failed() }
+        case .idle, .ended: break
+        }
         state = .ended
     }
 
@@ -75,7 +84,11 @@ final class ChangingCall: CallWork {
     }
 
     private func applied(_ result: Result<WriteOutcome, MartletError>) {
-        if case .ended = state { return }
+        if case .ended = state {
+            // Nobody waits for the answer any more, but the change is there.
+            if case .success(let outcome) = result, case .success = outcome.answer { afterwards?.failed() }
+            return
+        }
         switch result {
         case .failure(let error): end(error)
         case .success(let outcome):
@@ -91,10 +104,10 @@ final class ChangingCall: CallWork {
             state = .ended
             return handle.answer(message)
         }
-        state = .waits(
+        state = .follows(
             handle.read(for: tenant, afterwards.read) { [self] (result: Result<Void, MartletError>) in
                 if case .failure = result { afterwards.failed() }
-                guard case .waits = state else { return }
+                guard case .follows = state else { return }
                 state = .ended
                 handle.answer(message)
             })
