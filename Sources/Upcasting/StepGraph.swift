@@ -10,8 +10,10 @@ struct StepGraph: Sendable {
     let next: [Int?]
     /// The schema version in which a subject arrives, fully upcast.
     let latest: [UpcasterSubject: UInt32]
-    /// The stored types, other than itself, whose events may be delivered as a type.
-    let sources: [EventType: Set<EventType>]
+    /// The stored types that steps begin with, each once.
+    private let storedTypes: [EventType]
+    /// The stored types, other than itself, whose events may be delivered as a type: a bit for each of ``storedTypes``.
+    private let sources: [EventType: [UInt64]]
 
     /// What the graph takes in memory beside the texts of its operations, about: a block for each operation and each
     /// segment of a pointer, and tables that name each step, and each type by each that leads to it.
@@ -19,7 +21,22 @@ struct StepGraph: Sendable {
         steps.count * (MemoryLayout<Step>.stride + 512)
             + program.instructions.count * (MemoryLayout<Operation>.stride + 96)
             + program.segments.count * (MemoryLayout<JSONPointer.Segment>.stride + 64)
-            + sources.values.reduce(0) { $0 + 64 + $1.count * 48 }
+            + sources.values.reduce(storedTypes.count * 48) { $0 + 64 + $1.count * 8 }
+    }
+
+    /// Those types, and the stored types whose events may be delivered as one of them. However many of the types share
+    /// stored types, each of these is taken once.
+    func storedTypes(deliveredAs types: Set<EventType>) -> Set<EventType> {
+        var bits = [UInt64](repeating: 0, count: (storedTypes.count + 63) / 64)
+        for type in types { for (word, source) in (sources[type] ?? []).enumerated() { bits[word] |= source } }
+        var stored = types
+        for word in bits.indices {
+            while bits[word] != 0 {
+                stored.insert(storedTypes[word * 64 + bits[word].trailingZeroBitCount])
+                bits[word] &= bits[word] - 1
+            }
+        }
+        return stored
     }
 
     /// The graph without steps.
@@ -28,6 +45,7 @@ struct StepGraph: Sendable {
         indices = [:]
         next = []
         latest = [:]
+        storedTypes = []
         sources = [:]
     }
 
@@ -60,7 +78,14 @@ struct StepGraph: Sendable {
         }
 
         var latest: [UpcasterSubject: UInt32] = [:]
-        var sources: [EventType: Set<EventType>] = [:]
+        var sources: [EventType: [UInt64]] = [:]
+        var storedTypes: [EventType] = []
+        var numbers: [EventType: Int] = [:]
+        for case .event(let type) in steps.map(\.id.subject) where numbers[type] == nil {
+            numbers[type] = storedTypes.count
+            storedTypes.append(type)
+        }
+        let noSources = [UInt64](repeating: 0, count: (storedTypes.count + 63) / 64)
         for (start, step) in steps.enumerated() {
             var seen: Set<UpcasterSubject> = [step.id.subject]
             var at = start
@@ -72,7 +97,9 @@ struct StepGraph: Sendable {
                             place(steps[at]),
                             "creates a cycle: its events were \(type) before, and become \(type) again")
                     }
-                    if case .event(let stored) = step.id.subject { sources[type, default: []].insert(stored) }
+                    if case .event(let stored) = step.id.subject, let number = numbers[stored] {
+                        sources[type, default: noSources][number / 64] |= 1 << UInt64(number % 64)
+                    }
                 }
                 guard let following = next[at] else { break }
                 at = following
@@ -104,6 +131,7 @@ struct StepGraph: Sendable {
         self.indices = indices
         self.next = next
         self.latest = latest
+        self.storedTypes = storedTypes
         self.sources = sources
     }
 

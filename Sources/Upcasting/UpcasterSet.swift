@@ -155,9 +155,7 @@ public struct UpcasterSet: Sendable {
     /// A filter by delivered types looks for these in storage, and then keeps what ``deliveredType(of:schemaVersion:atMost:)``
     /// says is wanted: a stored type may be delivered as another one at some versions only.
     public func storedTypes(deliveredAs types: Set<EventType>) -> Set<EventType> {
-        var stored = types
-        for type in types { stored.formUnion(storage.graph.sources[type] ?? []) }
-        return stored
+        storage.graph.storedTypes(deliveredAs: types)
     }
 }
 

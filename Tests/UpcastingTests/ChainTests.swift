@@ -84,6 +84,24 @@ struct ChainTests {
         #expect(set.storedTypes(deliveredAs: []) == [])
     }
 
+    /// Each stored type is taken once, however many of the wanted types it leads to: what a filter costs does not grow with
+    /// the product of both.
+    @Test func storedTypesAreTakenOnce() throws {
+        let (sources, chain) = (900, 98)
+        var steps = (0..<sources).map { #"{"event":"s\#($0)","from":1,"operations":[{"type":"T1"}]}"# }
+        steps += (1..<chain).map { #"{"event":"T\#($0)","from":\#($0 + 1),"operations":[{"type":"T\#($0 + 1)"}]}"# }
+        let set = try UpcasterSet(
+            definition: ByteBuffer(string: #"{"upcasters":[\#(steps.joined(separator: ","))]}"#))
+        func cost(_ types: Set<EventType>) -> Duration {
+            (0..<20).map { _ in ContinuousClock().measure { _ = set.storedTypes(deliveredAs: types) } }.min() ?? .zero
+        }
+        let all = try Set((1...chain).map { try Sample.event("T\($0)") })
+        let stored = set.storedTypes(deliveredAs: all)
+        #expect(stored.count == sources + chain && all.isSubset(of: stored))
+        let (one, many) = (cost([try Sample.event("T\(chain)")]), cost(all))
+        #expect(many < one * 10, "\(many) for \(chain) types that share their sources, \(one) for one of them")
+    }
+
     @Test func aChainOfTypesOnlyCopiesAnyPayload() throws {
         let (outcome, payload) = try set.upcast("\u{1}no JSON ", type: "Renamed", contentType: "image/png")
         #expect(outcome == .upcast(Upcast(subject: .event(try Sample.event("Final")), schemaVersion: 3)))
