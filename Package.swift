@@ -195,7 +195,6 @@ let package = Package(
                 "MartletStoragePostgreSQL", "MartletStorageSQLite", "MartletTesting", .logging, .nioConcurrencyHelpers,
                 .nioCore, .nioPosix,
             ]),
-        tests("ConsumersTests", ["MartletConsumers", "MartletModel", "MartletTesting", .nioCore]),
         tests(
             "EventSourcingTests",
             [
@@ -229,7 +228,7 @@ let package = Package(
             "ProcessTests",
             [
                 "martlet", "MartletClient", "MartletEventSourcing", "MartletModel", "MartletTLSOpenSSL",
-                "MartletTesting", .nioCore,
+                "MartletTesting", .nioConcurrencyHelpers, .nioCore,
             ]),
         tests(
             "RecordCodecTests",
@@ -245,9 +244,9 @@ let package = Package(
         tests(
             "ServiceTests",
             [
-                "MartletAccess", "MartletModel", "MartletService", "MartletStorage", "MartletStorageMemory",
-                "MartletSubscriptions", "MartletTenants", "MartletTesting", .nioConcurrencyHelpers, .nioCore,
-                .nioEmbedded,
+                "MartletAccess", "MartletDelivery", "MartletModel", "MartletQueries", "MartletService",
+                "MartletStorage", "MartletStorageMemory", "MartletSubscriptions", "MartletTenants", "MartletTesting",
+                "MartletUpcasting", .nioConcurrencyHelpers, .nioCore, .nioEmbedded,
             ]),
         tests("SessionTests", ["MartletModel", "MartletSession", .nioCore]),
         tests(

@@ -16,11 +16,17 @@ public struct QueryCursor: Sendable {
     private var remaining: UInt64?
     /// The event that the next page follows.
     private var lastEventID: UUID?
+    /// The tenant's head when the view was fixed; nil where it is not known.
+    private let head: EventMark?
+    /// The view was told before any event was read in it: the first page must be of the same past.
+    private var provesHead = false
     /// Whether everything was read.
     public private(set) var isDone: Bool
 
     /// A cursor at the beginning of a load whose view was resolved.
-    public init(_ request: LoadRequest, view: LoadView) {
+    /// - Parameter head: the tenant's head by then.
+    public init(_ request: LoadRequest, view: LoadView, head: TenantHead = .empty) {
+        self.head = EventMark(head)
         tenant = request.tenant
         direction = request.direction
         range = .versions(request.aggregate, PageRange(after: request.after, to: view.version))
@@ -30,6 +36,7 @@ public struct QueryCursor: Sendable {
 
     /// A cursor at the beginning of a read whose view was resolved.
     public init(_ request: ReadRequest, view: ReadView) {
+        head = EventMark(view.head)
         tenant = request.tenant
         direction = request.direction
         range = .positions(PageRange(after: request.after, to: view.to), request.filter)
@@ -37,20 +44,43 @@ public struct QueryCursor: Sendable {
         isDone = request.after >= view.to
     }
 
+    /// The view is told, and nothing was read in it.
+    public mutating func viewTold() { provesHead = true }
+
     /// Reads the next page.
+    /// - Throws: `historyChanged` where the storage has come back with another past since the view was fixed.
     public func read(
         _ reader: any StorageReader, bytesMax: Int, scanMax: Int
     ) throws(StorageError) -> EventPage {
         var bounds = PageBounds(
             direction: direction, eventsMax: remaining.map { Int(clamping: $0) } ?? .max, bytesMax: bytesMax,
             scanMax: scanMax, following: lastEventID)
+        if provesHead, lastEventID == nil, let head {
+            let place = EventPlace(tenant: tenant, position: head.position)
+            guard try reader.eventIDs(at: [place])[0] == head.eventID else { throw .historyChanged }
+        }
         switch range {
         case .versions(let aggregate, let range):
-            return try reader.page(of: aggregate, in: tenant, versions: range, bounds: bounds)
+            let page = try reader.page(of: aggregate, in: tenant, versions: range, bounds: bounds)
+            try check(page, lastNumber: page.lastVersion?.rawValue, after: range.after.rawValue, to: range.to.rawValue)
+            return page
         case .positions(let range, let filter):
-            bounds.marksEnd = range.to.rawValue - range.after.rawValue > UInt64(clamping: scanMax)
-            return try reader.page(of: tenant, positions: range, filter: filter, bounds: bounds)
+            bounds.marksEnd = lastEventID != nil || range.to.rawValue - range.after.rawValue > UInt64(clamping: scanMax)
+            let page = try reader.page(of: tenant, positions: range, filter: filter, bounds: bounds)
+            guard filter.isEmpty else { return page }
+            try check(page, lastNumber: page.lastPosition?.rawValue, after: range.after.rawValue, to: range.to.rawValue)
+            return page
         }
+    }
+
+    /// All events of a view were there when it was fixed.
+    private func check(_ page: EventPage, lastNumber: UInt64?, after: UInt64, to: UInt64) throws(StorageError) {
+        let isWhole: Bool
+        switch direction {
+        case .forward: isWhole = !page.isLast || lastNumber == to
+        case .backward: isWhole = lastNumber.map { $0 + UInt64(page.count) - 1 == to } ?? false
+        }
+        guard isWhole else { throw .historyChanged }
     }
 
     /// Moves on past a page that ``read(_:bytesMax:scanMax:)`` gave.

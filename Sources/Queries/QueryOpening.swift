@@ -39,6 +39,17 @@ public final class OpenQuery: Sendable {
         } catch { return .failure(error) }
     }
 
+    /// The query once its view is told: the snapshot has left with it.
+    public var viewTold: OpenQuery {
+        var (view, cursor) = (view, cursor)
+        if case .load(var load) = view {
+            load.snapshot = nil
+            view = .load(load)
+        }
+        cursor.viewTold()
+        return OpenQuery(view: view, cursor: cursor, delivery: delivery)
+    }
+
     /// What is left after a page that ``read(_:bytesMax:scanMax:)`` gave; nil where that is nothing.
     public func rest(after page: EventPage) -> OpenQuery? {
         var cursor = cursor
@@ -80,7 +91,7 @@ public final class QueryOpening: Sendable {
         }
         return .success(
             OpenQuery(
-                view: .load(view), cursor: QueryCursor(request, view: view),
+                view: .load(view), cursor: QueryCursor(request, view: view, head: head),
                 delivery: delivery(request.upcasting, .all, settings)))
     }
 

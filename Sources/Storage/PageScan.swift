@@ -17,12 +17,19 @@ extension PageRange where Bound == Position {
 extension EventPage {
     /// Completes a page by position: how far it looked, and whether that is the end of the range.
     ///
+    /// Where a page without a filter ends before the range does, the storage has fewer events than it was said to have: the
+    /// page has looked as far as there are events, or nowhere.
+    ///
     /// - Precondition: ``isLast`` says whether the page holds all that matches in `scanned`. Where it does not, ``scannedTo``
     ///   is how far the page looked, or still ``Position/start`` where that was up to its last event.
-    public mutating func complete(scanned: PageRange<Position>, of range: PageRange<Position>, _ direction: Direction) {
+    public mutating func complete(
+        scanned: PageRange<Position>, of range: PageRange<Position>, isFiltered: Bool, _ direction: Direction
+    ) {
         let lastEventID = endEventID
         defer { if scannedTo == lastPosition { endEventID = lastEventID } }
-        if isLast {
+        if isLast, !isFiltered, direction == .forward, lastPosition != scanned.to {
+            scannedTo = lastPosition ?? range.after
+        } else if isLast {
             scannedTo = direction == .forward ? scanned.to : scanned.after.next
             isLast = scanned == range
         } else if scannedTo == .start {

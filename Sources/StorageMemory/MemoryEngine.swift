@@ -203,7 +203,7 @@ public final class MemoryEngine: StorageEngine {
                     && filter.matches(tenant.events[$0].event.aggregate, tenant.events[$0].event.type)
             }
             var page = Self.page(indices, tenant, bounds)
-            page.complete(scanned: scanned, of: range, bounds.direction)
+            page.complete(scanned: scanned, of: range, isFiltered: !filter.isEmpty, bounds.direction)
             page.endEventID = tenant.eventID(at: page.scannedTo)
             try RecordCheck(tenant: id).check(page, positions: range, filter: filter, bounds.direction)
             return page
@@ -251,14 +251,15 @@ extension MemoryEngine.Tenant {
 extension MemoryEngine {
     /// Comes back with another past, as a database does that is restored or fails over: of each tenant the first so many
     /// events are left, with the snapshots and the settings that it has then.
-    public func restore(_ kept: [TenantID: Int]) {
+    /// - Parameter losesSettings: the settings are lost, whatever events are left.
+    public func restore(_ kept: [TenantID: Int], losesSettings: Bool = false) {
         tenants.withLockedValue { tenants in
             for (id, count) in kept {
                 guard var tenant = tenants[id] else { continue }
                 tenant.events.removeSubrange(min(count, tenant.events.count)...)
                 tenant.snapshots = [:]
                 tenant.sizes = [:]
-                if count == 0 { tenant.settings = StoredSettings() }
+                if count == 0 || losesSettings { tenant.settings = StoredSettings() }
                 tenants[id] = tenant
             }
         }

@@ -163,13 +163,15 @@ final class PostgreSQLReader: StorageReader {
             if bounds.marksEnd {
                 let end = bounds.direction == .forward ? scanned.to : scanned.after.next
                 endEventID = try eventIDs(at: [EventPlace(tenant: tenant, position: end)])[0]
+                // There was an event there when the range was chosen.
+                guard endEventID != nil else { throw .historyChanged }
             }
         }
         if bounds.direction == .backward { statement += "_backward" }
         var page = try read(statement, tenant, scanned, numbered: 0, bounds) { after, to, following in
             [PostgresValue(tenant.uuid), after, to, following] + conditions
         }
-        page.complete(scanned: scanned, of: range, bounds.direction)
+        page.complete(scanned: scanned, of: range, isFiltered: !filter.isEmpty, bounds.direction)
         if !filter.isEmpty, page.scannedTo != page.lastPosition { page.endEventID = endEventID }
         try RecordCheck(tenant: tenant).check(page, positions: range, filter: filter, bounds.direction)
         return page

@@ -133,7 +133,7 @@ final class SQLiteReader: StorageReader {
             }
             let scanned = range.scanned(filter: filter, bounds: bounds)
             var page = try BlockRows.page(scanned, tenantNo: no, filter: filter, bounds: bounds, connection)
-            page.complete(scanned: scanned, of: range, bounds.direction)
+            page.complete(scanned: scanned, of: range, isFiltered: !filter.isEmpty, bounds.direction)
             return page
         }
         try RecordCheck(tenant: tenant).check(page, positions: range, filter: filter, bounds.direction)

@@ -101,6 +101,61 @@ import Testing
         }
     }
 
+    /// The storage has come back with fewer events than the view was told to have: no answer ends as if it were whole.
+    @Test(arguments: [Direction.forward, .backward], [false, true])
+    func aViewThatIsNoLongerThereIsNotCutShort(_ direction: Direction, isLoad: Bool) throws {
+        var random = SeededGenerator(seed: 8)
+        for kept in [0, 20, 40, 59] {
+            let (engine, all) = try Self.engine(using: &random)
+            let reader = engine.makeReader()
+            let head = try reader.head(of: Self.tenant)
+            let last = try #require(all.last)
+            var cursor: QueryCursor
+            if isLoad {
+                let load = LoadRequest(tenant: Self.tenant, aggregate: last.aggregate, direction: direction)
+                cursor = QueryCursor(load, view: LoadView(version: last.version, position: head.position), head: head)
+            } else {
+                let read = ReadRequest(tenant: Self.tenant, direction: direction)
+                cursor = QueryCursor(read, view: ReadView(to: head.position, head: head))
+            }
+            engine.restore([Self.tenant: kept])
+            let error = #expect(throws: StorageError.self) {
+                while !cursor.isDone { cursor.advance(past: try cursor.read(reader, bytesMax: 500, scanMax: 100)) }
+            }
+            #expect(error?.kind == .historyChanged, "\(kept) are left")
+        }
+    }
+
+    /// A view that was told before anything was read in it, as with a snapshot, is proved by the head that it was fixed at.
+    @Test func whatFollowsAToldViewIsOfTheSamePast() throws {
+        var random = SeededGenerator(seed: 9)
+        let (engine, all) = try Self.engine(using: &random)
+        let reader = engine.makeReader()
+        let head = try reader.head(of: Self.tenant)
+        let aggregate = try #require(all.first).aggregate
+        let load = LoadRequest(tenant: Self.tenant, aggregate: aggregate)
+        var cursor = QueryCursor(load, view: LoadView(version: Version(1), position: head.position), head: head)
+        cursor.viewTold()
+        #expect(try cursor.read(reader, bytesMax: 500, scanMax: 100).count == 1)
+        // As many events as before, and the same first one of the aggregate.
+        engine.restore([Self.tenant: 30])
+        for _ in 0..<30 { _ = try engine.makeWriter().commit([.sample(tenant: Self.tenant)], now: .now()) }
+        let error = #expect(throws: StorageError.self) { try cursor.read(reader, bytesMax: 500, scanMax: 100) }
+        #expect(error?.kind == .historyChanged)
+    }
+
+    /// Of a range beyond what is there, a page says how far it is.
+    @Test func aPageOfAShorterStorageSaysSo() throws {
+        var random = SeededGenerator(seed: 10)
+        let reader = try Self.engine(using: &random).0.makeReader()
+        for after in [UInt64(40), 59, 60, 70] {
+            let page = try reader.page(
+                of: Self.tenant, positions: PageRange(after: Position(after), to: Position(100)), filter: .all,
+                bounds: PageBounds(bytesMax: 1 << 20))
+            #expect(page.scannedTo == Position(max(after, 60)) && page.count == Int(max(after, 60) - after))
+        }
+    }
+
     @Test func aLoadResolvesEachTarget() throws {
         var random = SeededGenerator(seed: 5)
         let (engine, all) = try Self.engine(using: &random)

@@ -206,10 +206,10 @@ final class QueryStream: CallWork {
         let bytes = snapshotBytes + page.bytes
         if bytes <= credit, snapshotBytes == 0 || bytes <= UInt64(handle.limits.pageBytesMax) {
             emit(page, query)
-            return goOn(query, past: page)
+            return goOn(query.viewTold, past: page)
         }
         emit(EventPage(), query)
-        take(page, query)
+        take(page, query.viewTold)
     }
 
     private func take(_ page: EventPage, _ query: OpenQuery) {
