@@ -1,4 +1,4 @@
-public import MartletModel
+import MartletModel
 public import NIOCore
 
 /// How a consumer's slots deliver.

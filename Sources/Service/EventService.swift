@@ -69,8 +69,8 @@ public final class EventService: Sendable {
             ask: { asked, completion in
                 store.read(for: EventStore.serverOwner) { reader throws(StorageError) in
                     try check.look(after: asked, reader)
-                } completion: { (_: Result<Void, MartletError>) in
-                    completion()
+                } completion: { (result: Result<Void, MartletError>) in
+                    if case .success = result { completion(true) } else { completion(false) }
                 }
             })
     }

@@ -28,7 +28,15 @@ struct TenantStateCheck: Sendable {
         /// Whether there are fewer events than were known, or the last one is another.
         func isContradicted(by tenantState: TenantState) -> Bool {
             if tenantState.head.position != head.position { return tenantState.head.position < head.position }
-            return head.eventID != nil && tenantState.head.eventID != head.eventID
+            guard head.eventID != nil else { return false }
+            return tenantState.head.eventID != head.eventID || isStoredAgain(tenantState)
+        }
+
+        /// Whether the last event is the same one, stored a second time: a client has sent again what was lost. What came
+        /// before it may be anything.
+        func isStoredAgain(_ tenantState: TenantState) -> Bool {
+            tenantState.head.position == head.position && tenantState.head.eventID == head.eventID
+                && tenantState.head.recordedAt != head.recordedAt
         }
     }
 
@@ -49,7 +57,7 @@ struct TenantStateCheck: Sendable {
             if known.asked.overPast == known.feed.past || known.isContradicted(by: tenantState)
                 || changed.contains(tenant)
             {
-                try compare(known.feed, tenantState, reader)
+                try compare(known, tenantState, reader)
             } else if known.asked.overPast != nil {
                 // What was found then has been dealt with.
                 continue
@@ -62,9 +70,12 @@ struct TenantStateCheck: Sendable {
 
     /// Finds how far back the past is still the same, and tells the feed.
     private func compare(
-        _ feed: TenantFeed, _ tenantState: TenantState, _ reader: any StorageReader
+        _ known: Known, _ tenantState: TenantState, _ reader: any StorageReader
     ) throws(StorageError) {
-        let marks = feed.marks
+        let feed = known.feed
+        // Of an event that was stored again, its id says nothing of what is before it.
+        let marks =
+            known.isStoredAgain(tenantState) ? feed.marks.filter { $0.position < known.head.position } : feed.marks
         var comparable = Position.start
         let same = try countSame(marks, feed.tenant, reader)
         if same > 0 { comparable = marks[same - 1].position }
@@ -77,7 +88,9 @@ struct TenantStateCheck: Sendable {
         }
         settings.forget(feed.tenant)
         forgetPages(feed.tenant)
-        hub.historyChanged(feed, comparable: min(comparable, tenantState.head.position), head: tenantState.head)
+        hub.historyChanged(
+            feed, comparable: min(comparable, tenantState.head.position), head: tenantState.head,
+            settings: try settings.inForce(feed.tenant, tenantState, reader))
     }
 
     /// How many of the first marks are still so.
@@ -96,11 +109,25 @@ extension EventHub {
     func refreshSettings(
         _ tenant: TenantID, _ tenantState: TenantState, _ settings: SettingsCache, _ reader: any StorageReader
     ) throws(StorageError) {
+        let epoch = settings.epoch
+        switch try settings.inForce(tenant, tenantState, reader) {
+        case .success(let settings): settingsChanged(tenant, to: settings)
+        case .failure(let error):
+            settingsFailed(tenant, epoch: epoch, revision: tenantState.settingsRevision, error)
+        }
+    }
+}
+
+extension SettingsCache {
+    /// The settings that a tenant has by now; a failure where there is no memory for them, or they are damaged.
+    fileprivate func inForce(
+        _ tenant: TenantID, _ tenantState: TenantState, _ reader: any StorageReader
+    ) throws(StorageError) -> Result<TenantSettings, MartletError> {
         do throws(StorageError) {
-            settingsChanged(tenant, to: try settings.resolve(tenant, tenantState, reader: reader))
+            return .success(try resolve(tenant, tenantState, reader: reader))
         } catch {
             guard error.kind == .memoryFull || error.kind == .corrupted else { throw error }
-            settingsFailed(tenant, revision: tenantState.settingsRevision, MartletError(error))
+            return .failure(MartletError(error))
         }
     }
 }

@@ -22,18 +22,20 @@ final class TenantStateRefresh: Sendable {
         var named: [TenantID: UInt64?] = [:]
         /// What is left of a round over all.
         var round: ArraySlice<TenantID> = []
+        /// Pasts that are over, of tenants that could not be looked after: nobody else may find it again.
+        var missed: [TenantID: UInt64] = [:]
     }
 
     private let tenants: @Sendable () -> [TenantID]
-    private let ask: @Sendable ([Asked], _ completion: @escaping @Sendable () -> Void) -> Void
+    private let ask: @Sendable ([Asked], _ completion: @escaping @Sendable (_ isDone: Bool) -> Void) -> Void
     private let state = NIOLockedValueBox(State())
 
     /// - Parameters:
     ///   - tenants: those that are followed now.
-    ///   - ask: has some of them looked after, and calls its completion once when that is done or has failed.
+    ///   - ask: has some of them looked after, and calls its completion once, with whether that was done or has failed.
     init(
         tenants: @escaping @Sendable () -> [TenantID],
-        ask: @escaping @Sendable ([Asked], _ completion: @escaping @Sendable () -> Void) -> Void
+        ask: @escaping @Sendable ([Asked], _ completion: @escaping @Sendable (_ isDone: Bool) -> Void) -> Void
     ) {
         self.tenants = tenants
         self.ask = ask
@@ -54,10 +56,19 @@ final class TenantStateRefresh: Sendable {
     private func add(_ change: (inout State) -> Void) {
         let isFirst = state.withLockedValue { state in
             change(&state)
+            // Not before somebody asks again: storage may be out of reach.
+            for (tenant, past) in state.missed where state.named[tenant] == nil { state.named[tenant] = past }
+            state.missed = [:]
             defer { state.isUnderWay = true }
             return !state.isUnderWay
         }
         if isFirst { goOn() }
+    }
+
+    private func miss(_ asked: [Asked]) {
+        state.withLockedValue { state in
+            for asked in asked { if let past = asked.overPast { state.missed[asked.tenant] = past } }
+        }
     }
 
     private enum Next {
@@ -88,7 +99,11 @@ final class TenantStateRefresh: Sendable {
             }
             switch next {
             case .rest: return
-            case .ask(let some): return ask(some) { [self] in goOn() }
+            case .ask(let some):
+                return ask(some) { [self] isDone in
+                    if !isDone { miss(some) }
+                    goOn()
+                }
             case .round:
                 let all = tenants()
                 state.withLockedValue { $0.round = all[...] }

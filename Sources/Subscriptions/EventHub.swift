@@ -96,8 +96,11 @@ public final class EventHub: Sendable {
     /// - Parameters:
     ///   - comparable: up to here nothing has changed.
     ///   - head: where the tenant is now.
-    public func historyChanged(_ feed: TenantFeed, comparable: Position, head: TenantHead) {
-        Self.wake(feed.historyChanged(comparable: comparable, head: head))
+    ///   - settings: those in force now; a failure where they cannot be had.
+    public func historyChanged(
+        _ feed: TenantFeed, comparable: Position, head: TenantHead, settings: Result<TenantSettings, MartletError>
+    ) {
+        Self.wake(feed.historyChanged(comparable: comparable, head: head, settings: settings))
     }
 
     /// The feed of a tenant that somebody follows.
@@ -112,9 +115,11 @@ public final class EventHub: Sendable {
 
     /// Takes in that a tenant's settings of that revision cannot be had: subscriptions that need them end with that error,
     /// unless the feed knows these settings, or newer ones, already.
-    public func settingsFailed(_ tenant: TenantID, revision: UInt64, _ error: MartletError) {
+    ///
+    /// - Parameter epoch: the one in which the revision was seen (``TenantSettings/epoch``).
+    public func settingsFailed(_ tenant: TenantID, epoch: UInt64, revision: UInt64, _ error: MartletError) {
         guard let feed = feed(of: tenant) else { return }
-        Self.wake(feed.settingsFailed(error, revision: revision))
+        Self.wake(feed.settingsFailed(error, epoch: epoch, revision: revision))
     }
 
     /// Follows a tenant: from now on its feed misses nothing that is published. Each call is paired with one

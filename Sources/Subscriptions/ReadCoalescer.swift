@@ -28,6 +28,8 @@ public final class ReadCoalescer: Sendable {
         let isInMemory: Bool
         /// How it is delivered; nil for as it is stored.
         let delivery: EventDelivery.Key?
+        /// When it began, in changes of the past: nobody joins a read that began before one.
+        var changes: UInt64 = 0
     }
 
     /// Names one who waits for a page, to leave by.
@@ -53,8 +55,6 @@ public final class ReadCoalescer: Sendable {
         /// Known once the source has it.
         var ticket: StoreTicket?
         var waiting = NumberedQueue<Waiting>()
-        /// The tenant's past has changed since it began: its page is of no use to those who come later.
-        var isOutdated = false
 
         /// - Returns: the read's number.
         mutating func join(_ reader: Waiting, number: UInt64) -> UInt64 {
@@ -67,10 +67,14 @@ public final class ReadCoalescer: Sendable {
         var reads: [Key: Read] = [:]
         var lastNumber: UInt64 = 0
         var recent = RecentPages()
+        /// How often the past of a tenant has changed.
+        var changes: UInt64 = 0
 
         mutating func join(_ key: Key, _ waiting: Waiting) -> Wait {
             lastNumber += 1
             let number = lastNumber
+            var key = key
+            key.changes = changes
             let read = reads[key, default: Read(id: number)].join(waiting, number: number)
             return Wait(key: key, read: read, number: number)
         }
@@ -159,7 +163,7 @@ public final class ReadCoalescer: Sendable {
                 if isWhole, case .success(let page) = result {
                     state.withLockedValue { state in
                         // Where nobody waits any more, nobody may look any more whether the tenant's past changes.
-                        guard let read = state.reads[key], read.id == wait.read, !read.isOutdated else { return }
+                        guard state.reads[wait.key]?.id == wait.read, wait.key.changes == state.changes else { return }
                         state.recent.keep(
                             page, of: tenant, after: range.after, following: following,
                             bytesMax: limits.recentPageBytesMax)
@@ -233,12 +237,11 @@ public final class ReadCoalescer: Sendable {
         _ = state.withLockedValue { $0.recent.forget(tenant) }
     }
 
-    /// Forgets the pages of a tenant whose past has changed, those that are being read too; of all tenants where that is nil.
+    /// Forgets the pages of a tenant whose past has changed; of all tenants where that is nil. Pages that are being read are
+    /// for those who wait for them by now.
     public func historyChanged(_ tenant: TenantID?) {
         _ = state.withLockedValue { state in
-            for key in state.reads.keys where tenant == nil || key.tenant == tenant {
-                state.reads[key]?.isOutdated = true
-            }
+            state.changes += 1
             return state.recent.forget(tenant)
         }
     }

@@ -69,7 +69,15 @@ struct RecentEvents {
         if run.previous.position == head.position { return previous == id ? nil : .contradicts }
         if run.previous.position > head.position { return .leavesGap }
         if run.lastPosition > head.position { return .contradicts }
-        return run.lastPosition == head.position && run.lastEventID != id ? .contradicts : nil
+        if run.lastPosition == head.position {
+            return run.lastEventID != id || run.recordedAt != head.recordedAt ? .contradicts : nil
+        }
+        // It was known before, unless another event is in its place.
+        guard let known = runs.first(where: { $0.run.lastPosition >= run.lastPosition })?.run,
+            known.firstPosition <= run.lastPosition
+        else { return nil }
+        let index = Int(run.lastPosition.rawValue - known.firstPosition.rawValue)
+        return known.events[index].id == run.lastEventID ? nil : .contradicts
     }
 
     /// Takes a run into the tail, without ever leaving a gap in it.

@@ -49,7 +49,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
 
     /// How events are delivered under the settings in force.
     private var delivery: EventDelivery
-    private var upcastersRevision: UInt64 = 0
+    private var upcastersVersion = UpcastersVersion.none
 
     private var emit: ((SubscriptionMessage) -> Void)?
     private let onUpcastFailures: (Int) -> Void
@@ -109,8 +109,12 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
         state = .resolving
         // Followed first: what is committed while the start is resolved is not missed.
         let feed = hub.follow(request.tenant)
-        past = feed.past
         self.feed = feed
+        resolve(by: feed)
+    }
+
+    private func resolve(by feed: TenantFeed) {
+        past = feed.past
         resolving = reads.source.resolveStart(of: request) { [self] result in
             eventLoop.execute { self.resolved(result) }
         }
@@ -152,6 +156,8 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     private func resolved(_ result: Result<ResolvedStart, MartletError>) {
         guard case .resolving = state else { return }
         resolving = nil
+        // What was read before the past changed is not believed.
+        if let feed, feed.past != past { return resolve(by: feed) }
         switch result {
         case .failure(let error): fail(error)
         case .success(let start):
@@ -217,7 +223,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
             case .arm(let after):
                 wait = feed.arm(
                     self, after: after, past: past,
-                    upcastersRevision: request.upcasting.isRaw ? nil : upcastersRevision)
+                    upcasters: request.upcasting.isRaw ? nil : upcastersVersion)
                 if wait == nil { machine?.woken() }
             case .rest: return updateTimer()
             case .end(let error): return fail(error)
@@ -345,11 +351,11 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
 
     private func take(_ result: ReadCoalescer.Delivered, _ feed: TenantFeed) {
         switch result {
-        case .success(let delivered?) where !hasNews(feed):
+        case .success(let delivered?) where !hasNews(feed) && feed.past == past:
             if delivered.failureCount > 0 { onUpcastFailures(delivered.failureCount) }
             machine?.pageRead(delivered.page, head: feed.head, now: eventLoop.now)
         case .success:
-            // It has left memory, or was delivered under older upcasters than those that are in force by now.
+            // It has left memory, or is of a past that is over, or was delivered under older upcasters than those in force.
             machine?.pageDropped()
         case .failure(let error) where error.reason == .historyChanged:
             // How far back is still the same is for the feed to find out; it tells all who follow.
@@ -363,7 +369,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
 
     /// Whether there are newer settings than those that events are delivered under, or none to be had.
     private func hasNews(_ feed: TenantFeed) -> Bool {
-        !request.upcasting.isRaw && !feed.upcasts(byRevision: upcastersRevision)
+        !request.upcasting.isRaw && !feed.upcasts(by: upcastersVersion)
     }
 
     /// Goes by the settings in force from now on, or ends where they cannot be had. Settings are large: this is apart, so
@@ -386,7 +392,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
 
     /// Whether events are delivered under others than those settings.
     private func isNews(_ settings: TenantSettings) -> Bool {
-        !request.upcasting.isRaw && settings.upcastersRevision != upcastersRevision
+        !request.upcasting.isRaw && settings.upcastersVersion != upcastersVersion
     }
 
     private static func delivery(
@@ -398,7 +404,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     }
 
     private func adopt(_ settings: TenantSettings) {
-        upcastersRevision = settings.upcastersRevision
+        upcastersVersion = settings.upcastersVersion
         delivery = Self.delivery(of: request, under: settings, limits)
     }
 

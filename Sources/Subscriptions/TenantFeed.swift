@@ -12,7 +12,7 @@ public protocol FeedWaiter: AnyObject, Sendable {
     var eventLoop: any EventLoop { get }
 
     /// The head moved. Called on ``eventLoop``, once for each time that
-    /// ``TenantFeed/arm(_:after:past:upcastersRevision:)`` armed it.
+    /// ``TenantFeed/arm(_:after:past:upcasters:)`` armed it.
     func wake()
 }
 
@@ -49,9 +49,7 @@ public final class TenantFeed: Sendable {
         /// Up to where nothing changed, the last time.
         var comparable = Position.start
 
-        func upcasts(byRevision revision: UInt64) -> Bool {
-            fault == nil && settings.upcastersRevision == revision
-        }
+        func upcasts(by version: UpcastersVersion) -> Bool { fault == nil && settings.upcastersVersion == version }
 
         /// Gives up the page that was made last: it is out of use, or what it is made of leaves.
         mutating func dropPage() -> SharedPage? {
@@ -129,8 +127,8 @@ public final class TenantFeed: Sendable {
         state.withLockedValue { state in state.fault.map { .failure($0) } ?? .success(state.settings) }
     }
 
-    /// Whether the settings in force are known, and have upcasters of that revision.
-    func upcasts(byRevision revision: UInt64) -> Bool { state.withLockedValue { $0.upcasts(byRevision: revision) } }
+    /// Whether the settings in force are known, and have upcasters of that version.
+    func upcasts(by version: UpcastersVersion) -> Bool { state.withLockedValue { $0.upcasts(by: version) } }
 
     /// The events that follow a position, or where they are.
     ///
@@ -211,17 +209,17 @@ public final class TenantFeed: Sendable {
     ///
     /// - Parameters:
     ///   - past: the number of the past that the waiter knows.
-    ///   - revision: that of the upcasters which it goes by; nil for one that goes by none.
+    ///   - upcasters: the version of those that it goes by; nil for one that goes by none.
     /// - Returns: nil when there is news already: the waiter is not armed and looks again. Where many wait, it may be
     ///   armed all the same, and is woken with them.
     public func arm(
-        _ waiter: any FeedWaiter, after position: Position, past: UInt64 = 0, upcastersRevision revision: UInt64? = nil
+        _ waiter: any FeedWaiter, after position: Position, past: UInt64 = 0, upcasters: UpcastersVersion? = nil
     ) -> FeedWait? {
         state.withLockedValue { state in
             let scheduler = state.scheduler(of: waiter.eventLoop)
             let isDue =
                 state.tail.head.position > position || state.past != past
-                || revision.map { !state.upcasts(byRevision: $0) } == true
+                || upcasters.map { !state.upcasts(by: $0) } == true
             return scheduler.add(waiter, isDue: isDue).map { FeedWait(scheduler: scheduler, place: $0) }
         }
     }
@@ -291,15 +289,23 @@ extension TenantFeed {
 
     /// Takes in that the storage has come back with another past: nothing of before is believed.
     ///
-    /// - Parameter comparable: up to here nothing has changed.
+    /// - Parameters:
+    ///   - comparable: up to here nothing has changed.
+    ///   - settings: those in force now; a failure where they cannot be had.
     /// - Returns: who is to be woken, outside all locks.
-    func historyChanged(comparable: Position, head: TenantHead) -> [WakeupScheduler] {
+    func historyChanged(
+        comparable: Position, head: TenantHead, settings: Result<TenantSettings, MartletError>
+    ) -> [WakeupScheduler] {
         let (woken, freed, _, page) = state.withLockedValue { state in
             let page = state.dropPage()
             let bytes = state.tail.bytes
             let dropped = state.tail.begin(at: head)
-            state.settings = .none
-            state.fault = nil
+            // With the past, so that nobody goes on under settings that are not in force.
+            switch settings {
+            case .success(let settings): (state.settings, state.fault) = (settings, nil)
+            case .failure(let error): (state.settings, state.fault) = (.none, error)
+            }
+            state.verdict = nil
             state.past += 1
             state.comparable = comparable
             return (state.schedulers, bytes, dropped, page)
@@ -312,7 +318,7 @@ extension TenantFeed {
     /// - Returns: who is to be woken, outside all locks.
     func adopt(_ settings: TenantSettings) -> [WakeupScheduler] {
         state.withLockedValue { state in
-            guard settings.revision > state.settings.revision else { return [] }
+            guard settings.isNewer(than: state.settings) else { return [] }
             state.settings = settings
             state.fault = nil
             state.verdict = nil
@@ -323,9 +329,9 @@ extension TenantFeed {
     /// Takes in that the settings of a revision cannot be had: nothing is delivered under older ones. Where those are
     /// known, or newer ones, nothing changes.
     /// - Returns: who is to be woken, outside all locks.
-    func settingsFailed(_ error: MartletError, revision: UInt64) -> [WakeupScheduler] {
+    func settingsFailed(_ error: MartletError, epoch: UInt64, revision: UInt64) -> [WakeupScheduler] {
         state.withLockedValue { state in
-            guard revision > state.settings.revision else { return [] }
+            guard (epoch, revision) > (state.settings.epoch, state.settings.revision) else { return [] }
             state.fault = error
             return state.schedulers
         }

@@ -8,22 +8,50 @@ public import NIOCore
 public struct TenantSettings: Sendable {
     /// The revision of all of them together.
     public var revision: UInt64
+    /// Counts how often the server has ceased to believe what it knew (``SettingsCache/forget(_:)``): of two settings of a
+    /// tenant, those of the later epoch are the newer ones, and within one epoch those of the higher revision.
+    public var epoch: UInt64
     /// How events and snapshots of old schemas become those of today.
     public var upcasters: UpcasterSet
-    /// The revision since which the upcasters are these, as far as this server has seen.
-    public var upcastersRevision: UInt64
+    /// Tells the upcasters from others that the tenant has had.
+    public var upcastersVersion: UpcastersVersion
     /// When snapshots are due.
     public var policies: SnapshotPolicies
 
     /// The settings of a tenant that has none.
-    public static let none = TenantSettings(revision: 0, upcasters: .empty, upcastersRevision: 0, policies: .none)
+    public static let none = TenantSettings(revision: 0, upcasters: .empty, upcastersVersion: .none, policies: .none)
 
     /// Settings of those parts.
-    public init(revision: UInt64, upcasters: UpcasterSet, upcastersRevision: UInt64, policies: SnapshotPolicies) {
+    public init(
+        revision: UInt64, epoch: UInt64 = 0, upcasters: UpcasterSet, upcastersVersion: UpcastersVersion,
+        policies: SnapshotPolicies
+    ) {
         self.revision = revision
+        self.epoch = epoch
         self.upcasters = upcasters
-        self.upcastersRevision = upcastersRevision
+        self.upcastersVersion = upcastersVersion
         self.policies = policies
+    }
+
+    /// Whether these are newer than others of the same tenant.
+    public func isNewer(than other: TenantSettings) -> Bool { (epoch, revision) > (other.epoch, other.revision) }
+}
+
+/// The revision since which a tenant's upcasters are what they are, as far as this server has seen, and in which epoch it
+/// saw them: after a failover the same revision can have others.
+public struct UpcastersVersion: Hashable, Sendable {
+    /// The epoch in which they were read first.
+    public var epoch: UInt64
+    /// The revision of the settings that they were read with.
+    public var revision: UInt64
+
+    /// Of a tenant without settings.
+    public static let none = UpcastersVersion(epoch: 0, revision: 0)
+
+    /// A version of those numbers.
+    public init(epoch: UInt64, revision: UInt64) {
+        self.epoch = epoch
+        self.revision = revision
     }
 }
 
@@ -42,6 +70,8 @@ public final class SettingsCache: Sendable {
         var documents: [SettingsKind: ByteBuffer]
         var checkedAt: NIODeadline
         var usedAt: UInt64
+        /// Whether storage must say once more that the documents are these.
+        var isDoubted = false
 
         /// What it takes in memory, about: the whole buffers that documents are slices of, and what was compiled.
         var bytes: Int {
@@ -70,6 +100,8 @@ public final class SettingsCache: Sendable {
         var entries: [TenantID: Entry] = [:]
         var bytes = 0
         var uses: UInt64 = 0
+        /// Grows whenever something that was known is doubted.
+        var epoch: UInt64 = 0
 
         /// Forgets a quarter of the tenants, those that were used last excepted: the search is worth its while.
         /// - Returns: what is to be freed outside the lock.
@@ -112,11 +144,14 @@ public final class SettingsCache: Sendable {
     /// What is held takes in memory, about.
     var bytes: Int { state.withLockedValue { $0.bytes } }
 
+    /// How often something that was known was doubted (``TenantSettings/epoch``).
+    public var epoch: UInt64 { state.withLockedValue { $0.epoch } }
+
     /// What is known of a tenant's settings, without asking storage; nil where nothing is.
     /// - Parameter now: `isOld` where storage was last asked more than 5 seconds before; of many who ask, one is told so.
     public func known(_ tenant: TenantID, now: NIODeadline) -> (settings: TenantSettings, isOld: Bool)? {
         state.withLockedValue { state in
-            guard let entry = state.entries[tenant] else { return nil }
+            guard let entry = state.entries[tenant], !entry.isDoubted else { return nil }
             state.uses += 1
             state.entries[tenant]?.usedAt = state.uses
             let isOld = now - entry.checkedAt > .seconds(5)
@@ -131,58 +166,62 @@ public final class SettingsCache: Sendable {
     public func resolve(
         _ tenant: TenantID, _ tenantState: TenantState, reader: any StorageReader
     ) throws(StorageError) -> TenantSettings {
-        var known = state.withLockedValue { state -> Entry? in
+        var (known, epoch) = state.withLockedValue { state in
             state.entries[tenant]?.checkedAt = uptime()
-            return state.entries[tenant]
+            return (state.entries[tenant], state.epoch)
         }
-        if let known, known.settings.revision >= tenantState.settingsRevision { return known.settings }
+        if let known, !known.isDoubted {
+            if known.settings.revision >= tenantState.settingsRevision { return known.settings }
+            epoch = known.settings.epoch
+        }
         guard tenantState.settingsRevision > 0 else {
-            keep(tenant, .none, [:])
-            return .none
+            var none = TenantSettings.none
+            none.epoch = epoch
+            return keep(tenant, none, [:])
         }
         let stored = try reader.settings(of: tenant)
         // What is compiled takes more than its document: where that finds no room, it is not compiled.
         let least = stored.documents[.upcasters]?.readableBytes ?? 0
         let isChanged = known == nil || known?.documents[.upcasters] != stored.documents[.upcasters]
         if isChanged { try take(least, tenant) }
-        var settings = compile(tenant, stored, known: known)
+        var settings = compile(tenant, stored, known: known, epoch)
         if isChanged { compiled.give(min(least, compiled.bytesMax), for: .tenant(tenant)) }
         // Where they are as they were, their memory is taken already.
-        let isNew = known?.settings.upcastersRevision != settings.upcastersRevision
+        let isNew = known?.settings.upcastersVersion != settings.upcastersVersion
         // They go, unless somebody goes by them.
         known = nil
         if isNew { settings = try held(settings, tenant) }
         return keep(tenant, settings, stored.documents)
     }
 
-    /// Forgets a tenant's settings: the storage has come back with another past.
+    /// Believes a tenant's settings no more until storage has told them again: the storage has come back with another past,
+    /// or a change was missed. What was compiled stays, for the case that the documents are the same.
     public func forget(_ tenant: TenantID) {
-        // What it held is freed outside the lock.
-        _ = state.withLockedValue { state in
-            defer { state.put(nil, tenant) }
-            return state.entries[tenant]
+        state.withLockedValue { state in
+            state.epoch += 1
+            state.entries[tenant]?.isDoubted = true
         }
     }
 
-    /// Forgets all settings.
+    /// Believes no settings any more until storage has told them again.
     public func forgetAll() {
-        _ = state.withLockedValue { state in
-            defer {
-                state.entries = [:]
-                state.bytes = 0
-            }
-            return state.entries
+        state.withLockedValue { state in
+            state.epoch += 1
+            for tenant in state.entries.keys { state.entries[tenant]?.isDoubted = true }
         }
     }
 
-    private func compile(_ tenant: TenantID, _ stored: StoredSettings, known: Entry?) -> TenantSettings {
+    private func compile(
+        _ tenant: TenantID, _ stored: StoredSettings, known: Entry?, _ epoch: UInt64
+    ) -> TenantSettings {
         var settings = TenantSettings.none
         settings.revision = stored.revision
-        settings.upcastersRevision = stored.revision
+        settings.epoch = epoch
+        settings.upcastersVersion = UpcastersVersion(epoch: epoch, revision: stored.revision)
         do throws(MartletError) {
             if let known, known.documents[.upcasters] == stored.documents[.upcasters] {
                 settings.upcasters = known.settings.upcasters
-                settings.upcastersRevision = known.settings.upcastersRevision
+                settings.upcastersVersion = known.settings.upcastersVersion
             } else if let document = stored.documents[.upcasters] {
                 settings.upcasters = try UpcasterSet(definition: document)
             }
@@ -222,13 +261,18 @@ public final class SettingsCache: Sendable {
         }
     }
 
-    /// - Returns: what is kept: where another thread was faster with newer ones, those.
+    /// Keeps settings, unless what was read of them was doubted meanwhile.
+    /// - Returns: what is in force: where another thread was faster with newer ones, those.
     @discardableResult
     private func keep(
         _ tenant: TenantID, _ settings: TenantSettings, _ documents: [SettingsKind: ByteBuffer]
     ) -> TenantSettings {
         state.withLockedValue { state in
-            if let known = state.entries[tenant]?.settings, known.revision >= settings.revision { return known }
+            if let known = state.entries[tenant], !known.isDoubted {
+                if !settings.isNewer(than: known.settings) { return known.settings }
+            } else if state.epoch != settings.epoch {
+                return settings
+            }
             state.uses += 1
             let entry = Entry(settings: settings, documents: documents, checkedAt: uptime(), usedAt: state.uses)
             state.put(nil, tenant)

@@ -86,6 +86,38 @@ import Testing
         #expect(forgotten.withLockedValue { $0 } == [])
     }
 
+    /// A client has sent again what was lost, under the id that it had: the head is the same event, and the past is not.
+    @Test func anEventThatIsStoredAgainIsNoProof() throws {
+        let feed = hub.follow(tenant)
+        try append(3)
+        let again = WriteCommand.append(try .sample(tenant: tenant))
+        try append(1)
+        let done = try engine.makeWriter().commit([again], now: .now())
+        done.runs.forEach { hub.publish($0) }
+        engine.restore([tenant: 3])
+        try append(1, isTold: false)
+        _ = try engine.makeWriter().commit([again], now: Timestamp(microseconds: feed.head.recordedAt.microseconds + 1))
+        try look()
+        #expect(feed.past == 1)
+        #expect(pull(feed, after: 5) == .historyChanged(comparable: Position(3), past: 1))
+    }
+
+    /// Below the head, too, where what was there is still in memory.
+    @Test func anotherEventBelowTheHeadIsDoubted() throws {
+        let doubts = NIOLockedValueBox<[UInt64?]>([])
+        let hub = EventHub(limits: Limits(), onDoubt: { _, past in doubts.withLockedValue { $0.append(past) } })
+        let feed = hub.follow(tenant)
+        let writer = engine.makeWriter()
+        var runs: [RecordedRun] = []
+        for _ in 0..<5 { runs += try writer.commit([.sample(tenant: tenant)], now: .now()).runs }
+        for run in runs { hub.publish(run) }
+        for run in runs { hub.publish(run) }
+        #expect(doubts.withLockedValue { $0.isEmpty }, "what is known is no news")
+        engine.restore([tenant: 3])
+        for run in try writer.commit([.sample(tenant: tenant)], now: .now()).runs { hub.publish(run) }
+        #expect(doubts.withLockedValue { $0 } == [0] && feed.head.position == Position(5))
+    }
+
     @Test func whatAFollowerHasProvedIsTakenUpOnce() throws {
         let feed = hub.follow(tenant)
         try append(4)
@@ -111,9 +143,9 @@ import Testing
         #expect(doubts.withLockedValue { $0 } == [])
         engine.restore([tenant: 3])
         try commit(2)
-        #expect(doubts.withLockedValue { $0 } == [0], "at the place of the head")
+        #expect(doubts.withLockedValue { $0 } == [0, 0], "below the head, and at its place")
         try commit(1)
-        #expect(doubts.withLockedValue { $0 } == [0, 0], "after the place of the head")
+        #expect(doubts.withLockedValue { $0 } == [0, 0, 0], "after the place of the head")
         guard case .page(let page, _) = pull(feed, after: 5) else {
             Issue.record("no page")
             return

@@ -9,7 +9,7 @@ import Testing
 @Suite struct TenantStateRefreshTests {
     private struct Asked {
         var tenants: [TenantID]
-        var completion: @Sendable () -> Void
+        var completion: @Sendable (Bool) -> Void
     }
 
     private let asked = NIOLockedValueBox<[Asked]>([])
@@ -22,9 +22,9 @@ import Testing
             })
     }
 
-    private func answer() -> [TenantID] {
+    private func answer(isDone: Bool = true) -> [TenantID] {
         guard let next = asked.withLockedValue({ $0.isEmpty ? nil : $0.removeFirst() }) else { return [] }
-        next.completion()
+        next.completion(isDone)
         return next.tenants
     }
 
@@ -59,6 +59,28 @@ import Testing
         #expect(answer() == [named], "once, however often it is named")
         #expect(answer() == Array(all[256..<512]))
         #expect(answer() == Array(all[512...]) && answer().isEmpty)
+    }
+
+    /// A run that contradicts the past is published once: nobody else says so again.
+    @Test func aPastThatIsOverIsNotForgottenByAFailure() {
+        let asked = NIOLockedValueBox<[TenantStateRefresh.Asked]>([])
+        let fails = NIOLockedValueBox(3)
+        let refresh = TenantStateRefresh(
+            tenants: { [] },
+            ask: { some, completion in
+                asked.withLockedValue { $0 += some }
+                completion(
+                    fails.withLockedValue { left in
+                        left -= 1
+                        return left < 0
+                    })
+            })
+        let tenant = TenantID(UUID())
+        refresh.begin(tenant, after: 7)
+        #expect(asked.withLockedValue { $0.count } == 1, "not again at once, where storage is out of reach")
+        for _ in 0..<5 { refresh.begin() }
+        let expected = TenantStateRefresh.Asked(tenant: tenant, overPast: 7)
+        #expect(asked.withLockedValue { $0 } == [expected, expected, expected, expected])
     }
 
     @Test func asksNothingWhereNobodyIsFollowed() {

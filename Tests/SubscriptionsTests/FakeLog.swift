@@ -216,7 +216,12 @@ enum Sample {
     }
 
     static func settings(_ revision: UInt64, _ set: UpcasterSet) -> TenantSettings {
-        TenantSettings(revision: revision, upcasters: set, upcastersRevision: revision, policies: .none)
+        TenantSettings(
+            revision: revision, upcasters: set, upcastersVersion: upcastersVersion(revision), policies: .none)
+    }
+
+    static func upcastersVersion(_ revision: UInt64) -> UpcastersVersion {
+        UpcastersVersion(epoch: 0, revision: revision)
     }
 
     /// The positions of what a message carries.

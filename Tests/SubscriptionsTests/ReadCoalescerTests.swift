@@ -123,6 +123,21 @@ import Testing
         #expect(reads.waitingCounts == (0, 0))
     }
 
+    @Test func nobodyJoinsAReadOfThePastBefore() {
+        let later = Later()
+        let log = FakeLog(execute: later.execute)
+        _ = log.commit(Sample.drafts(20), to: Sample.tenant(1))
+        let reads = ReadCoalescer(source: log, limits: Limits())
+        let pages = NIOLockedValueBox<[EventPage?]>([])
+        _ = read(reads, after: 0, to: 20, into: pages)
+        reads.historyChanged(Sample.tenant(1))
+        _ = read(reads, after: 0, to: 20, into: pages)
+        _ = read(reads, after: 0, to: 20, into: pages)
+        #expect(reads.waitingCounts == (2, 3))
+        later.run()
+        #expect(pages.withLockedValue { $0.count } == 3 && reads.readCount == 2 && reads.waitingCounts == (0, 0))
+    }
+
     @Test func leavingCostsTheSameHoweverManyWait() {
         let later = Later()
         let log = FakeLog(execute: later.execute)

@@ -98,6 +98,32 @@ import Testing
         subscriber.driver?.cancel()
     }
 
+    /// What was asked of the past before is not taken in: neither a start nor a page.
+    @Test func whatWasReadBeforeThePastChangedIsReadAgain() throws {
+        _ = log.commit(Sample.drafts(30), to: tenant)
+        let subscriber = subscribe()
+        let feed = try #require(hub.followed(tenant))
+        func change() {
+            reads.historyChanged(tenant)
+            hub.historyChanged(feed, comparable: Position(30), head: log.head(of: tenant), settings: .success(.none))
+        }
+        change()
+        later.run()
+        loop.run()
+        #expect(subscriber.messages.isEmpty && later.count == 1, "the start is resolved again")
+        later.run()
+        loop.run()
+        #expect(subscriber.signals == [.started(after: .start)] && later.count == 1, "a page is being read")
+        let before = log.readCount
+        change()
+        later.run()
+        loop.run()
+        #expect(subscriber.positions.isEmpty && log.readCount == before + 1)
+        settle()
+        #expect(subscriber.positions == Array(1...30) && subscriber.ends.isEmpty)
+        subscriber.driver?.cancel()
+    }
+
     @Test func endsWhereTheStartIsRefused() {
         _ = log.commit(Sample.drafts(3), to: tenant)
         let subscriber = subscribe(.after(Position(4)))

@@ -1,5 +1,6 @@
 import MartletModel
 import MartletStorage
+import MartletTenants
 @testable import MartletSubscriptions
 import NIOCore
 import NIOEmbedded
@@ -187,14 +188,18 @@ import Testing
         let waiter = Counter()
         hub.publish(log.commit(Sample.drafts(2), to: tenant))
         hub.settingsChanged(tenant, to: Sample.settings(1, try Sample.upcasters("[]")))
-        #expect(feed.arm(waiter, after: Position(2), upcastersRevision: 0) == nil, "other upcasters are in force")
-        #expect(feed.arm(waiter, after: Position(2), upcastersRevision: 1) != nil)
+        #expect(
+            feed.arm(waiter, after: Position(2), upcasters: Sample.upcastersVersion(0)) == nil,
+            "other upcasters are in force")
+        #expect(feed.arm(waiter, after: Position(2), upcasters: Sample.upcastersVersion(1)) != nil)
         let error = MartletError(.unavailable, reason: .storageUnavailable, message: "gone")
-        hub.settingsFailed(tenant, revision: 2, error)
+        hub.settingsFailed(tenant, epoch: 0, revision: 2, error)
         #expect(waiter.settled() == 1)
-        #expect(feed.arm(waiter, after: Position(2), upcastersRevision: 1) == nil, "those in force are not known")
+        #expect(
+            feed.arm(waiter, after: Position(2), upcasters: Sample.upcastersVersion(1)) == nil,
+            "those in force are not known")
         #expect(feed.arm(waiter, after: Position(2)) != nil, "it goes by none")
-        hub.historyChanged(feed, comparable: Position(1), head: log.head(of: tenant))
+        hub.historyChanged(feed, comparable: Position(1), head: log.head(of: tenant), settings: .success(.none))
         #expect(waiter.settled() == 2)
         #expect(feed.arm(waiter, after: Position(2), past: 0) == nil, "what it knows is over")
         #expect(feed.arm(waiter, after: Position(2), past: 1) != nil)

@@ -1,6 +1,7 @@
 import MartletModel
 import MartletRecordCodec
 import MartletStorage
+import MartletTenants
 import MartletSubscriptions
 import MartletTesting
 import MartletUpcasting
@@ -174,7 +175,7 @@ import Testing
         let subscriber = subscribe(.head, .raw)
         subscriber.onMessage = { [hub, log, tenant] message in
             guard case .caughtUp? = message.signal else { return }
-            hub.historyChanged(feed, comparable: .start, head: log.head(of: tenant))
+            hub.historyChanged(feed, comparable: .start, head: log.head(of: tenant), settings: .success(.none))
         }
         settle()
         #expect(subscriber.ends.map(\.reason) == [.historyChanged])
@@ -227,10 +228,10 @@ import Testing
         settle()
         let error = MartletError(.resourceExhausted, reason: .tooManyCalls, message: "no memory")
         hub.settingsChanged(tenant, to: Sample.settings(1, try renaming("Made", to: "Built")))
-        hub.settingsFailed(tenant, revision: 1, error)
+        hub.settingsFailed(tenant, epoch: 0, revision: 1, error)
         settle()
         #expect(following.allSatisfy { $0.ends.isEmpty }, "what is known already cannot fail any more")
-        hub.settingsFailed(tenant, revision: 2, error)
+        hub.settingsFailed(tenant, epoch: 0, revision: 2, error)
         hub.publish(log.commit(drafts(["Made"]), to: tenant))
         settle()
         for subscriber in following {
@@ -242,7 +243,7 @@ import Testing
         #expect(hub.followedTenants.isEmpty)
         let later = subscribe()
         settle()
-        hub.settingsFailed(tenant, revision: 2, error)
+        hub.settingsFailed(tenant, epoch: 0, revision: 2, error)
         hub.settingsChanged(tenant, to: Sample.settings(2, try renaming("Made", to: "Built")))
         settle()
         #expect(later.positions == [1] && later.ends.isEmpty, "they can be had again")
