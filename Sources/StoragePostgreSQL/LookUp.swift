@@ -44,21 +44,25 @@ extension PostgreSQLWriter {
         if !new.isEmpty { _ = add("make_tenants", [PostgresValue(new.map(\.uuid))]) }
         let lockTenants = isWaiting ? "lock_tenants" : "lock_free_tenants"
         let lockedRows = moving.isEmpty ? nil : add(lockTenants, [PostgresValue(moving.map(\.uuid))])
-        let besideRows = beside.isEmpty ? nil : add("tenants", [PostgresValue(beside.map(\.uuid))])
         let lockAggregates = isWaiting ? "lock_aggregates" : "lock_free_aggregates"
         let changedRows = changed.isEmpty ? nil : add(lockAggregates, Self.names(changed))
         let versionRows = add("versions", Self.names(aggregates))
         let ids = [PostgresValue(events.map(\.tenant.uuid)), PostgresValue(events.map(\.id))]
         let storedRows = events.isEmpty ? nil : add("stored", ids)
         let snapshotRows = changed.isEmpty ? nil : add("snapshots", Self.names(changed))
+        // Last: each statement sees more than the one before, and a tenant's row is there before all else of it.
+        let besideRows = beside.isEmpty ? nil : add("tenants", [PostgresValue(beside.map(\.uuid))])
         let results = try connection.pipeline(calls)
         var found = Found()
         if let lockedRows { try readTenants(results[lockedRows], isLocked: true, &found) }
         if let besideRows { try readTenants(results[besideRows], isLocked: false, &found) }
         found.locked = questions.movingTenants.filter { found.tenants[$0] == nil }
         try readVersions(results[versionRows], aggregates, &found)
+        if let snapshotRows { try readSnapshots(results[snapshotRows], changed, &found) }
         if let changedRows {
-            var left = Set(changed.filter { found.aggregates[$0] != nil })
+            // Those that came into being after the locks were taken, too.
+            var left = Set(changed.filter { found.aggregates[$0] != nil || found.facts.snapshots[$0] != nil })
+            for key in left where found.tenants[key.tenant] == nil { found.locked.insert(key.tenant) }
             for row in 0..<results[changedRows].rowCount {
                 left.remove(changed[Int(results[changedRows].integer(row, 0)) - 1])
             }
@@ -74,7 +78,6 @@ extension PostgreSQLWriter {
             borrowed.forget(found.locked)
         }
         if let storedRows { try readStored(results[storedRows], events, &found) }
-        if let snapshotRows { try readSnapshots(results[snapshotRows], changed, &found) }
         return found
     }
 
