@@ -8,7 +8,7 @@ import NIOConcurrencyHelpers
 ///
 /// A commit locks the head rows of its tenants, so that positions are given in commit order whichever
 /// server commits. It is durable by the database's own settings; `synchronous_commit` is raised to `on` where it is
-/// weaker.
+/// weaker, and no reload of the database's configuration changes it for a connection that is open.
 public final class PostgreSQLEngine: StorageEngine {
     /// `postgresql`.
     public let name = "postgresql"

@@ -259,8 +259,9 @@ final class PostgreSQLWriter: StorageWriter {
         let opened = try PostgresConnection(
             connectionString, statements: schema.writerStatements, in: shared.open, for: .writing)
         // A server that died must not hold its locks for long. Weaker durability than a local flush is not accepted,
-        // a stronger one is kept. The plans are those of look-ups by key, whatever the parameters and however young
-        // the statistics.
+        // a stronger one is kept. What a commit's durability hangs on is set even where it has its value already: a
+        // session takes over whatever it has not set itself when the database's configuration is reloaded. The plans are
+        // those of look-ups by key, whatever the parameters and however young the statistics.
         try opened.run(
             """
             SET idle_in_transaction_session_timeout = '30s';
@@ -272,8 +273,12 @@ final class PostgreSQLWriter: StorageWriter {
             SET enable_hashjoin = off;
             SET enable_mergejoin = off;
             SET jit = off;
-            SELECT set_config('synchronous_commit', 'on', false)
-            WHERE current_setting('synchronous_commit') IN ('off', 'local');
+            SET client_min_messages = warning;
+            SELECT set_config(
+                'synchronous_commit',
+                CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on'
+                     ELSE current_setting('synchronous_commit') END,
+                false);
             """)
         return WriterConnection(
             opened, generation: generation, answeredAt: shared.open.now(), ownBackends: shared.ownBackends)
