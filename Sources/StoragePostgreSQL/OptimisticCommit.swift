@@ -64,14 +64,18 @@ extension PostgreSQLWriter {
         } catch {
             rollBack(after: error)
             guard error.isSurelyBefore(call: calls.count) else { throw outcomeUnknown(error) }
-            guard error.isRefutation || error.isTransient || error.isConnectionLost || error.isLockTimeout else {
+            // Who is not where it was remembered to be, and who is only locked, shows when it is looked up; so does of whom
+            // something was taken for granted that is not so.
+            if error.sqlState == Schema.staleState || error.isLockTimeout { return nil }
+            if error.isDuplicate {
+                borrowed.refute()
+                return nil
+            }
+            guard error.isTransient || error.isConnectionLost else {
                 disconnect()
                 throw error.storageError
             }
-            // Who is not where it was remembered to be, and who is only locked, shows when it is looked up. Else it is what
-            // was taken for granted of some tenant that is not so.
-            if error.sqlState == Schema.staleState || error.isLockTimeout { return nil }
-            if error.isRefutation { borrowed.lose() } else { borrowed.forget() }
+            borrowed.forget()
             return nil
         }
         if !due.keys.isEmpty, results.count >= calls.count { due.correct(&plan, by: results[calls.count - 1]) }
@@ -160,10 +164,11 @@ extension ExpectedVersion {
 }
 
 extension WriteOutcome {
-    fileprivate var isStoredNow: Bool { if case .appended(let receipt) = self { !receipt.replayed } else { false } }
+    /// Whether it is an append that is stored by the commit whose outcome it is.
+    var isStoredNow: Bool { if case .appended(let receipt) = self { !receipt.replayed } else { false } }
 }
 
 extension PostgresFault {
-    /// Whether it says that what was remembered, or taken for granted, is not so.
-    fileprivate var isRefutation: Bool { sqlState == Schema.staleState || sqlState == "23505" }
+    /// Whether an index refused what was taken for new.
+    fileprivate var isDuplicate: Bool { sqlState == "23505" }
 }

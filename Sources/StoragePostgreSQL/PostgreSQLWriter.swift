@@ -92,9 +92,14 @@ final class PostgreSQLWriter: StorageWriter {
                 : Rest(calls: stored.rows + stored.movedRows, notice: stored.notice(from: server))
             return ((plan, found, stored), rest)
         }
+        let result = CommitResult(plan, of: batch, without: found.locked)
+        if borrowed.isRefuted {
+            let refused = zip(batch, result.outcomes).filter { !$0.1.isStoredNow }.map(\.0.tenant)
+            borrowed.settle(by: found, refused: Set(refused))
+        }
         borrowed.renew(by: found, isCommitted: !plan.tenants.isEmpty)
         borrowed.move(by: plan, stored)
-        return CommitResult(plan, of: batch, without: found.locked)
+        return result
     }
 
     /// Begins a transaction whose statements wait for a lock so long at most; nothing said, it is ``shortLockWait``.
