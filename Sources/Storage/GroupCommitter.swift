@@ -20,6 +20,8 @@ final class GroupCommitter: @unchecked Sendable {
         var lockWait = Duration.zero
         /// Nil where its tenants are not known to be locked.
         var phase: LockPhase?
+        /// They are looked at, and not waited for.
+        var isLook = false
         /// What takes longer to decide has left it, or is what it is.
         var isParted = false
     }
@@ -138,8 +140,9 @@ final class GroupCommitter: @unchecked Sendable {
                     condition.broadcast()
                     return nil
                 }
-                let due = LockPhase.allCases.compactMap { mayWait(for: $0) ? queue.nextDue($0) : nil }.min()
-                if let due {
+                var dues = LockPhase.allCases.map { mayWait(for: $0) ? queue.nextDue($0) : nil }
+                if mayWait(for: .again) { dues.append(queue.nextLookDue) }
+                if let due = dues.compactMap({ $0 }).min() {
                     let left = max(.milliseconds(1), due - .now)
                     _ = condition.wait(until: Date(timeIntervalSinceNow: left / .seconds(1)))
                 } else {
@@ -164,10 +167,19 @@ final class GroupCommitter: @unchecked Sendable {
     }
 
     private func takeLocked() -> Work? {
+        guard queue.hasLocked else { return nil }
+        let now = ContinuousClock.now
+        if mayWait(for: .again) {
+            let batch = queue.takeLook(rowsMax: limits.commitEventsMax, bytesMax: limits.commitBytesMax, at: now)
+            if !batch.isEmpty {
+                lockWaiters[.again, default: 0] += 1
+                return Work(batch: batch, phase: .again, isLook: true)
+            }
+        }
         for phase in LockPhase.allCases where mayWait(for: phase) {
-            guard queue.nextDue(phase) != nil,
+            guard
                 let (batch, wait) = queue.takeLocked(
-                    phase, rowsMax: limits.commitEventsMax, bytesMax: limits.commitBytesMax, at: .now)
+                    phase, rowsMax: limits.commitEventsMax, bytesMax: limits.commitBytesMax, at: now)
             else { continue }
             lockWaiters[phase, default: 0] += 1
             // The only writer does not wait, but looks whether the lock has gone.
@@ -204,10 +216,10 @@ final class GroupCommitter: @unchecked Sendable {
         let batch = work.batch
         // Those that are waited for together are waited for one by one next.
         guard case .failure(let error) = result, attemptsLeft > 1, error.concernsOneTenant,
-            error.kind != .locked || work.phase == nil
-        else { return finish(batch, result) }
+            error.kind != .locked || work.phase == nil || work.isLook
+        else { return finish(work, result) }
         let tenants = Set(batch.map(\.command.tenant))
-        guard tenants.count > 1 else { return finish(batch, result) }
+        guard tenants.count > 1 else { return finish(work, result) }
         let first = Set(tenants.prefix(tenants.count / 2))
         var half = work
         half.batch = batch.filter { first.contains($0.command.tenant) }
@@ -216,7 +228,7 @@ final class GroupCommitter: @unchecked Sendable {
         if attemptsLeft > 0 {
             carryOut(half, with: writer, &attemptsLeft)
         } else {
-            finish(half.batch, result)
+            finish(half, result)
         }
     }
 
@@ -249,13 +261,14 @@ final class GroupCommitter: @unchecked Sendable {
         }
     }
 
-    private func finish(_ batch: [Waiting], _ result: Result<CommitResult, StorageError>) {
+    private func finish(_ work: Work, _ result: Result<CommitResult, StorageError>) {
+        let batch = work.batch
         let lockedTenants: Set<TenantID>
         switch result {
         case .success(let done): lockedTenants = done.lockedTenants
         case .failure(let error): lockedTenants = error.kind == .locked ? Set(batch.map(\.command.tenant)) : []
         }
-        guard lockedTenants.isEmpty else { return finish(batch, result, without: lockedTenants) }
+        guard lockedTenants.isEmpty else { return finish(work, result, without: lockedTenants) }
         condition.withLock {
             if case .success(let done) = result { count(done) }
             queue.finish(batch)
@@ -275,8 +288,9 @@ final class GroupCommitter: @unchecked Sendable {
 
     /// Sets aside what is locked of a batch, and answers the rest.
     private func finish(
-        _ batch: [Waiting], _ result: Result<CommitResult, StorageError>, without tenants: Set<TenantID>
+        _ work: Work, _ result: Result<CommitResult, StorageError>, without tenants: Set<TenantID>
     ) {
+        let batch = work.batch
         let locked = batch.filter { tenants.contains($0.command.tenant) }
         var error = StorageError.tenantLocked
         var answered: [(waiting: Waiting, outcome: WriteOutcome)] = []
@@ -289,7 +303,7 @@ final class GroupCommitter: @unchecked Sendable {
             defer { condition.signal() }
             if case .success(let done) = result { count(done) }
             queue.finish(answered.map(\.waiting))
-            return queue.setAside(locked, at: .now)
+            return queue.setAside(locked, at: .now, isLook: work.isLook)
         }
         for (waiting, outcome) in answered { waiting.ticket(.success(outcome)) }
         guard !leaving.isEmpty else { return }

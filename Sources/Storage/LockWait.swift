@@ -2,10 +2,13 @@
 ///
 /// Its calls are set aside in their order, and the others go on. The first wait is short and for all that were set aside
 /// together: most often a lock is that of another server's commit. Who is locked still then is waited for one by one, and
-/// longer each time.
+/// longer each time; between these waits, all of them are looked at together.
 public enum LockWait {
     /// How long a call may wait for its tenant's lock before it is refused.
     public static let max = Duration.seconds(20)
+
+    /// So often, at most, all that are waited for one by one are looked at together, without a wait.
+    static let lookEvery = Duration.milliseconds(200)
 
     /// From that wait on, 1 being the first, a tenant's lock is one that lasts.
     static let lastingFrom = 4

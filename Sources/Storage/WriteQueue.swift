@@ -9,7 +9,8 @@ import MartletModel
 ///
 /// A tenant is in one batch at a time: its commands commit in the order in which they came. One that is not complete holds up
 /// those behind it, until ``complete(_:_:)``. A tenant that another program has locked is set aside with all that it has
-/// waiting, and is taken by ``takeLocked(_:rowsMax:bytesMax:at:)`` alone until it has committed.
+/// waiting, and is taken by ``takeLocked(_:rowsMax:bytesMax:at:)`` and ``takeLook(rowsMax:bytesMax:at:)`` alone until it has
+/// committed.
 struct WriteQueue<Ticket> {
     struct Waiting {
         fileprivate(set) var number: UInt64
@@ -46,8 +47,12 @@ struct WriteQueue<Ticket> {
     private var turn: Deque<Lane> = []
     /// How many lanes in `turn` have nothing waiting any more.
     private var staleTurns = 0
-    /// Tenants that are set aside, in the order in which they are waited for; those among them that have nothing waiting any more.
+    /// Tenants that are set aside, in the order in which they are due; those among them that have nothing waiting any more.
     private var locked: [LockPhase: Deque<Lane>] = [:]
+    /// When the look at those that are waited for one by one began; nil where all have been looked at.
+    private var lookBegan: ContinuousClock.Instant?
+    /// When the next one may begin; nil for at once.
+    private var nextLook: ContinuousClock.Instant?
     private var lastNumber: UInt64 = 0
     private var appendBytes = 0
     private var changeBytes = 0
@@ -111,7 +116,10 @@ struct WriteQueue<Ticket> {
     private mutating func lineUp(_ lane: Lane) {
         guard !lane.isTaken, !lane.isInTurn, lane.waiting.first?.isComplete == true else { return }
         lane.isInTurn = true
-        if let lock = lane.lock { locked[lock.phase, default: []].append(lane) } else { turn.append(lane) }
+        guard let lock = lane.lock else { return turn.append(lane) }
+        // Most often it is the last.
+        let before = locked[lock.phase]?.lastIndex { $0.lock.map { $0.due <= lock.due } ?? true }
+        locked[lock.phase, default: []].insert(lane, at: before.map { $0 + 1 } ?? 0)
     }
 
     /// Completes the commands of a tenant that wait for that.
@@ -239,20 +247,31 @@ struct WriteQueue<Ticket> {
     // MARK: Locked tenants
 
     /// Sets the tenants of a batch aside: another program has locked them.
-    /// - Returns: those commands whose tenants have been locked for too long; they leave.
-    mutating func setAside(_ batch: [Waiting], at now: ContinuousClock.Instant) -> [Waiting] {
+    /// - Parameter isLook: they were looked at, and not waited for.
+    /// - Returns: all commands that wait of tenants that have been locked for too long; they leave.
+    mutating func setAside(_ batch: [Waiting], at now: ContinuousClock.Instant, isLook: Bool = false) -> [Waiting] {
+        var rest: [Waiting] = []
         for tenant in Set(batch.map(\.command.tenant)) {
-            lanes[tenant]?.lock = LockedTenant(after: lanes[tenant]?.lock, at: now)
+            guard let lane = lanes[tenant] else { continue }
+            if isLook, lane.lock != nil {
+                lane.lock?.note(seenAt: now)
+            } else {
+                lane.lock = LockedTenant(after: lane.lock, at: now)
+            }
+            guard lane.lock?.isOverdue(at: now) == true else { continue }
+            while let next = lane.waiting.first, next.isComplete {
+                _ = lane.waiting.popFirst()
+                count(next, -1, lane)
+                rest.append(next)
+            }
         }
         var leaving: [Waiting] = []
         end(batch) { lane, waiting in
-            guard lane.lock.map({ now - $0.since < LockWait.max }) == true else {
-                leaving.append(waiting)
-                return false
-            }
-            return true
+            guard lane.lock?.isOverdue(at: now) != false else { return true }
+            leaving.append(waiting)
+            return false
         }
-        return leaving.reversed()
+        return leaving.reversed() + rest
     }
 
     /// Whether a tenant is set aside and not taken.
@@ -260,6 +279,54 @@ struct WriteQueue<Ticket> {
 
     /// When the next tenant that is set aside may be taken; nil where none is in that phase.
     func nextDue(_ phase: LockPhase) -> ContinuousClock.Instant? { locked[phase]?.first?.lock?.due }
+
+    /// When ``takeLook(rowsMax:bytesMax:at:)`` may find something; nil where nothing is to be looked at.
+    var nextLookDue: ContinuousClock.Instant? {
+        let due = Self.lookedAt.compactMap { nextDue($0) }.min()
+        return due.map { due in nextLook.map { max($0, due) } ?? due }
+    }
+
+    /// Those that are waited for one by one: it may take long until it is their turn.
+    private static var lookedAt: [LockPhase] { [.again, .lasting] }
+
+    /// Takes the first command of each tenant that is due and is waited for alone, so that all are looked at together: those
+    /// whose lock has gone go on, and those that have been locked for too long are found. Each is looked at once, then none
+    /// for ``LockWait/lookEvery``: meanwhile they are waited for.
+    /// - Returns: a batch, whose commit is not to wait; empty where none is to be looked at now.
+    mutating func takeLook(rowsMax: Int, bytesMax: Int, at now: ContinuousClock.Instant) -> [Waiting] {
+        if lookBegan == nil {
+            guard Self.lookedAt.contains(where: { locked[$0]?.isEmpty == false }) else { return [] }
+            if let nextLook, now < nextLook { return [] }
+        }
+        let began = lookBegan ?? now
+        lookBegan = began
+        var batch: [Waiting] = []
+        var (rows, bytes) = (0, 0)
+        for phase in Self.lookedAt {
+            var others: Deque<Lane> = []
+            for lane in locked[phase] ?? [] {
+                guard let lock = lane.lock, lock.due <= now, lock.seenAt + LockWait.lookEvery <= began,
+                    let next = lane.waiting.first, next.isComplete,
+                    batch.isEmpty || (rows + next.command.rowCount <= rowsMax && bytes + next.bytes <= bytesMax)
+                else {
+                    others.append(lane)
+                    continue
+                }
+                _ = lane.waiting.popFirst()
+                lane.isInTurn = false
+                lane.isTaken = true
+                rows += next.command.rowCount
+                bytes += next.bytes
+                batch.append(next)
+            }
+            locked[phase] = others
+        }
+        if batch.isEmpty {
+            lookBegan = nil
+            nextLook = now + LockWait.lookEvery
+        }
+        return batch
+    }
 
     /// Takes what tenants that were set aside have waiting: of all that were so together just now, or of one.
     /// - Returns: the batch, and how long the commit may wait for it; nil where none is due.
@@ -300,35 +367,6 @@ struct WriteQueue<Ticket> {
         let stale = locked[phase].map { $0.count > 2 * lanes.count + 16 } ?? false
         if stale { locked[phase]?.removeAll { $0.waiting.isEmpty } }
     }
-}
-
-/// Which tenants that are set aside are waited for together.
-enum LockPhase: CaseIterable {
-    /// Those that were found to be locked once: all of them, shortly.
-    case new
-    /// Those that were waited for a few times: one by one.
-    case again
-    /// Those whose lock lasts: one by one, and by fewer writers.
-    case lasting
-}
-
-/// How a tenant that is set aside is waited for.
-struct LockedTenant {
-    /// When it was found to be locked first.
-    let since: ContinuousClock.Instant
-    /// The number of the next wait, from 1.
-    let waits: Int
-    /// When that may begin: the last one may have been ended before its time.
-    let due: ContinuousClock.Instant
-
-    /// A tenant that is found to be locked, again where it was before.
-    init(after last: LockedTenant?, at now: ContinuousClock.Instant) {
-        since = last?.since ?? now
-        waits = (last?.waits ?? 0) + 1
-        due = last.map { max(now, $0.due + LockWait.duration($0.waits)) } ?? now
-    }
-
-    var phase: LockPhase { waits == 1 ? .new : waits < LockWait.lastingFrom ? .again : .lasting }
 }
 
 extension WriteCommand {

@@ -116,24 +116,60 @@ import Testing
         await store.shutDown()
     }
 
-    @Test func aCallIsRefusedWhenItsTenantStaysLocked() async throws {
+    /// Sixty are locked, more than could be waited for one by one; half of them are free again after a while.
+    @Test func callsAreRefusedWhenTheirTenantsStayLocked() async throws {
         let bench = try Bench()
         let log = CapturedLog()
         let store = EventStore(engine: bench.engine(), limits: Limits(), clock: { .now() }, logger: log.logger)
         try store.start()
-        let tenant = TenantID(UUID())
-        try await prepare([tenant], store)
-        let lock = try Lock([tenant], bench)
+        let tenants = (0..<60).map { _ in TenantID(UUID()) }
+        try await prepare(tenants, store)
+        let (lock, otherLock) = (try Lock(tenants.prefix(30), bench), try Lock(tenants.suffix(30), bench))
         let begin = ContinuousClock.now
-        let request = try AppendRequest.sample(tenant: tenant)
-        let error = await #expect(throws: MartletError.self) { try await store.write(.append(request)) }
-        let waited = ContinuousClock.now - begin
-        #expect(error?.reason == .storageUnavailable && error?.isRetryable == true)
-        #expect(error?.message.contains("locked") == true, "\(String(describing: error))")
-        #expect(LockWait.max <= waited && waited < LockWait.max + .seconds(5), "\(waited)")
+        let answers = NIOLockedValueBox<[Int: (result: Result<WriteOutcome, MartletError>, at: Duration)]>([:])
+        for (number, tenant) in tenants.enumerated() {
+            _ = store.write(.append(try .sample(tenant: tenant))) { result in
+                answers.withLockedValue { $0[number] = (result, .now - begin) }
+            }
+        }
+        func answered(_ numbers: Range<Int>, within time: Duration) async throws -> Bool {
+            let end = ContinuousClock.now + time
+            while ContinuousClock.now < end {
+                if answers.withLockedValue({ answers in numbers.allSatisfy { answers[$0] != nil } }) { return true }
+                try await Task.sleep(for: .milliseconds(5))
+            }
+            return false
+        }
+        // One of them is waited for as one whose lock lasts.
+        let isLasting = """
+            SELECT count(*) FROM pg_stat_activity WHERE application_name = '\(bench.schema)'
+            AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '300 ms'
+            """
+        while try bench.rows(isLasting) == [["0"]], .now - begin < .seconds(15) {
+            try await Task.sleep(for: .milliseconds(10))
+        }
+        #expect(answers.withLockedValue { $0.isEmpty })
+        try otherLock.end()
+        let freed = ContinuousClock.now
+        #expect(try await answered(30..<60, within: .seconds(4)), "they are free again")
+        print("30 of 60 locked tenants went on \(ContinuousClock.now - freed) after their locks")
+        #expect(try await answered(0..<30, within: .seconds(30)))
+        let all = answers.withLockedValue { $0 }
+        for number in 30..<60 { #expect(try all[number]?.result.get().receipt?.lastPosition == Position(2)) }
+        for number in 0..<30 {
+            guard case .failure(let error)? = all[number]?.result, let waited = all[number]?.at else {
+                Issue.record("\(String(describing: all[number]))")
+                continue
+            }
+            #expect(error.reason == .storageUnavailable && error.isRetryable)
+            #expect(error.message.contains("locked"), "\(error)")
+            #expect(LockWait.max <= waited && waited < LockWait.max + .seconds(5), "\(waited)")
+        }
+        let times = all.filter { $0.key < 30 }.map(\.value.at)
+        print("the others were refused after \(times.min() ?? .zero) to \(times.max() ?? .zero)")
         #expect(log.lines.contains { $0.contains("a tenant stays locked") }, "\(log.lines)")
         try lock.end()
-        #expect(try await store.write(.append(.sample(tenant: tenant))).receipt?.lastPosition == Position(2))
+        #expect(try await store.write(.append(.sample(tenant: tenants[0]))).receipt?.lastPosition == Position(2))
         await store.shutDown()
     }
 

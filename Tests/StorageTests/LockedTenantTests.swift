@@ -127,6 +127,86 @@ import Testing
         #expect(queue.isEmpty && queue.bytes == 0)
     }
 
+    /// Sixty, and one writer that waits for them; half of them are free again after ten seconds.
+    @Test func allAreLookedAtBetweenTheWaits() throws {
+        var queue = try queue((1...60).flatMap { [(10 * $0, $0), (10 * $0 + 1, $0)] })
+        var now = start
+        var answers: [UInt64: ContinuousClock.Instant] = [:]
+        var order: [UInt64] = []
+        var waits: [UInt64: Int] = [:]
+        func isLocked(_ waiting: Queue.Waiting) -> Bool {
+            waiting.ticket / 10 % 2 == 0 || now < start + .seconds(10)
+        }
+        func answer(_ batch: [Queue.Waiting]) {
+            for waiting in batch { answers[waiting.ticket] = now }
+            order += batch.map(\.ticket)
+        }
+        func carryOut(_ batch: [Queue.Waiting], wait: Duration?) {
+            let begin = now
+            now += .milliseconds(2)
+            // One that is locked makes all wait that are waited for together.
+            if let wait, batch.contains(where: isLocked) { now = begin + wait }
+            let locked = batch.filter { wait == nil ? isLocked($0) : batch.contains(where: isLocked) }
+            let others = batch.filter { waiting in !locked.contains { $0.ticket == waiting.ticket } }
+            queue.finish(others)
+            answer(others)
+            answer(queue.setAside(locked, at: now, isLook: wait == nil))
+        }
+        #expect(queue.setAside(queue.take(rowsMax: 999, bytesMax: 1 << 20), at: now).isEmpty)
+        while !queue.isEmpty {
+            let look = queue.takeLook(rowsMax: 50, bytesMax: 1 << 20, at: now)
+            guard look.isEmpty else {
+                #expect(Set(look.map { $0.ticket / 10 }).count == look.count, "the first of each")
+                carryOut(look, wait: nil)
+                continue
+            }
+            let free = queue.take(rowsMax: 999, bytesMax: 1 << 20)
+            guard free.isEmpty else {
+                carryOut(free, wait: nil)
+                continue
+            }
+            let taken = LockPhase.allCases.lazy.compactMap {
+                queue.takeLocked($0, rowsMax: 999, bytesMax: 1 << 20, at: now)
+            }.first
+            guard let (batch, wait) = taken else {
+                now += .milliseconds(10)
+                continue
+            }
+            for tenant in Set(batch.map { $0.ticket / 10 }) { waits[tenant, default: 0] += 1 }
+            carryOut(batch, wait: wait)
+            guard now < start + .seconds(100) else { break }
+        }
+        #expect(answers.count == 120 && queue.bytes == 0 && queue.placeCount == 0)
+        for tenant in 1...60 as ClosedRange<UInt64> {
+            #expect(order.filter { $0 / 10 == tenant } == [10 * tenant, 10 * tenant + 1])
+            let (from, to): (Duration, Duration) =
+                tenant % 2 == 0 ? (LockWait.max, LockWait.max + .milliseconds(1_500)) : (.seconds(10), .seconds(12))
+            for ticket in order where ticket / 10 == tenant {
+                let waited = (answers[ticket] ?? start) - start
+                #expect(from <= waited && waited < to, "tenant \(tenant): \(waited)")
+            }
+        }
+        let held = (1...30).map { waits[2 * $0] ?? 0 }
+        #expect((held.max() ?? 0) - (held.min() ?? 0) <= 1, "each has its turn to be waited for: \(held)")
+    }
+
+    @Test func toBeLookedAtIsNoWait() throws {
+        var queue = try queue([(11, 1), (12, 1), (21, 2)])
+        #expect(queue.setAside(queue.take(rowsMax: 9, bytesMax: 1 << 20), at: start).isEmpty)
+        let first = try take(&queue, .new)
+        #expect(queue.setAside(first.batch, at: start + LockWait.duration(1)).isEmpty)
+        for number in 1...10 {
+            let now = start + LockWait.duration(1) + LockWait.lookEvery * number
+            #expect(queue.takeLook(rowsMax: 9, bytesMax: 1 << 20, at: now - .milliseconds(1)).isEmpty)
+            let look = queue.takeLook(rowsMax: 9, bytesMax: 1 << 20, at: now)
+            #expect(look.map(\.ticket) == [11, 21], "look \(number)")
+            #expect(queue.setAside(look, at: now, isLook: true).isEmpty)
+            #expect(queue.takeLook(rowsMax: 9, bytesMax: 1 << 20, at: now).isEmpty, "once each")
+        }
+        let wait = try take(&queue, .again, after: 3_000)
+        #expect(wait.tickets == [11, 12] && wait.lockWait == LockWait.duration(2))
+    }
+
     // MARK: The committer
 
     /// Storage in which tenants can be locked. Waits for them are counted.
@@ -135,6 +215,7 @@ import Testing
             var locked: Set<TenantID> = []
             var waiting = 0
             var waitingMax = 0
+            var waits = 0
             var batches: [[TenantID]] = []
         }
 
@@ -159,6 +240,7 @@ import Testing
                 if lockWait > .zero {
                     storage.state.withLockedValue {
                         $0.waiting += 1
+                        $0.waits += 1
                         $0.waitingMax = max($0.waitingMax, $0.waiting)
                     }
                     defer { storage.state.withLockedValue { $0.waiting -= 1 } }
@@ -217,5 +299,27 @@ import Testing
             #expect(own.map(\.0) == own.map(\.0).sorted(), "in the order in which they came")
             #expect(own.map { $0.1?.receipt?.lastPosition.rawValue } == (1...10).map { UInt64($0) })
         }
+    }
+
+    @Test func whoIsFreeAgainDoesNotWaitForThoseWhoAreNot() async throws {
+        let storage = LockingStorage()
+        let committer = committer()
+        for _ in 0..<4 { committer.start { storage.makeWriter() } }
+        storage.lock(Set((1...300).map { Sample.tenant($0) }))
+        let answers = Recorder<UInt64>()
+        for number in 1...300 as ClosedRange<UInt64> {
+            let request = try Sample.request(number, of: number)
+            #expect(committer.add(.append(request)) { _ in answers.add(number) }.isAdded)
+        }
+        #expect(await eventually { storage.state.withLockedValue { $0.waits > 4 } }, "one by one")
+        storage.lock(Set((1...150).map { Sample.tenant($0) }))
+        let before = storage.state.withLockedValue { $0.waits }
+        #expect(await answers.reaches(150))
+        let waits = storage.state.withLockedValue { $0.waits } - before
+        #expect(answers.values.allSatisfy { $0 > 150 } && waits < 30, "\(waits) waits")
+        storage.lock([])
+        #expect(await answers.reaches(300))
+        await committer.close()
+        #expect(committer.waitingBytes == 0)
     }
 }
