@@ -78,8 +78,8 @@ public struct TenantHead: Hashable, Sendable {
     public var position: Position
     /// Commit time of the last event; 0 without events.
     public var recordedAt: Timestamp
-    /// Id of the last event: two heads of one tenant with the same id have the same past. Nil without events, and in what
-    /// clients get.
+    /// Id of the last event: two heads of one tenant with the same id and commit time have the same past. Nil without events,
+    /// and in what clients get.
     public var eventID: UUID?
 
     /// A head at that position.
