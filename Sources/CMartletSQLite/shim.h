@@ -11,6 +11,11 @@ static inline int martlet_lock_database(int descriptor) {
   return fcntl(descriptor, 37, &lock);
 }
 
+// Closing the connection moves nothing out of the write-ahead log, even if no other connection is left.
+static inline int martlet_sqlite_keep_log(sqlite3 *database) {
+  return sqlite3_db_config(database, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, (int *)0);
+}
+
 // The bytes must stay as they are until the statement is reset.
 static inline int martlet_sqlite_bind_blob_static(sqlite3_stmt *statement, int index, const void *bytes, int count) {
   return sqlite3_bind_blob(statement, index, bytes ? bytes : "", count, SQLITE_STATIC);

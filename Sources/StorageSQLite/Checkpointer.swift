@@ -11,6 +11,8 @@ import MartletStorage
 /// The log cannot begin anew while a read uses it, and reads may overlap for ever. So a log that has grown large closes
 /// the gate of the reads for the last pass, and one that has grown larger holds the commits up too, each for bounded time:
 /// see Docs/decisions/0039.
+///
+/// The thread ends for good when the file is poisoned: see Docs/decisions/0010.
 final class Checkpointer {
     /// Pages in the log from which on it is worth while to move them.
     static let startPages = 2_000
@@ -74,6 +76,9 @@ final class Checkpointer {
         threads.blockUntilEnd()
     }
 
+    /// Whether the next commit is to be followed by the writer's checkpoint.
+    var isRestDue: Bool { state.condition.withLock { state.isRestDue } }
+
     /// A commit left so many pages in the log. Where they are too many, this waits for the checkpoint that is under way.
     /// - Returns: whether the writer is to move the rest now, and call ``restMoved()``.
     func committed(logPages: Int) -> Bool {
@@ -87,7 +92,7 @@ final class Checkpointer {
                 state.condition.broadcast()
             }
             // A gate that was closed before the log came here does not count: it did not wait for the reads long enough.
-            while logPages >= state.holdFrom, !state.isRestDue {
+            while logPages >= state.holdFrom, !state.isRestDue, !state.isClosed {
                 if !state.isRequested {
                     state.isRequested = true
                     state.condition.broadcast()
@@ -122,13 +127,13 @@ final class Checkpointer {
                 connection = open
                 try move(state, file.gate, with: open, logger)
             } catch {
-                // All is in the log still; it is tried again when more has come in.
-                logger.warning("a checkpoint failed", metadata: ["error": "\(error)"])
+                logger.checkpointFailed(error)
                 connection = nil
                 state.endHold()
             }
             state.condition.withLock {
                 state.isRequested = false
+                if file.poison.isSet { state.isClosed = true }
                 state.condition.broadcast()
             }
         }
@@ -177,5 +182,20 @@ final class Checkpointer {
                 guard state.condition.wait(until: deadline) else { return }
             }
         }
+    }
+}
+
+extension Logger {
+    /// Reports a checkpoint that failed. Unless that poisoned the file, all is in the log still, and it is tried again when
+    /// more has come in.
+    func checkpointFailed(_ error: any Error) {
+        guard let fault = error as? SQLiteFault else {
+            return warning("a checkpoint failed", metadata: ["error": "\(error)"])
+        }
+        let isFatal = fault.isFailedSync || fault.isFailedWrite
+        log(
+            level: isFatal ? .critical : .warning,
+            isFatal ? "a checkpoint could not write or sync the database" : "a checkpoint failed",
+            metadata: ["error": "\(fault.message)"])
     }
 }

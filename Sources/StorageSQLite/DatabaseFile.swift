@@ -12,6 +12,8 @@ final class DatabaseFile: Sendable {
     let ranges: PendingRanges
     /// What reads of the file pass.
     let gate = ReadGate()
+    /// Set once a sync of the file has failed.
+    let poison = Poison()
     /// Held from ``lock(_:)`` on until nobody uses the file any more.
     private let held = NIOLockedValueBox<FileLock?>(nil)
 
@@ -38,7 +40,7 @@ final class DatabaseFile: Sendable {
 
     /// Opens the file, and makes sure that it is the prepared one that was opened.
     func open(creates: Bool = false) throws(StorageError) -> SQLiteConnection {
-        let connection = try SQLiteConnection(path: path, creates: creates)
+        let connection = try SQLiteConnection(path: path, creates: creates, poison: poison)
         try check()
         guard !connection.hasMoved else { throw replaced }
         return connection

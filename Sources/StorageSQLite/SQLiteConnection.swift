@@ -15,13 +15,17 @@ import MartletStorage
 
     @unsafe private let database: OpaquePointer
     @unsafe private var logPagesCount: UnsafeMutablePointer<Int32>?
+    private let poison: Poison?
     private var statements: [SQLiteStatement?] = Array(repeating: nil, count: Query.allCases.count)
 
     /// Opens the database.
     ///
-    /// - Parameter creates: makes the file where there is none.
+    /// - Parameters:
+    ///   - creates: makes the file where there is none.
+    ///   - poison: what all connections of the file share; a failed checkpoint sets it.
     /// - Throws: ``StorageError``; `unavailable` if the file does not exist.
-    init(path: String, creates: Bool) throws(StorageError) {
+    init(path: String, creates: Bool, poison: Poison? = nil) throws(StorageError) {
+        self.poison = poison
         unsafe database = try unsafe Self.open(
             path, creates ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READWRITE)
         let isOwn: Bool
@@ -38,6 +42,7 @@ import MartletStorage
     /// Opens the database to look at it, whatever it is: nothing is set and nothing is written, also not when it is closed.
     /// What is sorted or kept meanwhile goes into a temporary file.
     init(reading path: String) throws(StorageError) {
+        poison = nil
         unsafe database = try unsafe Self.open(path, SQLITE_OPEN_READONLY)
         do throws(SQLiteFault) {
             try run("PRAGMA cache_size = -\(Self.cacheKibibytes)")
@@ -62,6 +67,7 @@ import MartletStorage
 
     deinit {
         statements.removeAll()
+        if poison?.isSet == true { _ = unsafe martlet_sqlite_keep_log(database) }
         unsafe sqlite3_close_v2(database)
         unsafe logPagesCount?.deallocate()
     }
@@ -135,13 +141,22 @@ import MartletStorage
     var logPages: Int { unsafe Int(logPagesCount?.pointee ?? 0) }
 
     /// Moves what is in the log into the database, as far as no reader needs what it replaces, waiting for nobody.
+    ///
+    /// SQLite syncs the database only when it moves the last page of the log, but never moves a page twice. So a sync may
+    /// be the one that reports the loss of pages which an earlier call moved: after it, only the log has them.
     /// - Returns: how many pages of the log have been moved.
+    /// - Throws: ``SQLiteFault``; where a write or a sync failed, the file is poisoned. Always for a poisoned file.
     @discardableResult
     func checkpoint() throws(SQLiteFault) -> Int {
+        guard poison?.isSet != true else {
+            throw SQLiteFault(code: SQLITE_IOERR, message: "an earlier sync failed: the log is kept for the next start")
+        }
         var moved: Int32 = 0
         let code = unsafe sqlite3_wal_checkpoint_v2(database, nil, SQLITE_CHECKPOINT_PASSIVE, nil, &moved)
         guard code == SQLITE_OK || code & 0xFF == SQLITE_BUSY else {
-            throw unsafe SQLiteFault(code: code, database: database)
+            let fault = unsafe SQLiteFault(code: code, database: database)
+            if fault.isFailedSync || fault.isFailedWrite { poison?.set() }
+            throw fault
         }
         return Int(max(0, moved))
     }

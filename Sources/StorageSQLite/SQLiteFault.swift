@@ -15,6 +15,12 @@ struct SQLiteFault: Error {
     /// The code without its extension.
     var primary: Int32 { code & 0xFF }
 
+    /// A sync failed (SQLITE_IOERR_FSYNC, SQLITE_IOERR_DIR_FSYNC).
+    var isFailedSync: Bool { code == SQLITE_IOERR | 4 << 8 || code == SQLITE_IOERR | 5 << 8 }
+
+    /// The disk refused a write, other than for lack of room (SQLITE_IOERR_WRITE).
+    var isFailedWrite: Bool { code == SQLITE_IOERR | 3 << 8 }
+
     @unsafe init(code: Int32, database: OpaquePointer?) {
         let extended = unsafe sqlite3_extended_errcode(database)
         self.code = extended & 0xFF == code & 0xFF ? extended : code

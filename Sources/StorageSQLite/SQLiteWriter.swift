@@ -27,11 +27,9 @@ final class SQLiteWriter: StorageWriter {
     private var connection: SQLiteConnection?
     private var tenants: RecentlyUsed<TenantID, Tenant>
     private var aggregates: RecentlyUsed<AggregateKey, Aggregate>
-    private var checkpointer: Checkpointer?
+    private(set) var checkpointer: Checkpointer?
     /// Ranges on their way into the table.
     private var moving: MovingRanges?
-    /// A sync failed: the system may have dropped what it could not write, so that no later sync can be believed.
-    private var isPoisoned = false
 
     /// - Parameter rememberedMax: so many tenants, and so many aggregates, are remembered.
     init(file: DatabaseFile, logger: Logger, rememberedMax: Int = 100_000) {
@@ -57,7 +55,7 @@ final class SQLiteWriter: StorageWriter {
     private func write<Value>(
         _ body: (SQLiteConnection) throws(StorageError) -> Value
     ) throws(StorageError) -> Value {
-        guard !isPoisoned else {
+        guard !file.poison.isSet else {
             throw StorageError(
                 .unavailable, "an earlier write could not be synced: check the disk, then restart the server")
         }
@@ -71,7 +69,7 @@ final class SQLiteWriter: StorageWriter {
             tenants.removeAll()
             aggregates.removeAll()
             connection = nil
-            if isPoisoned {
+            if file.poison.isSet {
                 moving = nil
                 file.ranges.invalidate()
             }
@@ -182,10 +180,8 @@ final class SQLiteWriter: StorageWriter {
     private func tidy(_ connection: SQLiteConnection) {
         guard checkpointer?.committed(logPages: connection.logPages) == true else { return }
         defer { checkpointer?.restMoved() }
-        // A failure changes nothing: all is in the log still.
-        do throws(SQLiteFault) { try connection.checkpoint() } catch {
-            logger.warning("a checkpoint failed", metadata: ["error": "\(error.message)"])
-        }
+        // The commit stands: its log was synced, and is kept where a checkpoint poisons the file.
+        do throws(SQLiteFault) { try connection.checkpoint() } catch { logger.checkpointFailed(error) }
     }
 
     /// What a commit that failed means. A full disk or a lock is found before the commit record is written.
@@ -193,8 +189,8 @@ final class SQLiteWriter: StorageWriter {
         switch fault.primary {
         case SQLITE_FULL, SQLITE_BUSY, SQLITE_LOCKED, SQLITE_READONLY: return fault.storageError
         default:
-            if fault.code == SQLITE_IOERR | 4 << 8 || fault.code == SQLITE_IOERR | 5 << 8 {
-                isPoisoned = true
+            if fault.isFailedSync {
+                file.poison.set()
                 logger.critical("a sync of the database failed", metadata: ["error": "\(fault.message)"])
             }
             return StorageError(.outcomeUnknown, "SQLite: \(fault.message) (code \(fault.code)) while committing")

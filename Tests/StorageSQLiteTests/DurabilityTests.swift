@@ -126,11 +126,12 @@ import Testing
         }
         #expect(try reader.head(of: bench.tenant).position >= Position(2), "reads go on")
         // After a restart the call is answered, and stored once.
-        let restarted = bench.engine.makeWriter()
+        let engine = SQLiteEngine(file: DatabaseFile(path: bench.path), logger: .silent)
+        let restarted = engine.makeWriter()
         #expect(try restarted.append(lost)?.firstPosition == Position(3))
         let next = try AppendRequest.sample(tenant: bench.tenant)
         #expect(try restarted.append(next)?.replayed == false)
-        #expect(try bench.holds(first.ids + lost.ids + next.ids))
+        #expect(try bench.holds(first.ids + lost.ids + next.ids, engine.makeReader()))
     }
 
     @Test func aWriteThatFailsLeavesTheOutcomeOpenAndTheWriterWell() throws {

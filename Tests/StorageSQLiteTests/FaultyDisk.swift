@@ -35,6 +35,8 @@ enum FaultyDisk {
     private struct State {
         /// By the beginning of the path.
         var faults: [String: Fault] = [:]
+        /// Paths that are whole, and not the beginning of others.
+        var whole: Set<String> = []
         /// How many writes still go through, by the beginning of the path.
         var writesLeft: [String: Int] = [:]
         var calls: [String: [Call]] = [:]
@@ -74,9 +76,12 @@ enum FaultyDisk {
 
     /// From now on that happens to files whose path begins so; nil for nothing any more.
     ///
-    /// - Parameter writes: so many go through before.
-    static func fail(_ path: String, _ fault: Fault?, after writes: Int = 0) {
+    /// - Parameters:
+    ///   - writes: so many go through before.
+    ///   - isWhole: only the file of that very path fails: a database, and not its log.
+    static func fail(_ path: String, _ fault: Fault?, after writes: Int = 0, isWhole: Bool = false) {
         state.withLockedValue {
+            if isWhole { $0.whole.insert(path) } else { $0.whole.remove(path) }
             $0.faults[path] = fault
             $0.writesLeft[path] = writes
         }
@@ -127,6 +132,7 @@ enum FaultyDisk {
                 state.calls[prefix]?.append(isWrite ? .write(rest) : .sync(rest))
             }
             for (prefix, fault) in state.faults where path.hasPrefix(prefix) && (fault == .sync) != isWrite {
+                if state.whole.contains(prefix), path != prefix { continue }
                 let left = state.writesLeft[prefix] ?? 0
                 guard left > 0 else { return fault.code }
                 state.writesLeft[prefix] = left - 1
