@@ -18,6 +18,13 @@ struct RangeRow: Hashable, Sendable {
     var blockPosition: UInt64 { position - before }
 }
 
+/// What the blocks tell of the ranges that are not in the table.
+struct RecoveredRanges: Sendable {
+    var rows: [RangeRow] = []
+    /// Why the ranges of some tenants cannot be known, by the tenant's number.
+    var damaged: [Int64: SQLiteFault] = [:]
+}
+
 /// Ranges that are committed, with their blocks, and are not in the table yet.
 ///
 /// The rows of one commit belong to as many places of the table as it has aggregates, and each would be a page to write
@@ -38,6 +45,8 @@ final class PendingRanges: Sendable {
         /// Those that are being moved into the table.
         var flushing: [Int64: [RangeRow]] = [:]
         var generation: UInt64 = 0
+        /// Tenants of which the blocks do not tell all rows: none of theirs are here.
+        var damaged: [Int64: SQLiteFault] = [:]
         /// Rows of a commit that failed: they may be committed or not.
         var doubted: [RangeRow] = []
         /// Whether the rows are those that the blocks tell; not so before the first use.
@@ -61,13 +70,13 @@ final class PendingRanges: Sendable {
     /// Loads the rows anew where they are not known; meanwhile all others wait.
     /// - Returns: the generation.
     @discardableResult
-    func refresh(_ load: () throws(SQLiteFault) -> [RangeRow]) throws(SQLiteFault) -> UInt64 {
+    func refresh(_ load: () throws(SQLiteFault) -> RecoveredRanges) throws(SQLiteFault) -> UInt64 {
         let result = state.withLockedValue { state -> Result<UInt64, SQLiteFault> in
             if state.isFresh { return .success(state.generation) }
             do throws(SQLiteFault) {
-                let rows = try load()
-                state = State(generation: state.generation + 1, isFresh: true)
-                state.add(rows)
+                let loaded = try load()
+                state = State(generation: state.generation + 1, damaged: loaded.damaged, isFresh: true)
+                state.add(loaded.rows)
                 return .success(state.generation)
             } catch { return .failure(error) }
         }
@@ -77,6 +86,11 @@ final class PendingRanges: Sendable {
     /// What is known may not be true.
     func invalidate() {
         state.withLockedValue { $0 = State(generation: $0.generation + 1) }
+    }
+
+    /// Fails for a tenant whose rows are not known, because its blocks are damaged.
+    func check(tenantNo: Int64) throws(SQLiteFault) {
+        if let damage = state.withLockedValue({ $0.damaged[tenantNo] }) { throw damage }
     }
 
     /// An aggregate's rows, in version order.

@@ -15,6 +15,9 @@ struct SQLiteFault: Error {
     /// The code without its extension.
     var primary: Int32 { code & 0xFF }
 
+    /// Stored data is damaged, as opposed to out of reach.
+    var isDamage: Bool { primary == SQLITE_CORRUPT }
+
     /// A sync failed (SQLITE_IOERR_FSYNC, SQLITE_IOERR_DIR_FSYNC).
     var isFailedSync: Bool { code == SQLITE_IOERR | 4 << 8 || code == SQLITE_IOERR | 5 << 8 }
 

@@ -176,7 +176,9 @@ final class SQLiteReader: StorageReader {
             while true {
                 let generation = try RangeRecovery.refresh(file.ranges, connection)
                 try connection.statement(.beginRead).run()
-                guard let (tenantNo, tenantState) = try Self.tenant(tenant, connection),
+                let found = try Self.tenant(tenant, connection)
+                if let found { try file.ranges.check(tenantNo: found.no) }
+                guard let (tenantNo, tenantState) = found,
                     let row = try AggregateRow.find(name, in: tenantNo, connection)
                 else {
                     try connection.statement(.commit).run()

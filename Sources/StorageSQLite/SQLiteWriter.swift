@@ -286,8 +286,12 @@ final class SQLiteWriter: StorageWriter {
         return (UInt64(max), UInt64(max - min(Swift.max(last, 0), max)))
     }
 
+    /// - Throws: also where the tenant's newest blocks are damaged.
     private func tenant(_ id: TenantID, _ connection: SQLiteConnection) throws(SQLiteFault) -> Tenant? {
-        if let known = tenants.use(id) { return known }
+        if let known = tenants.use(id) {
+            try file.ranges.check(tenantNo: known.no)
+            return known
+        }
         let select = try connection.statement(.selectTenant)
         select.bind(1, id.uuid)
         let found = try select.firstRow { row throws(SQLiteFault) in
@@ -298,7 +302,9 @@ final class SQLiteWriter: StorageWriter {
                     eventID: unsafe UUID(bytes: row.blob(4))),
                 settingsRevision: try row.unsigned(3))
         }
-        if let found { tenants.put(found, for: id) }
+        guard let found else { return nil }
+        try file.ranges.check(tenantNo: found.no)
+        tenants.put(found, for: id)
         return found
     }
 

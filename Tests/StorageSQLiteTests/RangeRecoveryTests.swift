@@ -56,6 +56,81 @@ import Testing
         #expect(reloads == 0, "\(reloads) failed writes had all ranges told again")
     }
 
+    /// What is wrong with the newest events of the tenant with number 1, and the place that is named.
+    private static let damages = [
+        ("UPDATE blocks SET entries = zeroblob(40) WHERE key = 1 << 40 | 4", "position 4"),
+        ("UPDATE blocks SET count = 9 WHERE key = 1 << 40 | 1", "position 4"),
+        ("DELETE FROM aggregates WHERE tenant_no = 1", "position 1"),
+        ("UPDATE tenants SET ranged = 1 << 50, position = 1 << 51 WHERE no = 1", "a position after 1125899906842624"),
+        ("UPDATE tenants SET ranged = -1 WHERE no = 1", nil),
+    ]
+
+    @Test(arguments: damages) func aDamagedBlockStopsItsTenantAlone(_ sql: String, _ place: String?) throws {
+        let bench = try Bench(rangesHeldMax: 1_000)
+        let (damaged, whole) = (bench.tenant, TenantID(UUID()))
+        let name = AggregateName.new()
+        for tenant in [damaged, whole, damaged, whole] {
+            try bench.writer.append(.sample(3, to: name, .any, tenant: tenant))
+        }
+        try RawDatabase(bench.path).run(sql)
+        #expect(try Findings(bench.path).count > 0)
+        let engine = SQLiteEngine(file: DatabaseFile(path: bench.path, rangesHeldMax: 4), logger: .silent)
+        let (writer, reader) = (engine.makeWriter(), engine.makeReader())
+        func isRefused(_ body: () throws(StorageError) -> Void) -> Bool {
+            guard let error = refusal(body) else { return false }
+            return error.kind == .corrupted && error.place == place && error.description.contains("tenant")
+        }
+        let range = PageRange(after: Version.none, to: .max)
+        let bounds = PageBounds(bytesMax: .max)
+        // Also after the ranges of the others have moved into the table.
+        for round in 0..<4 {
+            let request = try AppendRequest.sample(3, to: name, .any, tenant: damaged)
+            #expect(isRefused { () throws(StorageError) in try writer.append(request) }, "round \(round)")
+            #expect(
+                isRefused { () throws(StorageError) in
+                    _ = try reader.page(of: name, in: damaged, versions: range, bounds: bounds)
+                }, "round \(round)")
+            #expect(
+                isRefused { () throws(StorageError) in
+                    _ = try reader.version(of: name, in: damaged, asOf: Position(6))
+                })
+            #expect(
+                isRefused { () throws(StorageError) in
+                    _ = try reader.position(of: Version(1), of: name, in: damaged)
+                })
+            #expect(try writer.append(.sample(3, to: name, .any, tenant: whole))?.replayed == false)
+            #expect(try writer.append(.sample(3, to: name, .any, tenant: TenantID(UUID())))?.replayed == false)
+            let page = try reader.page(of: name, in: whole, versions: range, bounds: bounds)
+            #expect(page.count == 9 + 3 * round, "round \(round)")
+        }
+    }
+
+    /// What is damaged is found anew whenever the blocks are read again, and forgotten when it is no more.
+    @Test func damageIsLookedForWheneverTheBlocksAreRead() throws {
+        let bench = try Bench(rangesHeldMax: 1_000)
+        let name = AggregateName.new()
+        func append() throws(StorageError) {
+            guard let request = try? AppendRequest.sample(3, to: name, .any, tenant: bench.tenant) else { return }
+            try bench.writer.append(request)
+        }
+        try append()
+        let key = try EventKeys.key(1, Position(1))
+        let entries = try SQLiteConnection(path: bench.path, creates: false).text(
+            "SELECT hex(entries) FROM blocks WHERE key = \(key)")
+        let ranges = bench.engine.file.ranges
+        for _ in 0..<2 {
+            try RawDatabase(bench.path).run("UPDATE blocks SET entries = zeroblob(40) WHERE key = \(key)")
+            ranges.invalidate()
+            // The writer remembers the tenant.
+            #expect(refusal(append)?.place == "position 1")
+            #expect(refusal(append)?.place == "position 1")
+            try RawDatabase(bench.path).run("UPDATE blocks SET entries = x'\(entries ?? "")' WHERE key = \(key)")
+            ranges.invalidate()
+            try append()
+        }
+        #expect(try bench.engine.makeReader().version(of: name, in: bench.tenant, asOf: .max) == Version(9))
+    }
+
     /// Whichever write of a batch fails, ranges in memory and in the table tell the same as the oracle.
     @Test func failedWritesAmongOthersChangeNoAnswer() throws {
         let random = SeededGenerator.fromEnvironment()
