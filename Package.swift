@@ -225,6 +225,13 @@ let package = Package(
             ]),
         tests("ModelTests", ["MartletModel", "MartletTesting"]),
         tests(
+            "NativeTransportTests",
+            [
+                "MartletAccess", "MartletFrameCodec", "MartletModel", "MartletNativeTransport", "MartletService",
+                "MartletSession", "MartletStorage", "MartletStorageMemory", "MartletTenants", "MartletTesting",
+                .nioCore, .nioEmbedded,
+            ]),
+        tests(
             "ProcessTests",
             [
                 "martlet", "MartletClient", "MartletEventSourcing", "MartletModel", "MartletTLSOpenSSL",

@@ -18,16 +18,27 @@ extension Principal {
 
 /// What a connection holds of the frame that is under way to the server.
 struct InboundAccount {
+    /// Names a wait of this account: a grant that was on its way when its wait was given up is not one for the next.
+    typealias WaitNumber = UInt64
+
+    private struct Wait {
+        let number: WaitNumber
+        let id: FairPool.WaitID
+        let bytes: Int
+        let since: NIODeadline
+    }
+
     private enum State {
         case free
         case held(Int)
-        case waits(FairPool.WaitID, Int, since: NIODeadline)
+        case waits(Wait)
     }
 
     private let pool: FairPool
     private let holder: FairPool.Holder
     private let limits: Limits
     private var state = State.free
+    private var lastWait: WaitNumber = 0
 
     init(pool: FairPool, holder: FairPool.Holder, limits: Limits) {
         self.pool = pool
@@ -38,70 +49,75 @@ struct InboundAccount {
     /// There is no room for the frame yet: nothing more is to be read.
     var isWaiting: Bool { if case .waits = state { true } else { false } }
 
-    /// Whether what is held is for a frame of so many bytes.
+    /// Whether what is held, or waited for, is for a frame of so many bytes.
     func isUpToDate(_ frameBytes: Int) -> Bool {
-        switch state {
-        case .free: frameBytes <= limits.inboundFreeBytes
-        case .held(let held): held == min(frameBytes, pool.bytesMax / 2)
-        case .waits: true
+        let bytes = bytesNeeded(frameBytes)
+        return switch state {
+        case .free: bytes == 0
+        case .held(let held): held == bytes
+        case .waits(let wait): wait.bytes == bytes
         }
+    }
+
+    private func bytesNeeded(_ frameBytes: Int) -> Int {
+        frameBytes > limits.inboundFreeBytes ? min(frameBytes, pool.bytesMax / 2) : 0
     }
 
     /// Takes room for a frame of so many bytes that is under way; 0 for none. Frames up to
     /// ``Limits/inboundFreeBytes`` take none.
-    mutating func hold(_ frameBytes: Int, now: NIODeadline, granted: @escaping @Sendable () -> Void) {
-        let bytes = frameBytes > limits.inboundFreeBytes ? frameBytes : 0
-        switch state {
-        case .free: if bytes == 0 { return }
-        case .held(let held):
-            if held == bytes { return }
-            pool.give(held, for: holder)
-            state = .free
-            if bytes == 0 { return }
-        // The frame is the same as long as nothing is read.
-        case .waits: return
-        }
-        switch pool.take(min(bytes, pool.bytesMax / 2), for: holder, granted: granted) {
-        case .taken: state = .held(min(bytes, pool.bytesMax / 2))
-        case .waits(let id): state = .waits(id, min(bytes, pool.bytesMax / 2), since: now)
+    ///
+    /// A frame that is waited for may become whole nevertheless: bytes that came before reading stopped are still
+    /// delivered. The wait ends then.
+    ///
+    /// - Parameter granted: called, from any thread, when room that was waited for is taken, with what ``granted(_:isOpen:)``
+    ///   is to be told.
+    mutating func hold(_ frameBytes: Int, now: NIODeadline, granted: @escaping @Sendable (WaitNumber) -> Void) {
+        guard !isUpToDate(frameBytes) else { return }
+        release()
+        let bytes = bytesNeeded(frameBytes)
+        guard bytes > 0 else { return }
+        lastWait += 1
+        let number = lastWait
+        switch pool.take(bytes, for: holder, granted: { granted(number) }) {
+        case .taken: state = .held(bytes)
+        case .waits(let id): state = .waits(Wait(number: number, id: id, bytes: bytes, since: now))
         }
     }
 
     /// The room that was waited for is taken.
-    mutating func granted(isOpen: Bool) {
-        guard case .waits(_, let bytes, _) = state else { return }
-        if isOpen {
-            state = .held(bytes)
-        } else {
-            pool.give(bytes, for: holder)
-            state = .free
-        }
+    mutating func granted(_ number: WaitNumber, isOpen: Bool) {
+        // Who gave the wait up gave the room back.
+        guard case .waits(let wait) = state, wait.number == number else { return }
+        state = .held(wait.bytes)
+        if !isOpen { release() }
     }
 
     /// Why the connection cannot go on: it waited too long.
     func fault(now: NIODeadline) -> MartletError? {
-        guard case .waits(_, let bytes, let since) = state,
-            now - since >= .milliseconds(Int64(limits.writeStallMillis))
-        else { return nil }
+        guard case .waits(let wait) = state, now - wait.since >= .milliseconds(Int64(limits.writeStallMillis)) else {
+            return nil
+        }
         return MartletError(
             .resourceExhausted, reason: .limitExceeded,
             message:
                 "inbound_bytes_max is \(limits.inboundBytesMax), and for \(limits.writeStallMillis) ms it had no "
-                + "room for a frame of \(bytes) bytes next to those being received: send smaller frames, or retry "
+                + "room for a frame of \(wait.bytes) bytes next to those being received: send smaller frames, or retry "
                 + "later",
             isRetryable: true,
             limit: .init(
-                name: "inbound_bytes_max", limit: UInt64(limits.inboundBytesMax), actual: UInt64(bytes)))
+                name: "inbound_bytes_max", limit: UInt64(limits.inboundBytesMax), actual: UInt64(wait.bytes)))
     }
 
     /// The connection is gone.
-    mutating func close() {
+    mutating func close() { release() }
+
+    private mutating func release() {
         switch state {
         case .free: return
         case .held(let bytes): pool.give(bytes, for: holder)
-        case .waits(let id, let bytes, _):
+        case .waits(let wait):
             // Where the grant is on its way it finds nobody.
-            if !pool.stopWaiting(id) { pool.give(bytes, for: holder) }
+            if !pool.stopWaiting(wait.id) { pool.give(wait.bytes, for: holder) }
         }
         state = .free
     }

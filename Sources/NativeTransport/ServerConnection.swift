@@ -190,14 +190,14 @@ public final class ServerConnection: ChannelInboundHandler, CallTransport, Serve
     private func hold(frameBytes: Int) {
         guard !isClosing, inbound?.isUpToDate(frameBytes) == false else { return }
         let bound = bound
-        inbound?.hold(frameBytes, now: eventLoop.now) {
-            bound.eventLoop.execute { bound.value.inboundGranted() }
+        inbound?.hold(frameBytes, now: eventLoop.now) { wait in
+            bound.eventLoop.execute { bound.value.inboundGranted(wait) }
         }
         updateReading()
     }
 
-    private func inboundGranted() {
-        inbound?.granted(isOpen: !isClosing)
+    private func inboundGranted(_ wait: InboundAccount.WaitNumber) {
+        inbound?.granted(wait, isOpen: !isClosing)
         updateReading()
     }
 
