@@ -153,10 +153,16 @@ public final class ConnectionCalls {
         append.finish(result, CallHandle(calls: self, key: key))
     }
 
-    /// An append lost, and the events that came in between are to be read: from now on it is work of its own.
-    func replace(_ key: CallKey, by work: any CallWork) {
-        calls[key]?.replace(by: work)
+    /// An append lost, and the events that came in between are to be read: from now on it is work of its own, which holds
+    /// so much on its tenant's account.
+    /// - Returns: false where there is no memory for that: the call is as it was.
+    func replace(_ key: CallKey, of tenant: TenantID, stateBytes: Int, by makeWork: () -> any CallWork) -> Bool {
+        let holder = FairPool.Holder.tenant(tenant)
+        guard calls[key] != nil, service.pools.calls.take(stateBytes, for: holder) else { return false }
+        let work = makeWork()
+        calls[key]?.replace(by: work, stateBytes: stateBytes, holder)
         work.start()
+        return true
     }
 
     private func close(_ call: OpenCall) { call.cancel(service) }

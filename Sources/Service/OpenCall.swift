@@ -55,8 +55,8 @@ struct OpenCall {
         kind = .append(append)
     }
 
-    mutating func replace(by work: any CallWork) {
-        kind = .work(work, stateBytes: 0, .tenant(EventStore.serverOwner))
+    mutating func replace(by work: any CallWork, stateBytes: Int, _ holder: FairPool.Holder) {
+        kind = .work(work, stateBytes: stateBytes, holder)
     }
 
     /// Nothing of the call is sent any more.
@@ -70,14 +70,25 @@ struct OpenCall {
     }
 }
 
+// What calls hold in memory beside their events, about.
+
+extension OpenCall {
+    /// The state of a call, with names and numbers of its request.
+    static let stateBytes = 2_048
+    /// A value of a set or a dictionary, beside its text.
+    fileprivate static let valueBytes = 96
+}
+
 extension CallRequest {
-    /// What an open call holds in memory beside its events, about: its state, and what its request carries.
+    /// What an open call holds: its state, and what its request carries.
     var stateBytes: Int {
-        let state = 2_048
+        let state = OpenCall.stateBytes
         return switch self {
-        case .append, .load, .getHead, .getStatus, .loadSnapshot, .listSnapshots, .deleteSnapshots, .getSettings: state
-        case .read(let request): state + request.filter.stateBytes
-        case .subscribe(let request): 2 * state + request.filter.stateBytes
+        case .append, .getHead, .getStatus, .listSnapshots, .deleteSnapshots, .getSettings: state
+        case .load(let request): state + (request.snapshot?.stateBytes ?? 0) + request.upcasting.stateBytes
+        case .loadSnapshot(let request): state + request.use.stateBytes + request.upcasting.stateBytes
+        case .read(let request): state + request.filter.stateBytes + request.upcasting.stateBytes
+        case .subscribe(let request): 2 * state + request.filter.stateBytes + request.upcasting.stateBytes
         case .saveSnapshot(let request): state + request.snapshot.payload.storageCapacity
         case .putSettings(let request): state + request.document.storageCapacity
         }
@@ -86,7 +97,27 @@ extension CallRequest {
 
 extension EventFilter {
     fileprivate var stateBytes: Int {
-        96 * (aggregateTypes.count + eventTypes.count + aggregateIDs.count)
+        OpenCall.valueBytes * (aggregateTypes.count + eventTypes.count + aggregateIDs.count)
             + aggregateTypes.reduce(0) { $0 + $1.text.utf8.count } + eventTypes.reduce(0) { $0 + $1.text.utf8.count }
+    }
+}
+
+extension UpcastingOptions {
+    fileprivate var stateBytes: Int {
+        stopAt.keys.reduce(0) { $0 + OpenCall.valueBytes + $1.text.utf8.count }
+    }
+}
+
+extension SnapshotUse {
+    /// The values are numbers, which take little.
+    fileprivate var stateBytes: Int { 16 * schemaVersions.count }
+}
+
+extension [VersionConflict] {
+    /// What an append that lost holds until the events that came in between are read.
+    var stateBytes: Int {
+        reduce(OpenCall.stateBytes) {
+            $0 + MemoryLayout<VersionConflict>.stride + OpenCall.valueBytes + $1.aggregate.type.text.utf8.count
+        }
     }
 }

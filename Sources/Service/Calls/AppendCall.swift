@@ -33,8 +33,7 @@ struct AppendCall {
             if !receipt.replayed { handle.service.counters.append(eventCount) }
             handle.answer(.append(receipt))
         case .success(.versionConflict(let conflicts)) where includesConflictingEvents:
-            // The events that came in between are read when there is room for them.
-            handle.calls.replace(handle.key, by: ConflictingEventsCall.make(conflicts, tenant, handle))
+            ConflictingEventsCall.start(conflicts, tenant, handle)
         case .success(let outcome): handle.end(outcome.refusal ?? .unexpectedOutcome)
         case .failure(let error): handle.end(error)
         }
