@@ -8,7 +8,8 @@ import NIOCore
 /// Recognises appends that came as this code's own client and protobuf-c write them, in one pass over the frame's bytes.
 ///
 /// It accepts a part of what the long way accepts, and answers the same there: ``ClientFrameCodec`` goes the long way with
-/// all that it declines, which then finds out what is wrong, if anything. The events' bodies are slices of the frame.
+/// all that it declines, which then finds out what is wrong, if anything. The events' bodies are slices of the frame, unless
+/// a snapshot made it much larger than they are.
 enum AppendFastPath {
     /// The append that a message of ClientFrame holds; nil where it is declined.
     static func decode(_ message: ByteBuffer, limits: Limits) -> ClientFrame? {
@@ -54,8 +55,10 @@ enum AppendFastPath {
             includesConflicts = flag
         }
         guard fields.isAtEnd, !aggregates.isEmpty, areDistinct(aggregates, eventCount) else { return nil }
-        return AppendRequest(
+        var request = AppendRequest(
             tenant: TenantID(tenant), aggregates: aggregates, includeConflictingEvents: includesConflicts)
+        request.settleBuffers()
+        return request
     }
 
     @unsafe private static func part(

@@ -9,7 +9,6 @@ public struct FrameDecoder: Sendable {
     /// Length of what precedes each message.
     public static let prefixBytes = 5
 
-    /// A message keeps the buffer that it came in only where that is not much larger: it may wait long.
     private static let looseBytesMax = 2 << 10
     /// What must have come of a frame before memory is taken for the rest.
     private static let reservedFromBytes = 16 << 10
@@ -61,7 +60,7 @@ public struct FrameDecoder: Sendable {
         }
         buffer.moveReaderIndex(forwardBy: Self.prefixBytes)
         let message = buffer.readSlice(length: Int(length))
-        let isLoose = buffer.storageCapacity > 4 * Int(length) + Self.looseBytesMax
+        let isLoose = Self.isLoose(Int(length), in: buffer)
         // What was read is held no longer than it is needed.
         if buffer.readableBytes == 0 { buffer = ByteBuffer() }
         guard isLoose, let message else { return message }
@@ -69,6 +68,11 @@ public struct FrameDecoder: Sendable {
         own.reserveCapacity(message.readableBytes)
         own.writeImmutableBuffer(message)
         return own
+    }
+
+    /// Whether so many bytes are to leave the buffer that they came in, because it is much larger: they may wait long.
+    static func isLoose(_ bytes: Int, in buffer: ByteBuffer) -> Bool {
+        buffer.storageCapacity > 4 * bytes + looseBytesMax
     }
 
     /// A large frame comes in several reads: they go to where it stays, without growing it read by read.

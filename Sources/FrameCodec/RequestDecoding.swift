@@ -145,6 +145,7 @@ extension AppendRequest {
             },
             includeConflictingEvents: unsafe message.pointee.include_conflicting_events != 0)
         self.admission = admission
+        settleBuffers()
     }
 
     private static func requireDistinctIDs(_ events: ArraySlice<EncodedEvent>) throws(MartletError) {

@@ -9,6 +9,8 @@ public struct AppendRequest: Hashable, Sendable {
     public var aggregates: [AggregateAppend]
     /// On a conflict, answer the events that came in between.
     public var includeConflictingEvents: Bool
+    // Four bytes: they cost nothing beside the flag, and appends are passed on many times.
+    private var heldBytesNumber: UInt32 = 0
     /// Whether what is not stored yet may be stored.
     public var admission = Admission.admitted
 
@@ -21,6 +23,27 @@ public struct AppendRequest: Hashable, Sendable {
 
     /// How many events it carries.
     public var eventCount: Int { aggregates.reduce(0) { $0 + $1.events.count } }
+
+    /// Memory that it keeps: the whole buffers that its events' bodies are slices of, each once, and its snapshots'. At most
+    /// 4 GiB; 0 where nobody has said.
+    public var heldBytes: Int {
+        get { Int(heldBytesNumber) }
+        set { heldBytesNumber = UInt32(clamping: newValue) }
+    }
+
+    /// Two appends are the same where they ask for the same: ``heldBytes`` is no part of that.
+    public static func == (a: AppendRequest, b: AppendRequest) -> Bool {
+        a.tenant == b.tenant && a.aggregates == b.aggregates
+            && a.includeConflictingEvents == b.includeConflictingEvents && a.admission == b.admission
+    }
+
+    /// Hashes what is compared.
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(tenant)
+        hasher.combine(aggregates)
+        hasher.combine(includeConflictingEvents)
+        hasher.combine(admission)
+    }
 
     /// Bytes of its events' canonical encodings, and of its snapshots.
     public var contentBytes: Int {

@@ -24,6 +24,9 @@ public enum WriteCommand: Hashable, Sendable {
         }
     }
 
+    /// Memory that it keeps; 0 where nobody has said (``AppendRequest/heldBytes``).
+    public var heldBytes: Int { if case .append(let request) = self { request.heldBytes } else { 0 } }
+
     /// How many rows it adds, about: the events of an append, 1 of a change.
     public var rowCount: Int {
         switch self {

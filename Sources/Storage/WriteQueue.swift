@@ -15,7 +15,10 @@ struct WriteQueue<Ticket> {
     struct Waiting {
         fileprivate(set) var number: UInt64
         var command: WriteCommand
+        /// What it takes of the queue's account: memory that it keeps.
         var bytes: Int
+        /// What it takes of a batch: bytes that are written.
+        var batchBytes: Int
         var ticket: Ticket
         /// It may be decided as it is.
         var isComplete: Bool
@@ -89,9 +92,12 @@ struct WriteQueue<Ticket> {
         let known = lanes[command.tenant]
         let room = isAppend ? appendBytesMax - appendBytes : changeBytesMax - changeBytes
         let own = isAppend ? known?.appendBytes ?? 0 : known?.changeBytes ?? 0
-        var cost = command.contentBytes + Self.overheadBytes * (1 + command.rowCount)
-        // The largest change goes in where nothing else is.
-        if !isAppend { cost = min(cost, changeBytesMax) }
+        let overhead = Self.overheadBytes * (1 + command.rowCount)
+        let batchBytes = command.contentBytes + overhead
+        // The largest change goes in where nothing else is, and so does an append in the largest buffer.
+        let cost =
+            isAppend
+            ? max(batchBytes, min(command.heldBytes + overhead, appendBytesMax)) : min(batchBytes, changeBytesMax)
         let isEmpty = room == (isAppend ? appendBytesMax : changeBytesMax)
         guard own + cost <= room || (isEmpty && cost <= room) else { return nil }
         let lane: Lane
@@ -103,7 +109,8 @@ struct WriteQueue<Ticket> {
         }
         lastNumber += 1
         let waiting = Waiting(
-            number: lastNumber, command: command, bytes: cost, ticket: ticket, isComplete: isComplete)
+            number: lastNumber, command: command, bytes: cost, batchBytes: batchBytes, ticket: ticket,
+            isComplete: isComplete)
         lane.waiting.append(waiting, number: lastNumber)
         count(waiting, 1, lane)
         lineUp(lane)
@@ -189,7 +196,7 @@ struct WriteQueue<Ticket> {
             lane.isInTurn = false
             guard let next = lane.waiting.first, next.isComplete else { continue }
             let count = next.command.rowCount
-            let isFull = rows + count > rowsMax || bytes + next.bytes > bytesMax
+            let isFull = rows + count > rowsMax || bytes + next.batchBytes > bytesMax
             if isFull, !batch.isEmpty {
                 if !lane.isTaken {
                     lane.isInTurn = true
@@ -200,7 +207,7 @@ struct WriteQueue<Ticket> {
             _ = lane.waiting.popFirst()
             lane.isTaken = true
             rows += count
-            bytes += next.bytes
+            bytes += next.batchBytes
             batch.append(next)
             if !lane.waiting.isEmpty { ring.append(lane) }
         }
@@ -348,12 +355,12 @@ struct WriteQueue<Ticket> {
             lane.isInTurn = false
             lane.isTaken = true
             while let next = lane.waiting.first, next.isComplete,
-                !lane.isListed || (rows + next.command.rowCount <= rowsMax && bytes + next.bytes <= bytesMax)
+                !lane.isListed || (rows + next.command.rowCount <= rowsMax && bytes + next.batchBytes <= bytesMax)
             {
                 lane.isListed = true
                 _ = lane.waiting.popFirst()
                 rows += next.command.rowCount
-                bytes += next.bytes
+                bytes += next.batchBytes
                 batch.append(next)
             }
             lane.isListed = false

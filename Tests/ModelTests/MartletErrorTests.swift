@@ -24,4 +24,14 @@ import Testing
         let request = AppendRequest(tenant: TenantID(UUID(high: 0, low: 1)), aggregates: [])
         #expect(request.eventCount == 0 && request.contentBytes == 0)
     }
+
+    @Test func theBuffersOfARequestAreNoPartOfIt() {
+        let request = AppendRequest(tenant: TenantID(UUID(high: 0, low: 1)), aggregates: [])
+        var kept = request
+        kept.heldBytes = 5_000
+        #expect(kept.heldBytes == 5_000 && request.heldBytes == 0)
+        #expect(kept == request && kept.hashValue == request.hashValue)
+        kept.includeConflictingEvents = true
+        #expect(kept != request)
+    }
 }

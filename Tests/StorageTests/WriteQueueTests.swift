@@ -213,6 +213,34 @@ extension WriteQueue {
         #expect(queue.add(.append(try Sample.request(4)), isComplete: false, ticket: 4)?.asks == true, "asked for anew")
     }
 
+    private func request(_ ticket: UInt64, of tenant: UInt64 = 1, heldBytes: Int) throws -> AppendRequest {
+        var request = try Sample.request(ticket, of: tenant)
+        request.heldBytes = heldBytes
+        return request
+    }
+
+    @Test func anAppendCountsByTheBuffersThatItKeeps() throws {
+        let own = try cost()
+        var queue = WriteQueue<UInt64>(bytesMax: 100_000)
+        #expect(queue.add(try request(1, heldBytes: 10), ticket: 1) != nil)
+        #expect(queue.bytes == own, "no less than what it carries")
+        #expect(queue.add(try request(2, of: 2, heldBytes: 40_000), ticket: 2) != nil)
+        #expect((own + 40_000..<2 * own + 40_000).contains(queue.bytes))
+        #expect(queue.add(try request(3, of: 2, heldBytes: 40_000), ticket: 3) == nil, "beyond its share")
+        let batch = queue.take(rowsMax: 100, bytesMax: 2 * own)
+        #expect(batch.map(\.ticket) == [1, 2], "a batch is bounded by what is written")
+        queue.finish(batch)
+        #expect(queue.bytes == 0)
+    }
+
+    @Test func anAppendInABufferBeyondTheQueueGoesInAlone() throws {
+        var queue = WriteQueue<UInt64>(bytesMax: 100_000)
+        #expect(queue.add(try request(1, heldBytes: 1 << 20), ticket: 1) != nil && queue.bytes == 100_000)
+        #expect(queue.add(try Sample.request(2, of: 2), ticket: 2) == nil)
+        queue.finish(queue.take(rowsMax: 1, bytesMax: 1))
+        #expect(queue.bytes == 0)
+    }
+
     @Test func whoIsCancelledInFrontLetsTheOthersGo() throws {
         var queue = WriteQueue<UInt64>(bytesMax: 1 << 20)
         #expect(queue.add(.append(try Sample.request(1)), isComplete: false, ticket: 1) != nil)

@@ -1,0 +1,34 @@
+import MartletModel
+import NIOCore
+
+extension AppendRequest {
+    /// Sets ``heldBytes`` of an append that was decoded: its events' bodies are slices of one buffer. Where the snapshots,
+    /// which were copied out of that buffer, made it much larger than the bodies are, the bodies are copied out too.
+    mutating func settleBuffers() {
+        let snapshotBytes = aggregates.reduce(0) { $0 + ($1.snapshot?.payload.storageCapacity ?? 0) }
+        if snapshotBytes > 0 { moveLooseBodies() }
+        heldBytes = snapshotBytes + (aggregates.first?.events.first?.body.storageCapacity ?? 0)
+    }
+
+    private mutating func moveLooseBodies() {
+        let bytes = aggregates.reduce(0) { $1.events.reduce($0) { $0 + $1.body.readableBytes } }
+        guard let shared = aggregates.first?.events.first?.body, FrameDecoder.isLoose(bytes, in: shared) else { return }
+        var own = ByteBuffer()
+        own.reserveCapacity(bytes)
+        for part in aggregates { for event in part.events { own.writeImmutableBuffer(event.body) } }
+        for index in aggregates.indices {
+            aggregates[index].events = aggregates[index].events.map { event in
+                event.with(body: own.readSlice(length: event.body.readableBytes) ?? event.body)
+            }
+        }
+    }
+}
+
+extension EncodedEvent {
+    /// The event with the same bytes in another buffer.
+    fileprivate func with(body: ByteBuffer) -> EncodedEvent {
+        EncodedEvent(
+            id: id, type: type, contentType: contentType, schemaVersion: schemaVersion, payloadBytes: payloadBytes,
+            body: body, bodyChecksum: bodyChecksum)
+    }
+}
