@@ -314,7 +314,7 @@ struct WriteQueue<Ticket> {
             for lane in locked[phase] ?? [] {
                 guard let lock = lane.lock, lock.due <= now, lock.seenAt + LockWait.lookEvery <= began,
                     let next = lane.waiting.first, next.isComplete,
-                    batch.isEmpty || (rows + next.command.rowCount <= rowsMax && bytes + next.bytes <= bytesMax)
+                    batch.isEmpty || (rows + next.command.rowCount <= rowsMax && bytes + next.batchBytes <= bytesMax)
                 else {
                     others.append(lane)
                     continue
@@ -323,7 +323,7 @@ struct WriteQueue<Ticket> {
                 lane.isInTurn = false
                 lane.isTaken = true
                 rows += next.command.rowCount
-                bytes += next.bytes
+                bytes += next.batchBytes
                 batch.append(next)
             }
             locked[phase] = others
