@@ -165,9 +165,10 @@ import Testing
                 carryOut(free, wait: nil)
                 continue
             }
-            let taken = LockPhase.allCases.lazy.compactMap {
-                queue.takeLocked($0, rowsMax: 999, bytesMax: 1 << 20, at: now)
-            }.first
+            var taken: (batch: [Queue.Waiting], lockWait: Duration)?
+            for phase in LockPhase.allCases where taken == nil {
+                taken = queue.takeLocked(phase, rowsMax: 999, bytesMax: 1 << 20, at: now)
+            }
             guard let (batch, wait) = taken else {
                 now += .milliseconds(10)
                 continue
@@ -186,25 +187,31 @@ import Testing
                 #expect(from <= waited && waited < to, "tenant \(tenant): \(waited)")
             }
         }
+        for tenant in stride(from: 2, through: 60, by: 2) as StrideThrough<UInt64> {
+            #expect(answers[10 * tenant] == answers[10 * tenant + 1], "all that wait are refused")
+        }
         let held = (1...30).map { waits[2 * $0] ?? 0 }
         #expect((held.max() ?? 0) - (held.min() ?? 0) <= 1, "each has its turn to be waited for: \(held)")
     }
 
     @Test func toBeLookedAtIsNoWait() throws {
-        var queue = try queue([(11, 1), (12, 1), (21, 2)])
+        var queue = try queue([(11, 1), (21, 2), (22, 2)])
         #expect(queue.setAside(queue.take(rowsMax: 9, bytesMax: 1 << 20), at: start).isEmpty)
         let first = try take(&queue, .new)
         #expect(queue.setAside(first.batch, at: start + LockWait.duration(1)).isEmpty)
         for number in 1...10 {
             let now = start + LockWait.duration(1) + LockWait.lookEvery * number
-            #expect(queue.takeLook(rowsMax: 9, bytesMax: 1 << 20, at: now - .milliseconds(1)).isEmpty)
             let look = queue.takeLook(rowsMax: 9, bytesMax: 1 << 20, at: now)
             #expect(look.map(\.ticket) == [11, 21], "look \(number)")
             #expect(queue.setAside(look, at: now, isLook: true).isEmpty)
-            #expect(queue.takeLook(rowsMax: 9, bytesMax: 1 << 20, at: now).isEmpty, "once each")
+            for later in [.zero, LockWait.lookEvery - .milliseconds(1)] {
+                #expect(queue.takeLook(rowsMax: 9, bytesMax: 1 << 20, at: now + later).isEmpty, "once each")
+            }
         }
-        let wait = try take(&queue, .again, after: 3_000)
-        #expect(wait.tickets == [11, 12] && wait.lockWait == LockWait.duration(2))
+        for tickets in [[11], [21, 22]] as [[UInt64]] {
+            let wait = try take(&queue, .again, after: 3_000)
+            #expect(wait.tickets == tickets && wait.lockWait == LockWait.duration(2))
+        }
     }
 
     // MARK: The committer
