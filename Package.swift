@@ -195,6 +195,7 @@ let package = Package(
                 "MartletStoragePostgreSQL", "MartletStorageSQLite", "MartletTesting", .logging, .nioConcurrencyHelpers,
                 .nioCore, .nioPosix,
             ]),
+        tests("ConsumersTests", ["MartletConsumers", "MartletModel", "MartletTesting", .nioCore]),
         tests(
             "EventSourcingTests",
             [

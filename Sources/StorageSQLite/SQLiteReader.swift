@@ -128,12 +128,18 @@ final class SQLiteReader: StorageReader {
     ) throws(StorageError) -> EventPage {
         let end = bounds.direction == .forward ? range.to : range.after.next
         let page = try read { connection throws(SQLiteFault) in
-            guard range.after < range.to, let (no, _) = try Self.tenant(tenant, connection) else {
+            guard range.after < range.to, let (no, tenantState) = try Self.tenant(tenant, connection) else {
                 return EventPage(scannedTo: end)
             }
             let scanned = range.scanned(filter: filter, bounds: bounds)
             var page = try BlockRows.page(scanned, tenantNo: no, filter: filter, bounds: bounds, connection)
             page.complete(scanned: scanned, of: range, isFiltered: !filter.isEmpty, bounds.direction)
+            // The file is this server's alone: what the head counts and is not there is lost.
+            if filter.isEmpty, page.isLast, bounds.direction == .forward,
+                page.scannedTo < min(range.to, tenantState.head.position)
+            {
+                throw .corrupted("the events of tenant \(no) after position \(page.scannedTo) are missing")
+            }
             return page
         }
         try RecordCheck(tenant: tenant).check(page, positions: range, filter: filter, bounds.direction)

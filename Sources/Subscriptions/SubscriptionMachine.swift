@@ -79,6 +79,8 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
     private static let checkpointInterval = TimeAmount.seconds(1)
     private static let retryDelayMin = TimeAmount.milliseconds(100)
     private static let retryDelayMax = TimeAmount.seconds(5)
+    /// For so long, events that are to follow may not be there: where the past has changed, the feed has found that by then.
+    private static let missingMax = TimeAmount.seconds(10)
 
     private let settings: Settings
     private var phase = Phase.looking
@@ -100,6 +102,8 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
     private var outbox: Deque<SubscriptionMessage> = []
     private var lastSent: NIODeadline
     private var retryDelay = Self.retryDelayMin
+    /// Since when storage has had none of the events that are to follow.
+    private var missingSince: NIODeadline?
 
     /// A subscription at its start.
     public init(start: ResolvedStart, creditBytes: UInt64, settings: Settings, now: NIODeadline) {
@@ -226,9 +230,13 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
         guard case .reading(let range) = phase else { return }
         headMoved(to: head)
         guard page.scannedTo > range.after else {
-            // A head that storage does not know (any more): nothing to go by, and nothing to be lost by waiting.
+            // A head that storage does not know (any more): nothing to go by, and nothing to be lost by waiting a while.
+            let since = missingSince ?? now
+            missingSince = since
+            guard now - since < Self.missingMax else { return phase = .failed(missing(from: range.after)) }
             return retry(now: now)
         }
+        missingSince = nil
         retryDelay = Self.retryDelayMin
         phase = .looking
         if let fault = take(page) { phase = .failed(fault) }
@@ -261,6 +269,13 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
     private mutating func retry(now: NIODeadline) {
         phase = .retrying(at: now + retryDelay)
         retryDelay = min(retryDelay * 2, Self.retryDelayMax)
+    }
+
+    private func missing(from position: Position) -> MartletError {
+        MartletError(
+            .dataLoss, reason: .storageCorrupted,
+            message: "the tenant's head is \(head.position), but the storage has no event after position \(position): "
+                + "run martlet doctor --deep")
     }
 
     private mutating func becomeLive() {

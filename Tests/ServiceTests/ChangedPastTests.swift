@@ -82,7 +82,8 @@ import Testing
         try look()
         engine.restore([tenant: 3])
         let pasts = NIOLockedValueBox<[UInt64]>([])
-        let watching = WatchedReader(engine.makeReader()) { pasts.withLockedValue { $0.append(feed.past) } }
+        let watching = SettingsWatch(
+            engine.makeReader(), after: { pasts.withLockedValue { $0.append(feed.past) } })
         try look(watching)
         #expect(try feed.past == 1 && delivered(feed) == "Built")
         #expect(pasts.withLockedValue { $0 }.first == 0, "the settings are read before the past is over for anybody")
@@ -94,7 +95,8 @@ import Testing
         try put(renamingTo: "Built")
         try look()
         engine.restore([tenant: 3])
-        let failing = WatchedReader(engine.makeReader(), fails: true) {}
+        let failing = SettingsWatch(
+            engine.makeReader(), before: { _ throws(StorageError) in throw StorageError(.unavailable, "planted") })
         #expect(throws: StorageError.self) { try look(failing) }
         #expect(try feed.past == 0 && delivered(feed) == "Built")
         try look()
@@ -104,64 +106,8 @@ import Testing
     /// What was read of settings before they were doubted is not kept after it.
     @Test func whatWasReadBeforeADoubtIsNotKept() throws {
         try put(renamingTo: "Lost")
-        let reader = WatchedReader(engine.makeReader()) { settings.forget(tenant) }
+        let reader = SettingsWatch(engine.makeReader(), after: { settings.forget(tenant) })
         _ = try settings.resolve(tenant, try reader.tenantState(of: tenant), reader: reader)
         #expect(settings.known(tenant, now: .now()) == nil)
-    }
-}
-
-/// A reader that tells when settings are read, after they were.
-private final class WatchedReader: StorageReader {
-    private let inner: any StorageReader
-    private let fails: Bool
-    private let onSettings: () -> Void
-
-    init(_ inner: any StorageReader, fails: Bool = false, onSettings: @escaping () -> Void) {
-        self.inner = inner
-        self.fails = fails
-        self.onSettings = onSettings
-    }
-
-    func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings {
-        if fails { throw StorageError(.unavailable, "planted") }
-        let found = try inner.settings(of: tenant)
-        onSettings()
-        return found
-    }
-
-    func tenantStates(of tenants: [TenantID]) throws(StorageError) -> [TenantState] {
-        try inner.tenantStates(of: tenants)
-    }
-
-    func eventIDs(at places: [EventPlace]) throws(StorageError) -> [UUID?] { try inner.eventIDs(at: places) }
-
-    func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] { [] }
-
-    func snapshot(
-        of aggregate: AggregateName, in tenant: TenantID, at version: Version
-    ) throws(StorageError) -> StoredSnapshot? { nil }
-
-    func position(of tenant: TenantID, asOf time: Timestamp) throws(StorageError) -> Position {
-        try inner.position(of: tenant, asOf: time)
-    }
-
-    func version(
-        of aggregate: AggregateName, in tenant: TenantID, asOf position: Position
-    ) throws(StorageError) -> Version { try inner.version(of: aggregate, in: tenant, asOf: position) }
-
-    func position(
-        of version: Version, of aggregate: AggregateName, in tenant: TenantID
-    ) throws(StorageError) -> Position? { try inner.position(of: version, of: aggregate, in: tenant) }
-
-    func page(
-        of aggregate: AggregateName, in tenant: TenantID, versions range: PageRange<Version>, bounds: PageBounds
-    ) throws(StorageError) -> EventPage {
-        try inner.page(of: aggregate, in: tenant, versions: range, bounds: bounds)
-    }
-
-    func page(
-        of tenant: TenantID, positions range: PageRange<Position>, filter: EventFilter, bounds: PageBounds
-    ) throws(StorageError) -> EventPage {
-        try inner.page(of: tenant, positions: range, filter: filter, bounds: bounds)
     }
 }

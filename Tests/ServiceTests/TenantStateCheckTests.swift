@@ -162,7 +162,11 @@ import Testing
         try engine.makeWriter().apply(
             .putSettings(PutSettingsRequest(tenant: tenant, kind: .upcasters, document: ByteBuffer(string: "{}"))),
             now: .now())
-        let reader = DamagedSettings(engine.makeReader(), of: tenant)
+        let reader = SettingsWatch(
+            engine.makeReader(),
+            before: { asked throws(StorageError) in
+                if asked == tenant { throw StorageError(.corrupted, "planted") }
+            })
         try check.look(after: tenants.map { TenantStateRefresh.Asked(tenant: $0) }, reader)
         #expect(feeds.map(\.head.position) == [Position(1), Position(1), Position(1)])
         guard case .failure(let error) = feed.settings else {
@@ -170,55 +174,5 @@ import Testing
             return
         }
         #expect(error.reason == .storageCorrupted)
-    }
-}
-
-/// A reader that finds one tenant's settings damaged.
-private final class DamagedSettings: StorageReader {
-    private let inner: any StorageReader
-    private let damaged: TenantID
-
-    init(_ inner: any StorageReader, of damaged: TenantID) {
-        self.inner = inner
-        self.damaged = damaged
-    }
-
-    func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings {
-        guard tenant != damaged else { throw StorageError(.corrupted, "planted") }
-        return try inner.settings(of: tenant)
-    }
-
-    func tenantStates(of tenants: [TenantID]) throws(StorageError) -> [TenantState] {
-        try inner.tenantStates(of: tenants)
-    }
-
-    func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] { [] }
-
-    func snapshot(
-        of aggregate: AggregateName, in tenant: TenantID, at version: Version
-    ) throws(StorageError) -> StoredSnapshot? { nil }
-
-    func position(of tenant: TenantID, asOf time: Timestamp) throws(StorageError) -> Position {
-        try inner.position(of: tenant, asOf: time)
-    }
-
-    func version(
-        of aggregate: AggregateName, in tenant: TenantID, asOf position: Position
-    ) throws(StorageError) -> Version { try inner.version(of: aggregate, in: tenant, asOf: position) }
-
-    func position(
-        of version: Version, of aggregate: AggregateName, in tenant: TenantID
-    ) throws(StorageError) -> Position? { try inner.position(of: version, of: aggregate, in: tenant) }
-
-    func page(
-        of aggregate: AggregateName, in tenant: TenantID, versions range: PageRange<Version>, bounds: PageBounds
-    ) throws(StorageError) -> EventPage {
-        try inner.page(of: aggregate, in: tenant, versions: range, bounds: bounds)
-    }
-
-    func page(
-        of tenant: TenantID, positions range: PageRange<Position>, filter: EventFilter, bounds: PageBounds
-    ) throws(StorageError) -> EventPage {
-        try inner.page(of: tenant, positions: range, filter: filter, bounds: bounds)
     }
 }

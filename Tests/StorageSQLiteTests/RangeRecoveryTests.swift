@@ -35,6 +35,23 @@ import Testing
         #expect(most < Self.pendingBytesMax, "\(most >> 20) MiB are to be read again")
     }
 
+    /// The file is the server's alone: no page ends early because the past were another.
+    @Test func eventsThatAreMissingAtTheEndAreDamage() throws {
+        let bench = try Bench()
+        for _ in 0..<4 { try bench.writer.append(.sample(2, tenant: bench.tenant)) }
+        let connection = try SQLiteConnection(path: bench.path, creates: false)
+        _ = try connection.text("DELETE FROM blocks WHERE key = (SELECT max(key) FROM blocks)")
+        let reader = bench.engine.makeReader()
+        let error = refusal { () throws(StorageError) in
+            _ = try reader.page(
+                of: bench.tenant, positions: PageRange(after: Position(2), to: Position(8)), filter: .all,
+                bounds: PageBounds(bytesMax: 1 << 20))
+        }
+        #expect(
+            error?.kind == .corrupted && error?.description.contains("after position 6") == true,
+            "\(String(describing: error))")
+    }
+
     @Test func aFailedWriteDoesNotHaveAllToldAgain() throws {
         let bench = try Bench(rangesHeldMax: 1_000)
         try bench.writer.append(.sample(3, tenant: bench.tenant))

@@ -55,6 +55,28 @@ import Testing
         #expect(machine.next(now: start) == .rest)
     }
 
+    /// What is to follow is not there: the past may have changed, which is found soon; if it has not, the subscription does
+    /// not stand still for ever.
+    @Test func eventsThatAreMissingAreWaitedForAWhile() {
+        var machine = machine(after: 5, head: 9)
+        var (now, reads) = (start, 0)
+        var end: MartletError?
+        while end == nil, now - start < .seconds(60) {
+            switch machine.next(now: now) {
+            case .pull: machine.pulled(.inStorage(to: Position(9), head: head(9), isBehind: false))
+            case .read:
+                machine.pageRead(page(0, bytes: 0, last: nil, scannedTo: 5, isLast: true), head: head(9), now: now)
+                reads += 1
+            case .end(let error): end = error
+            case .rest: now = now + .milliseconds(100)
+            case .send, .arm: continue
+            }
+        }
+        #expect(
+            now - start >= .seconds(10) && now - start < .seconds(16) && reads > 5, "\(now - start), \(reads) reads")
+        #expect(end?.reason == .storageCorrupted && end?.isRetryable == false)
+    }
+
     /// It may have come when the limits were larger. No credit would help: a client takes no such frame.
     @Test func anEventThatNoFrameHoldsEndsTheSubscription() {
         let room = Limits().frameBytesMax - Limits.frameEnvelopeBytes
