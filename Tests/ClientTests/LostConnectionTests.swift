@@ -2,6 +2,7 @@ import MartletModel
 import MartletTesting
 import MartletStorageMemory
 import FoundationEssentials
+import NIOConcurrencyHelpers
 import NIOCore
 import Testing
 
@@ -11,6 +12,9 @@ import Testing
 @Suite(.timeLimit(.minutes(2))) struct LostConnectionTests {
     private static let writers = 6
     private static let appendsEach = 40
+
+    /// Counts what gets through.
+    private let progress = NIOLockedValueBox(0)
 
     @Test func nothingIsLostAndNothingComesTwice() async throws {
         let seed = UInt64.random(in: 1...UInt64.max)
@@ -23,8 +27,14 @@ import Testing
                 try await withThrowingTaskGroup(of: Void.self) { group in
                     group.addTask {
                         var random = SplitMix(state: seed)
+                        var seen = 0
                         while !Task.isCancelled {
                             try? await Task.sleep(for: .milliseconds(Int.random(in: 5...60, using: &random)))
+                            // Something gets through between two cuts, however slow the machine is.
+                            while progress.withLockedValue({ $0 }) == seen, !Task.isCancelled {
+                                try? await Task.sleep(for: .milliseconds(1))
+                            }
+                            seen = progress.withLockedValue { $0 }
                             proxy.chop()
                         }
                     }
@@ -46,6 +56,7 @@ import Testing
                     for try await item in client.subscribe(request, windowBytes: windowBytes) {
                         guard case .events(let events, _) = item else { continue }
                         positions += events.positions
+                        progress.withLockedValue { $0 += 1 }
                         if positions.count >= total { break }
                     }
                     #expect(positions == Array(1...total), "seed \(seed)")
@@ -61,6 +72,7 @@ import Testing
             var positions: [UInt64] = []
             for try await page in stream.pages {
                 positions += page.positions
+                progress.withLockedValue { $0 += 1 }
                 try await Task.sleep(for: .milliseconds(5))
             }
             let expected = Array(1...total)
@@ -74,6 +86,7 @@ import Testing
             let receipt = try await client.append(
                 [Sample.event(payloadBytes: Int(index) * 40)], to: aggregate, expecting: .exact(Version(index)),
                 tenant: Sample.tenant)
+            progress.withLockedValue { $0 += 1 }
             #expect(receipt.aggregates.map(\.lastVersion) == [Version(index + 1)], "seed \(seed)")
         }
         let versions = try await client.load(LoadRequest(tenant: Sample.tenant, aggregate: aggregate))
