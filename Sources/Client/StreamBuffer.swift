@@ -31,7 +31,7 @@ final class StreamBuffer: Sendable {
         var parts: Deque<CallMessage> = []
         var signalCount = 0
         var end: CallFailure??
-        var waiter: CheckedContinuation<Delivery, Never>?
+        var waiter: CheckedContinuation<Void, Never>?
         var window: CreditWindow
     }
 
@@ -88,14 +88,17 @@ final class StreamBuffer: Sendable {
 
     /// The next part, when there is one. One task at a time may wait.
     func next() async -> Delivery {
-        if let ready = state.withLockedValue({ $0.take() }) { return ready }
-        return await withCheckedContinuation { continuation in
-            let ready = state.withLockedValue { state -> Delivery? in
-                if let ready = state.take() { return ready }
-                state.waiter = continuation
-                return nil
+        while true {
+            // Taken under the lock that it was added under, also after a wait.
+            if let ready = state.withLockedValue({ $0.take() }) { return ready }
+            await withCheckedContinuation { continuation in
+                let isReady = state.withLockedValue { state in
+                    if state.isReady { return true }
+                    state.waiter = continuation
+                    return false
+                }
+                if isReady { continuation.resume() }
             }
-            if let ready { continuation.resume(returning: ready) }
         }
     }
 
@@ -136,11 +139,13 @@ extension StreamBuffer.State {
         return .part(part, grantBytes: window.take(bytes))
     }
 
+    fileprivate var isReady: Bool { !parts.isEmpty || end != nil }
+
     /// What resumes the consumer, where it waits and there is something for it.
     fileprivate mutating func wake() -> (() -> Void)? {
-        guard let waiter, let delivery = take() else { return nil }
+        guard let waiter, isReady else { return nil }
         self.waiter = nil
-        return { waiter.resume(returning: delivery) }
+        return { waiter.resume() }
     }
 }
 
