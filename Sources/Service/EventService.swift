@@ -154,7 +154,7 @@ public final class EventService: Sendable {
     }
 
     /// Ends what holds the service in memory: the store knows it.
-    func release() { forget.withLockedValue { $0 }() }
+    package func release() { forget.withLockedValue { $0 }() }
 
     // MARK: Connections
 

@@ -42,7 +42,10 @@ final class ServedPeer {
         try receive(hello)
     }
 
-    deinit { _ = try? channel.finish(acceptAlreadyClosed: true) }
+    deinit {
+        _ = try? channel.finish(acceptAlreadyClosed: true)
+        service.release()
+    }
 
     var loop: EmbeddedEventLoop { channel.embeddedEventLoop }
     var pool: FairPool { service.pools.inbound }

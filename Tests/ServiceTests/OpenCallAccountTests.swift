@@ -12,7 +12,7 @@ import Testing
 @testable import MartletService
 
 /// What open calls keep of their requests is on the account of their tenants, for as long as they keep it.
-@Suite struct OpenCallAccountTests {
+@Suite final class OpenCallAccountTests {
     private let tenant = TenantID(UUID())
     private let loop = EmbeddedEventLoop()
     private let transport = Transport()
@@ -37,6 +37,8 @@ import Testing
             logger: .silent, uptime: { .uptimeNanoseconds(0) })
         calls = ConnectionCalls(service: service, principal: .anybody, transport: transport, eventLoop: loop)
     }
+
+    deinit { service.release() }
 
     private var pool: FairPool { service.pools.calls }
 
