@@ -73,9 +73,8 @@ struct RecentEvents {
             return run.lastEventID != id || run.recordedAt != head.recordedAt ? .contradicts : nil
         }
         // It was known before, unless another event is in its place.
-        guard let known = runs.first(where: { $0.run.lastPosition >= run.lastPosition })?.run,
-            known.firstPosition <= run.lastPosition
-        else { return nil }
+        guard holds(after: Position(run.lastPosition.rawValue - 1)) else { return nil }
+        let known = runs[indexOfRun(holding: run.lastPosition)].run
         let index = Int(run.lastPosition.rawValue - known.firstPosition.rawValue)
         return known.events[index].id == run.lastEventID ? nil : .contradicts
     }
