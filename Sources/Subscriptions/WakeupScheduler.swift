@@ -11,6 +11,8 @@ final class WakeupScheduler: Sendable {
     private struct State {
         /// By slot; nil in slots that are free.
         var waiters: [(any FeedWaiter)?] = []
+        /// Empty, with the room of an earlier wave: waves that follow each other allocate nothing.
+        var spare: [(any FeedWaiter)?] = []
         var freeSlots: [Int] = []
         /// Counts the waves, so that a slot of an earlier one is told from one of now.
         var epoch: UInt64 = 0
@@ -32,8 +34,9 @@ final class WakeupScheduler: Sendable {
 
         mutating func takeAll() -> [(any FeedWaiter)?] {
             defer {
-                waiters = []
-                freeSlots = []
+                waiters = spare
+                spare = []
+                freeSlots.removeAll(keepingCapacity: true)
                 epoch += 1
             }
             return waiters
@@ -103,19 +106,30 @@ final class WakeupScheduler: Sendable {
     }
 
     private func run() {
-        let waiters = state.withLockedValue { state in
+        var waiters = state.withLockedValue { state in
             state.isDue = false
             return state.takeAll()
         }
-        wake(waiters[...], since: clock(), isPaced: waiters.count >= Self.pacedWaiters)
+        let start = clock()
+        let isPaced = waiters.count >= Self.pacedWaiters
+        guard waiters.count <= Self.sliceWaiters else { return wake(waiters[...], since: start, isPaced: isPaced) }
+        for index in waiters.indices { waiters[index]?.wake() }
+        waiters.removeAll(keepingCapacity: true)
+        state.withLockedValue { swap(&$0.spare, &waiters) }
+        end(since: start, isPaced: isPaced)
     }
 
+    /// A wave of more than a slice.
     private func wake(_ waiters: ArraySlice<(any FeedWaiter)?>, since start: NIODeadline, isPaced: Bool) {
         for waiter in waiters.prefix(Self.sliceWaiters) { waiter?.wake() }
         let rest = waiters.dropFirst(Self.sliceWaiters)
         guard rest.isEmpty else {
             return eventLoop.execute { self.wake(rest, since: start, isPaced: isPaced) }
         }
+        end(since: start, isPaced: isPaced)
+    }
+
+    private func end(since start: NIODeadline, isPaced: Bool) {
         guard isPaced else { return goOn() }
         // What they wrote is flushed by a task that was added before this one.
         eventLoop.execute {
