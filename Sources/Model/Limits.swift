@@ -68,6 +68,14 @@ public struct Limits: Hashable, Sendable {
     public var waitingReadsMax = 16_384
     /// The upcasters of one tenant.
     public var upcasting = UpcastingLimits()
+    /// Consumers of one tenant.
+    public var consumersPerTenantMax = 10_000
+    /// Workers of one consumer, on all servers.
+    public var workersPerConsumerMax = 1_000
+    /// For so long a worker counts as present after it was last heard of.
+    public var consumerLeaseMillis = 10_000
+    /// How far consumers have come is stored so often at most.
+    public var consumerProgressMillis = 100
 
     /// Frames that are under way to the server, over all connections, as far as one is longer than
     /// ``inboundFreeBytes``.
@@ -166,6 +174,7 @@ public struct Limits: Hashable, Sendable {
         try require(callBytesMax >= 1 << 20, "call_bytes_max must be at least 1 MiB")
         try require(
             tailBytesMax >= tailBytesPerTenantMax, "tail_bytes_max must be at least tail_bytes_per_tenant_max")
+        try require(consumerLeaseMillis >= 100, "consumer_lease_millis must be at least 100")
         for (name, value) in [
             ("events_per_append_max", eventsPerAppendMax), ("aggregates_per_append_max", aggregatesPerAppendMax),
             ("calls_per_connection_max", callsPerConnectionMax), ("connections_max", connectionsMax),
@@ -177,6 +186,8 @@ public struct Limits: Hashable, Sendable {
             ("page_scan_events_max", pageScanEventsMax), ("waiting_reads_max", waitingReadsMax),
             ("keepalive_millis", keepaliveMillis), ("handshake_millis", handshakeMillis),
             ("heartbeat_millis_min", heartbeatMillisMin), ("settings_tenants_max", settingsTenantsMax),
+            ("consumers_per_tenant_max", consumersPerTenantMax), ("workers_per_consumer_max", workersPerConsumerMax),
+            ("consumer_progress_millis", consumerProgressMillis),
         ] {
             try require(value >= 1, "\(name) must be at least 1")
         }

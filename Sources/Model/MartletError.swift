@@ -86,6 +86,24 @@ public struct Reason: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public static let positionBeyondHead = Reason("POSITION_BEYOND_HEAD")
     /// The storage has come back with another past than the one that the call goes on from.
     public static let historyChanged = Reason("HISTORY_CHANGED")
+    /// There is no such consumer.
+    public static let consumerNotFound = Reason("CONSUMER_NOT_FOUND")
+    /// There is a consumer of that name with another definition.
+    public static let consumerExists = Reason("CONSUMER_EXISTS")
+    /// A consumer's definition has another revision than the expected one.
+    public static let consumerRevisionConflict = Reason("CONSUMER_REVISION_CONFLICT")
+    /// A consumer's keys can be divided anew only while it is paused and no key is blocked.
+    public static let consumerInUse = Reason("CONSUMER_IN_USE")
+    /// The tenant has as many consumers as it may, or the consumer as many workers.
+    public static let tooManyConsumers = Reason("TOO_MANY_CONSUMERS")
+    /// A newer stream has the worker's name.
+    public static let workerReplaced = Reason("WORKER_REPLACED")
+    /// Nothing was heard of the worker for too long.
+    public static let workerSilent = Reason("WORKER_SILENT")
+    /// What was said of a delivery that was never made.
+    public static let neverDelivered = Reason("NEVER_DELIVERED")
+    /// Another worker has the slot: nothing was written.
+    public static let fenced = Reason("FENCED")
     /// The connection's identity may not use the tenant.
     public static let tenantNotAllowed = Reason("TENANT_NOT_ALLOWED")
     /// The server does not know the call.

@@ -7,19 +7,31 @@ public struct AggregateType: Hashable, Sendable, Comparable, CustomStringConvert
 
     /// The type of that text; nil if the text is not allowed.
     public init?(_ text: String) {
-        let utf8 = text.utf8
-        guard (1...128).contains(utf8.count), utf8.allSatisfy(Self.allows) else { return nil }
+        guard PlainName.allows(text) else { return nil }
         self.text = text
     }
 
     /// The type whose text these bytes are; nil if they are not allowed. The bytes are not kept.
     @unsafe public init?(utf8 bytes: UnsafeRawBufferPointer) {
         guard (1...128).contains(bytes.count) else { return nil }
-        for index in 0..<bytes.count where unsafe !Self.allows(bytes[index]) { return nil }
+        for index in 0..<bytes.count where unsafe !PlainName.allows(bytes[index]) { return nil }
         text = unsafe String(decoding: bytes, as: UTF8.self)
     }
 
-    private static func allows(_ byte: UInt8) -> Bool {
+    /// The text.
+    public var description: String { text }
+
+    /// Types sort by their text.
+    public static func < (a: AggregateType, b: AggregateType) -> Bool { a.text < b.text }
+}
+
+/// The rule for names that people choose: 1 to 128 bytes of `[A-Za-z0-9_.:-]`.
+enum PlainName {
+    static func allows(_ text: String) -> Bool {
+        (1...128).contains(text.utf8.count) && text.utf8.allSatisfy { allows($0) }
+    }
+
+    static func allows(_ byte: UInt8) -> Bool {
         switch byte {
         case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "a")...UInt8(ascii: "z"),
             UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"), UInt8(ascii: "."), UInt8(ascii: ":"),
@@ -28,12 +40,6 @@ public struct AggregateType: Hashable, Sendable, Comparable, CustomStringConvert
         default: false
         }
     }
-
-    /// The text.
-    public var description: String { text }
-
-    /// Types sort by their text.
-    public static func < (a: AggregateType, b: AggregateType) -> Bool { a.text < b.text }
 }
 
 /// The name of an aggregate within its tenant.

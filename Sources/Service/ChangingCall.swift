@@ -10,9 +10,12 @@ final class ChangingCall: CallWork {
     enum Change {
         /// It is there.
         case ready(TenantChange)
-        /// It is checked on a storage thread, on the tenant's account, where that may take its time.
-        case checked(@Sendable () -> Result<TenantChange, MartletError>)
+        /// It is made on a storage thread, on the tenant's account, where that may take its time or a look at storage.
+        case made(Making)
     }
+
+    typealias Making =
+        @Sendable (any StorageReader) throws(StorageError) -> Result<TenantChange, MartletError>
 
     /// What is done when the change is durable, before it is acknowledged.
     struct Afterwards {
@@ -47,11 +50,9 @@ final class ChangingCall: CallWork {
     func start() {
         switch change {
         case .ready(let change): apply(change)
-        case .checked(let check):
+        case .made(let make):
             state = .waits(
-                handle.read(for: tenant) { _ throws(StorageError) in
-                    check()
-                } _: { [self] result in
+                handle.read(for: tenant, make) { [self] result in
                     guard case .waits = state else { return }
                     switch result.flatMap({ $0 }) {
                     case .failure(let error): end(error)

@@ -34,8 +34,8 @@ public struct EventKey: Hashable, Sendable {
 public struct BatchQuestions: Sendable {
     /// Heads of these tenants.
     public var tenants: Set<TenantID> = []
-    /// Those of them that get events or settings: an engine with several writers locks their rows, in the tenants' order. Of
-    /// the others nothing changes but snapshots.
+    /// Those of them that get events, settings or other consumers: an engine with several writers locks their rows, in the
+    /// tenants' order. Of the others nothing changes but snapshots, and how far consumers have come.
     public var movingTenants: Set<TenantID> = []
     /// Versions of these aggregates.
     public var aggregates: Set<AggregateKey> = []
@@ -44,6 +44,8 @@ public struct BatchQuestions: Sendable {
     /// Which snapshots these aggregates have; most often none are asked for. An engine with several writers locks them, after
     /// the tenants.
     public var snapshots: Set<AggregateKey> = []
+    /// What there is of consumers; most often nothing is asked for. An engine with several writers locks it last.
+    public var consumers = ConsumerQuestions()
 
     /// No questions yet.
     public init() {}
@@ -86,6 +88,8 @@ public struct BatchFacts: Sendable {
     public var stored: [EventKey: StoredEvent] = [:]
     /// Snapshots of those aggregates that were asked for.
     public var snapshots: [AggregateKey: [SnapshotKey]] = [:]
+    /// What was asked for of consumers.
+    public var consumers = ConsumerFacts()
     /// Revisions of the settings of the batch's tenants.
     public var settingsRevisions: [TenantID: UInt64] = [:]
     /// The highest revision that the storage can keep.
@@ -182,6 +186,10 @@ public struct TenantPlan: Sendable {
     public var snapshots: [SnapshotChange]
     /// The change of the settings; nil for none.
     public var settings: SettingsChange?
+    /// Changes of consumers, in the order of their names.
+    public var consumers: [ConsumerPlan]
+    /// The highest epoch or revision of any consumer that was deleted; nil where it stays.
+    public var consumerEpochFloor: UInt64?
 
     /// The tenant's head after.
     public var head: TenantHead { run?.head ?? oldHead }

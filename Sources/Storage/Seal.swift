@@ -40,6 +40,61 @@ public enum Seal {
         return CRC32C.checksum(of: head)
     }
 
+    /// Of a consumer.
+    public static func consumer(_ consumer: StoredConsumer, _ id: ConsumerID) -> UInt32 {
+        var head = start(id)
+        head.writeInteger(consumer.revision)
+        head.writeInteger(consumer.baseEpoch)
+        add(consumer.start, to: &head)
+        head.writeInteger(CRC32C.checksum(of: consumer.document))
+        return CRC32C.checksum(of: head)
+    }
+
+    /// Of the highest epoch or revision of a tenant's deleted consumers.
+    public static func epochFloor(_ epoch: UInt64, of tenant: TenantID) -> UInt32 {
+        var head = ByteBuffer()
+        head.writeBytes(tenant.uuid.bytes)
+        head.writeInteger(epoch)
+        return CRC32C.checksum(of: head)
+    }
+
+    /// Of a slot.
+    public static func slot(_ slot: StoredSlot, _ id: SlotID) -> UInt32 {
+        var head = start(id.consumer)
+        head.writeInteger(Int64(id.number))
+        head.writeInteger(slot.epoch)
+        add(slot.floor, to: &head)
+        head.writeBytes(slot.owner?.bytes ?? [])
+        return CRC32C.checksum(of: head)
+    }
+
+    /// Of a blocked key.
+    public static func blockedKey(_ blocked: BlockedKey, _ id: BlockedKeyID) -> UInt32 {
+        var head = start(id.slot.consumer)
+        head.writeInteger(Int64(id.slot.number))
+        head.writeInteger(UInt32(id.key.bytes.count))
+        head.writeBytes(id.key.bytes)
+        add(blocked.first, to: &head)
+        head.writeInteger(UInt8(blocked.isFirstHandled ? 1 : 0))
+        if case .retry(let at) = blocked.until { head.writeInteger(at.microseconds) }
+        head.writeInteger(blocked.tries)
+        head.writeInteger(blocked.since.microseconds)
+        add(blocked.reason, to: &head)
+        return CRC32C.checksum(of: head)
+    }
+
+    private static func start(_ id: ConsumerID) -> ByteBuffer {
+        var head = ByteBuffer()
+        head.writeBytes(id.tenant.uuid.bytes)
+        add(id.name.text, to: &head)
+        return head
+    }
+
+    private static func add(_ place: Checkpoint, to head: inout ByteBuffer) {
+        head.writeInteger(place.position.rawValue)
+        head.writeBytes(place.eventID?.bytes ?? [])
+    }
+
     private static func add(_ text: String, to head: inout ByteBuffer) {
         head.writeInteger(UInt32(truncatingIfNeeded: text.utf8.count))
         head.writeString(text)

@@ -131,6 +131,20 @@ public protocol StorageReader: AnyObject {
     /// A tenant's settings of all kinds, and their revision, which belong together.
     func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings
 
+    /// A tenant's consumers in the order of their names, above that one, at most so many.
+    func consumers(
+        of tenant: TenantID, after name: ConsumerName?, countMax: Int
+    ) throws(StorageError) -> [NamedConsumer]
+
+    /// A consumer with its slots and workers; nil where there is none.
+    func group(_ id: ConsumerID) throws(StorageError) -> StoredGroup?
+
+    /// A consumer's blocked keys in the order of their slots and bytes, those of one slot or (nil) of all, above that key,
+    /// at most so many.
+    func blockedKeys(
+        of id: ConsumerID, slot: Int?, after key: BlockedKeyID?, countMax: Int
+    ) throws(StorageError) -> [StoredBlockedKey]
+
     /// What snapshots an aggregate has, newest first. Their states are not read: one counts as intact where it is as long
     /// as it was saved.
     func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo]
@@ -185,6 +199,9 @@ extension StorageReader {
         }
         return ids
     }
+
+    /// What is stored of a consumer itself; nil where there is none.
+    public func consumer(_ id: ConsumerID) throws(StorageError) -> StoredConsumer? { try group(id)?.consumer }
 
     /// Where the tenant stands.
     public func tenantState(of tenant: TenantID) throws(StorageError) -> TenantState {

@@ -167,6 +167,7 @@ extension WriteOutcome {
         case .snapshotBeyondAggregate(let version): .snapshotBeyond(version)
         case .settingsConflict(let revision): .settingsConflict(revision)
         case .limitReached(let limit): .storageLimitReached(limit)
+        case .consumer(let outcome): outcome.refusal
         }
     }
 }

@@ -27,11 +27,11 @@ public enum WriteCommand: Hashable, Sendable {
     /// Memory that it keeps; 0 where nobody has said (``AppendRequest/heldBytes``).
     public var heldBytes: Int { if case .append(let request) = self { request.heldBytes } else { 0 } }
 
-    /// How many rows it adds, about: the events of an append, 1 of a change.
+    /// How many rows it adds, about: an append's events, what a change writes.
     public var rowCount: Int {
         switch self {
         case .append(let request): request.eventCount
-        case .change: 1
+        case .change(let change): change.rowCount
         }
     }
 }
@@ -44,6 +44,8 @@ public indirect enum TenantChange: Hashable, Sendable {
     case deleteSnapshots(DeleteSnapshotsRequest)
     /// Replaces settings.
     case putSettings(PutSettingsRequest)
+    /// Changes a consumer, or what is stored of it.
+    case consumer(ConsumerChange)
 
     /// The tenant.
     public var tenant: TenantID {
@@ -51,6 +53,7 @@ public indirect enum TenantChange: Hashable, Sendable {
         case .saveSnapshot(let request, _): request.tenant
         case .deleteSnapshots(let request): request.tenant
         case .putSettings(let request): request.tenant
+        case .consumer(let change): change.consumer.tenant
         }
     }
 
@@ -59,7 +62,7 @@ public indirect enum TenantChange: Hashable, Sendable {
         switch self {
         case .saveSnapshot(let request, _): request.aggregate
         case .deleteSnapshots(let request): request.aggregate
-        case .putSettings: nil
+        case .putSettings, .consumer: nil
         }
     }
 
@@ -69,8 +72,11 @@ public indirect enum TenantChange: Hashable, Sendable {
         case .saveSnapshot(let request, _): request.snapshot.payload.readableBytes
         case .deleteSnapshots: 0
         case .putSettings(let request): request.document.readableBytes
+        case .consumer(let change): change.contentBytes
         }
     }
+
+    fileprivate var rowCount: Int { if case .consumer(let change) = self { change.rowCount } else { 1 } }
 }
 
 /// The result of a command: the caller decides what to make of it, so these are values, not errors.
@@ -93,6 +99,8 @@ public enum WriteOutcome: Hashable, Sendable {
     case settingsPut(revision: UInt64)
     /// The settings have that revision, not the expected one; nothing was written.
     case settingsConflict(revision: UInt64)
+    /// What became of a change of a consumer.
+    indirect case consumer(ConsumerOutcome)
     /// The storage has no number left for what the command would add; nothing was written.
     case limitReached(StorageLimit)
 

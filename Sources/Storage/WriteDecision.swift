@@ -40,11 +40,12 @@ public enum WriteDecision {
                         questions.events.insert(EventKey(tenant: request.tenant, id: event.id))
                     }
                 }
+            case .change(.putSettings): questions.movingTenants.insert(command.tenant)
+            case .change(.consumer(let change)):
+                questions.consumers.add(change)
+                if change.movesTenant { questions.movingTenants.insert(command.tenant) }
             case .change(let change):
-                guard let name = change.aggregate else {
-                    questions.movingTenants.insert(change.tenant)
-                    continue
-                }
+                guard let name = change.aggregate else { continue }
                 let key = AggregateKey(tenant: change.tenant, name: name)
                 questions.aggregates.insert(key)
                 questions.snapshots.insert(key)
@@ -85,11 +86,12 @@ private struct State {
         var moves: [AggregateName: TenantPlan.Move] = [:]
         var snapshots: [TenantPlan.SnapshotChange] = []
         var settings: TenantPlan.SettingsChange?
+        var hasConsumerChanges = false
         /// Ids of the events that are added: index into `events`.
         var added: [UUID: Int] = [:]
 
         /// Whether something of the tenant is to be stored.
-        var isChanged: Bool { !events.isEmpty || !snapshots.isEmpty || settings != nil }
+        var isChanged: Bool { !events.isEmpty || !snapshots.isEmpty || settings != nil || hasConsumerChanges }
 
         init(_ id: TenantID, after head: TenantHead, now: Timestamp) {
             self.id = id
@@ -101,6 +103,7 @@ private struct State {
 
     var facts: BatchFacts
     let now: Timestamp
+    var consumers: ConsumerDecision
     var tenants: [TenantID: Tenant] = [:]
     /// The tenant that was asked for last.
     var current: Tenant?
@@ -110,6 +113,7 @@ private struct State {
     init(facts: BatchFacts, now: Timestamp) {
         self.facts = facts
         self.now = now
+        consumers = ConsumerDecision(facts.consumers, now: now)
     }
 
     /// Makes room for what a batch of one tenant adds.
@@ -334,6 +338,15 @@ private struct State {
                 revision: revision + 1, value: request.document.readableBytes == 0 ? nil : request.document)
             tenant.settings = settings
             return .settingsPut(revision: revision + 1)
+        case .consumer(let change):
+            if change.makesTenant, let limit = limitReached(byTenant: change.consumer.tenant, tenant) {
+                return .limitReached(limit)
+            }
+            let (outcome, isStored) = consumers.decide(change)
+            guard isStored else { return .consumer(outcome) }
+            count(change.consumer.tenant, tenant)
+            (tenant ?? makeTenant(change.consumer.tenant)).hasConsumerChanges = true
+            return .consumer(outcome)
         }
     }
 
@@ -371,7 +384,8 @@ private struct State {
                     entries: tenant.entries, events: tenant.events)
             return TenantPlan(
                 tenant: id, oldHead: tenant.oldHead, run: run, aggregates: tenant.moves, snapshots: tenant.snapshots,
-                settings: tenant.settings)
+                settings: tenant.settings, consumers: tenant.hasConsumerChanges ? consumers.plans(of: id) : [],
+                consumerEpochFloor: consumers.epochFloor(of: id))
         }
     }
 }

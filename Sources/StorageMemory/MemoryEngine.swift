@@ -19,6 +19,7 @@ public final class MemoryEngine: StorageEngine {
         var settings = StoredSettings()
         var snapshots: [AggregateName: [StoredSnapshot]] = [:]
         var sizes: [AggregateName: AggregateSize] = [:]
+        var consumers = MemoryConsumers()
 
         var head: TenantHead {
             events.last.map {
@@ -109,6 +110,7 @@ public final class MemoryEngine: StorageEngine {
                 facts.sizes[key] = tenant.sizes[key.name]
                 if questions.snapshots.contains(key) { facts.snapshots[key] = tenant.snapshotKeys(of: key.name) }
             }
+            facts.consumers = MemoryConsumers.facts(questions.consumers) { tenants[$0]?.consumers }
             for key in questions.events {
                 guard let tenant = tenants[key.tenant],
                     let index = tenant.events.firstIndex(where: { $0.event.id == key.id })
@@ -140,6 +142,22 @@ public final class MemoryEngine: StorageEngine {
         }
 
         func settings(of tenant: TenantID) throws(StorageError) -> StoredSettings { self.tenant(tenant).settings }
+
+        func consumers(
+            of tenant: TenantID, after name: ConsumerName?, countMax: Int
+        ) throws(StorageError) -> [NamedConsumer] {
+            self.tenant(tenant).consumers.list(after: name, countMax: countMax)
+        }
+
+        func group(_ id: ConsumerID) throws(StorageError) -> StoredGroup? {
+            tenant(id.tenant).consumers.group(id.name)
+        }
+
+        func blockedKeys(
+            of id: ConsumerID, slot: Int?, after key: BlockedKeyID?, countMax: Int
+        ) throws(StorageError) -> [StoredBlockedKey] {
+            tenant(id.tenant).consumers.blockedKeys(of: id.name, slot: slot, after: key, countMax: countMax)
+        }
 
         func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] {
             (self.tenant(tenant).snapshots[aggregate] ?? []).map(\.info).sorted { $0.version > $1.version }
@@ -245,6 +263,7 @@ extension MemoryEngine.Tenant {
             for (kind, document) in change.documents { settings.documents[kind] = document.value }
             settings.revision = change.revision
         }
+        consumers.carryOut(plan.consumers, epochFloor: plan.consumerEpochFloor)
     }
 }
 

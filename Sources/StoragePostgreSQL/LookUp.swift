@@ -50,6 +50,9 @@ extension PostgreSQLWriter {
         let ids = [PostgresValue(events.map(\.tenant.uuid)), PostgresValue(events.map(\.id))]
         let storedRows = events.isEmpty ? nil : add("stored", ids)
         let snapshotRows = changed.isEmpty ? nil : add("snapshots", Self.names(changed))
+        let consumers = ConsumerLookUp(questions.consumers)
+        let consumerRows = calls.count..<calls.count + consumers.calls.count
+        calls += consumers.calls
         // Last: each statement sees more than the one before, and a tenant's row is there before all else of it.
         let besideRows = beside.isEmpty ? nil : add("tenants", [PostgresValue(beside.map(\.uuid))])
         let results = try connection.pipeline(calls)
@@ -78,6 +81,7 @@ extension PostgreSQLWriter {
             borrowed.forget(found.locked)
         }
         if let storedRows { try readStored(results[storedRows], events, &found) }
+        found.facts.consumers = try consumers.facts(results[consumerRows])
         return found
     }
 

@@ -33,6 +33,7 @@ struct PlanCalls {
     init(_ plan: BatchPlan, before: [Before]) {
         var aggregates = NewAggregates()
         var beside: [PostgresCall] = []
+        var consumers = ConsumerCalls()
         let runs = plan.tenants.compactMap { $0.run }
         let eventCount = runs.reduce(0) { $0 + $1.events.count }
         let bytes = runs.reduce(0) { $0 + $1.entries.readableBytes }
@@ -53,9 +54,10 @@ struct PlanCalls {
             if let run = tenantPlan.run { Self.add(run, tenantNo: before.no, &growing, to: &events) }
             after.numbers = growing.mapValues(\.no)
             beside += BesideCalls.calls(tenantPlan, tenantNo: before.no, numbers: after.numbers)
+            consumers.add(tenantPlan, tenantNo: before.no)
             self.after.append(after)
         }
-        rows = aggregates.calls + events.calls + beside
+        rows = aggregates.calls + events.calls + beside + consumers.calls
         let moving = zip(plan.tenants, after).filter { $0.0.run != nil }
         movedRows = []
         if !moving.isEmpty {

@@ -67,6 +67,56 @@ final class PostgreSQLReader: StorageReader {
         return settings
     }
 
+    func consumers(
+        of tenant: TenantID, after name: ConsumerName?, countMax: Int
+    ) throws(StorageError) -> [NamedConsumer] {
+        try rows(
+            "consumers", [PostgresValue(tenant.uuid), PostgresValue(name?.text ?? ""), PostgresValue(Int64(countMax))]
+        ) { row, rows throws(PostgresFault) in try rows.consumer(row, of: tenant) }
+    }
+
+    func group(_ id: ConsumerID) throws(StorageError) -> StoredGroup? {
+        let named = [PostgresValue(id.tenant.uuid), PostgresValue(id.name.text)]
+        let found = try rows("consumer", named) { row, rows throws(PostgresFault) in
+            try rows.consumer(row, of: id.tenant).consumer
+        }
+        guard let consumer = found.first else { return nil }
+        let slots = try rows("slots", named) { row, rows throws(PostgresFault) in try rows.slot(row, of: id) }
+        let workers = try rows("workers", named) { row, rows throws(PostgresFault) in try rows.worker(row) }
+        return StoredGroup(
+            consumer: consumer, slots: Dictionary(slots.map { ($0.number, $0.slot) }) { $1 },
+            workers: Dictionary(workers.map { ($0.name, $0) }) { $1 },
+            hasBlockedKeys: try blockedKeys(of: id, slot: nil, after: nil, countMax: 1).count > 0)
+    }
+
+    func blockedKeys(
+        of id: ConsumerID, slot: Int?, after key: BlockedKeyID?, countMax: Int
+    ) throws(StorageError) -> [StoredBlockedKey] {
+        let first = max(key?.slot.number ?? 0, slot ?? 0)
+        // A key has at least one byte: none is above every key of the slot before.
+        let after = key.map { $0.slot.number == first ? $0.key.bytes : [] } ?? []
+        return try rows(
+            "blocked_key_page",
+            [
+                PostgresValue(id.tenant.uuid), PostgresValue(id.name.text), PostgresValue(Int64(first)),
+                PostgresValue(ByteBuffer(bytes: after)), PostgresValue(Int64(slot ?? ConsumerDefinition.slotsMax)),
+                PostgresValue(Int64(countMax)),
+            ]
+        ) { row, rows throws(PostgresFault) in try rows.blockedKey(row, of: id) }
+    }
+
+    private func rows<Value>(
+        _ statement: String, _ values: [PostgresValue],
+        _ body: (Int32, ConsumerRows) throws(PostgresFault) -> Value
+    ) throws(StorageError) -> [Value] {
+        let result = try run(statement, values)
+        var found: [Value] = []
+        do throws(PostgresFault) {
+            for row in 0..<result.rowCount { found.append(try body(row, ConsumerRows(rows: result))) }
+        } catch { throw error.storageError }
+        return found
+    }
+
     func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] {
         let rows = try run("snapshots", Self.name(aggregate, tenant))
         var infos: [SnapshotInfo] = []

@@ -11,6 +11,7 @@ enum PostgresValue {
     case int64s([Int64])
     case texts([String])
     case uuids([UUID])
+    case byteStrings([[UInt8]])
 
     init(_ value: Int64) { self = .int64(value) }
 
@@ -25,6 +26,8 @@ enum PostgresValue {
     init(_ values: [String]) { self = .texts(values) }
 
     init(_ values: [UUID]) { self = .uuids(values) }
+
+    init(_ values: [[UInt8]]) { self = .byteStrings(values) }
 }
 
 /// The parameters of one call in PostgreSQL's binary format, one after the other in one buffer: a row of an insert
@@ -32,6 +35,7 @@ enum PostgresValue {
 struct PostgresParameters {
     /// Type numbers of `pg_type`, which are the same everywhere.
     private enum TypeID {
+        static let bytea: UInt32 = 17
         static let bigint: UInt32 = 20
         static let text: UInt32 = 25
         static let uuid: UInt32 = 2950
@@ -91,6 +95,13 @@ struct PostgresParameters {
                 for value in values {
                     bytes.writeInteger(Int32(value.utf8.count))
                     bytes.writeString(value)
+                }
+            }
+        case .byteStrings(let values):
+            add(array: TypeID.bytea, count: values.count) { bytes in
+                for value in values {
+                    bytes.writeInteger(Int32(value.count))
+                    bytes.writeBytes(value)
                 }
             }
         case .uuids(let values):

@@ -1,7 +1,9 @@
 /// The statements of a reader.
 extension Schema {
     /// What a reader prepares.
-    var readerStatements: [(name: String, sql: String)] {
+    var readerStatements: [(name: String, sql: String)] { ofEvents + ofConsumers }
+
+    private var ofEvents: [(name: String, sql: String)] {
         [
             (
                 "tenantStates",

@@ -3,7 +3,7 @@ import MartletModel
 /// The schema and its migrations.
 struct Schema {
     /// The newest version that this code knows: the number of migrations.
-    static let version = 6
+    static let version = 7
 
     /// The PostgreSQL schema that holds the tables.
     let name: String
@@ -142,6 +142,7 @@ struct Schema {
             INSERT INTO \(name).documents (tenant_no, kind, key, revision, value)
             SELECT no, 'revision', '', settings_revision, '' FROM \(name).tenants WHERE settings_revision > 0;
             """,
+            consumers,
         ]
     }
 

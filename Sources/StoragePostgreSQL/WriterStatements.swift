@@ -4,7 +4,7 @@ extension Schema {
     static let staleState = "MR001"
 
     /// Stands for the id of the event at the head of a tenant without events.
-    private static let noEvent = "'00000000-0000-0000-0000-000000000000'::uuid"
+    static let noEvent = "'00000000-0000-0000-0000-000000000000'::uuid"
 
     /// So many rows, and fewer, are inserted by one statement: powers of two.
     static let insertedRowsMax = 64
@@ -18,7 +18,7 @@ extension Schema {
                     "tenant_no", "position", "aggregate_no", "version", "recorded_at", "event_id", "type",
                     "content_type", "schema_version", "payload_bytes", "record", "aggregate_bytes",
                 ])
-            + besideEvents
+            + besideEvents + consumerLookUps + consumerChanges
     }
 
     /// A statement for each number of rows: `put_events-1`, `put_events-2`, `put_events-4` … A row's values cost less

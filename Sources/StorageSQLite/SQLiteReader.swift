@@ -49,6 +49,37 @@ final class SQLiteReader: StorageReader {
         }
     }
 
+    func consumers(
+        of tenant: TenantID, after name: ConsumerName?, countMax: Int
+    ) throws(StorageError) -> [NamedConsumer] {
+        try consumerRows(of: tenant) { rows throws(SQLiteFault) in
+            try rows.list(after: name, countMax: countMax)
+        } ?? []
+    }
+
+    func group(_ id: ConsumerID) throws(StorageError) -> StoredGroup? {
+        try consumerRows(of: id.tenant) { rows throws(SQLiteFault) in try rows.group(id.name) } ?? nil
+    }
+
+    func blockedKeys(
+        of id: ConsumerID, slot: Int?, after key: BlockedKeyID?, countMax: Int
+    ) throws(StorageError) -> [StoredBlockedKey] {
+        try consumerRows(of: id.tenant) { rows throws(SQLiteFault) in
+            try rows.blockedKeys(of: id.name, slot: slot, after: key, countMax: countMax)
+        } ?? []
+    }
+
+    private func consumerRows<Value>(
+        of tenant: TenantID, _ body: (TenantConsumerRows) throws(SQLiteFault) -> Value
+    ) throws(StorageError) -> Value? {
+        try read { connection throws(SQLiteFault) in
+            try Self.atOnce(connection, statements: 5) { () throws(SQLiteFault) in
+                guard let (no, _) = try Self.tenant(tenant, connection) else { return nil }
+                return try body(TenantConsumerRows(tenant: tenant, tenantNo: no, connection: connection))
+            }
+        }
+    }
+
     func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] {
         try read { connection throws(SQLiteFault) in
             guard let (tenantNo, _) = try Self.tenant(tenant, connection),

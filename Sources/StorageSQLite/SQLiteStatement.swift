@@ -44,6 +44,14 @@ import NIOCore
         }
     }
 
+    func bind(_ index: Int32, _ uuid: UUID?) {
+        if let uuid { bind(index, uuid) } else { bindNull(index) }
+    }
+
+    func bind(_ index: Int32, bytes: [UInt8]) {
+        unsafe bytes.withUnsafeBytes { bytes in unsafe bind(index, blob: bytes) }
+    }
+
     @unsafe func bind(_ index: Int32, blob bytes: UnsafeRawBufferPointer) {
         _ = unsafe martlet_sqlite_bind_blob_copy(statement, index, bytes.baseAddress, Int32(bytes.count))
     }

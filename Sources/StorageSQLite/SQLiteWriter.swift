@@ -207,6 +207,7 @@ final class SQLiteWriter: StorageWriter {
         facts.versions.reserveCapacity(batch.count)
         facts.sizes.reserveCapacity(batch.count)
         var last: (id: TenantID, tenant: Tenant?)?
+        var consumers = ConsumerQuestions()
         for command in batch {
             let id = command.tenant
             if last?.id != id {
@@ -227,10 +228,18 @@ final class SQLiteWriter: StorageWriter {
                     let key = AggregateKey(tenant: id, name: part.aggregate)
                     try look(at: key, snapshots: part.snapshot != nil, in: tenant, &facts, &rows, connection)
                 }
+            case .change(.consumer(let change)): consumers.add(change)
             case .change(let change):
                 guard let name = change.aggregate else { continue }
                 let key = AggregateKey(tenant: id, name: name)
                 try look(at: key, snapshots: true, in: tenant, &facts, &rows, connection)
+            }
+        }
+        if !consumers.isEmpty {
+            facts.consumers = try consumers.facts { tenant in
+                rows.tenants[tenant].map {
+                    TenantConsumerRows(tenant: tenant, tenantNo: $0.no, connection: connection)
+                }
             }
         }
         return facts
@@ -367,6 +376,9 @@ final class SQLiteWriter: StorageWriter {
             try note(newest: move.size.snapshotVersion, bytes: move.size.snapshotBytes, of: aggregate.no, connection)
         }
         if let settings = plan.settings { try store(settings, of: plan.tenant, tenantNo, connection) }
+        let consumers = TenantConsumerRows(tenant: plan.tenant, tenantNo: tenantNo, connection: connection)
+        for consumer in plan.consumers { try consumers.store(consumer) }
+        if let epoch = plan.consumerEpochFloor { try consumers.put(epochFloor: epoch) }
     }
 
     private func store(
@@ -458,35 +470,4 @@ final class SQLiteWriter: StorageWriter {
 extension RecordedRun {
     /// The position of the event at that index of ``events``.
     fileprivate func position(at index: Int) -> Position { Position(firstPosition.rawValue + UInt64(index)) }
-}
-
-/// The keys of the table `blocks`.
-enum EventKeys {
-    /// A key is a positive 64-bit integer: what its position leaves is for the tenant's number, which is below this.
-    static let tenantsMax: Int64 = 1 << Int64(63 - Schema.positionBits)
-    /// The highest position that has a place in a key.
-    static let positionMax = Position(1 << UInt64(Schema.positionBits) - 1)
-
-    /// - Throws: for numbers that have no place in a key, which no server has written.
-    static func key(_ tenantNo: Int64, _ position: Position) throws(SQLiteFault) -> Int64 {
-        guard 0..<tenantsMax ~= tenantNo, position <= positionMax else {
-            throw .corrupted("position \(position) of tenant \(tenantNo) does not fit in a key")
-        }
-        return tenantNo << Int64(Schema.positionBits) | Int64(position.rawValue)
-    }
-
-    /// The key of a bound, which may lie above every position.
-    static func bound(_ tenantNo: Int64, _ position: Position) throws(SQLiteFault) -> Int64 {
-        try key(tenantNo, min(position, positionMax))
-    }
-
-    static func position(of key: Int64) -> Position { Position(UInt64(bitPattern: key) & positionMax.rawValue) }
-
-    /// - Throws: for a key of another tenant: then the tenant's own block is not there.
-    static func position(of key: Int64, in tenantNo: Int64) throws(SQLiteFault) -> Position {
-        guard key >> Int64(Schema.positionBits) == tenantNo else {
-            throw .corrupted("a block of tenant \(tenantNo) is missing")
-        }
-        return position(of: key)
-    }
 }

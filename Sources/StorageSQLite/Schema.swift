@@ -26,7 +26,7 @@ enum Schema {
         Migration(
             sql: third, move: { connection throws(SQLiteFault) in try BlockMigration.run(connection) },
             cleanUp: thirdCleanUp),
-        Migration(sql: fourth), Migration(sql: fifth),
+        Migration(sql: fourth), Migration(sql: fifth), Migration(sql: ConsumerRows.migration),
     ]
 
     private static let first = """
@@ -212,6 +212,10 @@ enum Query: Int, CaseIterable {
     case insertRange, selectLastRange, selectRange, selectRanges, selectRangesBackward
     case selectSnapshots, selectSnapshot, putSnapshot, deleteSnapshot, updateAggregateSnapshot
     case selectSettings, putSettings, deleteSettings, updateSettingsRevision, copyRevision
+    case selectConsumer, selectConsumers, countConsumers, putConsumer, deleteConsumer, selectEpochFloor, putEpochFloor
+    case selectSlot, selectSlots, putSlot, deleteSlots
+    case selectWorkers, putWorker, deleteWorker, deleteWorkers
+    case selectBlockedKey, selectBlockedKeys, putBlockedKey, deleteBlockedKey, deleteBlockedKeys
 
     var sql: String {
         switch self {
@@ -306,6 +310,7 @@ enum Query: Int, CaseIterable {
             INSERT OR REPLACE INTO documents (tenant_no, kind, key, value, revision, checksum)
             VALUES (?1, 'revision', '', x'', ?2, ?3)
             """
+        default: ConsumerRows.sql(self)
         }
     }
 

@@ -133,6 +133,25 @@ public final class FaultyEngine: WrappingEngine {
             return try base.settings(of: tenant)
         }
 
+        func consumers(
+            of tenant: TenantID, after name: ConsumerName?, countMax: Int
+        ) throws(StorageError) -> [NamedConsumer] {
+            try engine.checkRead()
+            return try base.consumers(of: tenant, after: name, countMax: countMax)
+        }
+
+        func group(_ id: ConsumerID) throws(StorageError) -> StoredGroup? {
+            try engine.checkRead()
+            return try base.group(id)
+        }
+
+        func blockedKeys(
+            of id: ConsumerID, slot: Int?, after key: BlockedKeyID?, countMax: Int
+        ) throws(StorageError) -> [StoredBlockedKey] {
+            try engine.checkRead()
+            return try base.blockedKeys(of: id, slot: slot, after: key, countMax: countMax)
+        }
+
         func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] {
             try engine.checkRead()
             return try base.snapshots(of: aggregate, in: tenant)

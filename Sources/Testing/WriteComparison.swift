@@ -8,7 +8,8 @@ import NIOCore
 ///
 /// Appends, with and without snapshots, expected versions that hold and that do not, repeated calls and ids that are used
 /// again; snapshots that are saved, not worth keeping, beyond their aggregate, and deleted; settings that are put, deleted,
-/// and expected at another revision; of new tenants and old ones, in one batch.
+/// and expected at another revision; consumers with all that is done to them (``ConsumerWorkload``); of new tenants and old
+/// ones, in one batch.
 public struct WriteComparison {
     /// Gives the same batches again.
     public let seed: UInt64
@@ -17,6 +18,7 @@ public struct WriteComparison {
     private let tenants = (0..<4).map { _ in TenantID(UUID()) }
     private let names = ["order", "order", "customer"].map { AggregateName.new($0) }
     private var appends: [AppendRequest] = []
+    private var consumers = ConsumerWorkload()
     private var micros: Int64 = 1_000_000
 
     /// A comparison that has written nothing yet.
@@ -36,6 +38,7 @@ public struct WriteComparison {
             let now = Timestamp(microseconds: micros)
             let expected = try oracle.commit(batch, now: now)
             let result = try writer().commit(batch, now: now)
+            consumers.note(batch, expected.outcomes)
             guard result.outcomes == expected.outcomes else {
                 let first = batch.indices.first { result.outcomes[$0] != expected.outcomes[$0] } ?? 0
                 throw ConformanceFailure(
@@ -64,6 +67,11 @@ public struct WriteComparison {
         for tenant in tenants {
             try same("the settings of \(tenant)") { try $0.settings(of: tenant) }
             try same("the log of \(tenant)") { try $0.events(of: tenant) }
+            for id in ConsumerWorkload.ids(of: tenant) {
+                try same("the group \(id)") { try $0.group(id)?.withoutTimes }
+            }
+            try same("the consumers of \(tenant)") { try $0.consumers(of: tenant, after: nil, countMax: 100) }
+            for id in ConsumerWorkload.ids(of: tenant) { try checkConsumer(id, same) }
             for name in names {
                 try same("the list of snapshots of \(name)") { try $0.snapshots(of: name, in: tenant) }
                 for info in try oracle.snapshots(of: name, in: tenant) {
@@ -75,13 +83,29 @@ public struct WriteComparison {
         }
     }
 
+    private func checkConsumer(
+        _ id: ConsumerID, _ same: (String, (any StorageReader) throws -> [StoredBlockedKey]) throws -> Void
+    ) throws {
+        try same("what is blocked of \(id)") { try $0.blockedKeys(of: id, slot: nil, after: nil, countMax: 100) }
+        for key in try oracle.makeReader().blockedKeys(of: id, slot: nil, after: nil, countMax: 100) {
+            let place = BlockedKeyID(slot: SlotID(consumer: id, number: key.slot), key: key.key)
+            try same("what is blocked of \(id) behind \(key)") {
+                try $0.blockedKeys(of: id, slot: nil, after: place, countMax: 2)
+            }
+            try same("what is blocked of slot \(key.slot) of \(id)") {
+                try $0.blockedKeys(of: id, slot: key.slot, after: place, countMax: 1)
+            }
+        }
+    }
+
     private mutating func pick<Value>(_ values: [Value]) -> Value {
         values[Int.random(in: 0..<values.count, using: &random)]
     }
 
     private mutating func command() throws -> WriteCommand {
         let (tenant, name) = (pick(tenants), pick(names))
-        switch Int.random(in: 0..<10, using: &random) {
+        switch Int.random(in: 0..<14, using: &random) {
+        case 10...: return .change(.consumer(consumers.change(of: tenant, &random)))
         case 0:
             return .change(
                 .saveSnapshot(
@@ -127,6 +151,15 @@ public struct WriteComparison {
     }
 }
 
+extension StoredGroup {
+    /// Until when workers are present goes by each storage's own clock.
+    fileprivate var withoutTimes: StoredGroup {
+        var group = self
+        for name in group.workers.keys { group.workers[name]?.until = Timestamp(microseconds: 0) }
+        return group
+    }
+}
+
 extension WriteCommand {
     fileprivate var summary: String {
         switch self {
@@ -139,6 +172,7 @@ extension WriteCommand {
             "deletion of snapshot \(request.version?.rawValue ?? 0) of \(request.aggregate) of \(tenant)"
         case .change(.putSettings(let request)):
             "settings \(request.kind) of \(tenant), expected revision \(request.expectedRevision ?? 0)"
+        case .change(.consumer(let change)): "\(change.kind) of \(change.consumer.name) of \(tenant)"
         }
     }
 }

@@ -149,6 +149,22 @@ final class Mutant: StorageEngine {
             try base.settings(of: self.tenant(tenant))
         }
 
+        func consumers(
+            of tenant: TenantID, after name: ConsumerName?, countMax: Int
+        ) throws(StorageError) -> [NamedConsumer] {
+            try base.consumers(of: self.tenant(tenant), after: name, countMax: countMax)
+        }
+
+        func group(_ id: ConsumerID) throws(StorageError) -> StoredGroup? {
+            try base.group(id)
+        }
+
+        func blockedKeys(
+            of id: ConsumerID, slot: Int?, after key: BlockedKeyID?, countMax: Int
+        ) throws(StorageError) -> [StoredBlockedKey] {
+            try base.blockedKeys(of: id, slot: slot, after: key, countMax: countMax)
+        }
+
         func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] {
             let keys = try base.snapshots(of: aggregate, in: self.tenant(tenant))
             return bug == .snapshotsComeOldestFirst ? keys.reversed() : keys

@@ -30,6 +30,22 @@ final class SettingsWatch: StorageReader {
 
     func eventIDs(at places: [EventPlace]) throws(StorageError) -> [UUID?] { try inner.eventIDs(at: places) }
 
+    func consumers(
+        of tenant: TenantID, after name: ConsumerName?, countMax: Int
+    ) throws(StorageError) -> [NamedConsumer] {
+        try inner.consumers(of: tenant, after: name, countMax: countMax)
+    }
+
+    func group(_ id: ConsumerID) throws(StorageError) -> StoredGroup? {
+        try inner.group(id)
+    }
+
+    func blockedKeys(
+        of id: ConsumerID, slot: Int?, after key: BlockedKeyID?, countMax: Int
+    ) throws(StorageError) -> [StoredBlockedKey] {
+        try inner.blockedKeys(of: id, slot: slot, after: key, countMax: countMax)
+    }
+
     func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] { [] }
 
     func snapshot(

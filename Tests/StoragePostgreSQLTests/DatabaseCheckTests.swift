@@ -56,7 +56,7 @@ import Testing
     ]
 
     /// Tables that no statement of a server names, so that nothing of them is served.
-    private static let unused: Set<String> = ["progress", "schedules"]
+    private static let unused: Set<String> = ["schedules"]
 
     /// A column and its type. A new one is in the catalog by itself.
     private struct Column {
@@ -175,7 +175,6 @@ import Testing
     private static func fillUnused(_ bench: Bench) throws {
         try bench.run(
             """
-            INSERT INTO progress SELECT no, 'checkpoint', 'k', 1, 1, head_id, 5 FROM tenants WHERE position > 0;
             INSERT INTO schedules SELECT 7, no, head_id, 'value' FROM tenants WHERE position > 0;
             INSERT INTO listeners VALUES (gen_random_uuid(), now() + interval '1 hour');
             """)

@@ -27,7 +27,8 @@ struct HistoryTests {
     private static let rounds =
         ProcessInfo.processInfo.environment["MARTLET_TEST_PASTS"].flatMap { Int($0) } ?? 3
     private static let tables = [
-        "tenants", "aggregates", "events", "snapshots", "documents", "progress", "schedules",
+        "tenants", "aggregates", "events", "snapshots", "documents", "consumers", "consumer_epochs", "consumer_slots",
+        "consumer_workers", "blocked_keys", "schedules",
     ]
 
     /// What a subscriber got, and how it ended.

@@ -82,8 +82,8 @@ import Testing
         #expect(
             try connection.text("SELECT group_concat(kind || revision || coalesce(checksum, '-')) FROM documents")
                 == "settings4-,settings1-,revision4-,revision1-")
-        let tables = "SELECT group_concat(name) FROM sqlite_schema WHERE name IN ('settings', 'progress', 'schedules')"
-        #expect(try connection.text(tables) == "progress,schedules")
+        let tables = "SELECT group_concat(name) FROM sqlite_schema WHERE name IN ('settings', 'progress', 'consumers')"
+        #expect(try connection.text(tables) == "consumers")
         let put = PutSettingsRequest(
             tenant: TenantID(id), kind: .snapshotPolicies, document: ByteBuffer(string: "[]"), expectedRevision: 4)
         #expect(try bench.writer.apply(.putSettings(put), now: .now()) == .settingsPut(revision: 5))

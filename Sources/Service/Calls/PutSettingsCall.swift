@@ -13,7 +13,7 @@ enum PutSettingsCall {
         let (settings, hub) = (service.settings, service.hub)
         return ChangingCall(
             tenant: tenant, handle,
-            .checked {
+            .made { _ throws(StorageError) in
                 if let fault = fault(of: request) { return .failure(fault) }
                 return .success(.putSettings(request))
             },

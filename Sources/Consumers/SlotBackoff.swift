@@ -1,28 +1,7 @@
 import MartletModel
-public import NIOCore
+import NIOCore
 
-/// How a consumer's slots deliver.
-public struct SlotSettings: Hashable, Sendable {
-    /// Events that may be read ahead of the oldest one that is not settled.
-    public var windowEventsMax = 4_096
-    /// Events that are under way at a time.
-    public var inFlightMax = 256
-    /// Keys that may be blocked at a time; one more stops the slot.
-    public var blockedKeysMax = 1_000
-    /// Blocked keys that are tried at a time.
-    public var retriedKeysMax = 8
-    /// Tries of an event, after which its key is parked.
-    public var triesMax: UInt32 = 5
-    /// Time within which a delivery is acknowledged.
-    public var acknowledgementTimeout = TimeAmount.seconds(30)
-    /// Wait before the second try; it doubles with each.
-    public var backoffMin = TimeAmount.milliseconds(500)
-    /// The longest wait before a try.
-    public var backoffMax = TimeAmount.seconds(60)
-
-    /// The defaults.
-    public init() {}
-
+extension SlotSettings {
     /// Events of blocked keys that are under way at a time: a part of all, so that live ones go on.
     var retriedInFlightMax: Int { max(1, inFlightMax / 4) }
 

@@ -1,4 +1,4 @@
-public import MartletModel
+public import FoundationEssentials
 
 /// What a consumer orders events by: those of one key are handled one after the other, those of different keys at the
 /// same time.
@@ -40,6 +40,37 @@ public struct ConsumerKey: Hashable, Sendable, CustomStringConvertible {
                 self.init(.aggregate, aggregate: aggregate, tag: tag)
             }
         }
+    }
+
+    /// The key of an aggregate.
+    /// - Parameter type: the text of its type.
+    public init(aggregateType type: Span<UInt8>, id: UUID) {
+        var bytes = Self.start("a:", type, room: 37)
+        bytes.append(UInt8(ascii: "/"))
+        for (index, byte) in id.bytes.enumerated() {
+            if [4, 6, 8, 10].contains(index) { bytes.append(UInt8(ascii: "-")) }
+            bytes.append(Self.digits[Int(byte >> 4)])
+            bytes.append(Self.digits[Int(byte & 15)])
+        }
+        self.bytes = bytes
+    }
+
+    /// The key of a type of aggregates.
+    /// - Parameter type: its text.
+    public init(aggregateType type: Span<UInt8>) { bytes = Self.start("t:", type) }
+
+    /// The key of that value of a tag.
+    public init(tagValue: Span<UInt8>) { bytes = Self.start("g:", tagValue) }
+
+    private static let digits = Array("0123456789abcdef".utf8)
+
+    private static func start(_ kind: String, _ text: Span<UInt8>, room: Int = 0) -> [UInt8] {
+        var bytes: [UInt8] = []
+        let count = min(text.count, bytesMax - 2)
+        bytes.reserveCapacity(2 + count + room)
+        bytes.append(contentsOf: kind.utf8)
+        for index in 0..<count { bytes.append(text[index]) }
+        return bytes
     }
 
     /// The key as text; what is no UTF-8 is replaced.

@@ -1,4 +1,3 @@
-public import MartletModel
 public import FoundationEssentials
 
 /// A place in a tenant's events: everything up to it is settled.
@@ -50,7 +49,8 @@ public struct BlockedKey: Hashable, Sendable {
         self.until = until
         self.tries = tries
         self.since = since
-        self.reason = Self.cut(reason)
+        // PostgreSQL's text has no place for it.
+        self.reason = Self.cut(reason.contains("\0") ? reason.split(separator: "\0").joined(separator: " ") : reason)
     }
 
     private static func cut(_ reason: String) -> String {

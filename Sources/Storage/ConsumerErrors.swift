@@ -1,0 +1,44 @@
+public import MartletModel
+
+extension ConsumerOutcome {
+    /// How a change with this result is answered: nil if it was carried out.
+    public var refusal: MartletError? {
+        switch self {
+        case .put, .deleted, .reset, .tended, .progress, .unblocked: nil
+        case .missing: .consumerNotFound
+        case .exists(let revision):
+            MartletError(
+                .alreadyExists, reason: .consumerExists,
+                message: "the consumer exists with a different definition, of revision \(revision): get it, and put "
+                    + "yours with this revision to replace it")
+        case .revisionConflict(0):
+            MartletError(
+                .aborted, reason: .consumerRevisionConflict,
+                message: "there is no such consumer, so its definition has no revision: put it as a new one")
+        case .revisionConflict(let revision):
+            MartletError(
+                .aborted, reason: .consumerRevisionConflict,
+                message: "the consumer's definition has revision \(revision): get it, decide again and put it again")
+        case .divisionInUse(isPaused: false):
+            MartletError(
+                .failedPrecondition, reason: .consumerInUse,
+                message: "slots or key would change, which divides the keys differently: pause the consumer first")
+        case .divisionInUse(isPaused: true):
+            MartletError(
+                .failedPrecondition, reason: .consumerInUse,
+                message: "slots or key would change, which divides the keys differently, and keys are blocked: "
+                    + "retry or skip them first")
+        case .tooMany(let max):
+            MartletError(
+                .resourceExhausted, reason: .tooManyConsumers,
+                message: "the tenant has \(max) consumers, the most that it may have: delete one")
+        case .unreadable(let error): error
+        }
+    }
+}
+
+extension MartletError {
+    /// There is no such consumer.
+    public static let consumerNotFound = MartletError(
+        .notFound, reason: .consumerNotFound, message: "there is no such consumer in the tenant: put it first")
+}
