@@ -92,7 +92,8 @@ let package = Package(
         layer(
             "MartletQueries",
             [
-                "MartletDelivery", "MartletModel", "MartletStorage", "MartletTenants", "MartletUpcasting", .nioCore,
+                "MartletDelivery", "MartletModel", "MartletRecordCodec", "MartletStorage", "MartletTenants",
+                "MartletUpcasting", .nioCore,
             ]),
         layer(
             "MartletSubscriptions",
@@ -122,9 +123,9 @@ let package = Package(
         layer(
             "MartletService",
             [
-                "MartletAccess", "MartletDelivery", "MartletModel", "MartletQueries", "MartletSession",
-                "MartletStorage", "MartletSubscriptions", "MartletTenants", "MartletUpcasting", .logging, .metrics,
-                .nioConcurrencyHelpers, .nioCore,
+                "MartletAccess", "MartletConsumers", "MartletDelivery", "MartletModel", "MartletQueries",
+                "MartletRecordCodec", "MartletSession", "MartletStorage", "MartletSubscriptions", "MartletTenants",
+                "MartletUpcasting", .collections, .logging, .metrics, .nioConcurrencyHelpers, .nioCore,
             ]),
         layer(
             "MartletNativeTransport",
@@ -252,9 +253,9 @@ let package = Package(
         tests(
             "ServiceTests",
             [
-                "MartletAccess", "MartletDelivery", "MartletModel", "MartletQueries", "MartletService",
-                "MartletStorage", "MartletStorageMemory", "MartletSubscriptions", "MartletTenants", "MartletTesting",
-                "MartletUpcasting", .nioConcurrencyHelpers, .nioCore, .nioEmbedded,
+                "MartletAccess", "MartletDelivery", "MartletModel", "MartletQueries", "MartletRecordCodec",
+                "MartletService", "MartletStorage", "MartletStorageMemory", "MartletSubscriptions", "MartletTenants",
+                "MartletTesting", "MartletUpcasting", .nioConcurrencyHelpers, .nioCore, .nioEmbedded,
             ]),
         tests("SessionTests", ["MartletModel", "MartletSession", .nioCore]),
         tests(

@@ -502,7 +502,7 @@ void   martlet__v1__go_away__free_unpacked
   assert(message->base.descriptor == &martlet__v1__go_away__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor martlet__v1__client_frame__field_descriptors[20] =
+static const ProtobufCFieldDescriptor martlet__v1__client_frame__field_descriptors[30] =
 {
   {
     "call_id",
@@ -596,6 +596,18 @@ static const ProtobufCFieldDescriptor martlet__v1__client_frame__field_descripto
     offsetof(Martlet__V1__ClientFrame, body_case),
     offsetof(Martlet__V1__ClientFrame, pong),
     &martlet__v1__pong__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "replies",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ClientFrame, body_case),
+    offsetof(Martlet__V1__ClientFrame, replies),
+    &martlet__v1__worker_replies__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
@@ -744,34 +756,152 @@ static const ProtobufCFieldDescriptor martlet__v1__client_frame__field_descripto
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "put_consumer",
+    28,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ClientFrame, body_case),
+    offsetof(Martlet__V1__ClientFrame, put_consumer),
+    &martlet__v1__put_consumer_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "get_consumer",
+    29,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ClientFrame, body_case),
+    offsetof(Martlet__V1__ClientFrame, get_consumer),
+    &martlet__v1__get_consumer_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "list_consumers",
+    30,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ClientFrame, body_case),
+    offsetof(Martlet__V1__ClientFrame, list_consumers),
+    &martlet__v1__list_consumers_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "delete_consumer",
+    31,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ClientFrame, body_case),
+    offsetof(Martlet__V1__ClientFrame, delete_consumer),
+    &martlet__v1__delete_consumer_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "reset_consumer",
+    32,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ClientFrame, body_case),
+    offsetof(Martlet__V1__ClientFrame, reset_consumer),
+    &martlet__v1__reset_consumer_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "list_blocked_keys",
+    33,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ClientFrame, body_case),
+    offsetof(Martlet__V1__ClientFrame, list_blocked_keys),
+    &martlet__v1__list_blocked_keys_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "unblock_keys",
+    34,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ClientFrame, body_case),
+    offsetof(Martlet__V1__ClientFrame, unblock_keys),
+    &martlet__v1__unblock_keys_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "await_consumer",
+    35,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ClientFrame, body_case),
+    offsetof(Martlet__V1__ClientFrame, await_consumer),
+    &martlet__v1__await_consumer_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "consume",
+    36,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ClientFrame, body_case),
+    offsetof(Martlet__V1__ClientFrame, consume),
+    &martlet__v1__consume_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__client_frame__field_indices_by_name[] = {
-  8,   /* field[8] = append */
+  9,   /* field[9] = append */
+  28,   /* field[28] = await_consumer */
   0,   /* field[0] = call_id */
   5,   /* field[5] = cancel */
+  29,   /* field[29] = consume */
   4,   /* field[4] = credit */
   2,   /* field[2] = credit_bytes */
-  17,   /* field[17] = delete_snapshots */
-  12,   /* field[12] = get_head */
-  19,   /* field[19] = get_settings */
-  13,   /* field[13] = get_status */
+  24,   /* field[24] = delete_consumer */
+  18,   /* field[18] = delete_snapshots */
+  22,   /* field[22] = get_consumer */
+  13,   /* field[13] = get_head */
+  20,   /* field[20] = get_settings */
+  14,   /* field[14] = get_status */
   3,   /* field[3] = hello */
-  16,   /* field[16] = list_snapshots */
-  9,   /* field[9] = load */
-  15,   /* field[15] = load_snapshot */
+  26,   /* field[26] = list_blocked_keys */
+  23,   /* field[23] = list_consumers */
+  17,   /* field[17] = list_snapshots */
+  10,   /* field[10] = load */
+  16,   /* field[16] = load_snapshot */
   6,   /* field[6] = ping */
   7,   /* field[7] = pong */
-  18,   /* field[18] = put_settings */
-  10,   /* field[10] = read */
-  14,   /* field[14] = save_snapshot */
-  11,   /* field[11] = subscribe */
+  21,   /* field[21] = put_consumer */
+  19,   /* field[19] = put_settings */
+  11,   /* field[11] = read */
+  8,   /* field[8] = replies */
+  25,   /* field[25] = reset_consumer */
+  15,   /* field[15] = save_snapshot */
+  12,   /* field[12] = subscribe */
   1,   /* field[1] = timeout_millis */
+  27,   /* field[27] = unblock_keys */
 };
 static const ProtobufCIntRange martlet__v1__client_frame__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 16, 8 },
-  { 0, 20 }
+  { 16, 9 },
+  { 0, 30 }
 };
 const ProtobufCMessageDescriptor martlet__v1__client_frame__descriptor =
 {
@@ -781,14 +911,14 @@ const ProtobufCMessageDescriptor martlet__v1__client_frame__descriptor =
   "Martlet__V1__ClientFrame",
   "martlet.v1",
   sizeof(Martlet__V1__ClientFrame),
-  20,
+  30,
   martlet__v1__client_frame__field_descriptors,
   martlet__v1__client_frame__field_indices_by_name,
   2,  martlet__v1__client_frame__number_ranges,
   (ProtobufCMessageInit) martlet__v1__client_frame__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__server_frame__field_descriptors[18] =
+static const ProtobufCFieldDescriptor martlet__v1__server_frame__field_descriptors[27] =
 {
   {
     "call_id",
@@ -1006,25 +1136,142 @@ static const ProtobufCFieldDescriptor martlet__v1__server_frame__field_descripto
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "put_consumer",
+    28,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ServerFrame, body_case),
+    offsetof(Martlet__V1__ServerFrame, put_consumer),
+    &martlet__v1__put_consumer_response__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "get_consumer",
+    29,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ServerFrame, body_case),
+    offsetof(Martlet__V1__ServerFrame, get_consumer),
+    &martlet__v1__get_consumer_response__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "list_consumers",
+    30,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ServerFrame, body_case),
+    offsetof(Martlet__V1__ServerFrame, list_consumers),
+    &martlet__v1__list_consumers_response__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "delete_consumer",
+    31,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ServerFrame, body_case),
+    offsetof(Martlet__V1__ServerFrame, delete_consumer),
+    &martlet__v1__delete_consumer_response__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "reset_consumer",
+    32,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ServerFrame, body_case),
+    offsetof(Martlet__V1__ServerFrame, reset_consumer),
+    &martlet__v1__reset_consumer_response__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "list_blocked_keys",
+    33,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ServerFrame, body_case),
+    offsetof(Martlet__V1__ServerFrame, list_blocked_keys),
+    &martlet__v1__list_blocked_keys_response__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "unblock_keys",
+    34,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ServerFrame, body_case),
+    offsetof(Martlet__V1__ServerFrame, unblock_keys),
+    &martlet__v1__unblock_keys_response__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "await_consumer",
+    35,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ServerFrame, body_case),
+    offsetof(Martlet__V1__ServerFrame, await_consumer),
+    &martlet__v1__await_consumer_response__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "consume",
+    36,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ServerFrame, body_case),
+    offsetof(Martlet__V1__ServerFrame, consume),
+    &martlet__v1__consume_response__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__server_frame__field_indices_by_name[] = {
   6,   /* field[6] = append */
+  25,   /* field[25] = await_consumer */
   0,   /* field[0] = call_id */
+  26,   /* field[26] = consume */
+  21,   /* field[21] = delete_consumer */
   15,   /* field[15] = delete_snapshots */
+  19,   /* field[19] = get_consumer */
   10,   /* field[10] = get_head */
   17,   /* field[17] = get_settings */
   11,   /* field[11] = get_status */
   3,   /* field[3] = go_away */
+  23,   /* field[23] = list_blocked_keys */
+  20,   /* field[20] = list_consumers */
   14,   /* field[14] = list_snapshots */
   7,   /* field[7] = load */
   13,   /* field[13] = load_snapshot */
   4,   /* field[4] = ping */
   5,   /* field[5] = pong */
+  18,   /* field[18] = put_consumer */
   16,   /* field[16] = put_settings */
   8,   /* field[8] = read */
+  22,   /* field[22] = reset_consumer */
   12,   /* field[12] = save_snapshot */
   2,   /* field[2] = status */
   9,   /* field[9] = subscribe */
+  24,   /* field[24] = unblock_keys */
   1,   /* field[1] = welcome */
 };
 static const ProtobufCIntRange martlet__v1__server_frame__number_ranges[3 + 1] =
@@ -1032,7 +1279,7 @@ static const ProtobufCIntRange martlet__v1__server_frame__number_ranges[3 + 1] =
   { 1, 0 },
   { 4, 1 },
   { 16, 6 },
-  { 0, 18 }
+  { 0, 27 }
 };
 const ProtobufCMessageDescriptor martlet__v1__server_frame__descriptor =
 {
@@ -1042,7 +1289,7 @@ const ProtobufCMessageDescriptor martlet__v1__server_frame__descriptor =
   "Martlet__V1__ServerFrame",
   "martlet.v1",
   sizeof(Martlet__V1__ServerFrame),
-  18,
+  27,
   martlet__v1__server_frame__field_descriptors,
   martlet__v1__server_frame__field_indices_by_name,
   3,  martlet__v1__server_frame__number_ranges,
@@ -1216,7 +1463,7 @@ const ProtobufCMessageDescriptor martlet__v1__welcome__descriptor =
   (ProtobufCMessageInit) martlet__v1__welcome__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__limits__field_descriptors[17] =
+static const ProtobufCFieldDescriptor martlet__v1__limits__field_descriptors[20] =
 {
   {
     "frame_bytes_max",
@@ -1422,11 +1669,49 @@ static const ProtobufCFieldDescriptor martlet__v1__limits__field_descriptors[17]
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "consumers_per_tenant_max",
+    18,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__Limits, consumers_per_tenant_max),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "workers_per_consumer_max",
+    19,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__Limits, workers_per_consumer_max),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "consumer_lease_millis",
+    20,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__Limits, consumer_lease_millis),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__limits__field_indices_by_name[] = {
   4,   /* field[4] = aggregates_per_append_max */
   5,   /* field[5] = calls_per_connection_max */
   6,   /* field[6] = connections_max */
+  19,   /* field[19] = consumer_lease_millis */
+  17,   /* field[17] = consumers_per_tenant_max */
   13,   /* field[13] = decode_bytes_max */
   3,   /* field[3] = events_per_append_max */
   7,   /* field[7] = filter_values_max */
@@ -1441,11 +1726,12 @@ static const unsigned martlet__v1__limits__field_indices_by_name[] = {
   16,   /* field[16] = upcasters */
   8,   /* field[8] = waiting_append_bytes_max */
   14,   /* field[14] = waiting_reads_max */
+  18,   /* field[18] = workers_per_consumer_max */
 };
 static const ProtobufCIntRange martlet__v1__limits__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 17 }
+  { 0, 20 }
 };
 const ProtobufCMessageDescriptor martlet__v1__limits__descriptor =
 {
@@ -1455,7 +1741,7 @@ const ProtobufCMessageDescriptor martlet__v1__limits__descriptor =
   "Martlet__V1__Limits",
   "martlet.v1",
   sizeof(Martlet__V1__Limits),
-  17,
+  20,
   martlet__v1__limits__field_descriptors,
   martlet__v1__limits__field_indices_by_name,
   1,  martlet__v1__limits__number_ranges,

@@ -116,9 +116,13 @@ public final class MartletClient: Sendable, Service {
         var writes = false
         var budget: Duration? = configuration.retryBudget
         switch request {
-        case .append, .saveSnapshot, .deleteSnapshots, .putSettings: writes = true
-        case .subscribe: budget = nil
-        case .load, .read, .getHead, .getStatus, .loadSnapshot, .listSnapshots, .getSettings: break
+        case .append, .saveSnapshot, .deleteSnapshots, .putSettings, .putConsumer, .deleteConsumer, .resetConsumer,
+            .unblockKeys:
+            writes = true
+        case .subscribe, .awaitConsumer, .consume: budget = nil
+        case .load, .read, .getHead, .getStatus, .loadSnapshot, .listSnapshots, .getSettings, .getConsumer,
+            .listConsumers, .listBlockedKeys:
+            break
         }
         return Attempts(
             backoff: configuration.backoff, budget: budget, deadline: timeout.map { now + TimeAmount(clamping: $0) },

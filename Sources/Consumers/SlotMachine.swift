@@ -63,6 +63,8 @@ public struct SlotMachine {
     private var changedKeys: Set<ConsumerKey> = []
     private var saving: SlotChange?
     private var isDraining = false
+    /// Something was settled that is not stored: worth a change of its own.
+    private var hasSettled = false
 
     /// Why nothing is delivered any more; nil while it is.
     public private(set) var stop: Stop?
@@ -85,6 +87,14 @@ public struct SlotMachine {
     }
 
     // MARK: The log
+
+    /// What the slot's events were read up to.
+    public var readTo: Checkpoint { cursor }
+
+    /// Whether one event more would be delivered, or passed over, at once.
+    public var hasRoom: Bool {
+        wantsEvents != nil && underWay.count < settings.inFlightMax && nextLive >= windowStart + window.count
+    }
 
     /// Where the slot's events are to be read on; nil while none are wanted.
     public var wantsEvents: Position? {
@@ -133,15 +143,47 @@ public struct SlotMachine {
         advance(range.key)
     }
 
+    /// What is to be read of ``wantsKey`` cannot be: its key is blocked until somebody asks for it.
+    public mutating func giveUp(_ range: KeyRange, reason: String) {
+        guard let catchUp = keys[range.key]?.catchUp, catchUp.readTo == range.after else { return }
+        for number in catchUp.numbersUnderWay { underWay[number] = nil }
+        catchUpUnderWay -= catchUp.numbersUnderWay.count
+        catchingUp.removeAll { $0 == range.key }
+        keys[range.key]?.catchUp = nil
+        keys[range.key]?.blocked?.until = .asked
+        keys[range.key]?.blocked?.setReason(reason)
+        changedKeys.insert(range.key)
+    }
+
     // MARK: Deliveries
 
-    /// What is to be sent to the worker now.
+    /// What is to be sent to the worker now: events of keys that are tried again, then those that follow.
     public mutating func deliveries(now: Moment) -> [Delivery] {
+        beginRetries(now: now)
+        return retries(now: now) + live(now: now)
+    }
+
+    /// The event that ``retries(now:countMax:)`` delivers next; nil where there is none.
+    public var nextRetry: Event? {
+        guard stop == nil, !isDraining, underWay.count < settings.inFlightMax,
+            catchUpUnderWay < settings.retriedInFlightMax
+        else { return nil }
+        for key in catchingUp {
+            if let (event, _) = keys[key]?.catchUp?.next() { return event }
+        }
+        return nil
+    }
+
+    /// Whether events of the key are being tried again.
+    public func isTried(_ key: ConsumerKey) -> Bool { keys[key]?.catchUp != nil }
+
+    /// What is to be sent of keys that are tried again, at most so many.
+    public mutating func retries(now: Moment, countMax: Int = .max) -> [Delivery] {
         guard stop == nil, !isDraining else { return [] }
         var deliveries: [Delivery] = []
-        beginRetries(now: now)
         for key in catchingUp {
-            while underWay.count < settings.inFlightMax, catchUpUnderWay < settings.retriedInFlightMax,
+            while deliveries.count < countMax, underWay.count < settings.inFlightMax,
+                catchUpUnderWay < settings.retriedInFlightMax,
                 let (event, attempt) = keys[key]?.catchUp?.next()
             {
                 let delivery = deliver(event, attempt, at: .catchUp(key), now: now)
@@ -150,6 +192,13 @@ public struct SlotMachine {
                 deliveries.append(delivery)
             }
         }
+        return deliveries
+    }
+
+    /// What is to be sent of events that follow those that were sent before.
+    public mutating func live(now: Moment) -> [Delivery] {
+        guard stop == nil, !isDraining else { return [] }
+        var deliveries: [Delivery] = []
         nextLive = max(nextLive, windowStart)
         while underWay.count < settings.inFlightMax, nextLive < windowStart + window.count {
             let index = nextLive - windowStart
@@ -262,7 +311,12 @@ public struct SlotMachine {
         return retry(key)
     }
 
-    private mutating func beginRetries(now: Moment) {
+    /// Whether any key is blocked.
+    public var hasBlockedKeys: Bool { blockedCount > 0 }
+
+    /// Begins to try those keys again whose time has come, as far as there is room: see ``wantsKey``.
+    public mutating func beginRetries(now: Moment) {
+        guard stop == nil, !isDraining else { return }
         while catchingUp.count < settings.retriedKeysMax, let key = asked.popFirst() { begin(key, now) }
         guard catchingUp.count < settings.retriedKeysMax else { return }
         let due = keys.compactMap { key, state -> (ConsumerKey, Timestamp)? in
@@ -370,11 +424,20 @@ public struct SlotMachine {
             floor = first.event.place
             window.removeFirst()
             windowStart += 1
+            hasSettled = true
         }
         if window.isEmpty { floor = cursor }
     }
 
     // MARK: What is stored
+
+    /// Whether what has changed is to be stored soon. Where the slot only read on, over events of others, that can wait.
+    public var isWorthSaving: Bool {
+        saving == nil && stop != .fenced && (hasSettled || isDraining || !changedKeys.isEmpty)
+    }
+
+    /// How many positions the floor is above the one that is stored, or on its way there.
+    public var unsavedPositions: UInt64 { floor.position.rawValue - (saving?.to ?? stored).position.rawValue }
 
     /// What is to be stored now; nil where nothing has changed, or a change is being stored.
     public mutating func nextChange() -> SlotChange? {
@@ -383,6 +446,7 @@ public struct SlotMachine {
         for key in changedKeys { blocked[key] = .some(keys[key]?.blocked) }
         let change = SlotChange(epoch: epoch, from: stored, to: floor, blocked: blocked)
         changedKeys = []
+        hasSettled = false
         saving = change
         return change
     }
@@ -397,7 +461,10 @@ public struct SlotMachine {
 
     /// The change is not stored, or nobody knows: it will be part of the next one.
     public mutating func notSaved() {
-        if let saving { changedKeys.formUnion(saving.blocked.keys) }
+        if let saving {
+            changedKeys.formUnion(saving.blocked.keys)
+            hasSettled = true
+        }
         saving = nil
     }
 
@@ -418,6 +485,9 @@ public struct SlotMachine {
 
     /// What is stored, once all that has happened is.
     public var progress: SlotProgress { SlotProgress(floor: floor, blocked: keys.compactMapValues(\.blocked)) }
+
+    /// About how many entries it holds: events between its floor and what was read, and keys.
+    public var entryCount: Int { window.count + keys.count }
 
     /// How many events are under way.
     public var underWayCount: Int { underWay.count }

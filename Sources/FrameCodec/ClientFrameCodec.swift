@@ -51,6 +51,10 @@ public enum ClientFrameCodec {
         case MARTLET__V1__CLIENT_FRAME__BODY_CANCEL: return .cancel
         case MARTLET__V1__CLIENT_FRAME__BODY_PING: return unsafe .ping(frame.pointee.ping.pointee.token)
         case MARTLET__V1__CLIENT_FRAME__BODY_PONG: return unsafe .pong(frame.pointee.pong.pointee.token)
+        case MARTLET__V1__CLIENT_FRAME__BODY_REPLIES:
+            do throws(MartletError) {
+                return .replies(try unsafe WorkerReplies.decode(frame.pointee.replies))
+            } catch { return .malformedReplies(error) }
         default:
             do throws(MartletError) {
                 return .request(try unsafe request(of: frame, limits: limits))
@@ -86,6 +90,7 @@ public enum ClientFrameCodec {
         case MARTLET__V1__CLIENT_FRAME__BODY_GET_SETTINGS:
             return try unsafe SettingsMessages.decode(frame.pointee.get_settings)
         default:
+            if let request = try unsafe ConsumerRequests.decode(frame, limits: limits) { return request }
             throw MartletError(
                 .unimplemented, reason: .unknownCall,
                 message: "the frame contains no request that this server knows: "
@@ -155,7 +160,9 @@ public enum ClientFrameCodec {
                 unsafe buffer.writeField(8, &message.pointee.base)
             }
         case .request(let request): request.encode(to: &buffer)
-        case .malformed, .malformedHello: preconditionFailure("a malformed request is decoded, never sent")
+        case .replies(let replies): WorkerReplies.encode(replies, to: &buffer)
+        case .malformed, .malformedHello, .malformedReplies:
+            preconditionFailure("what is malformed is decoded, never sent")
         }
     }
 }

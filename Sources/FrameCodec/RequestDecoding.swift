@@ -47,7 +47,9 @@ extension ExpectedVersion {
 }
 
 extension EventFilter {
-    @unsafe init(field: UnsafePointer<Martlet__V1__EventFilter>?, limits: Limits) throws(MartletError) {
+    @unsafe init(
+        field: UnsafePointer<Martlet__V1__EventFilter>?, name: @autoclosure () -> String = "filter", limits: Limits
+    ) throws(MartletError) {
         self.init()
         guard let field = unsafe field?.pointee else { return }
         let count = unsafe field.n_aggregate_types + field.n_event_types + field.n_aggregate_ids
@@ -58,20 +60,20 @@ extension EventFilter {
         }
         for index in unsafe 0..<field.n_aggregate_types {
             guard let type = unsafe field.aggregate_types[index].text.flatMap(AggregateType.init) else {
-                throw .invalidField("filter.aggregate_types[\(index)]", "must be 1 to 128 bytes of [A-Za-z0-9_.:-]")
+                throw .invalidField("\(name()).aggregate_types[\(index)]", "must be 1 to 128 bytes of [A-Za-z0-9_.:-]")
             }
             aggregateTypes.insert(type)
         }
         for index in unsafe 0..<field.n_event_types {
             guard let type = unsafe field.event_types[index].text.flatMap(EventType.init) else {
                 throw .invalidField(
-                    "filter.event_types[\(index)]", "must be 1 to 256 bytes of UTF-8 without control characters")
+                    "\(name()).event_types[\(index)]", "must be 1 to 256 bytes of UTF-8 without control characters")
             }
             eventTypes.insert(type)
         }
         for index in unsafe 0..<field.n_aggregate_ids {
             guard let id = unsafe field.aggregate_ids[index].uuid else {
-                throw .invalidField("filter.aggregate_ids[\(index)]", "must have 16 bytes")
+                throw .invalidField("\(name()).aggregate_ids[\(index)]", "must have 16 bytes")
             }
             aggregateIDs.insert(id)
         }

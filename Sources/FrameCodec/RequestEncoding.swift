@@ -31,6 +31,15 @@ extension CallRequest {
         case .deleteSnapshots(let request): request.encode(to: &buffer)
         case .putSettings(let request): request.encode(to: &buffer)
         case .getSettings(let tenant, let kind): SettingsMessages.encode(tenant, kind, to: &buffer)
+        case .putConsumer(let request): request.encode(to: &buffer)
+        case .getConsumer(let consumer): ConsumerRequests.encode(get: consumer, to: &buffer)
+        case .listConsumers(let request): request.encode(to: &buffer)
+        case .deleteConsumer(let consumer): ConsumerRequests.encode(delete: consumer, to: &buffer)
+        case .resetConsumer(let request): request.encode(to: &buffer)
+        case .listBlockedKeys(let request): request.encode(to: &buffer)
+        case .unblockKeys(let request): request.encode(to: &buffer)
+        case .awaitConsumer(let request): request.encode(to: &buffer)
+        case .consume(let request): request.encode(to: &buffer)
         }
     }
 }

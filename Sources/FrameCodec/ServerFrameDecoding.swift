@@ -103,50 +103,82 @@ extension ServerFrameCodec {
                 SettingsDocument(
                     document: ByteBuffer(bytes: frame.pointee.get_settings.pointee.document.bytes),
                     revision: frame.pointee.get_settings.pointee.revision))
-        default: return nil
+        default: return unsafe ConsumerAnswers.decode(frame, entries: entries)
         }
     }
 }
 
 /// Takes the events out of a frame that streams them, so that they stay encoded.
 private enum Entries {
-    private static let streamed: ClosedRange<UInt32> = 17...19
+    private enum Level {
+        /// A frame.
+        case frame
+        /// What a worker is sent.
+        case consume
+        /// A message whose field 1 is events.
+        case events
+
+        /// What a field of that number holds; nil where no events are in it.
+        func inside(_ number: UInt32) -> Level? {
+            switch (self, number) {
+            case (.frame, 17...19), (.consume, 3): .events
+            case (.frame, 36): .consume
+            default: nil
+            }
+        }
+    }
 
     /// The frame without its events, and its events as entries; nil where the bytes are no message.
     static func split(_ message: ByteBuffer) -> (head: ByteBuffer, entries: ByteBuffer)? {
-        var head = ByteBuffer()
         var entries = ByteBuffer()
-        var fields = LenientFields(0..<message.readableBytes)
+        let head = keep(0..<message.readableBytes, of: message, .frame, &entries)
+        return head.map { ($0, entries) }
+    }
+
+    /// What a message holds beside events; nil where the bytes are none.
+    private static func keep(
+        _ range: Range<Int>, of message: ByteBuffer, _ level: Level, _ entries: inout ByteBuffer
+    ) -> ByteBuffer? {
+        var head = ByteBuffer()
+        var fields = LenientFields(range)
         while let field = fields.next(in: message.readableBytesUInt8Span) {
-            guard streamed.contains(field.number), let content = field.content else {
+            guard let content = field.content, let inside = level.inside(field.number) else {
                 head.copy(field.start..<fields.offset, of: message)
                 continue
             }
-            var kept = ByteBuffer()
-            var mayBeEntries = true
-            var inside = LenientFields(content)
-            while let inner = inside.next(in: message.readableBytesUInt8Span) {
-                let isEntry = inner.number == 1 && inner.content != nil
-                // The server writes the events last and in one piece: the rest of the body is theirs.
-                if isEntry, mayBeEntries {
-                    mayBeEntries = false
-                    if let rest = message.part(inner.start..<content.upperBound), isEntries(rest) {
-                        if entries.readableBytes == 0 { entries = rest } else { entries.writeImmutableBuffer(rest) }
-                        inside = LenientFields(content.upperBound..<content.upperBound)
-                        break
-                    }
-                }
-                if isEntry {
-                    entries.copy(inner.start..<inside.offset, of: message)
-                } else {
-                    kept.copy(inner.start..<inside.offset, of: message)
-                }
-            }
-            guard !inside.isBroken else { return nil }
+            let kept =
+                inside == .events
+                ? takeEvents(content, of: message, &entries) : keep(content, of: message, inside, &entries)
+            guard let kept else { return nil }
             head.writeField(field.number, length: kept.readableBytes)
             head.writeImmutableBuffer(kept)
         }
-        return fields.isBroken ? nil : (head, entries)
+        return fields.isBroken ? nil : head
+    }
+
+    private static func takeEvents(
+        _ range: Range<Int>, of message: ByteBuffer, _ entries: inout ByteBuffer
+    ) -> ByteBuffer? {
+        var kept = ByteBuffer()
+        var mayBeEntries = true
+        var fields = LenientFields(range)
+        while let field = fields.next(in: message.readableBytesUInt8Span) {
+            let isEntry = field.number == 1 && field.content != nil
+            // The server writes the events last and in one piece: the rest of the body is theirs.
+            if isEntry, mayBeEntries {
+                mayBeEntries = false
+                if let rest = message.part(field.start..<range.upperBound), isEntries(rest) {
+                    if entries.readableBytes == 0 { entries = rest } else { entries.writeImmutableBuffer(rest) }
+                    return kept
+                }
+            }
+            if isEntry {
+                entries.copy(field.start..<fields.offset, of: message)
+            } else {
+                kept.copy(field.start..<fields.offset, of: message)
+            }
+        }
+        return fields.isBroken ? nil : kept
     }
 
     private static func isEntries(_ body: ByteBuffer) -> Bool {

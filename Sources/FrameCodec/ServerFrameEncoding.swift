@@ -82,6 +82,15 @@ public enum ServerFrameCodec {
         case .snapshotsDeleted(let count): SettingsMessages.encode(deleted: count, to: &buffer)
         case .settingsPut(let revision): SettingsMessages.encode(revision: revision, to: &buffer)
         case .settings(let settings): SettingsMessages.encode(settings, to: &buffer)
+        case .consumerPut(let receipt): receipt.encode(to: &buffer)
+        case .consumer(let description): description.encode(to: &buffer)
+        case .consumers(let all): ConsumerAnswers.encode(all, to: &buffer)
+        case .consumerDeleted: ConsumerAnswers.encodeDeleted(to: &buffer)
+        case .consumerReset(let receipt): receipt.encode(to: &buffer)
+        case .blockedKeys(let keys): ConsumerAnswers.encode(keys, to: &buffer)
+        case .keysUnblocked(let count): ConsumerAnswers.encode(unblocked: count, to: &buffer)
+        case .consumerReached(let position): ConsumerAnswers.encode(reached: position, to: &buffer)
+        case .consume(let message): message.encode(to: &buffer, &end)
         }
     }
 
@@ -157,7 +166,8 @@ public enum ServerFrameCodec {
 }
 
 extension TenantHead {
-    @unsafe fileprivate func withMessage<Result>(
+    /// Calls `body` with the head as protobuf-c sees it.
+    @unsafe func withMessage<Result>(
         _ body: (UnsafeMutablePointer<Martlet__V1__Head>) throws -> Result
     ) rethrows -> Result {
         try unsafe MartletFrameCodec.withMessage(Martlet__V1__Head(), martlet__v1__head__init) { message in

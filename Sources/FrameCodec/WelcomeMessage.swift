@@ -79,6 +79,9 @@ extension Limits {
                 unsafe message.pointee.waiting_reads_max = UInt64(waitingReadsMax)
                 unsafe message.pointee.heartbeat_millis_min = UInt64(heartbeatMillisMin)
                 unsafe message.pointee.upcasters = unsafe upcasters
+                unsafe message.pointee.consumers_per_tenant_max = UInt64(consumersPerTenantMax)
+                unsafe message.pointee.workers_per_consumer_max = UInt64(workersPerConsumerMax)
+                unsafe message.pointee.consumer_lease_millis = UInt64(consumerLeaseMillis)
                 return try unsafe body(message)
             }
         }
@@ -105,6 +108,9 @@ extension Limits {
         unsafe replace(&settingsBytesMax, sent.settings_bytes_max)
         unsafe replace(&waitingReadsMax, sent.waiting_reads_max)
         unsafe replace(&heartbeatMillisMin, sent.heartbeat_millis_min)
+        unsafe replace(&consumersPerTenantMax, sent.consumers_per_tenant_max)
+        unsafe replace(&workersPerConsumerMax, sent.workers_per_consumer_max)
+        unsafe replace(&consumerLeaseMillis, sent.consumer_lease_millis)
         guard let upcasters = unsafe sent.upcasters?.pointee else { return }
         unsafe replace(&upcasting.documentBytesMax, upcasters.document_bytes_max)
         unsafe replace(&upcasting.documentDepthMax, upcasters.document_depth_max)

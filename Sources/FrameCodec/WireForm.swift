@@ -21,7 +21,7 @@ import NIOCore
     }
 
     private(set) var finding: Finding?
-    /// The body is a request that writes.
+    /// The body is a request that writes, or a worker's replies, which write too.
     private(set) var isWrite = false
     /// There is a group, or a known field of another wire type, or a body that comes twice and is to be merged.
     var mustRewrite: Bool { hasAlien || (hasDoubled && !isWrite) }
@@ -32,8 +32,9 @@ import NIOCore
     private typealias Descriptor = UnsafePointer<ProtobufCMessageDescriptor>
     private typealias Field = UnsafePointer<ProtobufCFieldDescriptor>
 
-    /// append, save_snapshot, delete_snapshots, put_settings.
-    private static let writes: Set<UInt32> = [16, 22, 25, 26]
+    /// replies, append, save_snapshot, delete_snapshots, put_settings, put_consumer, delete_consumer, reset_consumer,
+    /// unblock_keys.
+    private static let writes: Set<UInt32> = [9, 16, 22, 25, 26, 28, 31, 32, 34]
 
     static func ofClientFrame(_ message: ByteBuffer) -> WireForm {
         unsafe withMessage(Martlet__V1__ClientFrame(), martlet__v1__client_frame__init) { frame in
@@ -240,13 +241,14 @@ extension WireForm.Finding {
 extension ClientFrame {
     /// The frame with its write refused: an append unless it is stored already, any other as it is.
     func refused(_ error: MartletError) -> ClientFrame {
-        guard case .request(let request) = body else { return self }
         var frame = self
-        if case .append(var append) = request {
+        switch body {
+        case .request(.append(var append)):
             append.admission = .refused(error)
             frame.body = .request(.append(append))
-        } else {
-            frame.body = .malformed(error)
+        case .request: frame.body = .malformed(error)
+        case .replies: frame.body = .malformedReplies(error)
+        default: break
         }
         return frame
     }

@@ -26,6 +26,24 @@ public enum CallRequest: Hashable, Sendable {
     indirect case putSettings(PutSettingsRequest)
     /// Asks for settings.
     case getSettings(TenantID, SettingsKind)
+    /// Makes a consumer, or replaces its definition.
+    indirect case putConsumer(PutConsumerRequest)
+    /// Asks how a consumer is.
+    indirect case getConsumer(ConsumerID)
+    /// Asks which consumers a tenant has.
+    indirect case listConsumers(ListConsumersRequest)
+    /// Deletes a consumer.
+    indirect case deleteConsumer(ConsumerID)
+    /// Has a consumer begin again.
+    indirect case resetConsumer(ResetConsumerRequest)
+    /// Asks which keys of a consumer are blocked.
+    indirect case listBlockedKeys(ListBlockedKeysRequest)
+    /// Has blocked keys tried again.
+    indirect case unblockKeys(UnblockKeysRequest)
+    /// Waits until a consumer has come to a position.
+    indirect case awaitConsumer(AwaitConsumerRequest)
+    /// Works on a consumer.
+    indirect case consume(ConsumeRequest)
 
     /// The tenant that the call is about; nil for a call about the server.
     public var tenant: TenantID? {
@@ -42,6 +60,14 @@ public enum CallRequest: Hashable, Sendable {
         case .deleteSnapshots(let request): request.tenant
         case .putSettings(let request): request.tenant
         case .getSettings(let tenant, _): tenant
+        case .putConsumer(let request): request.consumer.tenant
+        case .getConsumer(let consumer), .deleteConsumer(let consumer): consumer.tenant
+        case .listConsumers(let request): request.tenant
+        case .resetConsumer(let request): request.consumer.tenant
+        case .listBlockedKeys(let request): request.consumer.tenant
+        case .unblockKeys(let request): request.consumer.tenant
+        case .awaitConsumer(let request): request.consumer.tenant
+        case .consume(let request): request.consumer.tenant
         }
     }
 }
@@ -77,6 +103,24 @@ public enum CallMessage: Hashable, Sendable {
     case settingsPut(revision: UInt64)
     /// The answer to getSettings.
     indirect case settings(SettingsDocument)
+    /// The answer to putConsumer.
+    case consumerPut(PutConsumerReceipt)
+    /// The answer to getConsumer.
+    indirect case consumer(ConsumerDescription)
+    /// The answer to listConsumers: at most ``ListConsumersRequest/countMax``; fewer where there are no more.
+    case consumers([ListedConsumer])
+    /// The answer to deleteConsumer.
+    case consumerDeleted
+    /// The answer to resetConsumer.
+    case consumerReset(ResetConsumerReceipt)
+    /// The answer to listBlockedKeys: at most ``ListBlockedKeysRequest/countMax``; fewer where there are no more.
+    case blockedKeys([ListedKey])
+    /// The answer to unblockKeys: so many of them are tried again.
+    case keysUnblocked(UInt64)
+    /// The answer to awaitConsumer: everything of the consumer up to there is settled, or belongs to a blocked key.
+    case consumerReached(Position)
+    /// A message to a worker.
+    indirect case consume(ConsumeMessage)
 }
 
 /// Which tenants a connection may use.

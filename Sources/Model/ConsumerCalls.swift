@@ -309,6 +309,11 @@ public struct ConsumeRequest: Hashable, Sendable {
 
 /// What a worker says on its stream.
 public enum WorkerReply: Hashable, Sendable {
+    /// The most of one frame.
+    public static let countMax = 1_000
+    /// Length of the longest reason that is taken, in bytes of UTF-8; ``BlockedKey/reasonBytesMax`` of them are kept.
+    public static let reasonBytesMax = 16 << 10
+
     /// What became of a delivery that failed.
     public enum Failure: Hashable, Sendable {
         /// It is tried again after so many milliseconds; nil is the consumer's backoff.
@@ -379,4 +384,6 @@ public enum ConsumeMessage: Hashable, Sendable {
     case stopped(slot: Int, reason: String)
     /// The consumer is paused, or goes on.
     case paused(Bool)
+    /// The next event needs that much credit, and the worker has granted less.
+    case waits(creditBytes: UInt64)
 }

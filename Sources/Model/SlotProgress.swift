@@ -37,7 +37,7 @@ public struct BlockedKey: Hashable, Sendable {
     /// When it is tried again.
     public var until: Until
     /// Why the last try failed, in the worker's words, at most ``reasonBytesMax`` bytes.
-    public var reason: String
+    public private(set) var reason: String
     /// How often the first event was tried.
     public var tries: UInt32
     /// When the first of these tries failed.
@@ -49,8 +49,15 @@ public struct BlockedKey: Hashable, Sendable {
         self.until = until
         self.tries = tries
         self.since = since
-        // PostgreSQL's text has no place for it.
-        self.reason = Self.cut(reason.contains("\0") ? reason.split(separator: "\0").joined(separator: " ") : reason)
+        self.reason = Self.plain(reason)
+    }
+
+    /// Gives another reason; a longer one is cut at a character.
+    public mutating func setReason(_ reason: String) { self.reason = Self.plain(reason) }
+
+    /// Without U+0000, for which PostgreSQL's text has no place.
+    private static func plain(_ reason: String) -> String {
+        cut(reason.contains("\0") ? reason.split(separator: "\0").joined(separator: " ") : reason)
     }
 
     private static func cut(_ reason: String) -> String {

@@ -232,7 +232,9 @@ public final class ServerConnection: ChannelInboundHandler, CallTransport, Serve
             service.callRefused()
             write(ServerFrame(id, .status(error)))
         case .credit(let id, let bytes): calls?.addCredit(id.rawValue, bytes: bytes)
+        case .reply(let id, let replies): calls?.take(replies, of: id.rawValue)
         case .cancel(let id): calls?.cancel(id.rawValue)
+        case .end(let id, let error): calls?.refuseReplies(error, of: id.rawValue)
         case .pong(let token): write(ServerFrame(.connection, .pong(token)))
         case .ignore: break
         case .fail(let error): fail(error)

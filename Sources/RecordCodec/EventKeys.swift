@@ -14,6 +14,8 @@ public struct KeyedEntry: Hashable, Sendable {
     public var recordedAt: Timestamp
     /// Its key.
     public var key: ConsumerKey
+    /// Why an upcaster failed on it; nil where none did.
+    public var upcastFailure: String?
 }
 
 extension RecordedEntries {
@@ -30,7 +32,8 @@ extension RecordedEntries {
             found.append(
                 KeyedEntry(
                     entry: field.start..<record.upperBound, position: layout.outline.position, id: id,
-                    recordedAt: layout.outline.recordedAt, key: key))
+                    recordedAt: layout.outline.recordedAt, key: key,
+                    upcastFailure: layout.outline.upcastFailure(in: bytes)))
         }
         guard !fields.isBroken else { throw RecordFault("bytes that are not an entry of the field events") }
         return found
@@ -51,6 +54,13 @@ extension ConsumerKey {
         }
         guard let id = UUID(bytes: bytes.extracting(layout.outline.aggregateID)) else { return nil }
         self.init(aggregateType: type, id: id)
+    }
+}
+
+extension RecordOutline {
+    fileprivate func upcastFailure(in bytes: Span<UInt8>) -> String? {
+        guard !upcastFailure.isEmpty else { return nil }
+        return unsafe bytes.extracting(upcastFailure).withUnsafeBytes { unsafe String(decoding: $0, as: UTF8.self) }
     }
 }
 

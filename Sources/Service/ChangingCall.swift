@@ -126,6 +126,12 @@ extension WriteOutcome {
         case .snapshotSaved(let receipt): .success(.snapshotSaved(receipt))
         case .snapshotsDeleted(let count): .success(.snapshotsDeleted(UInt64(count)))
         case .settingsPut(let revision): .success(.settingsPut(revision: revision))
+        case .consumer(.put(let revision, let isNew)):
+            .success(.consumerPut(PutConsumerReceipt(revision: revision, isNew: isNew)))
+        case .consumer(.deleted): .success(.consumerDeleted)
+        case .consumer(.reset(let after, let before)):
+            .success(.consumerReset(ResetConsumerReceipt(after: after, before: before)))
+        case .consumer(.unblocked(let count)): .success(.keysUnblocked(UInt64(count)))
         default: .failure(refusal ?? .unexpectedOutcome)
         }
     }

@@ -86,6 +86,12 @@ public final class ConnectionCalls {
     /// The peer grants an open call that many more bytes of events.
     public func addCredit(_ key: CallKey, bytes: UInt64) { calls[key]?.work?.addCredit(bytes) }
 
+    /// The peer says something on the stream of an open call that takes such.
+    public func take(_ replies: [WorkerReply], of key: CallKey) { calls[key]?.work?.take(replies) }
+
+    /// The peer says something on the stream of an open call that cannot be understood: the call ends with that error.
+    public func refuseReplies(_ error: MartletError, of key: CallKey) { end(key, error) }
+
     /// The peer ends an open call.
     public func cancel(_ key: CallKey) { end(key, .cancelled) }
 
@@ -195,6 +201,15 @@ public final class ConnectionCalls {
         case .deleteSnapshots(let request): DeleteSnapshotsCall.make(request, handle)
         case .putSettings(let request): PutSettingsCall.make(request, handle)
         case .getSettings(let tenant, let kind): GetSettingsCall.make(tenant, kind, handle)
+        case .putConsumer(let request): PutConsumerCall.make(request, handle)
+        case .getConsumer(let consumer): GetConsumerCall.make(consumer, handle)
+        case .listConsumers(let request): ListConsumersCall.make(request, handle)
+        case .deleteConsumer(let consumer): DeleteConsumerCall.make(consumer, handle)
+        case .resetConsumer(let request): ResetConsumerCall.make(request, handle)
+        case .listBlockedKeys(let request): ListBlockedKeysCall.make(request, handle)
+        case .unblockKeys(let request): UnblockKeysCall.make(request, handle)
+        case .awaitConsumer(let request): AwaitConsumerCall(request, handle)
+        case .consume(let request): ConsumeCall(request, creditBytes, handle)
         }
     }
 }

@@ -42,6 +42,8 @@ public final class EventService: Sendable {
     let settings: SettingsCache
     let queries: QueryOpening
     let probe: StorageProbe
+    let groups: ConsumerGroups
+    let progress: ProgressSaver
     private let refresh: TenantStateRefresh
     private let registry = NIOLockedValueBox(Registry())
     private let forget = NIOLockedValueBox<@Sendable () -> Void>({})
@@ -63,6 +65,8 @@ public final class EventService: Sendable {
         queries = QueryOpening(settings: settings, limits: limits)
         reads = ReadCoalescer(source: StoragePages(store, settings: settings), limits: limits)
         probe = StorageProbe(store: store, uptime: uptime)
+        groups = ConsumerGroups(store: store, limits: limits)
+        progress = ProgressSaver(store: store, limits: limits)
         let check = TenantStateCheck(hub: hub, settings: settings, forgetPages: { [reads] in reads.historyChanged($0) })
         refresh = TenantStateRefresh(
             tenants: { hub.followedTenants },
@@ -263,7 +267,7 @@ public final class EventService: Sendable {
     // MARK: Other servers
 
     /// Has the feeds told where tenants stand, after another server may have committed.
-    private func take(_ news: StorageNews) {
+    package func take(_ news: StorageNews) {
         switch news {
         case .moved(let heads): refresh.begin(heads.filter { hub.isNews($0.value, of: $0.key) }.map(\.key))
         case .unknown: refresh.begin()

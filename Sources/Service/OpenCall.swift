@@ -11,6 +11,9 @@ protocol CallWork: AnyObject {
     /// The peer grants that many more bytes of events. Only streams care.
     func addCredit(_ bytes: UInt64)
 
+    /// The peer says something on its stream. Only workers do.
+    func take(_ replies: [WorkerReply])
+
     /// Does what can be done now: the connection may take bytes again, or takes none any more.
     func pump()
 
@@ -21,6 +24,8 @@ protocol CallWork: AnyObject {
 
 extension CallWork {
     func addCredit(_ bytes: UInt64) {}
+
+    func take(_ replies: [WorkerReply]) {}
 }
 
 /// An open call of a connection.
@@ -84,7 +89,13 @@ extension CallRequest {
     var stateBytes: Int {
         let state = OpenCall.stateBytes
         return switch self {
-        case .append, .getHead, .getStatus, .listSnapshots, .deleteSnapshots, .getSettings: state
+        case .append, .getHead, .getStatus, .listSnapshots, .deleteSnapshots, .getSettings, .getConsumer,
+            .listConsumers, .deleteConsumer, .resetConsumer, .listBlockedKeys, .awaitConsumer:
+            state
+        case .putConsumer(let request): state + request.definition.filter.stateBytes
+        case .unblockKeys(let request): state + request.keys.count * (OpenCall.valueBytes + ConsumerKey.bytesMax)
+        // With what it must know of every slot.
+        case .consume: 2 * state + ConsumerDefinition.slotsMax * OpenCall.valueBytes
         case .load(let request): state + (request.snapshot?.stateBytes ?? 0) + request.upcasting.stateBytes
         case .loadSnapshot(let request): state + request.use.stateBytes + request.upcasting.stateBytes
         case .read(let request): state + request.filter.stateBytes + request.upcasting.stateBytes

@@ -25,4 +25,27 @@ extension MartletError {
     static let unexpectedOutcome = MartletError(
         .internal, reason: .internalError,
         message: "storage gave the answer to another kind of call: tell the server's operator")
+
+    static let unreadableRecord = MartletError(
+        .dataLoss, reason: .storageCorrupted, message: "a stored event cannot be read: check the storage")
+
+    static func workerSilent(millis: Int) -> MartletError {
+        MartletError(
+            .deadlineExceeded, reason: .workerSilent,
+            message: "nothing was heard of the worker for \(millis) ms, so that its slots go to others: say that it is "
+                + "alive once in a third of this time, and connect again",
+            isRetryable: true)
+    }
+
+    static let workerReplaced = MartletError(
+        .aborted, reason: .workerReplaced,
+        message: "a newer stream has this worker's name and takes its slots: give each worker a name of its own")
+
+    static func tooManyWorkers(_ limits: Limits) -> MartletError {
+        MartletError(
+            .resourceExhausted, reason: .tooManyConsumers,
+            message: "the consumer has \(limits.workersPerConsumerMax) workers, the most that it may have: end one, or "
+                + "retry later",
+            isRetryable: true)
+    }
 }

@@ -60,6 +60,8 @@ public struct ClientSession: ~Copyable {
     fileprivate enum Kind {
         case append, load, read, subscribe, getHead, getStatus
         case saveSnapshot, loadSnapshot, listSnapshots, deleteSnapshots, putSettings, getSettings
+        case putConsumer, getConsumer, listConsumers, deleteConsumer, resetConsumer
+        case listBlockedKeys, unblockKeys, awaitConsumer, consume
     }
 
     private struct Call {
@@ -144,6 +146,13 @@ public struct ClientSession: ~Copyable {
         guard let call = calls[id], !call.isCancelled else { return false }
         let (sum, overflow) = call.creditBytes.addingReportingOverflow(bytes)
         calls[id]?.creditBytes = overflow ? .max : sum
+        return true
+    }
+
+    /// Whether to send what a worker says on the stream of its call; not when the call has ended.
+    public func takesReplies(_ id: CallID) -> Bool {
+        guard let call = calls[id], !call.isCancelled else { return false }
+        precondition(call.kind == .consume, "only a worker's call takes replies")
         return true
     }
 
@@ -262,7 +271,7 @@ public struct ClientSession: ~Copyable {
             return call.isCancelled ? .ignore : .answer(id, message)
         }
         if message.isWaiting { return call.isCancelled ? .ignore : .part(id, message) }
-        guard message.isFirstPart == !call.hasStarted else {
+        guard call.hasStarted ? message.mayFollow : message.mayBeFirst else {
             return fail(Self.fault("sent the first part of call \(id) too late or twice"))
         }
         let bytes = message.entryBytes
@@ -318,6 +327,15 @@ extension ClientSession.Kind {
         case .deleteSnapshots: self = .deleteSnapshots
         case .putSettings: self = .putSettings
         case .getSettings: self = .getSettings
+        case .putConsumer: self = .putConsumer
+        case .getConsumer: self = .getConsumer
+        case .listConsumers: self = .listConsumers
+        case .deleteConsumer: self = .deleteConsumer
+        case .resetConsumer: self = .resetConsumer
+        case .listBlockedKeys: self = .listBlockedKeys
+        case .unblockKeys: self = .unblockKeys
+        case .awaitConsumer: self = .awaitConsumer
+        case .consume: self = .consume
         }
     }
 
@@ -336,14 +354,24 @@ extension ClientSession.Kind {
         case .snapshotsDeleted: self = .deleteSnapshots
         case .settingsPut: self = .putSettings
         case .settings: self = .getSettings
+        case .consumerPut: self = .putConsumer
+        case .consumer: self = .getConsumer
+        case .consumers: self = .listConsumers
+        case .consumerDeleted: self = .deleteConsumer
+        case .consumerReset: self = .resetConsumer
+        case .blockedKeys: self = .listBlockedKeys
+        case .keysUnblocked: self = .unblockKeys
+        case .consumerReached: self = .awaitConsumer
+        case .consume: self = .consume
         }
     }
 
     fileprivate var isStream: Bool {
         switch self {
-        case .load, .read, .subscribe: true
+        case .load, .read, .subscribe, .consume: true
         case .append, .getHead, .getStatus, .saveSnapshot, .loadSnapshot, .listSnapshots, .deleteSnapshots,
-            .putSettings, .getSettings:
+            .putSettings, .getSettings, .putConsumer, .getConsumer, .listConsumers, .deleteConsumer, .resetConsumer,
+            .listBlockedKeys, .unblockKeys, .awaitConsumer:
             false
         }
     }
@@ -357,6 +385,7 @@ extension CallMessage {
             UInt64(entries.readableBytes + (view?.snapshot?.payload.readableBytes ?? 0))
         case .read(let entries, _): UInt64(entries.readableBytes)
         case .subscribe(let message): UInt64(message.entries.readableBytes)
+        case .consume(.events(let entries, _)): UInt64(entries.readableBytes)
         default: 0
         }
     }
@@ -369,14 +398,20 @@ extension CallMessage {
         }
     }
 
-    /// Whether it can only come first in its stream.
-    fileprivate var isFirstPart: Bool {
+    /// Whether it can come first in its stream.
+    fileprivate var mayBeFirst: Bool {
         switch self {
         case .load(_, let view): view != nil
         case .read(_, let view): view != nil
         case .subscribe(let message):
             if case .started = message.signal { true } else { false }
+        case .consume(.assigned): true
         default: false
         }
+    }
+
+    /// Whether it can come later in its stream: a worker gets more slots in the message that comes first, too.
+    fileprivate var mayFollow: Bool {
+        if case .consume = self { true } else { !mayBeFirst }
     }
 }

@@ -29,6 +29,10 @@ public struct ClientFrame: Hashable, Sendable {
         indirect case hello(Hello)
         /// Adds this many bytes of credit to a call.
         case credit(UInt64)
+        /// What a worker says on the stream of its call: 1 to ``WorkerReply/countMax``.
+        case replies([WorkerReply])
+        /// What a worker says, malformed: its call ends with the error, the connection goes on.
+        indirect case malformedReplies(MartletError)
         /// Ends a call.
         case cancel
         /// Asks for a pong.

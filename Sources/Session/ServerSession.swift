@@ -5,8 +5,8 @@ public import NIOCore
 /// of a clock that never jumps: the wall clock ends no connection.
 ///
 /// Every event in every state is one of: our bug (trapped), the peer's fault (the connection is failed,
-/// after saying why), or ignored, because the two ends crossed on the wire (credit or cancel for a call that
-/// has just ended).
+/// after saying why), or ignored, because the two ends crossed on the wire (credit, replies or cancel for a
+/// call that has just ended).
 ///
 ///     awaitingHello ── hello ──▶ ready ── drain ──▶ draining ── last call ends ──▶ closed
 ///           └──────────────── fault, in any state ─────────────────────────────▶ closed
@@ -21,8 +21,12 @@ public struct ServerSession: ~Copyable {
         case refuse(CallID, MartletError)
         /// Add credit to an open call.
         case credit(CallID, bytes: UInt64)
+        /// Hand that to an open call of a worker.
+        case reply(CallID, [WorkerReply])
         /// End an open call with CANCELLED, and tell ``ServerSession/finish(_:)``.
         case cancel(CallID)
+        /// End an open call with that error, and tell ``ServerSession/finish(_:)``.
+        case end(CallID, MartletError)
         /// Answer with a pong.
         case pong(UInt64)
         /// Nothing.
@@ -63,6 +67,8 @@ public struct ServerSession: ~Copyable {
     private var state = State.awaitingHello
     private let limits: Limits
     private var openCalls: Set<CallID> = []
+    /// Those of the open calls that take replies.
+    private var workerCalls: Set<CallID> = []
     private var lastCallID = CallID.connection
     private var lastHeard: NIODeadline
     private var pingSent: NIODeadline?
@@ -95,12 +101,19 @@ public struct ServerSession: ~Copyable {
             return greet(hello)
         case .ready, .draining:
             let reaction = receiveOpen(frame)
-            switch reaction {
-            // A call is on other accounts, and is cancelled once.
-            case .start, .cancel, .fail: return reaction
-            case .welcome, .refuse, .credit, .pong, .ignore: return control.spend(now: now) ? reaction : failOfFlood()
-            }
+            return isFree(reaction) || control.spend(now: now) ? reaction : failOfFlood()
         case .closed: return .ignore
+        }
+    }
+
+    /// Whether a frame takes nothing of what the peer may send beside its calls.
+    private func isFree(_ reaction: Reaction) -> Bool {
+        switch reaction {
+        // A call is on other accounts, and ends once.
+        case .start, .cancel, .end, .fail: true
+        // A delivery is answered, which was on the call's credit; that a worker is there answers none.
+        case .reply(_, let replies): !replies.allSatisfy { $0 == .alive }
+        case .welcome, .refuse, .credit, .pong, .ignore: false
         }
     }
 
@@ -125,6 +138,7 @@ public struct ServerSession: ~Copyable {
     /// A call that ``Reaction/start(_:_:timeoutMillis:creditBytes:)`` opened has been answered.
     public mutating func finish(_ id: CallID) -> DrainReaction {
         precondition(openCalls.remove(id) != nil || state == .closed, "a call ends once")
+        workerCalls.remove(id)
         guard state == .draining, openCalls.isEmpty else { return .none }
         state = .closed
         return .close
@@ -143,6 +157,7 @@ public struct ServerSession: ~Copyable {
     /// The connection is gone: the calls that were open and are to be ended without an answer.
     public mutating func close() -> Set<CallID> {
         state = .closed
+        workerCalls = []
         defer { openCalls = [] }
         return openCalls
     }
@@ -199,6 +214,12 @@ public struct ServerSession: ~Copyable {
         case .cancel:
             if let fault = faultOfUnknown(frame.callID) { return fault }
             return openCalls.contains(frame.callID) ? .cancel(frame.callID) : .ignore
+        case .replies(let replies):
+            if let fault = faultOfUnknown(frame.callID) { return fault }
+            return workerCalls.contains(frame.callID) ? .reply(frame.callID, replies) : .ignore
+        case .malformedReplies(let error):
+            if let fault = faultOfUnknown(frame.callID) { return fault }
+            return workerCalls.contains(frame.callID) ? .end(frame.callID, error) : .ignore
         case .malformed(let error):
             return open(frame.callID) ?? .refuse(frame.callID, error)
         case .request(let request):
@@ -228,6 +249,7 @@ public struct ServerSession: ~Copyable {
                         actual: UInt64(openCalls.count + 1))))
         }
         openCalls.insert(frame.callID)
+        if case .consume = request { workerCalls.insert(frame.callID) }
         return .start(
             frame.callID, request, timeoutMillis: frame.timeoutMillis, creditBytes: frame.creditBytes)
     }

@@ -253,8 +253,8 @@ public struct GroupView: Hashable, Sendable {
 
     /// The revision of the consumer's definition.
     public var revision: UInt64
-    /// Nothing is delivered: nobody gets a slot.
-    public var isPaused: Bool
+    /// The definition. Where it is paused, nobody gets a slot.
+    public var definition: ConsumerDefinition
     /// Workers of all servers.
     public var workerCount: Int
     /// The server's workers that have a place.

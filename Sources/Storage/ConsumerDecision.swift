@@ -212,7 +212,7 @@ struct ConsumerDecision {
             slots[owner, default: []].append(GroupView.Slot(number: number, epoch: slot.epoch, floor: slot.floor))
         }
         return GroupView(
-            revision: group.consumer.revision, isPaused: definition.isPaused, workerCount: group.workers.count,
+            revision: group.consumer.revision, definition: definition, workerCount: group.workers.count,
             workers: own.map {
                 GroupView.Worker(
                     session: $0.session, slots: slots[$0.session] ?? [], excess: excess[$0.session] ?? 0)

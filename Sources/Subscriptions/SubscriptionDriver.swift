@@ -120,6 +120,10 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
         }
     }
 
+    /// Up to where all was emitted, with the event there as far as it is known: for who takes in what ``emit`` gives; nil
+    /// where that is not known now.
+    public var sentTo: Checkpoint? { machine?.sentTo }
+
     /// The subscriber grants more bytes of events.
     public func addCredit(_ bytes: UInt64) {
         eventLoop.preconditionInEventLoop()

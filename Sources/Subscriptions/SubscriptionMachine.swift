@@ -118,6 +118,11 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
         say(.started(after: start.after))
     }
 
+    /// Up to where all has been sent, and the id of the event there as far as it is known; nil while something waits to be sent.
+    public var sentTo: Checkpoint? {
+        outbox.isEmpty ? Checkpoint(position: position, eventID: positionEventID) : nil
+    }
+
     /// When ``next(now:)`` is to be asked though nothing came in; it holds while the machine rests.
     public var deadline: NIODeadline {
         var deadline = lastSent + settings.heartbeat

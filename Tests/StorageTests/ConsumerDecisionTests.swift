@@ -152,7 +152,7 @@ import Testing
         _ = try group.tend([.worker("a", isNew: true)])
         _ = try group.put(ConsumerDefinition(slotCount: 2, isPaused: true), .any)
         let view = try group.tend([.worker("a")])
-        #expect(view.isPaused && view.workers.first?.slots.isEmpty == true && view.workers.first?.excess == 0)
+        #expect(view.definition.isPaused && view.workers.first?.slots.isEmpty == true && view.workers.first?.excess == 0)
     }
 
     @Test func aSlotGetsAnEpochAboveWhatTheWorkersDatabaseHolds() throws {

@@ -49,6 +49,7 @@ enum ClientSessions {
                 }
             case 12:
                 if session.cancel(id) { try hold(waiting.removeValue(forKey: id) != nil, "cancelled \(id) twice") }
+                if session.takesReplies(id) { throw Finding("call \(id) was cancelled and takes replies") }
             case 13:
                 let bytes = input.byte() == 255 ? UInt64.max : 20
                 if session.credit(id, bytes: bytes) {
@@ -92,7 +93,14 @@ enum ClientSessions {
                 .serverStatus(ServerStatus()), .snapshot(LoadedSnapshot()), .snapshots([]), .snapshotsDeleted(1),
                 .settingsPut(revision: 1), .settings(SettingsDocument(document: entries, revision: 1)),
             ]
-            return messages[input.number(below: messages.count)]
+            let choice = Int(input.byte())
+            // What the inputs of before meant stays.
+            guard choice >= 234 else { return messages[choice % messages.count] }
+            let ofWorkers: [CallMessage] = [
+                .consume(.assigned([])), .consume(.events(entries, [])), .consume(.waits(creditBytes: 9)),
+                .consumerDeleted, .consumerReached(Position(7)),
+            ]
+            return ofWorkers[choice % ofWorkers.count]
         }
 
         private mutating func receive(_ frame: ServerFrame) throws {

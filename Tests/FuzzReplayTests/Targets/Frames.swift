@@ -82,7 +82,8 @@ enum ClientFrames {
     static func runRequest(_ bytes: [UInt8]) throws {
         var input = Input(bytes)
         var message = ByteBuffer(bytes: [1 << 3, 7, 3 << 3, 100])
-        let field = 16 + input.number(below: 13)
+        let choice = Int(input.byte())
+        let field = choice < 208 ? 16 + choice % 13 : [9, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37][(choice - 208) % 11]
         message.writeField(UInt32(field), length: input.rest.count)
         message.writeBytes(input.rest)
         try run(message.array)
@@ -99,7 +100,7 @@ enum ClientFrames {
         try hold(decoded == unpacked, "decoded as \(String(describing: decoded)), by protobuf-c as \(unpacked)")
         guard case .success(let frame) = decoded else { return }
         switch frame.body {
-        case .malformed(let error), .malformedHello(let error):
+        case .malformed(let error), .malformedHello(let error), .malformedReplies(let error):
             return try hold(!error.message.isEmpty, "a malformed message without a word")
         default: break
         }
@@ -133,7 +134,9 @@ enum ServerFrames {
     static func runAnswer(_ bytes: [UInt8]) throws {
         var input = Input(bytes)
         var message = ByteBuffer(bytes: [1 << 3, 7])
-        let field = [4, 5, 6, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27][input.number(below: 15)]
+        let choice = Int(input.byte())
+        let fields = [4, 5, 6, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27]
+        let field = choice < 210 ? fields[choice % 15] : 28 + (choice - 210) % 9
         message.writeField(UInt32(field), length: input.rest.count)
         message.writeBytes(input.rest)
         try run(message.array)

@@ -24,7 +24,14 @@ enum Sample {
             ]
         }
         let all = requests + (named ?? [])
-        return all[kind % all.count]
+        // What the inputs of before meant stays.
+        return kind >= 240 ? consume ?? .getStatus : all[kind % all.count]
+    }
+
+    private static let consume = ConsumerName("c").flatMap { name in
+        WorkerName("w").map {
+            CallRequest.consume(ConsumeRequest(ConsumerID(tenant: tenant, name: name), worker: $0))
+        }
     }
 }
 
@@ -53,6 +60,8 @@ enum ServerSessions {
         let controlFramesPerSecondMax: Int
         var now = NIODeadline.uptimeNanoseconds(0)
         var open: Set<CallID> = []
+        /// Those of workers, which take replies.
+        var workers: Set<CallID> = []
         /// Calls that the peer has opened, and how often each was answered or refused.
         var answers: [CallID: Int] = [:]
         var isClosed = false
@@ -83,7 +92,14 @@ enum ServerSessions {
             case 7: try receive(ClientFrame(id, .credit(UInt64(input.byte()))))
             case 8: try receive(ClientFrame(id, .cancel))
             case 9: try receive(ClientFrame(id, .ping(UInt64(input.byte()))))
-            case 10: try receive(ClientFrame(id, .pong(UInt64(input.byte()))))
+            case 10:
+                let byte = input.byte()
+                switch byte {
+                case ..<128: try receive(ClientFrame(id, .pong(UInt64(byte))))
+                case ..<176: try receive(ClientFrame(id, .replies([.alive])))
+                case ..<224: try receive(ClientFrame(id, .replies([.alive, .acknowledge(UInt64(byte), upTo: true)])))
+                default: try receive(ClientFrame(id, .malformedReplies(Sample.error)))
+                }
             case 11: if let id = open.min() { try finish(id) }
             case 12:
                 switch session.drain() {
@@ -137,7 +153,8 @@ enum ServerSessions {
             let reaction = session.receive(frame, now: now)
             if isClosed { return try hold(reaction == .ignore, "\(reaction) after the end") }
             switch reaction {
-            case .start, .cancel, .fail, .welcome: break
+            case .start, .cancel, .end, .fail, .welcome: break
+            case .reply(_, let replies) where replies != [.alive]: break
             default:
                 controlFrames += 1
                 let complaint = "\(controlFrames) frames that open no call, \(controlFramesMax) are allowed"
@@ -148,12 +165,19 @@ enum ServerSessions {
                 try hold(id == frame.callID && answers[id] == nil && !open.contains(id), "call \(id) began twice")
                 try hold(!isDraining, "call \(id) began in a drain")
                 open.insert(id)
+                if case .request(.consume) = frame.body { workers.insert(id) }
             case .refuse(let id, _):
                 try hold(id == frame.callID && answers[id] == nil && !open.contains(id), "call \(id) is answered twice")
                 answers[id] = 1
             case .credit(let id, _): try hold(open.contains(id), "credit for call \(id)")
             case .cancel(let id):
                 try hold(open.contains(id), "cancel for call \(id)")
+                try finish(id)
+            case .reply(let id, let replies):
+                try hold(open.contains(id) && workers.contains(id), "replies for call \(id)")
+                try hold(frame.body == .replies(replies), "other replies than came")
+            case .end(let id, _):
+                try hold(open.contains(id) && workers.contains(id), "an end for call \(id)")
                 try finish(id)
             case .fail: isClosed = true
             case .welcome, .pong: break

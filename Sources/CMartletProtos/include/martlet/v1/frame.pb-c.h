@@ -15,6 +15,7 @@ PROTOBUF_C__BEGIN_DECLS
 #endif
 
 #include "martlet/v1/append.pb-c.h"
+#include "martlet/v1/consumer.pb-c.h"
 #include "martlet/v1/query.pb-c.h"
 #include "martlet/v1/settings.pb-c.h"
 #include "martlet/v1/snapshot.pb-c.h"
@@ -46,6 +47,7 @@ typedef enum {
   MARTLET__V1__CLIENT_FRAME__BODY_CANCEL = 6,
   MARTLET__V1__CLIENT_FRAME__BODY_PING = 7,
   MARTLET__V1__CLIENT_FRAME__BODY_PONG = 8,
+  MARTLET__V1__CLIENT_FRAME__BODY_REPLIES = 9,
   MARTLET__V1__CLIENT_FRAME__BODY_APPEND = 16,
   MARTLET__V1__CLIENT_FRAME__BODY_LOAD = 17,
   MARTLET__V1__CLIENT_FRAME__BODY_READ = 18,
@@ -57,7 +59,16 @@ typedef enum {
   MARTLET__V1__CLIENT_FRAME__BODY_LIST_SNAPSHOTS = 24,
   MARTLET__V1__CLIENT_FRAME__BODY_DELETE_SNAPSHOTS = 25,
   MARTLET__V1__CLIENT_FRAME__BODY_PUT_SETTINGS = 26,
-  MARTLET__V1__CLIENT_FRAME__BODY_GET_SETTINGS = 27
+  MARTLET__V1__CLIENT_FRAME__BODY_GET_SETTINGS = 27,
+  MARTLET__V1__CLIENT_FRAME__BODY_PUT_CONSUMER = 28,
+  MARTLET__V1__CLIENT_FRAME__BODY_GET_CONSUMER = 29,
+  MARTLET__V1__CLIENT_FRAME__BODY_LIST_CONSUMERS = 30,
+  MARTLET__V1__CLIENT_FRAME__BODY_DELETE_CONSUMER = 31,
+  MARTLET__V1__CLIENT_FRAME__BODY_RESET_CONSUMER = 32,
+  MARTLET__V1__CLIENT_FRAME__BODY_LIST_BLOCKED_KEYS = 33,
+  MARTLET__V1__CLIENT_FRAME__BODY_UNBLOCK_KEYS = 34,
+  MARTLET__V1__CLIENT_FRAME__BODY_AWAIT_CONSUMER = 35,
+  MARTLET__V1__CLIENT_FRAME__BODY_CONSUME = 36
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(MARTLET__V1__CLIENT_FRAME__BODY__CASE)
 } Martlet__V1__ClientFrame__BodyCase;
 
@@ -77,7 +88,7 @@ struct  Martlet__V1__ClientFrame
    */
   uint32_t timeout_millis;
   /*
-   * With a request whose answer streams (load, read, subscribe): the first credit in bytes. Each
+   * With a request whose answer streams (load, read, subscribe, consume): the first credit in bytes. Each
    * streamed ServerFrame with events takes its events' bytes off; Credit adds to it.
    */
   uint64_t credit_bytes;
@@ -103,6 +114,10 @@ struct  Martlet__V1__ClientFrame
      * Answers a ping.
      */
     Martlet__V1__Pong *pong;
+    /*
+     * What a worker says on the stream of its call (consume); ignored where that call has ended.
+     */
+    Martlet__V1__WorkerReplies *replies;
     /*
      * Appends events.
      */
@@ -151,6 +166,42 @@ struct  Martlet__V1__ClientFrame
      * Asks for settings.
      */
     Martlet__V1__GetSettingsRequest *get_settings;
+    /*
+     * Makes a consumer, or replaces its definition.
+     */
+    Martlet__V1__PutConsumerRequest *put_consumer;
+    /*
+     * Asks how a consumer is.
+     */
+    Martlet__V1__GetConsumerRequest *get_consumer;
+    /*
+     * Asks which consumers a tenant has.
+     */
+    Martlet__V1__ListConsumersRequest *list_consumers;
+    /*
+     * Deletes a consumer.
+     */
+    Martlet__V1__DeleteConsumerRequest *delete_consumer;
+    /*
+     * Has a consumer begin again from another place.
+     */
+    Martlet__V1__ResetConsumerRequest *reset_consumer;
+    /*
+     * Asks which keys of a consumer are blocked.
+     */
+    Martlet__V1__ListBlockedKeysRequest *list_blocked_keys;
+    /*
+     * Has blocked keys tried again.
+     */
+    Martlet__V1__UnblockKeysRequest *unblock_keys;
+    /*
+     * Waits until a consumer has come to a position.
+     */
+    Martlet__V1__AwaitConsumerRequest *await_consumer;
+    /*
+     * Works on a consumer.
+     */
+    Martlet__V1__ConsumeRequest *consume;
   };
 };
 #define MARTLET__V1__CLIENT_FRAME__INIT \
@@ -176,7 +227,16 @@ typedef enum {
   MARTLET__V1__SERVER_FRAME__BODY_LIST_SNAPSHOTS = 24,
   MARTLET__V1__SERVER_FRAME__BODY_DELETE_SNAPSHOTS = 25,
   MARTLET__V1__SERVER_FRAME__BODY_PUT_SETTINGS = 26,
-  MARTLET__V1__SERVER_FRAME__BODY_GET_SETTINGS = 27
+  MARTLET__V1__SERVER_FRAME__BODY_GET_SETTINGS = 27,
+  MARTLET__V1__SERVER_FRAME__BODY_PUT_CONSUMER = 28,
+  MARTLET__V1__SERVER_FRAME__BODY_GET_CONSUMER = 29,
+  MARTLET__V1__SERVER_FRAME__BODY_LIST_CONSUMERS = 30,
+  MARTLET__V1__SERVER_FRAME__BODY_DELETE_CONSUMER = 31,
+  MARTLET__V1__SERVER_FRAME__BODY_RESET_CONSUMER = 32,
+  MARTLET__V1__SERVER_FRAME__BODY_LIST_BLOCKED_KEYS = 33,
+  MARTLET__V1__SERVER_FRAME__BODY_UNBLOCK_KEYS = 34,
+  MARTLET__V1__SERVER_FRAME__BODY_AWAIT_CONSUMER = 35,
+  MARTLET__V1__SERVER_FRAME__BODY_CONSUME = 36
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(MARTLET__V1__SERVER_FRAME__BODY__CASE)
 } Martlet__V1__ServerFrame__BodyCase;
 
@@ -261,6 +321,42 @@ struct  Martlet__V1__ServerFrame
      * The answer to get_settings; it ends the call.
      */
     Martlet__V1__GetSettingsResponse *get_settings;
+    /*
+     * The answer to put_consumer; it ends the call.
+     */
+    Martlet__V1__PutConsumerResponse *put_consumer;
+    /*
+     * The answer to get_consumer; it ends the call.
+     */
+    Martlet__V1__GetConsumerResponse *get_consumer;
+    /*
+     * The answer to list_consumers; it ends the call.
+     */
+    Martlet__V1__ListConsumersResponse *list_consumers;
+    /*
+     * The answer to delete_consumer; it ends the call.
+     */
+    Martlet__V1__DeleteConsumerResponse *delete_consumer;
+    /*
+     * The answer to reset_consumer; it ends the call.
+     */
+    Martlet__V1__ResetConsumerResponse *reset_consumer;
+    /*
+     * The answer to list_blocked_keys; it ends the call.
+     */
+    Martlet__V1__ListBlockedKeysResponse *list_blocked_keys;
+    /*
+     * The answer to unblock_keys; it ends the call.
+     */
+    Martlet__V1__UnblockKeysResponse *unblock_keys;
+    /*
+     * The answer to await_consumer; it ends the call.
+     */
+    Martlet__V1__AwaitConsumerResponse *await_consumer;
+    /*
+     * A message to a worker.
+     */
+    Martlet__V1__ConsumeResponse *consume;
   };
 };
 #define MARTLET__V1__SERVER_FRAME__INIT \
@@ -405,10 +501,22 @@ struct  Martlet__V1__Limits
    * The upcasters of one tenant.
    */
   Martlet__V1__UpcasterLimits *upcasters;
+  /*
+   * Consumers of one tenant.
+   */
+  uint64_t consumers_per_tenant_max;
+  /*
+   * Workers of one consumer, on all servers.
+   */
+  uint64_t workers_per_consumer_max;
+  /*
+   * For so long a worker counts as present after it was last heard of, in milliseconds.
+   */
+  uint64_t consumer_lease_millis;
 };
 #define MARTLET__V1__LIMITS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__limits__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0 }
 
 
 /*

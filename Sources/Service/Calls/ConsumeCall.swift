@@ -1,0 +1,555 @@
+import FoundationEssentials
+import MartletConsumers
+import MartletModel
+import MartletRecordCodec
+import MartletStorage
+import MartletTenants
+import NIOCore
+
+/// One worker of a consumer: has slots of it, reads their events, delivers them, takes in what the worker says of them and
+/// has stored how far they have come. Until either end has enough, or the worker falls silent.
+final class ConsumeCall: CallWork {
+    private enum State {
+        case idle
+        case working
+        case ended
+    }
+
+    /// An event waits so long for its slot before the others go on without it.
+    private static let patience = TimeAmount.seconds(1)
+    /// A slot that only read on is stored so often, or after so many positions.
+    private static let idleSave = TimeAmount.seconds(10)
+    private static let idleSavePositions: UInt64 = 10_000
+    private static let readingKeysMax = 4
+    private static let memoryStep = 64 << 10
+
+    private let request: ConsumeRequest
+    private let handle: CallHandle
+    private let session = UUID()
+    private var state = State.idle
+    private var definition = ConsumerDefinition()
+    private var revision: UInt64 = 0
+    private var slots = WorkerSlots()
+    /// The first reads at the end of the log, the second behind it, for slots that have not come so far.
+    private var runs: [SlotRun] = []
+    /// Slots that are being opened, with their epochs.
+    private var opening: [Int: UInt64] = [:]
+    private var openings: [StoreTicket] = []
+    /// Slots that were given back, with their epochs, until a view is without them: one that is older names them still.
+    private var returned: [Int: UInt64] = [:]
+    private var readingKeys = 0
+    private var creditBytes: UInt64
+    /// The worker was told that the next event needs so much.
+    private var toldCredit: Int?
+    private var lastHeard: NIODeadline
+    private var timer: Scheduled<Void>?
+    private var heldBytes = 0
+    private var isMemoryFull = false
+    private var isPumping = false
+    private var hasToldSlots = false
+    private var runsWaitTo: NIODeadline?
+
+    init(_ request: ConsumeRequest, _ creditBytes: UInt64, _ handle: CallHandle) {
+        self.request = request
+        self.handle = handle
+        self.creditBytes = creditBytes
+        lastHeard = handle.eventLoop.now
+    }
+
+    private var service: EventService { handle.service }
+    private var id: ConsumerID { request.consumer }
+    private var owner: FairPool.Holder { .tenant(id.tenant) }
+    private var now: SlotMachine.Moment {
+        SlotMachine.Moment(uptime: handle.eventLoop.now, time: service.clock())
+    }
+
+    // MARK: What the call's owner says
+
+    func start() {
+        service.counters.subscriptionOpened()
+        guard request.epochAbove <= ConsumeRequest.epochMax else {
+            return end(.invalidField("epoch_above", "must be at most \(ConsumeRequest.epochMax)"))
+        }
+        state = .working
+        let bound = NIOLoopBound(self, eventLoop: handle.eventLoop)
+        let worker = GroupTending.Worker(
+            session: session, name: request.worker, epochAbove: request.epochAbove, isNew: true)
+        service.groups.join(worker, of: id, now: handle.eventLoop.now) { news in
+            bound.eventLoop.execute { bound.value.take(news) }
+        }
+        scheduleTick()
+    }
+
+    func addCredit(_ bytes: UInt64) {
+        let (sum, isTooMuch) = creditBytes.addingReportingOverflow(bytes)
+        creditBytes = isTooMuch ? .max : sum
+        pump()
+    }
+
+    func take(_ replies: [WorkerReply]) {
+        guard case .working = state else { return }
+        lastHeard = handle.eventLoop.now
+        let now = now
+        do throws(MartletError) {
+            for reply in replies { try slots.take(reply, now: now) }
+        } catch { return end(error) }
+        pump()
+    }
+
+    func cancel() {
+        service.counters.subscriptionClosed()
+        state = .ended
+        timer?.cancel()
+        for run in runs { run.end() }
+        runs = []
+        for ticket in openings { service.store.cancel(ticket) }
+        for slot in slots.all.values {
+            if let ticket = slot.readingKey { service.store.cancel(ticket) }
+            // What was settled is stored as far as nobody else has the slot by then: less comes again.
+            guard let change = slot.machine.nextChange() else { continue }
+            service.progress.save(
+                SlotSaving(slot: slot.number, change: change), of: id, on: handle.eventLoop
+            ) { _ in }
+        }
+        let now = handle.eventLoop.now
+        service.progress.flush(now: now)
+        service.groups.leave(session, of: id, now: now)
+        service.pools.calls.give(heldBytes, for: owner)
+        heldBytes = 0
+    }
+
+    private func end(_ error: MartletError) {
+        guard handle.isOpen else { return }
+        handle.end(error)
+    }
+
+    // MARK: Which slots it has
+
+    private func take(_ news: ConsumerGroups.News) {
+        guard case .working = state else { return }
+        switch news {
+        case .failed(let error): end(error)
+        case .refused(.replaced): end(.workerReplaced)
+        case .refused(.full): end(.tooManyWorkers(handle.limits))
+        case .view(let view, let worker): take(view, worker)
+        }
+    }
+
+    private func take(_ view: GroupView, _ worker: GroupView.Worker) {
+        let wasPaused = definition.isPaused
+        if view.revision != revision {
+            // Nothing is read on as it was defined before.
+            for run in runs { run.end() }
+            runs = []
+            definition = view.definition
+            revision = view.revision
+        }
+        if definition.isPaused != wasPaused { handle.send(.consume(.paused(definition.isPaused))) }
+        let granted = Dictionary(worker.slots.map { ($0.number, $0.epoch) }) { $1 }
+        revoke(slots.all.values.filter { granted[$0.number] != $0.epoch })
+        opening = opening.filter { granted[$0.key] == $0.value }
+        returned = returned.filter { granted[$0.key] == $0.value }
+        open(
+            worker.slots.filter {
+                slots[$0.number] == nil && opening[$0.number] == nil && returned[$0.number] == nil
+            })
+        giveBack(excess: worker.excess)
+        if !hasToldSlots, opening.isEmpty { tell([]) }
+        pump()
+    }
+
+    private func revoke(_ lost: [WorkerSlot]) {
+        guard !lost.isEmpty else { return }
+        for slot in lost {
+            slot.machine.fence()
+            forget(slot)
+        }
+        handle.send(.consume(.revoked(lost.map(\.number).sorted())))
+    }
+
+    private func forget(_ slot: WorkerSlot) {
+        slot.run?.slots.remove(slot.number)
+        if let ticket = slot.readingKey, service.store.cancel(ticket) { readingKeys -= 1 }
+        slot.readingKey = nil
+        _ = slots.remove(slot.number)
+    }
+
+    private func open(_ new: [GroupView.Slot]) {
+        guard !new.isEmpty else { return }
+        for slot in new { opening[slot.number] = slot.epoch }
+        let id = id
+        openings.append(
+            handle.read(
+                for: id.tenant,
+                { reader throws(StorageError) in try SlotOpening.read(new, of: id, reader: reader) }
+            ) { [self] result in
+                guard case .working = state else { return }
+                openings.removeFirst()
+                switch result.flatMap({ $0 }) {
+                case .success(let (opened, head)): take(opened, head: head)
+                case .failure(let error) where error.isRetryable:
+                    // The group says again that they are this worker's.
+                    for slot in new where opening[slot.number] == slot.epoch { opening[slot.number] = nil }
+                case .failure(let error): end(error)
+                }
+            })
+    }
+
+    private func take(_ opened: [OpenedSlot], head: Position) {
+        var assigned: [ConsumeMessage.Slot] = []
+        for slot in opened where opening[slot.number] == slot.epoch {
+            opening[slot.number] = nil
+            let machine = SlotMachine(
+                epoch: slot.epoch, progress: slot.progress, repeatedTo: head, settings: definition.delivery)
+            slots.add(WorkerSlot(number: slot.number, epoch: slot.epoch, machine: machine, now: handle.eventLoop.now))
+            assigned.append(
+                ConsumeMessage.Slot(number: slot.number, epoch: slot.epoch, checkpoint: slot.progress.floor))
+        }
+        tell(assigned)
+        pump()
+    }
+
+    private func tell(_ assigned: [ConsumeMessage.Slot]) {
+        guard !assigned.isEmpty || !hasToldSlots else { return }
+        hasToldSlots = true
+        handle.send(.consume(.assigned(assigned)))
+    }
+
+    /// Has the last slots run dry, so that others get them.
+    private func giveBack(excess: Int) {
+        let returning = slots.all.values.count { $0.isReturning }
+        guard excess > returning else { return }
+        let left = slots.all.values.filter { !$0.isReturning }.sorted { $0.number > $1.number }
+        for slot in left.prefix(excess - returning) {
+            slot.isReturning = true
+            slot.machine.drain()
+            slot.run?.slots.remove(slot.number)
+            slot.run = nil
+        }
+    }
+
+    private func returnDrained() {
+        let drained = slots.all.values.filter { $0.isReturning && $0.machine.isDrained }
+        guard !drained.isEmpty else { return }
+        for slot in drained {
+            forget(slot)
+            returned[slot.number] = slot.epoch
+        }
+        handle.send(.consume(.revoked(drained.map(\.number).sorted())))
+        service.groups.giveBack(
+            drained.map { GroupTending.Returned(slot: $0.number, epoch: $0.epoch) }, of: id,
+            now: handle.eventLoop.now)
+    }
+
+    // MARK: Reading and delivering
+
+    func pump() {
+        guard case .working = state, !isPumping else { return }
+        isPumping = true
+        defer { isPumping = false }
+        let now = now
+        attach(now.uptime)
+        var batch = Batch()
+        if handle.isWritable {
+            deliverRetried(&batch, now)
+            for run in runs { take(run, &batch, now) }
+            flush(&batch)
+        }
+        guard case .working = state else { return }
+        merge()
+        readKeys()
+        save(now.uptime)
+        returnDrained()
+        tellStops()
+        accountMemory()
+    }
+
+    /// Events that go into one message.
+    private struct Batch {
+        var entries = ByteBuffer()
+        var deliveries: [ConsumeMessage.Delivery] = []
+    }
+
+    /// Has slots that want events take part in a reading of the log.
+    private func attach(_ now: NIODeadline) {
+        if let time = runsWaitTo, now < time { return }
+        runsWaitTo = nil
+        var waiting: [WorkerSlot] = []
+        for slot in slots.all.values where slot.run == nil && !slot.isReturning && slot.machine.hasRoom {
+            guard slot.machine.underWayCount <= definition.delivery.inFlightMax / 2 else { continue }
+            if let run = runs.first(where: { $0.position <= slot.machine.readTo.position }) {
+                run.slots.insert(slot.number)
+                slot.run = run
+            } else {
+                waiting.append(slot)
+            }
+        }
+        guard !waiting.isEmpty, runs.count < 2,
+            let first = waiting.map(\.machine.readTo.position).min()
+        else { return }
+        let run = makeRun(after: first)
+        for slot in waiting {
+            run.slots.insert(slot.number)
+            slot.run = run
+        }
+        run.start()
+    }
+
+    private func makeRun(after position: Position) -> SlotRun {
+        weak var made: SlotRun?
+        let run = SlotRun(
+            after: position, of: id.tenant, definition, handle, onPage: { [weak self] in self?.pump() },
+            onEnd: { [weak self] error in
+                guard let self, case .working = state else { return }
+                runs.removeAll { $0 === made }
+                guard let error else {
+                    // There was no memory for what came.
+                    runsWaitTo = handle.eventLoop.now + Self.patience
+                    return
+                }
+                end(error.reason == .historyChanged ? .consumerHistoryChanged(nil) : error)
+            })
+        made = run
+        runs.append(run)
+        return run
+    }
+
+    /// Takes what a reading has, as far as slots and credit allow.
+    private func take(_ run: SlotRun, _ batch: inout Batch, _ now: SlotMachine.Moment) {
+        while handle.isWritable {
+            guard let next = run.next else {
+                let (wasThere, end) = run.leavePage()
+                guard wasThere else { return }
+                if let end { readOn(run, to: end) }
+                continue
+            }
+            guard run.slots.contains(next.slot), let slot = slots[next.slot],
+                slot.machine.readTo.position < next.event.position
+            else {
+                run.advance()
+                continue
+            }
+            guard !isMemoryFull else { return }
+            guard slot.machine.hasRoom else {
+                let since = run.waitingSince ?? now.uptime
+                run.waitingSince = since
+                if slot.machine.stop == nil, now.uptime - since < Self.patience { return }
+                run.slots.remove(slot.number)
+                slot.run = nil
+                run.waitingSince = nil
+                continue
+            }
+            guard has(credit: next.bytes, batch) else { return }
+            let place = Checkpoint(position: next.event.position, eventID: next.event.id)
+            slot.machine.take([SlotMachine.Event(place: place, key: next.event.key)], scannedTo: place)
+            // It has room, so that this is the event, unless its key is blocked.
+            for delivery in slot.machine.live(now: now) {
+                let event = RetriedEvent(entry: run.nextEntry, upcastFailure: next.event.upcastFailure)
+                deliver(delivery, event, of: slot, &batch, now)
+            }
+            run.advance()
+        }
+    }
+
+    private func readOn(_ run: SlotRun, to end: Checkpoint) {
+        for number in run.slots {
+            guard let slot = slots[number], slot.machine.readTo.position < end.position else { continue }
+            slot.machine.take([], scannedTo: end)
+        }
+    }
+
+    private func deliverRetried(_ batch: inout Batch, _ now: SlotMachine.Moment) {
+        for slot in slots.all.values where slot.machine.hasBlockedKeys {
+            slot.machine.beginRetries(now: now)
+            slot.dropRetried()
+            while let next = slot.machine.nextRetry {
+                let event = slot.retried[next.key]?[next.place.position] ?? RetriedEvent(entry: ByteBuffer())
+                guard has(credit: event.entry.readableBytes, batch),
+                    let delivery = slot.machine.retries(now: now, countMax: 1).first
+                else { break }
+                slot.retried[next.key]?[next.place.position] = nil
+                deliver(delivery, event, of: slot, &batch, now)
+            }
+        }
+    }
+
+    private func deliver(
+        _ delivery: SlotMachine.Delivery, _ event: RetriedEvent, of slot: WorkerSlot, _ batch: inout Batch,
+        _ now: SlotMachine.Moment
+    ) {
+        guard event.upcastFailure == nil, event.entry.readableBytes > 0 else {
+            let reason = event.upcastFailure.map { "it cannot be upcast: \($0)" } ?? "it was not there"
+            _ = slot.machine.reject(delivery.number, .park, reason: reason, now: now)
+            return
+        }
+        batch.entries.writeImmutableBuffer(event.entry)
+        batch.deliveries.append(slots.deliver(delivery, of: slot))
+        creditBytes -= min(creditBytes, UInt64(event.entry.readableBytes))
+        toldCredit = nil
+        if batch.entries.readableBytes >= handle.limits.pageBytesMax { flush(&batch) }
+    }
+
+    /// Whether the worker has granted that much; where not, it is told so once.
+    private func has(credit bytes: Int, _ batch: Batch) -> Bool {
+        if UInt64(bytes) <= creditBytes { return true }
+        if batch.deliveries.isEmpty, toldCredit != bytes {
+            toldCredit = bytes
+            handle.send(.consume(.waits(creditBytes: UInt64(bytes))))
+        }
+        return false
+    }
+
+    private func flush(_ batch: inout Batch) {
+        guard !batch.deliveries.isEmpty else { return }
+        service.counters.deliver(batch.deliveries.count)
+        handle.send(.consume(.events(batch.entries, batch.deliveries)))
+        batch = Batch()
+    }
+
+    /// Slots that have come as far as the first reading go on with it.
+    private func merge() {
+        for run in runs where run.slots.isEmpty { drop(run) }
+        guard runs.count == 2, runs[1].position >= runs[0].position else { return }
+        let (first, second) = (runs[0], runs[1])
+        for number in second.slots {
+            first.slots.insert(number)
+            slots[number]?.run = first
+        }
+        drop(second)
+    }
+
+    private func drop(_ run: SlotRun) {
+        run.end()
+        runs.removeAll { $0 === run }
+    }
+
+    /// Reads events of keys that are tried again.
+    private func readKeys() {
+        for slot in slots.all.values where slot.readingKey == nil && slot.machine.hasBlockedKeys {
+            guard readingKeys < Self.readingKeysMax, !isMemoryFull else { return }
+            guard let range = slot.machine.wantsKey else { continue }
+            readingKeys += 1
+            let (tenant, definition, queries, limits) = (id.tenant, definition, service.queries, handle.limits)
+            let time = service.clock()
+            slot.readingKey = handle.read(
+                for: tenant,
+                { reader throws(StorageError) in
+                    try KeyReading.read(
+                        range, of: tenant, definition, queries, limits, now: time, reader: reader)
+                }
+            ) { [weak self] result in
+                guard let self, case .working = state else { return }
+                readingKeys -= 1
+                guard slots[slot.number] === slot else { return }
+                slot.readingKey = nil
+                take(result.flatMap { $0 }, range, of: slot)
+            }
+        }
+    }
+
+    private func take(
+        _ result: Result<KeyReading.Found, MartletError>, _ range: SlotMachine.KeyRange, of slot: WorkerSlot
+    ) {
+        switch result {
+        case .success(let found):
+            for (event, retried) in found.events {
+                slot.retried[range.key, default: [:]][event.place.position] = retried
+            }
+            slot.machine.take(found.events.map(\.event), of: range, scannedTo: found.scannedTo)
+        // It is asked for again.
+        case .failure(let error) where error.isRetryable: return
+        case .failure(let error): slot.machine.giveUp(range, reason: error.message)
+        }
+        pump()
+    }
+
+    private func tellStops() {
+        for slot in slots.all.values where !slot.hasToldStop {
+            guard let stop = slot.machine.stop, let reason = stop.message else { continue }
+            slot.hasToldStop = true
+            handle.send(.consume(.stopped(slot: slot.number, reason: reason)))
+        }
+    }
+
+    private func accountMemory() {
+        let wanted = (slots.bytes + Self.memoryStep - 1) / Self.memoryStep * Self.memoryStep
+        if wanted < heldBytes {
+            service.pools.calls.give(heldBytes - wanted, for: owner)
+            heldBytes = wanted
+        } else if wanted > heldBytes, service.pools.calls.take(wanted - heldBytes, for: owner) {
+            heldBytes = wanted
+        }
+        isMemoryFull = wanted > heldBytes
+    }
+
+    // MARK: How far it has come
+
+    private func save(_ now: NIODeadline) {
+        for slot in slots.all.values {
+            let unsaved = slot.machine.unsavedPositions
+            let isDue =
+                unsaved >= Self.idleSavePositions || (unsaved > 0 && now - slot.savedAt >= Self.idleSave)
+            guard slot.machine.isWorthSaving || isDue, let change = slot.machine.nextChange() else { continue }
+            slot.savedAt = now
+            let bound = NIOLoopBound(slot, eventLoop: handle.eventLoop)
+            let call = NIOLoopBound(self, eventLoop: handle.eventLoop)
+            service.progress.save(
+                SlotSaving(slot: slot.number, change: change), of: id, on: handle.eventLoop
+            ) { result in
+                call.eventLoop.execute { call.value.saved(bound.value, result) }
+            }
+        }
+    }
+
+    private func saved(_ slot: WorkerSlot, _ result: Result<SlotSaved, MartletError>) {
+        guard case .working = state, slots[slot.number] === slot else { return }
+        switch result {
+        case .success(.saved):
+            handle.send(.consume(.committed(slot: slot.number, slot.machine.saved())))
+            pump()
+        case .success(.fenced):
+            revoke([slot])
+            service.groups.tend(id, now: handle.eventLoop.now)
+        case .failure:
+            // With the next tick.
+            slot.machine.notSaved()
+        }
+    }
+
+    // MARK: Time
+
+    private var leaseMillis: Int { handle.limits.consumerLeaseMillis }
+
+    private func scheduleTick() {
+        let isWaiting =
+            runs.contains { $0.waitingSince != nil } || isMemoryFull || runsWaitTo != nil
+            || slots.all.values.contains { $0.machine.hasBlockedKeys }
+        let delay = isWaiting ? 100 : min(1_000, max(1, leaseMillis / 6))
+        let bound = NIOLoopBound(self, eventLoop: handle.eventLoop)
+        timer = handle.eventLoop.scheduleTask(in: .milliseconds(Int64(delay))) { bound.value.tick() }
+    }
+
+    private func tick() {
+        guard case .working = state else { return }
+        let now = now
+        guard now.uptime - lastHeard < .milliseconds(Int64(leaseMillis)) else {
+            return end(.workerSilent(millis: leaseMillis))
+        }
+        for slot in slots.all.values { slot.machine.tick(now: now) }
+        service.groups.tendIfDue(id, now: now.uptime)
+        pump()
+        if case .working = state { scheduleTick() }
+    }
+}
+
+extension SlotMachine.Stop {
+    /// What a worker is told; nil where it is told something else.
+    fileprivate var message: String? {
+        switch self {
+        case .asked(let reason): reason
+        case .blockedKeysFull:
+            "as many keys are blocked as may be: retry or skip some, or raise blocked_keys_max"
+        case .fenced: nil
+        }
+    }
+}

@@ -1,0 +1,154 @@
+import FoundationEssentials
+import MartletModel
+import MartletStorage
+import NIOConcurrencyHelpers
+import NIOCore
+
+/// The workers that are connected to this server, by consumer: tells the storage of them, and them which slots they have.
+///
+/// One command a consumer is under way at a time, for all of its workers. What a worker gives back waits for the next one.
+final class ConsumerGroups: Sendable {
+    /// What a worker is told.
+    enum News: Sendable {
+        /// How the group is.
+        case view(GroupView, GroupView.Worker)
+        /// The worker has no place.
+        case refused(GroupView.Refusal)
+        /// The consumer is not there, or cannot be used.
+        case failed(MartletError)
+    }
+
+    typealias Listener = @Sendable (News) -> Void
+
+    private struct Member {
+        var worker: GroupTending.Worker
+        let listener: Listener
+    }
+
+    private struct Group {
+        var members: [UUID: Member] = [:]
+        /// Sessions that are over, and slots that were given back, since the last command.
+        var leaving: [UUID] = []
+        var returned: [GroupTending.Returned] = []
+        var isTending = false
+        /// Something happened while a command was under way.
+        var isDue = false
+        var lastTended: NIODeadline?
+    }
+
+    private let store: EventStore
+    private let limits: Limits
+    /// Names this server among those on the same storage.
+    private let server = UUID()
+    private let groups = NIOLockedValueBox<[ConsumerID: Group]>([:])
+
+    init(store: EventStore, limits: Limits) {
+        self.store = store
+        self.limits = limits
+    }
+
+    /// How often a group is tended: often enough that a lease outlives two commands that fail.
+    var interval: TimeAmount { .milliseconds(max(1, Int64(limits.consumerLeaseMillis) / 3)) }
+
+    /// Adds a worker. Its listener is called from any thread, until the worker leaves and perhaps once after that.
+    func join(_ worker: GroupTending.Worker, of id: ConsumerID, now: NIODeadline, _ listener: @escaping Listener) {
+        groups.withLockedValue {
+            $0[id, default: Group()].members[worker.session] = Member(worker: worker, listener: listener)
+        }
+        tend(id, now: now)
+    }
+
+    /// The worker is gone: its slots are free.
+    func leave(_ session: UUID, of id: ConsumerID, now: NIODeadline) {
+        let wasThere = groups.withLockedValue { groups in
+            guard groups[id]?.members.removeValue(forKey: session) != nil else { return false }
+            groups[id]?.leaving.append(session)
+            return true
+        }
+        if wasThere { tend(id, now: now) }
+    }
+
+    /// A worker gives slots back.
+    func giveBack(_ slots: [GroupTending.Returned], of id: ConsumerID, now: NIODeadline) {
+        groups.withLockedValue { $0[id]?.returned += slots }
+        tend(id, now: now)
+    }
+
+    /// Tends the group if that was not done for a while.
+    func tendIfDue(_ id: ConsumerID, now: NIODeadline) {
+        let isDue = groups.withLockedValue { groups in
+            guard let last = groups[id]?.lastTended else { return false }
+            return now >= last + interval
+        }
+        if isDue { tend(id, now: now) }
+    }
+
+    /// Tends the group, now or when the command that is under way is over.
+    func tend(_ id: ConsumerID, now: NIODeadline) {
+        let tending = groups.withLockedValue { groups -> GroupTending? in
+            guard var group = groups[id] else { return nil }
+            guard !group.isTending else {
+                groups[id]?.isDue = true
+                return nil
+            }
+            let tending = GroupTending(
+                server: server, workers: group.members.values.map(\.worker), leaving: group.leaving,
+                returned: group.returned, leaseMicros: Int64(limits.consumerLeaseMillis) * 1_000,
+                workersMax: limits.workersPerConsumerMax)
+            group.isTending = true
+            group.isDue = false
+            group.lastTended = now
+            group.leaving = []
+            group.returned = []
+            groups[id] = group
+            return tending
+        }
+        guard let tending else { return }
+        store.write(.change(.consumer(ConsumerChange(.tend(tending), of: id)))) { [self] result in
+            tended(id, tending, result, since: now)
+        }
+    }
+
+    private func tended(
+        _ id: ConsumerID, _ tending: GroupTending, _ result: Result<WriteOutcome, MartletError>, since: NIODeadline
+    ) {
+        var told: [(Listener, News)] = []
+        let isDue = groups.withLockedValue { groups -> Bool in
+            guard var group = groups[id] else { return false }
+            group.isTending = false
+            switch result {
+            case .success(.consumer(.tended(let view))): told = Self.told(view, &group)
+            case .success(let outcome):
+                let error = outcome.refusal ?? .unexpectedOutcome
+                told = group.members.values.map { ($0.listener, .failed(error)) }
+            case .failure:
+                // Said again with the next command. Whose time is over meanwhile is fenced off.
+                group.leaving += tending.leaving
+                group.returned += tending.returned
+            }
+            let isOver = group.members.isEmpty && (group.leaving.isEmpty || !result.isSuccess)
+            groups[id] = isOver ? nil : group
+            return !isOver && group.isDue
+        }
+        for (listener, news) in told { listener(news) }
+        if isDue { tend(id, now: since) }
+    }
+
+    private static func told(_ view: GroupView, _ group: inout Group) -> [(Listener, News)] {
+        var told: [(Listener, News)] = []
+        for worker in view.workers {
+            guard let member = group.members[worker.session] else { continue }
+            group.members[worker.session]?.worker.isNew = false
+            told.append((member.listener, .view(view, worker)))
+        }
+        for (session, refusal) in view.refused {
+            guard let member = group.members.removeValue(forKey: session) else { continue }
+            told.append((member.listener, .refused(refusal)))
+        }
+        return told
+    }
+}
+
+extension Result {
+    fileprivate var isSuccess: Bool { if case .success = self { true } else { false } }
+}

@@ -1,0 +1,156 @@
+import DequeModule
+import FoundationEssentials
+import MartletModel
+import MartletRecordCodec
+import MartletSubscriptions
+import MartletTenants
+import NIOCore
+
+/// Reads a consumer's events once for several slots of a worker. Used on the worker's event loop.
+///
+/// It reads no further before all of what it has read is taken, so that it holds a page at most.
+final class SlotRun {
+    /// An event that is to be taken next.
+    struct Next {
+        var event: KeyedEntry
+        var slot: Int
+        var bytes: Int
+    }
+
+    private struct Page {
+        var entries: ByteBuffer
+        var events: [KeyedEntry]
+        /// What was looked at with it, as far as the event there is known.
+        var end: Checkpoint?
+    }
+
+    private let definition: ConsumerDefinition
+    private let handle: CallHandle
+    private let tenant: TenantID
+    private let owner: FairPool.Holder
+    private var driver: SubscriptionDriver?
+    private var pages: Deque<Page> = []
+    private var index = 0
+    private var heldBytes = 0
+    /// Up to there everything was taken by all of ``slots``, or is not theirs.
+    private(set) var position: Position
+    /// Since when the next event waits for its slot.
+    var waitingSince: NIODeadline?
+    /// The slots that take part; each has read up to ``position`` or further.
+    var slots: Set<Int> = []
+    private let onPage: () -> Void
+    private let onEnd: (MartletError?) -> Void
+
+    /// - Parameters:
+    ///   - onPage: something came.
+    ///   - onEnd: it is over, for that reason, or (nil) because there was no room for what came.
+    init(
+        after: Position, of tenant: TenantID, _ definition: ConsumerDefinition, _ handle: CallHandle,
+        onPage: @escaping () -> Void, onEnd: @escaping (MartletError?) -> Void
+    ) {
+        position = after
+        self.tenant = tenant
+        self.definition = definition
+        self.handle = handle
+        self.onPage = onPage
+        self.onEnd = onEnd
+        owner = .tenant(tenant)
+    }
+
+    func start() {
+        let service = handle.service
+        let request = SubscribeRequest(
+            tenant: tenant, start: .after(position), filter: definition.filter, heartbeatMillis: .max,
+            upcasting: UpcastingOptions(isRaw: definition.isRaw, onFailure: .raw))
+        let driver = SubscriptionDriver(
+            request: request, creditBytes: UInt64(handle.limits.pageBytesMax), eventLoop: handle.eventLoop,
+            hub: service.hub, reads: service.reads, room: handle.makeRoom(for: tenant), limits: service.limits,
+            onUpcastFailures: { service.counters.failUpcasts($0) }, emit: { [weak self] in self?.take($0) },
+            onEnd: { [weak self] error in
+                self?.end()
+                self?.onEnd(error)
+            })
+        self.driver = driver
+        driver.start()
+    }
+
+    /// Ends it; nothing is called any more.
+    func end() {
+        driver?.cancel()
+        driver = nil
+        pages = []
+        handle.service.pools.calls.give(heldBytes, for: owner)
+        heldBytes = 0
+    }
+
+    private func take(_ message: SubscriptionMessage) {
+        if case .heartbeat(_, let bytes)? = message.signal, bytes > 0 {
+            // One event larger than a page.
+            driver?.addCredit(bytes)
+        }
+        var end = driver?.sentTo
+        if end?.eventID == nil { end = nil }
+        let bytes = message.entries.readableBytes
+        guard bytes > 0 else {
+            guard let end else { return }
+            pages.append(Page(entries: ByteBuffer(), events: [], end: end))
+            return onPage()
+        }
+        guard handle.service.pools.calls.take(bytes, for: owner) else {
+            self.end()
+            return onEnd(nil)
+        }
+        heldBytes += bytes
+        do throws(RecordFault) {
+            let events = try RecordedEntries.keyed(message.entries, by: definition.keyRule)
+            let last = events.last.map { Checkpoint(position: $0.position, eventID: $0.id) }
+            pages.append(Page(entries: message.entries, events: events, end: end ?? last))
+        } catch {
+            self.end()
+            return onEnd(.unreadableRecord)
+        }
+        onPage()
+    }
+
+    // MARK: What was read
+
+    /// The next event; nil where a page ends, or nothing is there.
+    var next: Next? {
+        guard let page = pages.first, index < page.events.count else { return nil }
+        let event = page.events[index]
+        return Next(
+            event: event, slot: event.key.slot(of: definition.slotCount), bytes: event.entry.count)
+    }
+
+    /// The entry of the next event.
+    var nextEntry: ByteBuffer {
+        guard let page = pages.first, index < page.events.count else { return ByteBuffer() }
+        let entry = page.events[index].entry
+        return page.entries.getSlice(at: page.entries.readerIndex + entry.lowerBound, length: entry.count)
+            ?? ByteBuffer()
+    }
+
+    /// The next event was taken, or is nobody's.
+    func advance() {
+        guard let page = pages.first else { return }
+        position = page.events[index].position
+        index += 1
+        waitingSince = nil
+    }
+
+    /// Leaves a page whose events were all taken.
+    /// - Returns: whether there was one, and what was looked at with it, as far as the event there is known.
+    func leavePage() -> (wasThere: Bool, end: Checkpoint?) {
+        guard let page = pages.first, index == page.events.count else { return (false, nil) }
+        pages.removeFirst()
+        index = 0
+        let bytes = page.entries.readableBytes
+        if bytes > 0 {
+            handle.service.pools.calls.give(bytes, for: owner)
+            heldBytes -= bytes
+            driver?.addCredit(UInt64(bytes))
+        }
+        if let end = page.end { position = max(position, end.position) }
+        return (true, page.end)
+    }
+}

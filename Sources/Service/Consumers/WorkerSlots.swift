@@ -1,0 +1,145 @@
+import MartletConsumers
+import MartletModel
+import MartletStorage
+import NIOCore
+
+/// A slot that a worker has.
+final class WorkerSlot {
+    let number: Int
+    let epoch: UInt64
+    var machine: SlotMachine
+    /// Which reading of the log it takes part in; nil while it waits for one.
+    weak var run: SlotRun?
+    /// A key of it is being read.
+    var readingKey: StoreTicket?
+    /// Events of keys that are tried again, until they are delivered.
+    var retried: [ConsumerKey: [Position: RetriedEvent]] = [:]
+    /// When its progress was stored last, or it was opened.
+    var savedAt: NIODeadline
+    var isReturning = false
+    var hasToldStop = false
+
+    init(number: Int, epoch: UInt64, machine: SlotMachine, now: NIODeadline) {
+        self.number = number
+        self.epoch = epoch
+        self.machine = machine
+        savedAt = now
+    }
+
+    /// Forgets events of keys that are not tried any more.
+    func dropRetried() {
+        for key in retried.keys where !machine.isTried(key) || retried[key]?.isEmpty == true { retried[key] = nil }
+    }
+}
+
+/// An event of a key that is tried again.
+struct RetriedEvent {
+    var entry: ByteBuffer
+    /// Why an upcaster failed on it; nil where none did.
+    var upcastFailure: String? = nil
+}
+
+/// The slots of one worker, and what is under way to it. Used on its event loop.
+struct WorkerSlots {
+    private struct Open {
+        var slot: Int
+        var epoch: UInt64
+        /// Of the slot's machine.
+        var number: UInt64
+    }
+
+    private(set) var all: [Int: WorkerSlot] = [:]
+    private var open: [UInt64: Open] = [:]
+    /// None below it is open.
+    private var firstOpen: UInt64 = 1
+    private(set) var lastNumber: UInt64 = 0
+    /// Replies that changed nothing: no more than there were deliveries, and some.
+    private var idleReplies: UInt64 = 0
+    private static let idleRepliesMax: UInt64 = 10_000
+
+    subscript(_ number: Int) -> WorkerSlot? { all[number] }
+
+    mutating func add(_ slot: WorkerSlot) { all[slot.number] = slot }
+
+    mutating func remove(_ number: Int) -> WorkerSlot? { all.removeValue(forKey: number) }
+
+    /// About the memory that it holds.
+    var bytes: Int {
+        all.values.reduce(0) {
+            $0 + $1.machine.entryCount * Self.entryBytes
+                + $1.retried.values.joined().reduce(0) { $0 + $1.value.entry.readableBytes + Self.entryBytes }
+        } + open.count * 64
+    }
+
+    /// An event in a window, with its key.
+    private static let entryBytes = 320
+
+    /// Numbers a delivery of the stream.
+    mutating func deliver(_ delivery: SlotMachine.Delivery, of slot: WorkerSlot) -> ConsumeMessage.Delivery {
+        lastNumber += 1
+        open[lastNumber] = Open(slot: slot.number, epoch: slot.epoch, number: delivery.number)
+        return ConsumeMessage.Delivery(
+            number: lastNumber, slot: slot.number, attempt: delivery.attempt, mayBeRepeated: delivery.mayBeRepeated)
+    }
+
+    /// Takes in what the worker says.
+    /// - Throws: `NEVER_DELIVERED` for what was not delivered, or where it says the same too often.
+    mutating func take(_ reply: WorkerReply, now: SlotMachine.Moment) throws(MartletError) {
+        switch reply {
+        case .alive: return
+        case .acknowledge(let number, upTo: false):
+            guard let (slot, delivery) = try settle(number) else { return }
+            _ = slot.machine.acknowledge(delivery)
+        case .acknowledge(let number, upTo: true):
+            try check(number)
+            if firstOpen > number { return try countIdle() }
+            while firstOpen <= number {
+                if let (slot, delivery) = takeOff(firstOpen) { _ = slot.machine.acknowledge(delivery) }
+                firstOpen += 1
+            }
+        case .reject(let number, let failure, let reason):
+            guard let (slot, delivery) = try settle(number) else { return }
+            let rejection: SlotMachine.Rejection =
+                switch failure {
+                case .retry(let millis): .retry(after: millis.map { .milliseconds(Int64($0)) })
+                case .park: .park
+                case .stop: .stop
+                }
+            _ = slot.machine.reject(delivery, rejection, reason: reason, now: now)
+        }
+    }
+
+    private mutating func settle(_ number: UInt64) throws(MartletError) -> (WorkerSlot, UInt64)? {
+        try check(number)
+        guard let found = takeOff(number) else {
+            try countIdle()
+            return nil
+        }
+        return found
+    }
+
+    /// Takes a delivery off; nil where that was done, or its slot is gone.
+    private mutating func takeOff(_ number: UInt64) -> (WorkerSlot, UInt64)? {
+        guard let delivery = open.removeValue(forKey: number), let slot = all[delivery.slot],
+            slot.epoch == delivery.epoch
+        else { return nil }
+        return (slot, delivery.number)
+    }
+
+    private func check(_ number: UInt64) throws(MartletError) {
+        guard number >= 1, number <= lastNumber else {
+            throw MartletError(
+                .invalidArgument, reason: .neverDelivered,
+                message: "delivery \(number) was never made on this stream: its last one is \(lastNumber)")
+        }
+    }
+
+    private mutating func countIdle() throws(MartletError) {
+        idleReplies += 1
+        guard idleReplies > lastNumber + Self.idleRepliesMax else { return }
+        throw MartletError(
+            .invalidArgument, reason: .neverDelivered,
+            message: "\(idleReplies) replies on this stream were about deliveries that are settled: say of each "
+                + "delivery once what became of it")
+    }
+}
