@@ -11,8 +11,11 @@ import Testing
     @Test func aPrincipalMayUseItsTenantsOnly() throws {
         let aggregate = AggregateName(type: try #require(AggregateType("order")), id: UUID(high: 2, low: 1))
         let principal = Principal(identity: "CN=a", tenants: .only([own]))
+        let name = try #require(ConsumerName("mails"))
+        let worker = try #require(WorkerName("mailer"))
         func requests(_ tenant: TenantID) -> [CallRequest] {
-            [
+            let consumer = ConsumerID(tenant: tenant, name: name)
+            return [
                 .append(AppendRequest(tenant: tenant, aggregates: [])),
                 .load(LoadRequest(tenant: tenant, aggregate: aggregate)), .read(ReadRequest(tenant: tenant)),
                 .subscribe(SubscribeRequest(tenant: tenant)), .getHead(tenant),
@@ -24,7 +27,13 @@ import Testing
                 .listSnapshots(tenant, aggregate),
                 .deleteSnapshots(DeleteSnapshotsRequest(tenant: tenant, aggregate: aggregate)),
                 .putSettings(PutSettingsRequest(tenant: tenant, kind: .upcasters, document: .init())),
-                .getSettings(tenant, .upcasters),
+                .getSettings(tenant, .upcasters), .putConsumer(PutConsumerRequest(consumer, ConsumerDefinition())),
+                .getConsumer(consumer), .listConsumers(ListConsumersRequest(tenant: tenant)),
+                .deleteConsumer(consumer), .resetConsumer(ResetConsumerRequest(consumer, start: .head)),
+                .listBlockedKeys(ListBlockedKeysRequest(consumer)),
+                .unblockKeys(UnblockKeysRequest(consumer, keys: [])),
+                .awaitConsumer(AwaitConsumerRequest(consumer, position: Position(1))),
+                .consume(ConsumeRequest(consumer, worker: worker)),
             ]
         }
         for request in requests(own) { #expect(AccessTable.refusal(of: request, to: principal) == nil) }

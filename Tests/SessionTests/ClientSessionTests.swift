@@ -280,4 +280,52 @@ import Testing
         let after = session.receive(ServerFrame(.connection, .pong(2)), now: Sample.millis(2_000))
         #expect(after == .ignore)
     }
+
+    /// A ready session with a worker's call, call 3, that has 100 bytes of credit.
+    private func worker() throws -> ClientSession {
+        var session = ClientSession(welcomeMillis: 1_000, keepaliveMillis: 500, now: Sample.millis(0))
+        _ = session.receive(ServerFrame(.connection, .welcome(Sample.welcome())), now: Sample.millis(0))
+        _ = session.start(Sample.getHead)
+        _ = session.start(Sample.read, creditBytes: 100)
+        _ = session.start(try Sample.consume, creditBytes: 100)
+        return session
+    }
+
+    @Test func aWorkerIsAssignedSlotsFirst() throws {
+        for early: ConsumeMessage in [
+            .revoked([1]), .paused(true), .waits(creditBytes: 5), .events(Sample.entries(0), []),
+        ] {
+            var session = try worker()
+            guard
+                case .fail(let error) = session.receive(ServerFrame(CallID(3), .consume(early)), now: Sample.millis(1))
+            else {
+                Issue.record("\(early) was taken first")
+                continue
+            }
+            #expect(error.reason == .badFrame)
+        }
+        var session = try worker()
+        // More slots may come later.
+        for message: CallMessage in [
+            .consume(.assigned([])), Sample.delivered(60), .consume(.assigned([])), .consume(.waits(creditBytes: 200)),
+            Sample.delivered(40),
+        ] {
+            let part = session.receive(ServerFrame(CallID(3), message), now: Sample.millis(1))
+            #expect(part == .part(CallID(3), message))
+        }
+        guard case .fail = session.receive(ServerFrame(CallID(3), Sample.delivered(1)), now: Sample.millis(1)) else {
+            Issue.record("a byte beyond the credit was taken")
+            return
+        }
+    }
+
+    @Test func aWorkerRepliesUntilItsCallHasEnded() throws {
+        var session = try worker()
+        expect(session.takesReplies(CallID(3)), is: true)
+        _ = session.receive(ServerFrame(CallID(3), .status(Sample.error)), now: Sample.millis(1))
+        expect(session.takesReplies(CallID(3)), is: false)
+        var other = try worker()
+        _ = other.cancel(CallID(3))
+        expect(other.takesReplies(CallID(3)), is: false)
+    }
 }

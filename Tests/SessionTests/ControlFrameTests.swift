@@ -70,4 +70,45 @@ import Testing
             _ = session.finish(CallID(UInt64(id)))
         }
     }
+
+    /// A ready session with a worker's call.
+    private func worker() throws -> ServerSession {
+        var session = ServerSession(limits: Self.limits, now: Sample.millis(0))
+        _ = session.receive(ClientFrame(.connection, .hello(Hello(clientName: "test"))), now: Sample.millis(0))
+        _ = session.receive(ClientFrame(CallID(1), .request(try Sample.consume)), now: Sample.millis(0))
+        return session
+    }
+
+    @Test func repliesOfWorkersAreFree() throws {
+        var session = try worker()
+        for number in 1...10_000 {
+            let replies = [WorkerReply.acknowledge(UInt64(number), upTo: false), .alive]
+            let reaction = session.receive(ClientFrame(CallID(1), .replies(replies)), now: Sample.millis(0))
+            guard reaction == .reply(CallID(1), replies) else {
+                Issue.record("reply \(number): \(reaction)")
+                return
+            }
+        }
+    }
+
+    /// That a worker is alive, said without end, and replies that nobody takes end the connection.
+    @Test func otherRepliesAreCounted() throws {
+        for (replies, isEnded): ([WorkerReply], Bool) in [
+            ([.alive], false), ([.alive, .alive], false), ([.acknowledge(1, upTo: true)], true),
+        ] {
+            var session = try worker()
+            if isEnded { _ = session.finish(CallID(1)) }
+            var taken = 0
+            while taken < 1_000 {
+                let reaction = session.receive(ClientFrame(CallID(1), .replies(replies)), now: Sample.millis(0))
+                if case .fail(let error) = reaction {
+                    #expect(error.reason == .tooManyControlFrames)
+                    break
+                }
+                #expect(reaction == (isEnded ? .ignore : .reply(CallID(1), replies)))
+                taken += 1
+            }
+            #expect(taken == 100, "\(replies)")
+        }
+    }
 }

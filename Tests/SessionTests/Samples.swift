@@ -18,6 +18,15 @@ enum Sample {
     static let subscribe = CallRequest.subscribe(SubscribeRequest(tenant: tenant))
     static let getHead = CallRequest.getHead(tenant)
 
+    static var consume: CallRequest {
+        get throws {
+            let consumer = ConsumerID(tenant: tenant, name: try #require(ConsumerName("mails")))
+            return .consume(ConsumeRequest(consumer, worker: try #require(WorkerName("mailer"))))
+        }
+    }
+
+    static func delivered(_ bytes: Int) -> CallMessage { .consume(.events(entries(bytes), [])) }
+
     static func millis(_ millis: Int) -> NIODeadline { .uptimeNanoseconds(UInt64(millis) * 1_000_000) }
 
     static func entries(_ count: Int) -> ByteBuffer { ByteBuffer(repeating: 0x0A, count: count) }

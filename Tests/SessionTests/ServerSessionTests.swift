@@ -116,6 +116,18 @@ import Testing
             ("cancel of an ended call", ClientFrame(CallID(1), .cancel), early, ignore, ignore),
             ("cancel of no call", ClientFrame(CallID(3), .cancel), early, badID, badID),
             ("cancel of call 0", ClientFrame(.connection, .cancel), early, badID, badID),
+            ("replies on a call that takes none", ClientFrame(CallID(2), .replies([.alive])), early, ignore, ignore),
+            (
+                "malformed replies on a call that takes none", ClientFrame(CallID(2), .malformedReplies(Sample.error)),
+                early, ignore, ignore
+            ),
+            ("replies for an ended call", ClientFrame(CallID(1), .replies([.alive])), early, ignore, ignore),
+            ("replies for no call", ClientFrame(CallID(3), .replies([.alive])), early, badID, badID),
+            ("replies for call 0", ClientFrame(.connection, .replies([.alive])), early, badID, badID),
+            (
+                "malformed replies for no call", ClientFrame(CallID(3), .malformedReplies(Sample.error)), early, badID,
+                badID
+            ),
         ]
         for row in rows {
             #expect(outcome(.awaitingHello, row.1) == row.waiting, "\(row.0)")
@@ -239,5 +251,22 @@ import Testing
         #expect(error.reason == .keepaliveTimeout)
         let after = session.receive(ClientFrame(.connection, .pong(2)), now: Sample.millis(2_000))
         #expect(after == .ignore)
+    }
+
+    @Test(arguments: [State.ready, .draining]) func aWorkerRepliesUntilItsCallHasEnded(_ state: State) throws {
+        var session = session(.ready)
+        _ = session.receive(ClientFrame(CallID(3), .request(try Sample.consume)), now: Sample.millis(1))
+        if state == .draining { _ = session.drain() }
+        let frame = ClientFrame(CallID(3), .replies([.acknowledge(1, upTo: true), .alive]))
+        let first = session.receive(frame, now: Sample.millis(1))
+        #expect(first == .reply(CallID(3), [.acknowledge(1, upTo: true), .alive]))
+        let malformed = ClientFrame(CallID(3), .malformedReplies(Sample.error))
+        let end = session.receive(malformed, now: Sample.millis(1))
+        #expect(end == .end(CallID(3), Sample.error))
+        _ = session.finish(CallID(3))
+        for frame in [frame, malformed] {
+            let late = session.receive(frame, now: Sample.millis(2))
+            #expect(late == .ignore)
+        }
     }
 }

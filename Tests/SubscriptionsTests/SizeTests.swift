@@ -12,6 +12,9 @@ import Testing
             ("SubscriptionMessage", MemoryLayout<SubscriptionMessage>.size),
             ("SubscriptionMachine.Action", MemoryLayout<SubscriptionMachine.Action>.size),
             ("Result<EventPage, MartletError>", MemoryLayout<Result<EventPage, MartletError>>.size),
+            ("CallRequest", MemoryLayout<CallRequest>.size), ("CallMessage", MemoryLayout<CallMessage>.size),
+            ("WorkerReply", MemoryLayout<WorkerReply>.size),
+            ("ConsumeMessage.Delivery", MemoryLayout<ConsumeMessage.Delivery>.size),
             ("AggregateAppend", MemoryLayout<AggregateAppend>.size),
             ("WriteCommand", MemoryLayout<WriteCommand>.size),
         ]
