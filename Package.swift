@@ -207,8 +207,8 @@ let package = Package(
         tests(
             "FrameCodecTests",
             [
-                "MartletFrameCodec", "MartletModel", "MartletRecordCodec", "MartletSession", "MartletTesting",
-                .nioCore,
+                "CMartletProtos", "MartletFrameCodec", "MartletModel", "MartletRecordCodec", "MartletSession",
+                "MartletTesting", .nioCore,
             ]),
         tests(
             "FuzzReplayTests",

@@ -76,7 +76,18 @@ import Testing
         ("save_snapshot request", [22], "save_snapshot"), ("save_snapshot request", [22, 4], "save_snapshot.snapshot"),
         ("save_snapshot request", [], "the frame"), ("delete_snapshots request", [25], "delete_snapshots"),
         ("delete_snapshots request", [25, 2], "delete_snapshots.aggregate"),
-        ("put_settings request", [26], "put_settings"),
+        ("put_settings request", [26], "put_settings"), ("put_consumer request", [], "the frame"),
+        ("put_consumer request", [28], "put_consumer"),
+        ("put_consumer request", [28, 3], "put_consumer.definition"),
+        ("put_consumer request", [28, 3, 1], "put_consumer.definition.filter"),
+        ("put_consumer request", [28, 3, 8], "put_consumer.definition.delivery"),
+        ("put_consumer request", [28, 4], "put_consumer.start"),
+        ("delete_consumer request", [31], "delete_consumer"), ("reset_consumer request", [32], "reset_consumer"),
+        ("reset_consumer request", [32, 3], "reset_consumer.start"), ("unblock_keys request", [34], "unblock_keys"),
+        ("unblock_keys request", [34, 3], "unblock_keys.keys[0]"),
+        ("unblock_keys request", [34, 3, 1], "unblock_keys.keys[0].place"), ("replies", [], "the frame"),
+        ("replies", [9], "replies"), ("replies", [9, 1], "replies.replies[0]"),
+        ("replies", [9, 1, 1], "replies.replies[0].acknowledge"),
     ]
 
     @Test func aWriteIsRefusedByTheNumberAtAnyDepth() throws {
@@ -89,7 +100,7 @@ import Testing
                 let what = "\(name), \(place), kind \(kind): \(decoded)"
                 var error: MartletError?
                 switch decoded.body {
-                case .malformed(let complaint): error = complaint
+                case .malformed(let complaint), .malformedReplies(let complaint): error = complaint
                 case .request(.append(var append)):
                     // A retry of what is stored is compared by what is known of it.
                     if case .refused(let complaint) = append.admission { error = complaint }
@@ -111,6 +122,9 @@ import Testing
             ("load request", [[], [17], [17, 2]]), ("read request", [[18], [18, 6]]), ("subscribe request", [[19]]),
             ("get_head request", [[20]]), ("get_status request", [[21]]), ("get_settings request", [[27]]),
             ("load request with a snapshot", [[17, 9], [17, 10], [17, 10, 3]]), ("list_snapshots request", [[24, 2]]),
+            ("get_consumer request", [[], [29]]), ("list_consumers request", [[30]]),
+            ("list_blocked_keys request", [[33], [33, 3]]), ("await_consumer request", [[35]]),
+            ("consume request", [[], [36]]),
         ]
         let frames = Dictionary(uniqueKeysWithValues: try GoldenFrames.client())
         for (name, paths) in reads {
@@ -167,7 +181,10 @@ import Testing
     /// protobuf merges what comes twice, also a member of a oneof.
     @Test func aBodyInTwoPartsIsMerged() throws {
         let frames = Dictionary(uniqueKeysWithValues: try GoldenFrames.client())
-        for name in ["load request", "read request", "subscribe request", "load_snapshot request"] {
+        for name in [
+            "load request", "read request", "subscribe request", "load_snapshot request", "get_consumer request",
+            "list_blocked_keys request", "await_consumer request", "consume request",
+        ] {
             let frame = try #require(frames[name])
             let whole = Self.message(frame)
             // Cuts the body after each of its fields in turn.
@@ -218,6 +235,18 @@ import Testing
             return
         }
         #expect(error.message.contains("the frame holds field 16 twice"), "\(error)")
+        let put = Self.message(try #require(frames["put_consumer request"]))
+        guard case .malformed(let refusal) = try Self.decode(put + put.dropFirst(2)).body else {
+            Issue.record("expected a refused put_consumer")
+            return
+        }
+        #expect(refusal.message.contains("the frame holds field 28 twice"), "\(refusal)")
+        let replies = Self.message(try #require(frames["replies"]))
+        guard case .malformedReplies(let complaint) = try Self.decode(replies + replies.dropFirst(2)).body else {
+            Issue.record("expected refused replies")
+            return
+        }
+        #expect(complaint.message.contains("the frame holds field 9 twice"), "\(complaint)")
     }
 
     @Test func brokenGroupsAreBadFrames() {

@@ -138,6 +138,11 @@ import Testing
             ("control_frames_max", limits.controlFramesMax), ("inbound_bytes_max", limits.inboundBytesMax),
             ("outbound_bytes_max", limits.outboundBytesMax), ("call_bytes_max", limits.callBytesMax),
             ("settings_cache_bytes_max", limits.settingsCacheBytesMax),
+            ("consumers_per_tenant_max", limits.consumersPerTenantMax),
+            ("workers_per_consumer_max", limits.workersPerConsumerMax),
+            ("consumer_lease_millis", limits.consumerLeaseMillis), ("replies_max", WorkerReply.countMax),
+            ("unblocked_keys_max", UnblockKeysRequest.keysMax),
+            ("reject_reason_bytes_max", WorkerReply.reasonBytesMax),
         ]
         let page = try ManualPage("PROTOCOL").text
         let section = try #require(
