@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 from martlet.v1 import append_pb2, event_pb2, frame_pb2, query_pb2, subscribe_pb2
 
+import consumers
 import rehydration
 from martlet_client import Connection, MartletError, aggregate, entries_size, event
 
@@ -418,9 +419,8 @@ def varint(value):
     return out + bytes([value])
 
 
-checks += rehydration.checks(
-    SimpleNamespace(connect=connect, append=append, expected=expected, refused=refused, load=load, tenant=TENANT)
-)
+tools = SimpleNamespace(connect=connect, append=append, expected=expected, refused=refused, load=load, tenant=TENANT)
+checks += rehydration.checks(tools) + consumers.checks(tools)
 failed = 0
 for one in checks:
     try:
