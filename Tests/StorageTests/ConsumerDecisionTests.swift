@@ -175,7 +175,7 @@ import Testing
         let slot = try group.onlySlot("a")
         #expect(try group.save(slot, to: 5) == .saved)
         #expect(try group.save(slot, to: 5) == .saved, "the same again, where nobody knew whether it was stored")
-        #expect(try group.save(slot, to: 7) == .saved, "from a floor before: only who has the epoch moves it")
+        #expect(try group.save(slot, to: 7) == .saved, "from a floor before it")
         #expect(try group.save(slot, to: 6) == .fenced(epoch: slot.epoch), "back")
         #expect(try group.save(slot, from: 8, to: 9) == .fenced(epoch: slot.epoch), "over a gap")
         let elsewhere = Checkpoint(position: Position(7), eventID: UUID(high: 3, low: 3))
