@@ -177,7 +177,8 @@ struct ConsumerDecision {
     private mutating func divide(
         _ group: inout StoredGroup, _ definition: ConsumerDefinition, among own: [GroupTending.Worker], _ id: ConsumerID
     ) -> [UUID: Int] {
-        var held = Dictionary(uniqueKeysWithValues: group.workers.values.map { ($0.session, 0) })
+        // Two rows of workers have one session only where one of them is damaged.
+        var held = Dictionary(group.workers.values.map { ($0.session, 0) }) { first, _ in first }
         var free: [Int] = []
         for number in 0..<definition.slotCount {
             if let owner = group.slots[number]?.owner, held[owner] != nil {

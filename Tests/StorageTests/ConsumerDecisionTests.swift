@@ -1,9 +1,9 @@
 import FoundationEssentials
 import MartletModel
-import MartletStorage
 import MartletStorageMemory
 import MartletTesting
 import Testing
+@testable import MartletStorage
 
 /// What is decided on consumers, their slots and their workers.
 @Suite struct ConsumerDecisionTests {
@@ -210,6 +210,30 @@ import Testing
         #expect(skipped.isFirstHandled && skipped.until == .retry(at: Timestamp(microseconds: 0)))
         #expect(try unblock(nil) == .unblocked(1), "again")
         #expect(try group.change(.unblock([KeyUnblocking(slot: 0, key: ConsumerKey(bytes: [1]))])) == .unblocked(0))
+    }
+
+    /// Nothing but damage makes two of them: what is stored must not end the server.
+    @Test func twoRowsOfWorkersWithOneSessionDivideTheSlots() throws {
+        let session = Group.session("a", 1)
+        let (name, other) = (try #require(WorkerName("a")), try #require(WorkerName("b")))
+        let id = ConsumerID(tenant: TenantID(UUID(high: 1, low: 1)), name: try #require(ConsumerName("balances")))
+        var stored = StoredGroup(
+            consumer: StoredConsumer(
+                document: ConsumerDefinition(slotCount: 2).encoded(), revision: 1, baseEpoch: 0, start: .start))
+        for name in [name, other] {
+            stored.workers[name] = GroupWorker(
+                name: name, session: session, server: session, until: Timestamp(microseconds: 9_000_000))
+        }
+        var facts = ConsumerFacts()
+        facts.groups[id] = stored
+        var decision = ConsumerDecision(facts, now: Timestamp(microseconds: 1_000_000))
+        let tending = GroupTending(
+            server: session, workers: [GroupTending.Worker(session: session, name: name)], leaseMicros: 1_000,
+            workersMax: 9)
+        guard case .tended(let view) = decision.decide(ConsumerChange(.tend(tending), of: id)).0 else {
+            throw Unexpected(outcome: "the group was not tended")
+        }
+        #expect(view.workers.first?.slots.map(\.number) == [0, 1])
     }
 
     @Test func changesOfOneBatchSeeThoseBeforeThem() throws {
