@@ -64,7 +64,7 @@ public enum Seal {
         head.writeInteger(Int64(id.number))
         head.writeInteger(slot.epoch)
         add(slot.floor, to: &head)
-        head.writeBytes(slot.owner?.bytes ?? [])
+        add(slot.owner, to: &head)
         return CRC32C.checksum(of: head)
     }
 
@@ -76,7 +76,12 @@ public enum Seal {
         head.writeBytes(id.key.bytes)
         add(blocked.first, to: &head)
         head.writeInteger(UInt8(blocked.isFirstHandled ? 1 : 0))
-        if case .retry(let at) = blocked.until { head.writeInteger(at.microseconds) }
+        switch blocked.until {
+        case .asked: head.writeInteger(UInt8(0))
+        case .retry(let at):
+            head.writeInteger(UInt8(1))
+            head.writeInteger(at.microseconds)
+        }
         head.writeInteger(blocked.tries)
         head.writeInteger(blocked.since.microseconds)
         add(blocked.reason, to: &head)
@@ -92,7 +97,13 @@ public enum Seal {
 
     private static func add(_ place: Checkpoint, to head: inout ByteBuffer) {
         head.writeInteger(place.position.rawValue)
-        head.writeBytes(place.eventID?.bytes ?? [])
+        add(place.eventID, to: &head)
+    }
+
+    /// Whether there is an id is said too: otherwise an id would count for the next one that is missing.
+    private static func add(_ id: UUID?, to head: inout ByteBuffer) {
+        head.writeInteger(UInt8(id == nil ? 0 : 1))
+        head.writeBytes(id?.bytes ?? [])
     }
 
     private static func add(_ text: String, to head: inout ByteBuffer) {
