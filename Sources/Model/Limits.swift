@@ -72,8 +72,10 @@ public struct Limits: Hashable, Sendable {
     public var consumersPerTenantMax = 10_000
     /// Workers of one consumer, on all servers.
     public var workersPerConsumerMax = 1_000
-    /// For so long a worker counts as present after it was last heard of.
+    /// For so long a worker counts as present after it was last heard of; at most ``consumerLeaseMillisMax``.
     public var consumerLeaseMillis = 10_000
+    /// A day: a worker's row that is damaged keeps others from its slots no longer.
+    public static let consumerLeaseMillisMax = 86_400_000
     /// How far consumers have come is stored so often at most.
     public var consumerProgressMillis = 100
 
@@ -174,7 +176,9 @@ public struct Limits: Hashable, Sendable {
         try require(callBytesMax >= 1 << 20, "call_bytes_max must be at least 1 MiB")
         try require(
             tailBytesMax >= tailBytesPerTenantMax, "tail_bytes_max must be at least tail_bytes_per_tenant_max")
-        try require(consumerLeaseMillis >= 100, "consumer_lease_millis must be at least 100")
+        try require(
+            100...Self.consumerLeaseMillisMax ~= consumerLeaseMillis,
+            "consumer_lease_millis must be from 100 to \(Self.consumerLeaseMillisMax)")
         for (name, value) in [
             ("events_per_append_max", eventsPerAppendMax), ("aggregates_per_append_max", aggregatesPerAppendMax),
             ("calls_per_connection_max", callsPerConnectionMax), ("connections_max", connectionsMax),

@@ -47,6 +47,10 @@ import Testing
             Broken("tail_bytes_max must be at least tail_bytes_per_tenant_max") {
                 $0.tailBytesMax = $0.tailBytesPerTenantMax - 1
             },
+            Broken("consumer_lease_millis must be from 100 to 86400000") { $0.consumerLeaseMillis = 99 },
+            Broken("consumer_lease_millis must be from 100 to 86400000") {
+                $0.consumerLeaseMillis = Limits.consumerLeaseMillisMax + 1
+            },
             Broken("events_per_append_max must be at least 1") { $0.eventsPerAppendMax = 0 },
             Broken("aggregates_per_append_max must be at least 1") { $0.aggregatesPerAppendMax = 0 },
             Broken("calls_per_connection_max must be at least 1") { $0.callsPerConnectionMax = 0 },
