@@ -15,8 +15,8 @@ struct DoctorCommand: AsyncParsableCommand {
             server itself (--server). Prints one line per check; exits with code 1 if one failed.
 
             With --deep, reads a storage from end to end and checks everything that must be true of it: \
-            checksums of events, positions, versions, ids, columns, indexes, snapshots and settings. It may belong to \
-            a running server, or be a backup: nothing is written to it.
+            checksums of events, positions, versions, ids, columns, indexes, snapshots, settings and consumers. It may \
+            belong to a running server, or be a backup: nothing is written to it.
             """)
 
     @OptionGroup var server: ServerOptions

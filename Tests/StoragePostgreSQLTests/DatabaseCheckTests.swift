@@ -16,8 +16,30 @@ import Testing
         #expect(outcomes.flatMap(\.findings).isEmpty, "\(outcomes.flatMap(\.findings))")
         #expect(
             outcomes.map(\.subject)
-                == ["schema", "events", "heads", "aggregates", "snapshots", "documents", "indexes"])
+                == ["schema", "events", "heads", "aggregates", "snapshots", "documents", "consumers", "indexes"])
         #expect(outcomes[1].summary == "\(count) events, 0 without a checksum")
+        #expect(outcomes[6].summary.hasPrefix("2 consumers"), "\(outcomes[6])")
+    }
+
+    /// Each is undone before the next.
+    @Test func damageToConsumersIsFoundAndNamed() throws {
+        let bench = try Bench()
+        let subject = try ConsumerDamage.Subject(bench.engine(), of: bench.tenant)
+        let sound = try Self.outcomes(bench)
+        try #require(sound.allSatisfy { $0.findingsCount == 0 }, "\(sound)")
+        #expect(sound[6].summary == "1 consumers, 2 slots, 1 workers, 1 blocked keys")
+        let connection = try bench.connect()
+        let check = DatabaseCheck(connectionString: bench.url, schema: bench.schema)
+        for damage in ConsumerDamage.all(.postgreSQL) {
+            let sql = subject.fill(damage.sql, .postgreSQL)
+            try connection.run("BEGIN; SET LOCAL search_path = \(bench.schema); \(sql)")
+            var texts: [String] = []
+            _ = try check.run(on: connection) { if $0.subject == "consumers" { texts = $0.findings } }
+            try connection.run("ROLLBACK")
+            let words = damage.words.map { subject.fill($0, .postgreSQL) }
+            #expect(
+                texts.contains { text in words.allSatisfy { text.contains($0) } }, "\(sql): \(words) in \(texts)")
+        }
     }
 
     @Test func eventsOfBeforeAreCounted() throws {
@@ -53,6 +75,10 @@ import Testing
         "aggregates.snapshot_bytes": "tells when a snapshot is due: within bounds that are checked, sooner or later",
         "listeners.server": "tells whether to notify: servers poll beside that",
         "listeners.until": "as listeners.server",
+        "consumer_workers.name": "tells who is connected until a time that is checked; the slot says who works on it",
+        "consumer_workers.session": "as consumer_workers.name",
+        "consumer_workers.server": "as consumer_workers.name",
+        "consumer_workers.until": "as consumer_workers.name",
     ]
 
     /// Tables that no statement of a server names, so that nothing of them is served.
@@ -220,6 +246,8 @@ import Testing
                 PutSettingsRequest(
                     tenant: bench.tenant, kind: .snapshotPolicies, document: ByteBuffer(string: #"{"policies":[]}"#))),
             now: .now())
+        var numbers = SeededGenerator.fromEnvironment()
+        _ = try ConsumerHistory(bench.engine(), of: bench.tenant, label: "bench", &numbers)
         return count
     }
 }

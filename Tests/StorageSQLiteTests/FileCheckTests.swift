@@ -154,6 +154,21 @@ import Testing
             texts.contains { text in words.allSatisfy { text.contains($0) } },
             "\(damage.sql): \(words) in \(found.all.map { "\($0.subject): \($0)" })")
     }
+
+    @Test(arguments: ConsumerDamage.all(.sqlite)) func damageToConsumersIsFoundAndNamed(_ damage: ConsumerDamage) throws
+    {
+        let bench = try Bench()
+        let subject = try ConsumerDamage.Subject(bench.engine, of: bench.tenant)
+        let sound = try Findings(bench.path)
+        try #require(sound.all.isEmpty, "\(sound.all)")
+        #expect(sound.summary(.consumers) == "1 consumers, 2 slots, 1 workers, 1 blocked keys")
+        try RawDatabase(bench.path).run(subject.fill(damage.sql, .sqlite))
+        let found = try Findings(bench.path)
+        let texts = found.all.filter { $0.subject == .consumers }.map(\.description)
+        let words = damage.words.map { subject.fill($0, .sqlite) }
+        #expect(
+            texts.contains { text in words.allSatisfy { text.contains($0) } }, "\(damage.sql): \(words) in \(texts)")
+    }
 }
 
 /// What a check of a file came to.
@@ -172,7 +187,7 @@ struct Findings {
     func summary(_ subject: FileCheck.Subject) -> String { outcomes.first { $0.subject == subject }?.summary ?? "" }
 }
 
-/// A random history of several tenants, with snapshots, settings, replays and refused calls.
+/// A random history of several tenants, with snapshots, settings, replays, refused calls and consumers.
 struct History {
     private(set) var events = 0
 
@@ -217,6 +232,9 @@ struct History {
                         DeleteSnapshotsRequest(tenant: request.tenant, aggregate: request.aggregates[0].aggregate)),
                     now: now)
             }
+        }
+        for (index, tenant) in tenants.enumerated() {
+            _ = try ConsumerHistory(engine, of: tenant, label: "tenant-\(index)", &numbers)
         }
     }
 }

@@ -10,7 +10,7 @@ import NIOCore
 public struct DatabaseCheck {
     /// The result of a check.
     public struct Outcome: Sendable {
-        /// What was checked: `schema`, `events`, `heads`, `aggregates`, `snapshots`, `documents`, `indexes`.
+        /// What was checked: `schema`, `events`, `heads`, `aggregates`, `snapshots`, `documents`, `consumers`, `indexes`.
         public var subject: String
         /// What it looked at.
         public var summary: String
@@ -71,7 +71,7 @@ public struct DatabaseCheck {
         tell(first)
         guard first.findingsCount == 0 else { return total }
         let checks: [(PostgresConnection) throws(PostgresFault) -> Outcome] = [
-            events, heads, aggregates, snapshots, documents, IndexCheck(schema: schema).check,
+            events, heads, aggregates, snapshots, documents, consumers, IndexCheck(schema: schema).check,
         ]
         for check in checks { tell(try attempt(check, connection)) }
         return total
@@ -345,6 +345,11 @@ public struct DatabaseCheck {
             WHERE t.settings_revision <> coalesce(d.revision, 0)
             """, next: "put its settings again")
         return outcome
+    }
+
+    private func consumers(_ connection: PostgresConnection) throws(PostgresFault) -> Outcome {
+        var check = ConsumerCheck(connection)
+        return try check.run()
     }
 
     /// What is wrong with a document, and the next step.

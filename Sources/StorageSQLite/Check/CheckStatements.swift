@@ -92,4 +92,27 @@ enum CheckStatements {
     static let documents = """
         SELECT tenant_no, kind, key, revision, value, checksum FROM documents ORDER BY tenant_no, kind, key
         """
+
+    // Rows of consumers, by consumer: those that belong to one begin with its tenant's number and its name.
+
+    static let consumer = "SELECT base_epoch, definition FROM consumers WHERE tenant_no = ?1 AND name = ?2"
+    static let consumers = """
+        SELECT tenant_no, name, revision, base_epoch, position, event_id, definition, seal
+        FROM consumers ORDER BY tenant_no, name
+        """
+    static let consumerEpochs = "SELECT tenant_no, epoch, seal FROM consumer_epochs ORDER BY tenant_no"
+    static let consumerSlots = """
+        SELECT tenant_no, consumer, slot, epoch, position, event_id, owner, seal
+        FROM consumer_slots ORDER BY tenant_no, consumer, slot
+        """
+    static let consumerWorkers = """
+        SELECT tenant_no, consumer, name, session, server, until, unixepoch() * 1000000
+        FROM consumer_workers ORDER BY tenant_no, consumer, name
+        """
+    static let blockedKeys = """
+        SELECT tenant_no, consumer, slot, key, position, event_id, is_first_handled, retry_at, tries, since, reason, seal,
+               EXISTS (SELECT 1 FROM consumer_slots s
+                       WHERE s.tenant_no = b.tenant_no AND s.consumer = b.consumer AND s.slot = b.slot)
+        FROM blocked_keys b ORDER BY tenant_no, consumer, slot, key
+        """
 }

@@ -25,6 +25,8 @@ public struct FileCheck {
         case snapshots
         /// Documents and revisions.
         case settings
+        /// Definitions, slots, workers and blocked keys of consumers.
+        case consumers
     }
 
     /// How far a check has come.
@@ -138,6 +140,14 @@ public struct FileCheck {
             documents = check.count
         }
         tell(.settings, "\(documents) documents")
+
+        var consumers = ""
+        try attempt(.consumers, context) { () throws(SQLiteFault) in
+            var check = try ConsumerCheck(context)
+            try check.run()
+            consumers = check.summary
+        }
+        tell(.consumers, consumers)
         return context.findingsTotal
     }
 
