@@ -9,6 +9,7 @@ public struct BitFlipHistory: Sendable {
     private let tenants = (0..<2).map { _ in TenantID(UUID()) }
     private let names = (0..<5).map { AggregateName.new(["order", "cart"][$0 % 2]) }
     private var sent: [AppendRequest] = []
+    private var consumers: [ConsumerHistory] = []
 
     /// Stores a history.
     /// - Parameter numbers: what makes it.
@@ -29,6 +30,10 @@ public struct BitFlipHistory: Sendable {
                     PutSettingsRequest(
                         tenant: tenant, kind: .snapshotPolicies, document: ByteBuffer(string: #"{"policies":[]}"#))),
                 now: Timestamp(microseconds: 50_000))
+        }
+        for (index, tenant) in tenants.enumerated() {
+            // No bit turns the name of a consumer into one that another tenant has.
+            consumers.append(try ConsumerHistory(engine, of: tenant, label: "tenant-\(index)", &numbers))
         }
     }
 
@@ -80,7 +85,9 @@ public struct BitFlipHistory: Sendable {
                 answers.append("\(try reader.position(of: tenant, asOf: Timestamp(microseconds: micros)))")
             }
         }
+        for consumers in consumers { answers += try consumers.answers(of: reader) }
         let writer = engine.makeWriter()
+        for consumers in consumers { answers += try consumers.answers(of: writer) }
         for request in sent {
             answers.append("\(try writer.append(request, now: Timestamp(microseconds: 60_000)) as AppendReceipt?)")
         }

@@ -40,7 +40,8 @@ import Testing
             try copy.drop()
         }
         print("seed \(random.seed): \(tally)")
-        #expect(tally.refused + tally.found > Self.flips / 5)
+        // Three of ten, about: most of a page is free where a table is small.
+        #expect(tally.refused + tally.found > Self.flips / 10)
     }
 
     /// A database that is a copy of another, file by file, so that nothing of it is in the server's memory.
