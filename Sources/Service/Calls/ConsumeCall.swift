@@ -38,9 +38,7 @@ final class ConsumeCall: CallWork {
     /// Slots that were given back, with their epochs, until a view is without them: one that is older names them still.
     private var returned: [Int: UInt64] = [:]
     private var readingKeys = 0
-    private var creditBytes: UInt64
-    /// The worker was told that the next event needs so much.
-    private var toldCredit: Int?
+    private var batch: DeliveryBatch
     private var lastHeard: NIODeadline
     private var timer: Scheduled<Void>?
     private var heldBytes = 0
@@ -52,7 +50,7 @@ final class ConsumeCall: CallWork {
     init(_ request: ConsumeRequest, _ creditBytes: UInt64, _ handle: CallHandle) {
         self.request = request
         self.handle = handle
-        self.creditBytes = creditBytes
+        batch = DeliveryBatch(creditBytes: creditBytes)
         lastHeard = handle.eventLoop.now
     }
 
@@ -81,8 +79,7 @@ final class ConsumeCall: CallWork {
     }
 
     func addCredit(_ bytes: UInt64) {
-        let (sum, isTooMuch) = creditBytes.addingReportingOverflow(bytes)
-        creditBytes = isTooMuch ? .max : sum
+        batch.addCredit(bytes)
         pump()
     }
 
@@ -249,11 +246,10 @@ final class ConsumeCall: CallWork {
         defer { isPumping = false }
         let now = now
         attach(now.uptime)
-        var batch = Batch()
         if handle.isWritable {
-            deliverRetried(&batch, now)
-            for run in runs { take(run, &batch, now) }
-            flush(&batch)
+            deliverRetried(now)
+            for run in runs { take(run, now) }
+            flush()
         }
         guard case .working = state else { return }
         merge()
@@ -262,12 +258,6 @@ final class ConsumeCall: CallWork {
         returnDrained()
         tellStops()
         accountMemory()
-    }
-
-    /// Events that go into one message.
-    private struct Batch {
-        var entries = ByteBuffer()
-        var deliveries: [ConsumeMessage.Delivery] = []
     }
 
     /// Has slots that want events take part in a reading of the log.
@@ -315,7 +305,7 @@ final class ConsumeCall: CallWork {
     }
 
     /// Takes what a reading has, as far as slots and credit allow.
-    private func take(_ run: SlotRun, _ batch: inout Batch, _ now: SlotMachine.Moment) {
+    private func take(_ run: SlotRun, _ now: SlotMachine.Moment) {
         while handle.isWritable {
             guard let next = run.next else {
                 let (wasThere, end) = run.leavePage()
@@ -339,13 +329,13 @@ final class ConsumeCall: CallWork {
                 run.waitingSince = nil
                 continue
             }
-            guard has(credit: next.bytes, batch) else { return }
+            guard has(credit: next.bytes) else { return }
             let place = Checkpoint(position: next.event.position, eventID: next.event.id)
             slot.machine.take([SlotMachine.Event(place: place, key: next.event.key)], scannedTo: place)
             // It has room, so that this is the event, unless its key is blocked.
             for delivery in slot.machine.live(now: now) {
                 let event = RetriedEvent(entry: run.nextEntry, upcastFailure: next.event.upcastFailure)
-                deliver(delivery, event, of: slot, &batch, now)
+                deliver(delivery, event, of: slot, now)
             }
             run.advance()
         }
@@ -358,52 +348,44 @@ final class ConsumeCall: CallWork {
         }
     }
 
-    private func deliverRetried(_ batch: inout Batch, _ now: SlotMachine.Moment) {
+    private func deliverRetried(_ now: SlotMachine.Moment) {
         for slot in slots.all.values where slot.machine.hasBlockedKeys {
             slot.machine.beginRetries(now: now)
             slot.dropRetried()
             while let next = slot.machine.nextRetry {
                 let event = slot.retried[next.key]?[next.place.position] ?? RetriedEvent(entry: ByteBuffer())
-                guard has(credit: event.entry.readableBytes, batch),
+                guard has(credit: event.entry.readableBytes),
                     let delivery = slot.machine.retries(now: now, countMax: 1).first
                 else { break }
                 slot.retried[next.key]?[next.place.position] = nil
-                deliver(delivery, event, of: slot, &batch, now)
+                deliver(delivery, event, of: slot, now)
             }
         }
     }
 
     private func deliver(
-        _ delivery: SlotMachine.Delivery, _ event: RetriedEvent, of slot: WorkerSlot, _ batch: inout Batch,
-        _ now: SlotMachine.Moment
+        _ delivery: SlotMachine.Delivery, _ event: RetriedEvent, of slot: WorkerSlot, _ now: SlotMachine.Moment
     ) {
         guard event.upcastFailure == nil, event.entry.readableBytes > 0 else {
             let reason = event.upcastFailure.map { "it cannot be upcast: \($0)" } ?? "it was not there"
             _ = slot.machine.reject(delivery.number, .park, reason: reason, now: now)
             return
         }
-        batch.entries.writeImmutableBuffer(event.entry)
-        batch.deliveries.append(slots.deliver(delivery, of: slot))
-        creditBytes -= min(creditBytes, UInt64(event.entry.readableBytes))
-        toldCredit = nil
-        if batch.entries.readableBytes >= handle.limits.pageBytesMax { flush(&batch) }
+        batch.add(event.entry, slots.deliver(delivery, of: slot))
+        if batch.bytes >= handle.limits.pageBytesMax { flush() }
     }
 
     /// Whether the worker has granted that much; where not, it is told so once.
-    private func has(credit bytes: Int, _ batch: Batch) -> Bool {
-        if UInt64(bytes) <= creditBytes { return true }
-        if batch.deliveries.isEmpty, toldCredit != bytes {
-            toldCredit = bytes
-            handle.send(.consume(.waits(creditBytes: UInt64(bytes))))
-        }
+    private func has(credit bytes: Int) -> Bool {
+        if batch.has(credit: bytes) { return true }
+        if let message = batch.waits(for: bytes) { handle.send(.consume(message)) }
         return false
     }
 
-    private func flush(_ batch: inout Batch) {
-        guard !batch.deliveries.isEmpty else { return }
-        service.counters.deliver(batch.deliveries.count)
-        handle.send(.consume(.events(batch.entries, batch.deliveries)))
-        batch = Batch()
+    private func flush() {
+        guard let (message, count) = batch.takeMessage() else { return }
+        service.counters.deliver(count)
+        handle.send(.consume(message))
     }
 
     /// Slots that have come as far as the first reading go on with it.
@@ -539,17 +521,5 @@ final class ConsumeCall: CallWork {
         service.groups.tendIfDue(id, now: now.uptime)
         pump()
         if case .working = state { scheduleTick() }
-    }
-}
-
-extension SlotMachine.Stop {
-    /// What a worker is told; nil where it is told something else.
-    fileprivate var message: String? {
-        switch self {
-        case .asked(let reason): reason
-        case .blockedKeysFull:
-            "as many keys are blocked as may be: retry or skip some, or raise blocked_keys_max"
-        case .fenced: nil
-        }
     }
 }

@@ -143,3 +143,15 @@ struct WorkerSlots {
                 + "delivery once what became of it")
     }
 }
+
+extension SlotMachine.Stop {
+    /// What a worker is told; nil where it is told something else.
+    var message: String? {
+        switch self {
+        case .asked(let reason): reason
+        case .blockedKeysFull:
+            "as many keys are blocked as may be: retry or skip some, or raise blocked_keys_max"
+        case .fenced: nil
+        }
+    }
+}
