@@ -1,9 +1,9 @@
-"""Consumers: made, looked at, replaced, reset and deleted."""
+"""Consumers: made, looked at, replaced, reset and deleted; and a worker."""
 
 import uuid
 from types import SimpleNamespace
 
-from martlet.v1 import consumer_pb2
+from martlet.v1 import consumer_pb2, frame_pb2
 
 from martlet_client import aggregate, event
 
@@ -94,4 +94,47 @@ def checks(tools: SimpleNamespace):
         call(connection, "delete_consumer", consumer_pb2.DeleteConsumerRequest, consumer=name)
         refused("CONSUMER_NOT_FOUND", lambda: get(connection, name))
 
-    return [consumers_are_put_got_and_listed, consumers_are_reset_and_deleted]
+    def a_worker_handles_each_event_of_its_slots():
+        connection, name = connect(), named()
+        answer = append(connection, (aggregate("interop.work"), expected(none=True), [event("Done", b"1")]))
+        start = consumer_pb2.ConsumerStart(after_position=answer.last_position - 1)
+        put(connection, name, consumer_pb2.ConsumerDefinition(slots=3), start=start)
+        request = consumer_pb2.ConsumeRequest(tenant=tenant, consumer=name, worker="python", epoch_above=9)
+        work = connection.start(credit_bytes=1 << 20, consume=request)
+
+        def following(kind):
+            while True:
+                frame = connection.receive()
+                assert frame.call_id == work and frame.WhichOneof("body") == "consume", f"{frame}"
+                if frame.consume.WhichOneof("message") == kind:
+                    return getattr(frame.consume, kind)
+
+        def say(**reply):
+            replies = consumer_pb2.WorkerReplies(replies=[consumer_pb2.WorkerReply(**reply)])
+            connection.send(frame_pb2.ClientFrame(call_id=work, replies=replies))
+
+        slots = following("assigned").slots
+        assert [one.slot for one in slots] == [0, 1, 2] and all(one.epoch > 9 for one in slots)
+        say(alive=consumer_pb2.WorkerAlive())
+        found = following("events")
+        assert len(found.events) == len(found.deliveries) == 1 and found.events[0].position == answer.last_position
+        delivery = found.deliveries[0]
+        key = f"a:interop.work/{uuid.UUID(bytes=found.events[0].aggregate_id)}".encode()
+        assert delivery.slot == slot_of(key, 3) and delivery.attempt == 1
+        say(reject=consumer_pb2.Rejection(delivery=delivery.delivery, retry_after_millis=0, reason="once more"))
+        again = following("events").deliveries[0]
+        assert again.attempt == 2 and again.delivery > delivery.delivery
+        say(acknowledge=consumer_pb2.Acknowledgement(delivery=again.delivery, up_to=True))
+        while following("committed").checkpoint.position < answer.last_position:
+            pass
+        connection.cancel(work)
+        while connection.receive().WhichOneof("body") != "status":
+            pass
+        request = consumer_pb2.AwaitConsumerRequest(tenant=tenant, consumer=name, position=answer.last_position)
+        assert connection.unary(await_consumer=request).position >= answer.last_position
+
+    return [
+        consumers_are_put_got_and_listed,
+        consumers_are_reset_and_deleted,
+        a_worker_handles_each_event_of_its_slots,
+    ]
