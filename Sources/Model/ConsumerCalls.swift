@@ -293,7 +293,7 @@ public struct ConsumeRequest: Hashable, Sendable {
     public var consumer: ConsumerID
     /// The worker's name, the same each time that it comes: a newer stream of that name ends an older one.
     public var worker: WorkerName
-    /// The highest epoch that the worker's own database holds: its slots get higher ones. Below 2^62.
+    /// The highest epoch that the worker's own database holds: its slots get higher ones. At most ``epochMax``.
     public var epochAbove: UInt64
 
     /// The highest ``epochAbove``.
@@ -380,7 +380,8 @@ public enum ConsumeMessage: Hashable, Sendable {
     case events(ByteBuffer, [Delivery])
     /// What is stored of a slot has come to that checkpoint.
     case committed(slot: Int, Checkpoint)
-    /// A slot delivers nothing more, for that reason, until somebody resets the consumer or puts its definition.
+    /// A slot delivers nothing more to this worker, for that reason, until somebody resets the consumer or puts another
+    /// definition. It goes on where the worker comes again, or another one gets it.
     case stopped(slot: Int, reason: String)
     /// The consumer is paused, or goes on.
     case paused(Bool)

@@ -11,6 +11,26 @@ public enum KeyRule: Hashable, Sendable {
     case aggregateType
     /// The value of that tag in the event's metadata; where the event has no such tag, its aggregate.
     case tag(String)
+
+    /// Whether they are the same; tags are, where their bytes are, as everywhere.
+    public static func == (a: KeyRule, b: KeyRule) -> Bool {
+        switch (a, b) {
+        case (.aggregate, .aggregate), (.aggregateType, .aggregateType): true
+        case (.tag(let a), .tag(let b)): a.utf8.elementsEqual(b.utf8)
+        default: false
+        }
+    }
+
+    /// Hashes what is compared.
+    public func hash(into hasher: inout Hasher) {
+        switch self {
+        case .aggregate: hasher.combine(0)
+        case .aggregateType: hasher.combine(1)
+        case .tag(let name):
+            hasher.combine(2)
+            name.hashBytes(into: &hasher)
+        }
+    }
 }
 
 /// The key of an event.

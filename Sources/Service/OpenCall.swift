@@ -45,7 +45,8 @@ struct OpenCall {
         self.timeoutMillis = timeoutMillis
     }
 
-    var isSubscription: Bool { work is SubscribeCall }
+    /// Whether it goes on for ever.
+    var isSubscription: Bool { work is SubscribeCall || work is ConsumeCall }
 
     var work: (any CallWork)? {
         switch kind {

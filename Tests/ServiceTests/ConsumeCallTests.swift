@@ -274,6 +274,42 @@ import Testing
         #expect(worker.error?.reason == .consumerNotFound)
     }
 
+    @Test func aWorkerOfAPausedConsumerIsToldOfItsSlotsFirst() throws {
+        let bench = try ConsumerBench()
+        var definition = Self.definition()
+        definition.isPaused = true
+        try bench.put(definition)
+        let worker = try bench.worker("a")
+        bench.run()
+        #expect(worker.messages == [.assigned([]), .paused(true)])
+    }
+
+    @Test func aDrainEndsTheStream() throws {
+        let bench = try ConsumerBench()
+        try bench.put(Self.definition())
+        let worker = try bench.worker("a")
+        worker.connection.drain()
+        #expect(worker.error?.reason == .draining)
+    }
+
+    @Test func aMessageHoldsAPageOrOneLargerEvent() throws {
+        let bench = try ConsumerBench()
+        try bench.put(Self.definition(slots: 1))
+        for size in [200_000, 200_000, 10, 600_000, 10] {
+            try bench.append("\"" + String(repeating: "x", count: size) + "\"", to: Self.accounts[0])
+        }
+        let worker = try bench.worker("a", creditBytes: 8 << 20)
+        bench.run()
+        let counts = worker.messages.compactMap { message -> Int? in
+            if case .events(let entries, let deliveries) = message {
+                #expect(deliveries.count == 1 || entries.readableBytes <= bench.service.limits.pageBytesMax)
+                return deliveries.count
+            }
+            return nil
+        }
+        #expect(counts.reduce(0, +) == 5)
+    }
+
     @Test func aWorkerWithoutCreditIsToldSoAndGetsNothing() throws {
         let bench = try ConsumerBench()
         try bench.put(Self.definition(slots: 1))

@@ -176,6 +176,8 @@ final class BenchConnection: CallTransport {
     func cancel(_ call: CallKey) { connection?.cancel(call) }
     func pump() { connection?.pump() }
 
+    func drain() { connection?.drain("the server ends") }
+
     /// The connection is gone.
     func close() {
         connection?.close()
@@ -227,6 +229,13 @@ final class BenchWorker {
     /// How the call ended; nil while it is open.
     var error: MartletError? { connection.calls[call]?.error }
     var isOver: Bool { connection.calls[call]?.isOver ?? true }
+
+    /// The messages that came since the last time.
+    var messages: [ConsumeMessage] {
+        (connection.calls[call]?.messages ?? []).compactMap {
+            if case .consume(let message) = $0 { message } else { nil }
+        }
+    }
 
     /// What was delivered since the last time.
     func take() throws -> [Delivered] {

