@@ -21,7 +21,7 @@ public struct ConsumerDefinition: Hashable, Sendable {
 
     /// A definition of those parts.
     public init(
-        filter: EventFilter = .all, keyRule: KeyRule = .aggregate, slotCount: Int = 64, isRaw: Bool = false,
+        filter: EventFilter = .all, keyRule: KeyRule = .aggregate, slotCount: Int = 16, isRaw: Bool = false,
         isPaused: Bool = false, delivery: SlotSettings = SlotSettings()
     ) {
         self.filter = filter

@@ -95,8 +95,8 @@ extension CallRequest {
             state
         case .putConsumer(let request): state + request.definition.filter.stateBytes
         case .unblockKeys(let request): state + request.keys.count * (OpenCall.valueBytes + ConsumerKey.bytesMax)
-        // With what it must know of every slot.
-        case .consume: 2 * state + ConsumerDefinition.slotsMax * OpenCall.valueBytes
+        // What its slots hold is on the account as it comes.
+        case .consume: 2 * state
         case .load(let request): state + (request.snapshot?.stateBytes ?? 0) + request.upcasting.stateBytes
         case .loadSnapshot(let request): state + request.use.stateBytes + request.upcasting.stateBytes
         case .read(let request): state + request.filter.stateBytes + request.upcasting.stateBytes

@@ -52,6 +52,8 @@ final class ConsumerBench {
     let servers: [Server]
     private let micros = NIOLockedValueBox<Int64>(1_000_000)
     private let control: BenchConnection
+    /// Transactions that were committed, with or without a change.
+    private(set) var commits = 0
 
     init(servers count: Int = 1, _ change: (inout Limits) -> Void = { _ in }) throws {
         var limits = Limits()
@@ -80,7 +82,10 @@ final class ConsumerBench {
             isBusy = false
             for server in servers where !server.isStopped {
                 server.loop.run()
-                while server.hands.commitOne() || server.hands.readOne() {
+                while true {
+                    let isCommitted = server.hands.commitOne()
+                    if isCommitted { commits += 1 }
+                    guard isCommitted || server.hands.readOne() else { break }
                     isBusy = true
                     server.loop.run()
                 }
@@ -117,8 +122,10 @@ final class ConsumerBench {
         return try #require(log.messages.first)
     }
 
-    func put(_ definition: ConsumerDefinition, expected: ExpectedDefinition = .any) throws {
-        _ = try answer(.putConsumer(PutConsumerRequest(id(), definition, expected: expected)))
+    func put(
+        _ definition: ConsumerDefinition, named name: String = "balances", expected: ExpectedDefinition = .any
+    ) throws {
+        _ = try answer(.putConsumer(PutConsumerRequest(id(name), definition, expected: expected)))
     }
 
     func describe() throws -> ConsumerDescription {
@@ -133,12 +140,13 @@ final class ConsumerBench {
     }
 
     func worker(
-        _ name: String, creditBytes: UInt64 = 1 << 20, epochAbove: UInt64 = 0, on number: Int = 0
+        _ name: String, of consumer: String = "balances", creditBytes: UInt64 = 1 << 20, epochAbove: UInt64 = 0,
+        on number: Int = 0
     ) throws -> BenchWorker {
         let name = try #require(WorkerName(name))
         let server = servers[number]
         let worker = BenchWorker(
-            BenchConnection(server.service, server.loop), ConsumeRequest(id(), worker: name, epochAbove: epochAbove),
+            BenchConnection(server.service, server.loop), ConsumeRequest(id(consumer), worker: name, epochAbove: epochAbove),
             creditBytes)
         run()
         return worker

@@ -19,7 +19,7 @@ final class ConsumeCall: CallWork {
     private static let idleSave = TimeAmount.seconds(10)
     private static let idleSavePositions: UInt64 = 10_000
     private static let readingKeysMax = 4
-    private static let memoryStep = 64 << 10
+    private static let memoryStep = 4 << 10
 
     private let request: ConsumeRequest
     private let handle: CallHandle

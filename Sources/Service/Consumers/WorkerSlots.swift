@@ -66,11 +66,13 @@ struct WorkerSlots {
     /// About the memory that it holds.
     var bytes: Int {
         all.values.reduce(0) {
-            $0 + $1.machine.entryCount * Self.entryBytes
+            $0 + Self.slotBytes + $1.machine.entryCount * Self.entryBytes
                 + $1.retried.values.joined().reduce(0) { $0 + $1.value.entry.readableBytes + Self.entryBytes }
         } + open.count * 64
     }
 
+    /// A slot without events.
+    private static let slotBytes = 1_024
     /// An event in a window, with its key.
     private static let entryBytes = 320
 

@@ -87,7 +87,7 @@ struct  Martlet__V1__ConsumerDefinition
    */
   Martlet__V1__EventFilter *filter;
   /*
-   * Into how many slots the keys are divided, and so how many workers can share it: 1 to 1,024; 0 means 64.
+   * Into how many slots the keys are divided, and so how many workers can share it: 1 to 1,024; 0 means 16.
    */
   uint32_t slots;
   /*
