@@ -279,7 +279,8 @@ let package = Package(
         tests(
             "SubscriptionsTests",
             [
-                "MartletDelivery", "MartletModel", "MartletRecordCodec", "MartletStorage", "MartletStorageMemory",
+                "MartletDelivery", "MartletModel", "MartletQueries", "MartletRecordCodec", "MartletStorage",
+                "MartletStorageMemory",
                 "MartletSubscriptions", "MartletTenants", "MartletTesting", "MartletUpcasting", .nioConcurrencyHelpers,
                 .nioCore, .nioEmbedded, .nioPosix,
             ]),

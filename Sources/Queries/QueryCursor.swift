@@ -10,18 +10,20 @@ public struct QueryCursor: Sendable {
         case positions(PageRange<Position>, EventFilter)
     }
 
-    private let tenant: TenantID
-    private let direction: Direction
-    private var range: Range
-    private var remaining: UInt64?
-    /// The event that the next page follows.
-    private var lastEventID: UUID?
+    // In an order that leaves no gaps: a cursor is copied with each page, and one of more than 128 bytes by a call.
     /// The tenant's head when the view was fixed; nil where it is not known.
     private let head: EventMark?
+    private let tenant: TenantID
+    /// The event that the next page follows.
+    private var lastEventID: UUID?
+    private let direction: Direction
     /// The view was told before any event was read in it: the first page must be of the same past.
     private var provesHead = false
     /// Whether everything was read.
     public private(set) var isDone: Bool
+    /// So many events are left to read at most.
+    private var remaining: UInt64
+    private var range: Range
 
     /// A cursor at the beginning of a load whose view was resolved.
     /// - Parameter head: the tenant's head by then.
@@ -30,7 +32,7 @@ public struct QueryCursor: Sendable {
         tenant = request.tenant
         direction = request.direction
         range = .versions(request.aggregate, PageRange(after: request.after, to: view.version))
-        remaining = request.eventsMax
+        remaining = request.eventsMax ?? .max
         isDone = request.after >= view.version
     }
 
@@ -40,7 +42,7 @@ public struct QueryCursor: Sendable {
         tenant = request.tenant
         direction = request.direction
         range = .positions(PageRange(after: request.after, to: view.to), request.filter)
-        remaining = request.eventsMax
+        remaining = request.eventsMax ?? .max
         isDone = request.after >= view.to
     }
 
@@ -53,7 +55,7 @@ public struct QueryCursor: Sendable {
         _ reader: any StorageReader, bytesMax: Int, scanMax: Int
     ) throws(StorageError) -> EventPage {
         var bounds = PageBounds(
-            direction: direction, eventsMax: remaining.map { Int(clamping: $0) } ?? .max, bytesMax: bytesMax,
+            direction: direction, eventsMax: Int(clamping: remaining), bytesMax: bytesMax,
             scanMax: scanMax, following: lastEventID)
         if provesHead, lastEventID == nil, let head {
             let place = EventPlace(tenant: tenant, position: head.position)
@@ -85,7 +87,7 @@ public struct QueryCursor: Sendable {
 
     /// Moves on past a page that ``read(_:bytesMax:scanMax:)`` gave.
     public mutating func advance(past page: EventPage) {
-        if let left = remaining { remaining = left - min(left, UInt64(page.count)) }
+        if remaining < .max { remaining -= min(remaining, UInt64(page.count)) }
         isDone = page.isLast || remaining == 0
         lastEventID = page.endEventID
         switch range {

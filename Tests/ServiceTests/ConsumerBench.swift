@@ -145,9 +145,8 @@ final class ConsumerBench {
     ) throws -> BenchWorker {
         let name = try #require(WorkerName(name))
         let server = servers[number]
-        let worker = BenchWorker(
-            BenchConnection(server.service, server.loop), ConsumeRequest(id(consumer), worker: name, epochAbove: epochAbove),
-            creditBytes)
+        let request = ConsumeRequest(id(consumer), worker: name, epochAbove: epochAbove)
+        let worker = BenchWorker(BenchConnection(server.service, server.loop), request, creditBytes)
         run()
         return worker
     }

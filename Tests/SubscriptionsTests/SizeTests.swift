@@ -1,4 +1,5 @@
 import MartletModel
+import MartletQueries
 import MartletStorage
 import MartletSubscriptions
 import Testing
@@ -15,7 +16,7 @@ import Testing
             ("CallRequest", MemoryLayout<CallRequest>.size), ("CallMessage", MemoryLayout<CallMessage>.size),
             ("WorkerReply", MemoryLayout<WorkerReply>.size),
             ("ConsumeMessage.Delivery", MemoryLayout<ConsumeMessage.Delivery>.size),
-            ("AggregateAppend", MemoryLayout<AggregateAppend>.size),
+            ("QueryCursor", MemoryLayout<QueryCursor>.size), ("AggregateAppend", MemoryLayout<AggregateAppend>.size),
             ("WriteCommand", MemoryLayout<WriteCommand>.size),
         ]
         for (name, size) in sizes { #expect(size <= 128, "\(name)") }
