@@ -32,6 +32,10 @@ final class ClientCall: @unchecked Sendable {
     let isDeadlineForStart: Bool
     /// The first credit.
     let creditBytes: UInt64
+    /// What a worker has said and the connection has not sent; nil for calls that take no replies.
+    let replies: ReplyQueue?
+    /// When a worker says that it is there, unless it says something else before.
+    var aliveAt = NIODeadline.distantFuture
     var state = State.new
     var sink = Sink.none
     var hasStarted = false
@@ -40,12 +44,14 @@ final class ClientCall: @unchecked Sendable {
     private let isAnswered = Atomic(false)
 
     init(
-        _ request: CallRequest, deadline: NIODeadline?, isDeadlineForStart: Bool = false, creditBytes: UInt64 = 0
+        _ request: CallRequest, deadline: NIODeadline?, isDeadlineForStart: Bool = false, creditBytes: UInt64 = 0,
+        replies: ReplyQueue? = nil
     ) {
         self.request = request
         self.deadline = deadline
         self.isDeadlineForStart = isDeadlineForStart
         self.creditBytes = creditBytes
+        self.replies = replies
     }
 
     /// What has come of a call that has one answer; nil before.
@@ -76,6 +82,7 @@ final class ClientCall: @unchecked Sendable {
     private func end(_ outcome: Result<CallMessage, CallFailure>) {
         let sink = sink
         state = .ended
+        replies?.close()
         self.sink = .none
         // The sink is taken: nobody is resumed twice.
         guard case .unary(let continuation) = sink else { return }

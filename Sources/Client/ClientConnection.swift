@@ -12,6 +12,8 @@ final class ClientConnection: Sendable {
         case start(ClientCall, ClientCall.Sink)
         case cancel(ClientCall)
         case credit(ClientCall, Int)
+        /// A worker's call has replies in its queue.
+        case reply(ClientCall)
         case close(CallFailure)
     }
 
@@ -76,6 +78,22 @@ final class ClientConnection: Sendable {
             creditBytes: UInt64(window.windowBytes))
         start(call, .stream(buffer))
         return StreamHandle(call: call, buffer: buffer, connection: self)
+    }
+
+    /// Starts the stream of a worker.
+    func work(
+        _ request: ConsumeRequest, deadline: NIODeadline?, window: CreditWindow
+    ) -> (stream: StreamHandle, replies: ReplyPath) {
+        let buffer = StreamBuffer(window: window, isForWorker: true)
+        let replies = ReplyQueue()
+        let call = ClientCall(
+            .consume(request), deadline: deadline, isDeadlineForStart: true, creditBytes: UInt64(window.windowBytes),
+            replies: replies)
+        start(call, .stream(buffer))
+        return (
+            StreamHandle(call: call, buffer: buffer, connection: self),
+            ReplyPath(call: call, replies: replies, connection: self)
+        )
     }
 
     /// No more calls are to be started here.
@@ -167,5 +185,23 @@ final class StreamHandle: Sendable {
         }
         if case .part(_, let bytes) = delivery, bytes > 0 { connection.submit(.credit(call, bytes)) }
         return delivery
+    }
+}
+
+/// The way by which a worker answers deliveries of one stream. It does not keep the stream open.
+struct ReplyPath: Sendable {
+    private let call: ClientCall
+    private let replies: ReplyQueue
+    private let connection: ClientConnection
+
+    fileprivate init(call: ClientCall, replies: ReplyQueue, connection: ClientConnection) {
+        self.call = call
+        self.replies = replies
+        self.connection = connection
+    }
+
+    /// Replies of one turn of the event loop leave together. What is said after the stream's end is dropped.
+    func say(_ reply: WorkerReply) {
+        if replies.add(reply) { connection.submit(.reply(call)) }
     }
 }

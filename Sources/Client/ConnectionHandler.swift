@@ -37,6 +37,9 @@ final class ConnectionHandler: ChannelInboundHandler {
     /// A flush surely comes at the end of what is going on.
     private var isGathering = false
     private var isFlushScheduled = false
+    /// Some worker's replies wait for the connection to take bytes.
+    private var hasWaitingReplies = false
+    private static let gatheredBytes = 64 << 10
     private var timer: Scheduled<Void>?
     private var timerAt = NIODeadline.distantFuture
     private var tickAt = NIODeadline.distantFuture
@@ -148,6 +151,7 @@ final class ConnectionHandler: ChannelInboundHandler {
             case .start(let call, let sink): start(call, sink)
             case .cancel(let call): cancel(call)
             case .credit(let call, let bytes): grant(bytes, to: call)
+            case .reply(let call): reply(call)
             case .close(let failure):
                 goDown(failure.error)
                 context?.close(promise: nil)
@@ -179,6 +183,10 @@ final class ConnectionHandler: ChannelInboundHandler {
     }
 
     private func sendWaiting() {
+        if hasWaitingReplies {
+            hasWaitingReplies = false
+            for call in calls.values where call.replies != nil { reply(call) }
+        }
         while !isDown, context?.channel.isWritable == true, let call = waiting.popFirst() { send(call) }
         flush()
     }
@@ -207,8 +215,9 @@ final class ConnectionHandler: ChannelInboundHandler {
             calls[id] = call
             call.state = .open(id)
             if let deadline = call.activeDeadline { wake(at: deadline) }
+            isHeard(call, at: start)
             // A large request is not gathered with others: the channel must know of it to say that it is full.
-            if unsent.readableBytes >= 64 << 10 { flush() } else { scheduleFlush() }
+            if unsent.readableBytes >= Self.gatheredBytes { flush() } else { scheduleFlush() }
         case .refuse(let error):
             unsent.moveWriterIndex(to: frameStart)
             call.end(CallFailure(error: error))
@@ -237,6 +246,31 @@ final class ConnectionHandler: ChannelInboundHandler {
     private func grant(_ bytes: Int, to call: ClientCall) {
         guard case .open(let id) = call.state, session?.credit(id, bytes: UInt64(bytes)) == true else { return }
         write(ClientFrame(id, .credit(UInt64(bytes))))
+    }
+
+    /// Sends what a worker has said, as far as the connection takes it; the rest follows when it takes more.
+    private func reply(_ call: ClientCall) {
+        guard case .open(let id) = call.state, let queue = call.replies, session?.takesReplies(id) == true else {
+            return
+        }
+        while !isDown {
+            guard context?.channel.isWritable == true else {
+                hasWaitingReplies = true
+                return
+            }
+            let replies = queue.take(bytesMax: min(Self.gatheredBytes, frameBytesMax / 2))
+            guard !replies.isEmpty else { return }
+            write(ClientFrame(id, .replies(replies)))
+            isHeard(call, at: now())
+            if unsent.readableBytes >= Self.gatheredBytes { flush() }
+        }
+    }
+
+    /// The server hears of a worker: the next sign of life has time.
+    private func isHeard(_ call: ClientCall, at time: NIODeadline) {
+        guard call.replies != nil, let leaseMillis = connection?.welcome.limits.consumerLeaseMillis else { return }
+        call.aliveAt = time + .milliseconds(Int64(max(1, leaseMillis / 3)))
+        wake(at: call.aliveAt)
     }
 
     // MARK: What the server says
@@ -349,6 +383,12 @@ final class ConnectionHandler: ChannelInboundHandler {
         }
         wake(at: openBy)
         for (id, call) in calls {
+            if call.aliveAt <= now {
+                write(ClientFrame(id, .replies([.alive])))
+                isHeard(call, at: now)
+            } else {
+                wake(at: call.aliveAt)
+            }
             guard let deadline = call.activeDeadline else { continue }
             if deadline <= now {
                 abandon(id, call, .deadlineExceeded(mayHaveRun: true))

@@ -7,7 +7,8 @@ import NIOCore
 /// What has come of a stream and waits for its consumer: filled on the event loop, emptied in the consumer's task.
 ///
 /// Bounded by the stream's credit window in bytes, and in messages that carry no events: of those that say
-/// how far the server is only the last is kept, and beyond `signalsMax` others the stream is ended.
+/// how far the server is only the last is kept, of a worker's those of each slot, and beyond `signalsMax` others the
+/// stream is ended.
 final class StreamBuffer: Sendable {
     enum Delivery: Sendable {
         /// A part, and the credit to grant now.
@@ -25,11 +26,18 @@ final class StreamBuffer: Sendable {
         case giveUp
     }
 
-    fileprivate static let signalsMax = 1_024
+    private static let signalsMax = 1_024
+    /// Of each slot there may be one of those messages that say how far it is.
+    private static let workerSignalsMax = 4 * ConsumerDefinition.slotsMax
 
     fileprivate struct State {
         var parts: Deque<CallMessage> = []
+        /// How many parts were there before the first of `parts`.
+        var takenCount = 0
+        /// The part that says how far a slot is: its number, counted from the stream's start. It may be taken by now.
+        var committed: [Int: Int] = [:]
         var signalCount = 0
+        let isForWorker: Bool
         var end: CallFailure??
         var waiter: CheckedContinuation<Void, Never>?
         var window: CreditWindow
@@ -37,7 +45,10 @@ final class StreamBuffer: Sendable {
 
     private let state: NIOLockedValueBox<State>
 
-    init(window: CreditWindow) { state = NIOLockedValueBox(State(window: window)) }
+    /// - Parameter isForWorker: what a worker has not taken when its stream ends is dropped: it comes again on the next.
+    init(window: CreditWindow, isForWorker: Bool = false) {
+        state = NIOLockedValueBox(State(isForWorker: isForWorker, window: window))
+    }
 
     /// Whether the stream has ended, be it that parts still wait here.
     var hasEnded: Bool { state.withLockedValue { $0.end != nil } }
@@ -50,14 +61,14 @@ final class StreamBuffer: Sendable {
             var grant = 0
             if let wanted = part.wantedBytes {
                 guard wanted <= UInt64(clamping: state.window.windowBytesMax) else {
-                    state.end = .some(.init(error: Self.tooLarge(wanted, max: state.window.windowBytesMax)))
+                    state.finish(.init(error: Self.tooLarge(wanted, max: state.window.windowBytesMax)))
                     return (.giveUp, state.wake())
                 }
                 grant = state.window.want(wanted)
             }
             guard part.isForConsumer else { return (grant > 0 ? .grant(grant) : .none, nil) }
             guard state.add(part) else {
-                state.end = .some(.init(error: Self.overflowed))
+                state.finish(.init(error: Self.overflowed(state.signalsMax)))
                 return (.giveUp, nil)
             }
             return (grant > 0 ? .grant(grant) : .none, state.wake())
@@ -66,11 +77,11 @@ final class StreamBuffer: Sendable {
         return reaction
     }
 
-    /// The stream ended; what came before is still delivered.
+    /// The stream ended; what came before is still delivered, unless it is a worker's.
     func finish(_ failure: CallFailure?) {
         let wake = state.withLockedValue { state -> (() -> Void)? in
             guard state.end == nil else { return nil }
-            state.end = .some(failure)
+            state.finish(failure)
             return state.wake()
         }
         wake?()
@@ -110,13 +121,22 @@ final class StreamBuffer: Sendable {
             limit: .init(name: "frame_bytes_max", limit: UInt64(clamping: max), actual: bytes))
     }
 
-    private static let overflowed = MartletError(
-        .resourceExhausted, reason: .limitExceeded,
-        message: "\(signalsMax) messages without events are waiting for the subscriber: consume them faster",
-        isRetryable: true)
+    private static func overflowed(_ signalsMax: Int) -> MartletError {
+        MartletError(
+            .resourceExhausted, reason: .limitExceeded,
+            message: "\(signalsMax) messages without events are waiting for the subscriber: consume them faster",
+            isRetryable: true)
+    }
 }
 
 extension StreamBuffer.State {
+    fileprivate var signalsMax: Int { isForWorker ? StreamBuffer.workerSignalsMax : StreamBuffer.signalsMax }
+
+    fileprivate mutating func finish(_ failure: CallFailure?) {
+        if isForWorker { parts.removeAll() }
+        end = .some(failure)
+    }
+
     fileprivate mutating func add(_ part: CallMessage) -> Bool {
         guard part.entryBytes == 0 else {
             parts.append(part)
@@ -126,14 +146,33 @@ extension StreamBuffer.State {
             parts[parts.count - 1] = part
             return true
         }
-        guard signalCount < StreamBuffer.signalsMax else { return false }
+        if replaceCommitted(part) { return true }
+        guard signalCount < signalsMax else { return false }
         signalCount += 1
         parts.append(part)
         return true
     }
 
+    /// Says how far a slot is in the place of what said so before, if that is not taken and the slot is the same still.
+    /// Otherwise the part goes to the end.
+    private mutating func replaceCommitted(_ part: CallMessage) -> Bool {
+        switch part {
+        case .consume(.committed(let slot, _)):
+            if let number = committed[slot], number >= takenCount {
+                parts[number - takenCount] = part
+                return true
+            }
+            committed[slot] = takenCount + parts.count
+        case .consume(.revoked(let slots)):
+            for slot in slots { committed[slot] = nil }
+        default: break
+        }
+        return false
+    }
+
     fileprivate mutating func take() -> StreamBuffer.Delivery? {
         guard let part = parts.popFirst() else { return end.map { .end($0) } }
+        takenCount += 1
         let bytes = Int(part.entryBytes)
         if bytes == 0 { signalCount -= 1 }
         return .part(part, grantBytes: window.take(bytes))
@@ -166,6 +205,7 @@ extension CallMessage {
         case .subscribe(let message):
             guard case .heartbeat(_, let bytes)? = message.signal, bytes > 0 else { return nil }
             return bytes
+        case .consume(.waits(let bytes)): return bytes
         default: return nil
         }
     }
@@ -173,7 +213,7 @@ extension CallMessage {
     /// Whether it says more than that the server waits for credit.
     fileprivate var isForConsumer: Bool {
         switch self {
-        case .loadWaits, .readWaits: false
+        case .loadWaits, .readWaits, .consume(.waits): false
         default: true
         }
     }

@@ -114,4 +114,41 @@ import Testing
         let signal = SubscriptionMessage.Signal.heartbeat(Position(1), waitingForCreditBytes: 500)
         #expect(buffer.offer(message(0, signal)) == .grant(400))
     }
+
+    private func committed(_ slot: Int, _ position: UInt64) -> CallMessage {
+        .consume(.committed(slot: slot, Checkpoint(position: Position(position), eventID: nil)))
+    }
+
+    @Test func onlyTheLastCheckpointOfASlotIsKept() async {
+        let buffer = StreamBuffer(window: CreditWindow(windowBytes: 1_000, windowBytesMax: 10_000), isForWorker: true)
+        for round in 1...20 as ClosedRange<UInt64> {
+            for slot in 0..<ConsumerDefinition.slotsMax { #expect(buffer.offer(committed(slot, round)) == .none) }
+        }
+        for slot in 0..<3 {
+            let part = await next(buffer)
+            #expect(part.0 == committed(slot, 20))
+        }
+        // What was taken is not changed, nor what was said before the slot was another one.
+        #expect(buffer.offer(committed(0, 21)) == .none)
+        #expect(buffer.offer(.consume(.revoked([0]))) == .none)
+        #expect(buffer.offer(committed(0, 1)) == .none)
+        #expect(buffer.offer(committed(1_023, 22)) == .none)
+        for slot in 3..<ConsumerDefinition.slotsMax {
+            let part = await next(buffer)
+            #expect(part.0 == committed(slot, slot == 1_023 ? 22 : 20))
+        }
+        for expected in [committed(0, 21), .consume(.revoked([0])), committed(0, 1)] {
+            let part = await next(buffer)
+            #expect(part.0 == expected)
+        }
+    }
+
+    @Test func whatAWorkerHasNotTakenEndsWithItsStream() async {
+        let buffer = StreamBuffer(window: CreditWindow(windowBytes: 1_000, windowBytesMax: 10_000), isForWorker: true)
+        #expect(buffer.offer(committed(0, 1)) == .none)
+        #expect(buffer.offer(.consume(.waits(creditBytes: 1_500))) == .grant(500))
+        buffer.finish(.clientClosed)
+        let end = await next(buffer)
+        #expect(end.0 == nil && end.2 == .clientClosed)
+    }
 }

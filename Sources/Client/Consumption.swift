@@ -1,0 +1,189 @@
+public import MartletModel
+import NIOConcurrencyHelpers
+import NIOCore
+import Synchronization
+
+/// What a worker of a consumer gets.
+public enum ConsumptionItem: Hashable, Sendable {
+    /// The worker has these slots from now on. The first item of each stream, perhaps of none; later ones add slots.
+    case assigned([ConsumeMessage.Slot])
+    /// The worker no longer has these slots: what it says of their deliveries comes too late. Also when the connection was
+    /// lost, of all slots.
+    case revoked([Int])
+    /// Events to handle, 1 or more. Those of one key come in position order.
+    case events([ConsumedEvent])
+    /// What is stored of a slot has come to that checkpoint. While the worker is slow only the last one of a slot is kept.
+    case committed(slot: Int, Checkpoint)
+    /// A slot delivers nothing more, for that reason, until somebody resets the consumer or puts its definition.
+    case stopped(slot: Int, reason: String)
+    /// The consumer is paused, or goes on.
+    case paused(Bool)
+}
+
+/// An event that a worker is to handle.
+public struct ConsumedEvent: Hashable, Sendable {
+    /// The event.
+    public var event: RecordedEvent
+    /// What the worker acknowledges or rejects.
+    public var delivery: ConsumerDelivery
+    /// The number of the event's slot.
+    public var slot: Int
+    /// The epoch under which the worker has the slot: what it stores itself is stored under this one, and never under a
+    /// lower one than is there.
+    public var epoch: UInt64
+    /// How often the event was tried with this, from 1.
+    public var attempt: UInt32
+    /// It may have been handled before.
+    public var mayBeRepeated: Bool
+}
+
+/// Names one delivery of one stream: no other delivery of the process has the same name, on whatever connection it came.
+public struct ConsumerDelivery: Hashable, Sendable {
+    /// The stream: each one of the process has a number of its own.
+    let stream: UInt64
+    /// The delivery's number within the stream, from 1.
+    let number: UInt64
+}
+
+/// What becomes of a delivery that failed.
+public enum ConsumerRejection: Hashable, Sendable {
+    /// It is tried again after that time, at most 49 days; nil is the consumer's backoff.
+    case retry(after: Duration? = nil)
+    /// Its key waits until somebody retries or skips it.
+    case park
+    /// Its slot stops.
+    case stop
+}
+
+/// One worker of a consumer: gets slots, and the events of their keys, and says what became of them.
+///
+///     let consumption = client.consume(ConsumeRequest(consumer, worker: name))
+///     for try await item in consumption {
+///         guard case .events(let events) = item else { continue }
+///         for event in events {
+///             try await handle(event)
+///             consumption.acknowledge(event.delivery)
+///         }
+///     }
+///
+/// Events come in as they are taken: at most the window's bytes wait in the client. The client tells the server by itself
+/// that the worker is there, for as long as the iterator lives: a worker that hangs is found by the consumer's
+/// acknowledgement timeout alone.
+///
+/// When the connection is lost, or the server ends the stream for a reason that may pass, the sequence yields
+/// ``ConsumptionItem/revoked(_:)`` with all slots that it had and begins a new stream; events of the old one that were not
+/// taken are dropped. It ends only with an error that a retry cannot repair: `CONSUMER_NOT_FOUND`, `WORKER_REPLACED`,
+/// `NEVER_DELIVERED`, `CONSUMER_HISTORY_CHANGED` and the like.
+///
+/// It is iterated once. Leaving the loop, or letting go of the iterator, ends the stream. What was acknowledged shortly
+/// before may come again to the next worker: who wants to avoid that waits for ``ConsumptionItem/committed(slot:_:)``.
+public struct Consumption: AsyncSequence, Sendable {
+    /// Items, one by one.
+    public struct Iterator: AsyncIteratorProtocol {
+        private var reader: ConsumptionReader?
+
+        fileprivate init(_ reader: ConsumptionReader?) { self.reader = reader }
+
+        /// The next item; nil only after an error was thrown.
+        public mutating func next(
+            isolation actor: isolated (any Actor)? = #isolation
+        ) async throws(MartletError) -> ConsumptionItem? {
+            guard reader != nil else {
+                throw MartletError(
+                    .failedPrecondition, reason: .cancelled,
+                    message: "a consumption can be iterated only once: consume again")
+            }
+            return try await reader?.next()
+        }
+    }
+
+    private let client: MartletClient
+    private let request: ConsumeRequest
+    private let windowBytes: Int
+    private let replies = ConsumptionReplies()
+    private let isTaken = NIOLockedValueBox(false)
+
+    init(_ client: MartletClient, _ request: ConsumeRequest, windowBytes: Int) {
+        self.client = client
+        self.request = request
+        self.windowBytes = windowBytes
+    }
+
+    /// Begins to work; a second iterator throws.
+    public func makeAsyncIterator() -> Iterator {
+        let isFirst = isTaken.withLockedValue { isTaken in
+            defer { isTaken = true }
+            return !isTaken
+        }
+        return Iterator(isFirst ? ConsumptionReader(client, request, windowBytes: windowBytes, replies: replies) : nil)
+    }
+
+    /// A delivery is settled. Dropped if it is one of an earlier stream: its event comes again.
+    ///
+    /// The server hears of it soon; that it is stored, ``ConsumptionItem/committed(slot:_:)`` says. Call it from any task.
+    public func acknowledge(_ delivery: ConsumerDelivery) {
+        replies.say(.acknowledge(delivery.number, upTo: false), on: delivery.stream)
+    }
+
+    /// All deliveries of the stream up to this one are settled, whatever their slots. Dropped if it is one of an earlier
+    /// stream.
+    public func acknowledge(upTo delivery: ConsumerDelivery) {
+        replies.say(.acknowledge(delivery.number, upTo: true), on: delivery.stream)
+    }
+
+    /// A delivery failed. Dropped if it is one of an earlier stream.
+    /// - Parameter reason: why, for a person; the first ``MartletModel/BlockedKey/reasonBytesMax`` bytes are kept.
+    public func reject(_ delivery: ConsumerDelivery, _ rejection: ConsumerRejection, reason: String) {
+        replies.say(.reject(delivery.number, rejection.failure, reason: Self.cut(reason)), on: delivery.stream)
+    }
+
+    /// Cuts a text at a character.
+    private static func cut(_ reason: String) -> String {
+        guard reason.utf8.count > BlockedKey.reasonBytesMax else { return reason }
+        var end = reason.utf8.index(reason.utf8.startIndex, offsetBy: BlockedKey.reasonBytesMax)
+        while end.samePosition(in: reason.unicodeScalars) == nil { end = reason.utf8.index(before: end) }
+        return String(reason[..<end])
+    }
+}
+
+extension ConsumerRejection {
+    fileprivate var failure: WorkerReply.Failure {
+        switch self {
+        case .retry(let time):
+            .retry(afterMillis: time.map { UInt32(clamping: TimeAmount(clamping: $0).nanoseconds / 1_000_000) })
+        case .park: .park
+        case .stop: .stop
+        }
+    }
+}
+
+/// The way of replies to the stream that there is.
+final class ConsumptionReplies: Sendable {
+    private static let lastStream = Atomic<UInt64>(0)
+
+    private let current = NIOLockedValueBox<(stream: UInt64, path: ReplyPath)?>(nil)
+
+    /// A new stream takes replies.
+    /// - Returns: its number.
+    func begin(_ path: ReplyPath) -> UInt64 {
+        let stream = Self.lastStream.add(1, ordering: .relaxed).newValue
+        current.withLockedValue { $0 = (stream, path) }
+        return stream
+    }
+
+    /// There is no stream.
+    func end() { current.withLockedValue { $0 = nil } }
+
+    func say(_ reply: WorkerReply, on stream: UInt64) {
+        current.withLockedValue { $0?.stream == stream ? $0?.path : nil }?.say(reply)
+    }
+}
+
+extension MartletClient {
+    /// Works on a consumer; begins when the consumption is iterated.
+    /// - Parameter windowBytes: bytes of events that it takes in ahead of the worker; nil means
+    ///   ``ClientConfiguration/subscriptionWindowBytes``.
+    public func consume(_ request: ConsumeRequest, windowBytes: Int? = nil) -> Consumption {
+        Consumption(self, request, windowBytes: windowBytes ?? configuration.subscriptionWindowBytes)
+    }
+}
