@@ -253,9 +253,10 @@ let package = Package(
         tests(
             "ServiceTests",
             [
-                "MartletAccess", "MartletDelivery", "MartletModel", "MartletQueries", "MartletRecordCodec",
-                "MartletService", "MartletStorage", "MartletStorageMemory", "MartletSubscriptions", "MartletTenants",
-                "MartletTesting", "MartletUpcasting", .nioConcurrencyHelpers, .nioCore, .nioEmbedded,
+                "MartletAccess", "MartletConsumers", "MartletDelivery", "MartletModel", "MartletQueries",
+                "MartletRecordCodec", "MartletService", "MartletStorage", "MartletStorageMemory",
+                "MartletSubscriptions", "MartletTenants", "MartletTesting", "MartletUpcasting",
+                .nioConcurrencyHelpers, .nioCore, .nioEmbedded,
             ]),
         tests("SessionTests", ["MartletModel", "MartletSession", .nioCore]),
         tests(
