@@ -489,6 +489,9 @@ public struct SlotMachine {
     /// About how many entries it holds: events between its floor and what was read, and keys.
     public var entryCount: Int { window.count + keys.count }
 
+    /// Whether a delivery is under way: neither settled nor taken back.
+    public func isUnderWay(_ number: UInt64) -> Bool { underWay[number] != nil }
+
     /// How many events are under way.
     public var underWayCount: Int { underWay.count }
 

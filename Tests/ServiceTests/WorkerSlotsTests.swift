@@ -36,7 +36,7 @@ import Testing
         var slots = WorkerSlots()
         _ = try slot(&slots)
         _ = slots.remove(0)
-        withKnownIssue { #expect(slots.bytes == 0, "a worker says nothing of what it no longer has") }
+        #expect(slots.bytes == 0, "a worker says nothing of what it no longer has")
     }
 
     @Test func aDeliveryThatTimedOutIsNotKept() throws {
@@ -54,7 +54,7 @@ import Testing
             _ = slots.deliver(delivery, of: slot)
             bytes.append(slots.bytes)
         }
-        withKnownIssue { #expect(bytes.last == bytes.first, "one event is under way, however often it was tried") }
+        #expect(bytes.last == bytes.first, "one event is under way, however often it was tried")
     }
 
     @Test func whatWasAcknowledgedBeforeAWorkerLeftIsStored() throws {
@@ -68,8 +68,6 @@ import Testing
         worker.leave()
         bench.advance(.seconds(1))
         let settledTo = try bench.describe().settledTo
-        withKnownIssue("while a change is being stored, leaving stores nothing of what was settled after it") {
-            #expect(settledTo == Position(4))
-        }
+        #expect(settledTo == Position(4))
     }
 }

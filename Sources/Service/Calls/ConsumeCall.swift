@@ -103,7 +103,9 @@ final class ConsumeCall: CallWork {
         for ticket in openings { service.store.cancel(ticket) }
         for slot in slots.all.values {
             if let ticket = slot.readingKey { service.store.cancel(ticket) }
-            // What was settled is stored as far as nobody else has the slot by then: less comes again.
+            // What was settled is stored as far as nobody else has the slot by then: less comes again. What is on its way
+            // comes before it, or not at all.
+            slot.machine.notSaved()
             guard let change = slot.machine.nextChange() else { continue }
             service.progress.save(
                 SlotSaving(slot: slot.number, change: change), of: id, on: handle.eventLoop

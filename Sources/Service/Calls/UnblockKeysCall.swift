@@ -8,6 +8,11 @@ enum UnblockKeysCall {
             KeyUnblocking(slot: $0.place.slot, key: $0.place.key, skipping: $0.skipping)
         }
         let change = ConsumerChange(.unblock(keys), of: request.consumer)
-        return ChangingCall(tenant: request.consumer.tenant, handle, .ready(.consumer(change)))
+        return ChangingCall(
+            tenant: request.consumer.tenant, handle,
+            .made { reader throws(StorageError) in
+                guard try reader.consumer(request.consumer) != nil else { return .failure(.consumerNotFound) }
+                return .success(.consumer(change))
+            })
     }
 }

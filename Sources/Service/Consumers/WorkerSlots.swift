@@ -16,6 +16,8 @@ final class WorkerSlot {
     var retried: [ConsumerKey: [Position: RetriedEvent]] = [:]
     /// When its progress was stored last, or it was opened.
     var savedAt: NIODeadline
+    /// Deliveries that are open on the worker's stream.
+    fileprivate var openCount = 0
     var isReturning = false
     var hasToldStop = false
 
@@ -61,7 +63,11 @@ struct WorkerSlots {
 
     mutating func add(_ slot: WorkerSlot) { all[slot.number] = slot }
 
-    mutating func remove(_ number: Int) -> WorkerSlot? { all.removeValue(forKey: number) }
+    mutating func remove(_ number: Int) -> WorkerSlot? {
+        guard let slot = all.removeValue(forKey: number) else { return nil }
+        if slot.openCount > 0 { open = open.filter { $0.value.slot != number } }
+        return slot
+    }
 
     /// About the memory that it holds.
     var bytes: Int {
@@ -80,8 +86,16 @@ struct WorkerSlots {
     mutating func deliver(_ delivery: SlotMachine.Delivery, of slot: WorkerSlot) -> ConsumeMessage.Delivery {
         lastNumber += 1
         open[lastNumber] = Open(slot: slot.number, epoch: slot.epoch, number: delivery.number)
+        slot.openCount += 1
+        if slot.openCount > slot.machine.underWayCount { forgetTakenBack(of: slot) }
         return ConsumeMessage.Delivery(
             number: lastNumber, slot: slot.number, attempt: delivery.attempt, mayBeRepeated: delivery.mayBeRepeated)
+    }
+
+    /// Forgets deliveries that were taken back: whatever the worker still says of them comes too late.
+    private mutating func forgetTakenBack(of slot: WorkerSlot) {
+        open = open.filter { $0.value.slot != slot.number || slot.machine.isUnderWay($0.value.number) }
+        slot.openCount = slot.machine.underWayCount
     }
 
     /// Takes in what the worker says.
@@ -125,6 +139,7 @@ struct WorkerSlots {
         guard let delivery = open.removeValue(forKey: number), let slot = all[delivery.slot],
             slot.epoch == delivery.epoch
         else { return nil }
+        slot.openCount -= 1
         return (slot, delivery.number)
     }
 
