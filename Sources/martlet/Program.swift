@@ -23,7 +23,8 @@ struct Martlet: AsyncParsableCommand {
         subcommands: [
             ServeCommand.self, AppendCommand.self, LoadCommand.self, ReadCommand.self, SubscribeCommand.self,
             DiffCommand.self, HeadCommand.self, StatusCommand.self, ImportCommand.self, ExportCommand.self,
-            UpcastersCommand.self, SnapshotsCommand.self, PoliciesCommand.self, DoctorCommand.self, BenchCommand.self,
+            UpcastersCommand.self, SnapshotsCommand.self, PoliciesCommand.self, ConsumersCommand.self,
+            DoctorCommand.self, BenchCommand.self,
         ])
 
     static func main() async {
