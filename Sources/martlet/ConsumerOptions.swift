@@ -45,27 +45,41 @@ struct DefinitionOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Into how many slots its keys are divided, and so how many workers can share it, 1 to 1024 (default 64).",
+            "Into how many slots its keys are divided, and so how many workers can share it, "
+                + "1 to \(ConsumerDefinition.slotsMax) (default \(ConsumerDefinition().slotCount)).",
             valueName: "count"))
     var slots: Int?
 
     @Flag(inversion: .prefixedNo, help: "Deliver events as they are stored, without upcasting.")
     var raw: Bool?
 
-    @Option(help: ArgumentHelp("Events of a slot that may be read ahead (default 4096).", valueName: "count"))
+    @Option(
+        help: ArgumentHelp(
+            "Events of a slot that may be read ahead (default \(SlotSettings().windowEventsMax)).", valueName: "count"))
     var windowEventsMax: Int?
 
-    @Option(help: ArgumentHelp("Events of a slot that are under way at a time (default 256).", valueName: "count"))
+    @Option(
+        help: ArgumentHelp(
+            "Events of a slot that are under way at a time (default \(SlotSettings().inFlightMax)).", valueName: "count"
+        ))
     var inFlightMax: Int?
 
     @Option(
-        help: ArgumentHelp("Keys of a slot that may be blocked; one more stops it (default 1000).", valueName: "count"))
+        help: ArgumentHelp(
+            "Keys of a slot that may be blocked; one more stops it (default \(SlotSettings().blockedKeysMax)).",
+            valueName: "count"))
     var blockedKeysMax: Int?
 
-    @Option(help: ArgumentHelp("Blocked keys of a slot that are tried at a time (default 8).", valueName: "count"))
+    @Option(
+        help: ArgumentHelp(
+            "Blocked keys of a slot that are tried at a time (default \(SlotSettings().retriedKeysMax)).",
+            valueName: "count"))
     var retriedKeysMax: Int?
 
-    @Option(help: ArgumentHelp("Tries of an event, after which its key is parked (default 5).", valueName: "count"))
+    @Option(
+        help: ArgumentHelp(
+            "Tries of an event, after which its key is parked (default \(SlotSettings().triesMax)).", valueName: "count"
+        ))
     var triesMax: UInt32?
 
     @Option(help: ArgumentHelp("Time to acknowledge a delivery (default 30000).", valueName: "ms"))
