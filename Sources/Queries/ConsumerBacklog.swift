@@ -24,6 +24,8 @@ public struct ConsumerBacklog: Hashable, Sendable {
         }
         var bounds = PageBounds(bytesMax: bytesMax, scanMax: scanMax)
         bounds.following = lowest.eventID
+        // Of the slots that were looked at, the keys that are blocked.
+        var blocked: [Int: Set<ConsumerKey>] = [:]
         var after = lowest.position
         var looked = 0
         while after < to, looked < scanMax {
@@ -37,9 +39,12 @@ public struct ConsumerBacklog: Hashable, Sendable {
                 let slot = event.key.slot(of: definition.slotCount)
                 guard event.position > floors[slot].position else { continue }
                 if group.hasBlockedKeys {
-                    let blocked = try reader.blockedKeys(
-                        of: id, slot: slot, after: nil, countMax: definition.delivery.blockedKeysMax + 1)
-                    if blocked.contains(where: { $0.key == event.key }) { continue }
+                    if blocked[slot] == nil {
+                        let keys = try reader.blockedKeys(
+                            of: id, slot: slot, after: nil, countMax: definition.delivery.blockedKeysMax + 1)
+                        blocked[slot] = Set(keys.map(\.key))
+                    }
+                    if blocked[slot]?.contains(event.key) == true { continue }
                 }
                 return ConsumerBacklog(
                     oldest: ConsumerDescription.OldestEvent(position: event.position, recordedAt: event.recordedAt),

@@ -39,6 +39,8 @@ final class ChangingCall: CallWork {
     private let change: Change
     private let afterwards: Afterwards?
     private var state = State.idle
+    /// The consumer that is changed; nil where none is.
+    private var consumer: ConsumerID?
 
     init(tenant: TenantID, _ handle: CallHandle, _ change: Change, afterwards: Afterwards? = nil) {
         self.tenant = tenant
@@ -76,6 +78,7 @@ final class ChangingCall: CallWork {
     }
 
     private func apply(_ change: TenantChange) {
+        if case .consumer(let change) = change { consumer = change.consumer }
         let bound = NIOLoopBound(self, eventLoop: handle.eventLoop)
         let ticket = handle.service.store.write(.change(change)) { result in
             bound.eventLoop.execute { bound.value.applied(result) }
@@ -85,6 +88,10 @@ final class ChangingCall: CallWork {
     }
 
     private func applied(_ result: Result<WriteOutcome, MartletError>) {
+        if case .success(.consumer) = result, let consumer {
+            // Its workers here hear of it at once, those of other servers when these ask next.
+            handle.service.groups.tend(consumer, now: handle.eventLoop.now)
+        }
         if case .ended = state {
             // Nobody waits for the answer any more, but the change is there.
             if case .success(let outcome) = result, case .success = outcome.answer { afterwards?.failed() }

@@ -44,6 +44,7 @@ public final class EventService: Sendable {
     let probe: StorageProbe
     let groups: ConsumerGroups
     let progress: ProgressSaver
+    let watch: ConsumerWatch
     private let refresh: TenantStateRefresh
     private let registry = NIOLockedValueBox(Registry())
     private let forget = NIOLockedValueBox<@Sendable () -> Void>({})
@@ -67,6 +68,7 @@ public final class EventService: Sendable {
         probe = StorageProbe(store: store, uptime: uptime)
         groups = ConsumerGroups(store: store, limits: limits)
         progress = ProgressSaver(store: store, limits: limits)
+        watch = ConsumerWatch(store: store, limits: limits)
         let check = TenantStateCheck(hub: hub, settings: settings, forgetPages: { [reads] in reads.historyChanged($0) })
         refresh = TenantStateRefresh(
             tenants: { hub.followedTenants },

@@ -310,6 +310,29 @@ import Testing
         #expect(counts.reduce(0, +) == 5)
     }
 
+    @Test func workersOfTheServerHearOfChangesAtOnce() throws {
+        let bench = try ConsumerBench()
+        try bench.put(Self.definition(slots: 1))
+        try bench.append("0", to: Self.accounts[0])
+        let worker = try bench.worker("a")
+        worker.say(.reject(try #require(try worker.take().first).delivery.number, .park, reason: "no account"))
+        bench.advance(.milliseconds(200))
+        guard case .blockedKeys(let keys) = try bench.answer(.listBlockedKeys(ListBlockedKeysRequest(bench.id()))),
+            let key = keys.first
+        else { throw ConsumerBench.Unexpected() }
+        _ = try bench.answer(.unblockKeys(UnblockKeysRequest(bench.id(), keys: [.init(key.place)])))
+        bench.run()
+        #expect(try worker.take().map(\.payload) == ["0"])
+        var paused = Self.definition(slots: 1)
+        paused.isPaused = true
+        try bench.put(paused)
+        bench.run()
+        #expect(try worker.take().isEmpty && worker.isPaused && worker.slots.isEmpty)
+        #expect(try bench.answer(.deleteConsumer(bench.id())) == .consumerDeleted)
+        bench.run()
+        #expect(worker.error?.reason == .consumerNotFound)
+    }
+
     @Test func aWorkerWithoutCreditIsToldSoAndGetsNothing() throws {
         let bench = try ConsumerBench()
         try bench.put(Self.definition(slots: 1))

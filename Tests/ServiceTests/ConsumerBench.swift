@@ -54,6 +54,8 @@ final class ConsumerBench {
     private let control: BenchConnection
     /// Transactions that were committed, with or without a change.
     private(set) var commits = 0
+    /// Reads that were carried out.
+    private(set) var reads = 0
 
     init(servers count: Int = 1, _ change: (inout Limits) -> Void = { _ in }) throws {
         var limits = Limits()
@@ -85,7 +87,10 @@ final class ConsumerBench {
                 while true {
                     let isCommitted = server.hands.commitOne()
                     if isCommitted { commits += 1 }
-                    guard isCommitted || server.hands.readOne() else { break }
+                    if !isCommitted {
+                        guard server.hands.readOne() else { break }
+                        reads += 1
+                    }
                     isBusy = true
                     server.loop.run()
                 }
@@ -132,6 +137,14 @@ final class ConsumerBench {
         guard case .consumer(let description) = try answer(.getConsumer(id())) else { throw Unexpected() }
         return description
     }
+
+    /// A call that is left open.
+    func open(_ request: CallRequest) -> CallKey { control.start(request) }
+
+    /// How an open call was answered; nil while it is not.
+    func answered(_ call: CallKey) -> CallMessage? { control.calls[call]?.messages.first }
+
+    func cancel(_ call: CallKey) { control.cancel(call) }
 
     /// Appends one event to an aggregate.
     func append(_ payload: String, to aggregate: AggregateName, kind: String = "Happened") throws {

@@ -7,6 +7,31 @@ import Testing
 
 /// What many consumers cost the storage.
 @Suite struct ConsumerLoadTests {
+    @Test func manyWhoWaitForAConsumerShareALook() throws {
+        let bench = try ConsumerBench()
+        try bench.put(ConsumerDefinition(slotCount: 1))
+        for number in 0..<3 { try bench.append("\(number)", to: .new("account")) }
+        let worker = try bench.worker("a")
+        let got = try worker.take()
+        let waiting = (0..<900).map { number in
+            bench.open(
+                .awaitConsumer(AwaitConsumerRequest(bench.id(), position: Position(UInt64(1 + number % 3)))))
+        }
+        bench.advance(.milliseconds(300))
+        let before = bench.reads
+        bench.advance(.seconds(1))
+        #expect(bench.reads - before <= 20, "\(bench.reads - before) reads")
+        worker.acknowledge(Array(got.prefix(2)))
+        bench.advance(.milliseconds(500))
+        let reached = waiting.indices.filter { bench.answered(waiting[$0]) != nil }
+        #expect(reached == waiting.indices.filter { $0 % 3 < 2 })
+        for call in waiting { bench.cancel(call) }
+        bench.advance(.milliseconds(300))
+        let after = bench.reads
+        bench.advance(.seconds(1))
+        #expect(bench.reads - after <= 2, "nobody waits any more")
+    }
+
     /// A commit is a sync. Leases are renewed beside: a third as often as they last, all consumers together.
     @Test func thatManyConsumersAcknowledgeTakesFewCommits() throws {
         let (consumers, seconds) = (1_000, 3)
