@@ -89,7 +89,10 @@ public struct BatchFacts: Sendable {
     /// Snapshots of those aggregates that were asked for.
     public var snapshots: [AggregateKey: [SnapshotKey]] = [:]
     /// What was asked for of consumers.
-    public var consumers = ConsumerFacts()
+    public var consumers: ConsumerFacts {
+        get { if case .facts(let facts)? = boxedConsumers { facts } else { ConsumerFacts() } }
+        set { boxedConsumers = .facts(newValue) }
+    }
     /// Revisions of the settings of the batch's tenants.
     public var settingsRevisions: [TenantID: UInt64] = [:]
     /// The highest revision that the storage can keep.
@@ -98,6 +101,13 @@ public struct BatchFacts: Sendable {
     public var positionMax = Position.max
     /// How many tenants the storage can keep, and how many more than those of ``heads``.
     public var newTenants: (max: UInt64, left: UInt64) = (.max, .max)
+
+    /// Boxed: most batches have nothing to do with consumers.
+    private indirect enum BoxedConsumers {
+        case facts(ConsumerFacts)
+    }
+
+    private var boxedConsumers: BoxedConsumers?
 
     /// No facts yet.
     public init() {}
@@ -188,9 +198,10 @@ public struct TenantPlan: Sendable {
     public var settings: SettingsChange?
     /// Changes of consumers, in the order of their names.
     public var consumers: [ConsumerPlan]
-    /// The highest epoch or revision of any consumer that was deleted; nil where it stays.
-    public var consumerEpochFloor: UInt64?
 
     /// The tenant's head after.
     public var head: TenantHead { run?.head ?? oldHead }
+
+    /// The highest epoch or revision of any consumer that was deleted; nil where it stays.
+    public var consumerEpochFloor: UInt64? { consumers.lazy.compactMap(\.epochFloor).max() }
 }

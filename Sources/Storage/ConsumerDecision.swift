@@ -8,12 +8,11 @@ import MartletModel
 ///   only forward. A new consumer of a name goes on above the epochs of the deleted one.
 /// - *A slot has one worker.* It goes to one whose time is not over; a worker gets as many as are its share.
 /// - *Keys stay in their slot.* They are divided anew only where nobody works, and no key is blocked.
-struct ConsumerDecision {
+final class ConsumerDecision {
     private var facts: ConsumerFacts
     /// The storage's clock.
     private let time: Timestamp
     private var plans: [ConsumerID: ConsumerPlan] = [:]
-    private var movedEpochFloors: [TenantID: UInt64] = [:]
 
     init(_ facts: ConsumerFacts, now: Timestamp) {
         self.facts = facts
@@ -25,11 +24,8 @@ struct ConsumerDecision {
         plans.filter { $0.key.tenant == tenant && !$0.value.isEmpty }.map(\.value).sorted { $0.name < $1.name }
     }
 
-    /// The highest epoch or revision of the tenant's deleted consumers, where that changes.
-    func epochFloor(of tenant: TenantID) -> UInt64? { movedEpochFloors[tenant] }
-
     /// - Returns: what became of the change, and whether anything is to be stored for it.
-    mutating func decide(_ change: ConsumerChange) -> (ConsumerOutcome, isStored: Bool) {
+    func decide(_ change: ConsumerChange) -> (ConsumerOutcome, isStored: Bool) {
         let id = change.consumer
         let before = plans[id]
         let outcome =
@@ -46,7 +42,7 @@ struct ConsumerDecision {
 
     // MARK: Definitions
 
-    private mutating func put(_ put: PutConsumer, _ id: ConsumerID) -> ConsumerOutcome {
+    private func put(_ put: PutConsumer, _ id: ConsumerID) -> ConsumerOutcome {
         let document = put.definition.encoded()
         guard var group = facts.groups[id] else {
             if case .revision = put.expected { return .revisionConflict(0) }
@@ -82,25 +78,25 @@ struct ConsumerDecision {
         return .put(revision: group.consumer.revision, isNew: false)
     }
 
-    private mutating func delete(_ id: ConsumerID) -> ConsumerOutcome {
+    private func delete(_ id: ConsumerID) -> ConsumerOutcome {
         guard let group = facts.groups[id] else { return .missing }
         var tenant = facts.tenants[id.tenant] ?? ConsumerFacts.Tenant()
         tenant.count -= 1
         tenant.epochFloor = max(tenant.epochFloor, group.epochMax, group.consumer.revision)
         facts.tenants[id.tenant] = tenant
-        movedEpochFloors[id.tenant] = tenant.epochFloor
         facts.groups[id] = nil
         change(id) { plan in
             plan = ConsumerPlan(id.name)
             plan.clearsSlots = true
             plan.clearsWorkers = true
             plan.consumer = .some(nil)
+            plan.epochFloor = tenant.epochFloor
         }
         forgetBlockedKeys(of: id)
         return .deleted
     }
 
-    private mutating func reset(_ id: ConsumerID, to place: Checkpoint) -> ConsumerOutcome {
+    private func reset(_ id: ConsumerID, to place: Checkpoint) -> ConsumerOutcome {
         guard var group = facts.groups[id] else { return .missing }
         let before = group.furthest
         beginAgain(&group, at: place, id)
@@ -109,7 +105,7 @@ struct ConsumerDecision {
     }
 
     /// All slots go on behind that place, under higher epochs, with no key blocked.
-    private mutating func beginAgain(_ group: inout StoredGroup, at place: Checkpoint, _ id: ConsumerID) {
+    private func beginAgain(_ group: inout StoredGroup, at place: Checkpoint, _ id: ConsumerID) {
         group.consumer.baseEpoch = group.epochMax + 1
         group.consumer.start = place
         group.slots = [:]
@@ -122,14 +118,14 @@ struct ConsumerDecision {
         forgetBlockedKeys(of: id)
     }
 
-    private mutating func forgetBlockedKeys(of id: ConsumerID) {
+    private func forgetBlockedKeys(of id: ConsumerID) {
         facts.blockedKeys = facts.blockedKeys.filter { $0.key.slot.consumer != id }
         facts.slots = facts.slots.filter { $0.key.consumer != id }
     }
 
     // MARK: Workers
 
-    private mutating func tend(_ tending: GroupTending, _ id: ConsumerID) -> ConsumerOutcome {
+    private func tend(_ tending: GroupTending, _ id: ConsumerID) -> ConsumerOutcome {
         guard var group = facts.groups[id] else { return .missing }
         let definition: ConsumerDefinition
         do throws(MartletError) { definition = try ConsumerDefinition(document: group.consumer.document) } catch {
@@ -174,7 +170,7 @@ struct ConsumerDecision {
 
     /// Gives workers of the server what is free, up to their share.
     /// - Returns: how many slots more than its share each of all workers has.
-    private mutating func divide(
+    private func divide(
         _ group: inout StoredGroup, _ definition: ConsumerDefinition, among own: [GroupTending.Worker], _ id: ConsumerID
     ) -> [UUID: Int] {
         // Two rows of workers have one session only where one of them is damaged.
@@ -222,7 +218,7 @@ struct ConsumerDecision {
 
     // MARK: Progress
 
-    private mutating func save(_ saving: SlotSaving, _ id: ConsumerID) -> SlotSaved {
+    private func save(_ saving: SlotSaving, _ id: ConsumerID) -> SlotSaved {
         let change = saving.change
         guard var slot = slot(saving.slot, of: id) else { return .fenced(epoch: 0) }
         guard slot.epoch == change.epoch, change.goesOn(from: slot.floor) else { return .fenced(epoch: slot.epoch) }
@@ -240,7 +236,7 @@ struct ConsumerDecision {
         return .saved
     }
 
-    private mutating func unblock(_ keys: [KeyUnblocking], _ id: ConsumerID) -> ConsumerOutcome {
+    private func unblock(_ keys: [KeyUnblocking], _ id: ConsumerID) -> ConsumerOutcome {
         var touched: Set<Int> = []
         var count = 0
         for key in keys {
@@ -274,7 +270,7 @@ struct ConsumerDecision {
         return facts.slots[SlotID(consumer: id, number: number)]
     }
 
-    private mutating func set(_ slot: StoredSlot, _ number: Int, _ id: ConsumerID) {
+    private func set(_ slot: StoredSlot, _ number: Int, _ id: ConsumerID) {
         if facts.groups[id] != nil {
             facts.groups[id]?.slots[number] = slot
         } else {
@@ -283,17 +279,17 @@ struct ConsumerDecision {
         change(id) { $0.slots[number] = slot }
     }
 
-    private mutating func set(_ slot: StoredSlot, _ number: Int, of group: inout StoredGroup, _ id: ConsumerID) {
+    private func set(_ slot: StoredSlot, _ number: Int, of group: inout StoredGroup, _ id: ConsumerID) {
         group.slots[number] = slot
         change(id) { $0.slots[number] = slot }
     }
 
-    private mutating func store(_ group: StoredGroup, _ id: ConsumerID) {
+    private func store(_ group: StoredGroup, _ id: ConsumerID) {
         facts.groups[id] = group
         change(id) { $0.consumer = .some(group.consumer) }
     }
 
-    private mutating func change(_ id: ConsumerID, _ body: (inout ConsumerPlan) -> Void) {
+    private func change(_ id: ConsumerID, _ body: (inout ConsumerPlan) -> Void) {
         var plan = plans[id] ?? ConsumerPlan(id.name)
         body(&plan)
         plans[id] = plan

@@ -208,6 +208,8 @@ public struct ConsumerPlan: Hashable, Sendable {
     public var workers: [WorkerName: GroupWorker?] = [:]
     /// Rows of blocked keys that are written or, where nil, deleted, by slot.
     public var blockedKeys: [Int: [ConsumerKey: BlockedKey?]] = [:]
+    /// The highest epoch or revision of any of the tenant's deleted consumers, where this one is deleted.
+    public var epochFloor: UInt64?
 
     init(_ name: ConsumerName) { self.name = name }
 

@@ -103,7 +103,8 @@ private struct State {
 
     var facts: BatchFacts
     let now: Timestamp
-    var consumers: ConsumerDecision
+    /// Made for the first change of a consumer.
+    var consumers: ConsumerDecision?
     var tenants: [TenantID: Tenant] = [:]
     /// The tenant that was asked for last.
     var current: Tenant?
@@ -113,7 +114,6 @@ private struct State {
     init(facts: BatchFacts, now: Timestamp) {
         self.facts = facts
         self.now = now
-        consumers = ConsumerDecision(facts.consumers, now: now)
     }
 
     /// Makes room for what a batch of one tenant adds.
@@ -342,6 +342,8 @@ private struct State {
             if change.makesTenant, let limit = limitReached(byTenant: change.consumer.tenant, tenant) {
                 return .limitReached(limit)
             }
+            let consumers = self.consumers ?? ConsumerDecision(facts.consumers, now: now)
+            self.consumers = consumers
             let (outcome, isStored) = consumers.decide(change)
             guard isStored else { return .consumer(outcome) }
             count(change.consumer.tenant, tenant)
@@ -384,8 +386,7 @@ private struct State {
                     entries: tenant.entries, events: tenant.events)
             return TenantPlan(
                 tenant: id, oldHead: tenant.oldHead, run: run, aggregates: tenant.moves, snapshots: tenant.snapshots,
-                settings: tenant.settings, consumers: tenant.hasConsumerChanges ? consumers.plans(of: id) : [],
-                consumerEpochFloor: consumers.epochFloor(of: id))
+                settings: tenant.settings, consumers: consumers?.plans(of: id) ?? [])
         }
     }
 }

@@ -234,7 +234,7 @@ import Testing
         }
         var facts = ConsumerFacts()
         facts.groups[id] = stored
-        var decision = ConsumerDecision(facts, now: Timestamp(microseconds: 1_000_000))
+        let decision = ConsumerDecision(facts, now: Timestamp(microseconds: 1_000_000))
         let tending = GroupTending(
             server: session, workers: [GroupTending.Worker(session: session, name: name)], leaseMicros: 1_000,
             workersMax: 9)

@@ -18,7 +18,10 @@ import Testing
             ("ConsumeMessage.Delivery", MemoryLayout<ConsumeMessage.Delivery>.size),
             ("QueryCursor", MemoryLayout<QueryCursor>.size), ("AggregateAppend", MemoryLayout<AggregateAppend>.size),
             ("WriteCommand", MemoryLayout<WriteCommand>.size),
+            ("BatchFacts", MemoryLayout<BatchFacts>.size), ("BatchQuestions", MemoryLayout<BatchQuestions>.size),
+            ("WriteOutcome", MemoryLayout<WriteOutcome>.size),
         ]
+
         for (name, size) in sizes { #expect(size <= 128, "\(name)") }
     }
 }
