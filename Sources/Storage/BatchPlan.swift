@@ -184,23 +184,73 @@ public struct TenantPlan: Sendable {
         public var documents: [SettingsKind: Document]
     }
 
-    /// Whose it is.
-    public var tenant: TenantID
-    /// The tenant's head before; ``TenantHead/empty`` for one without events.
-    public var oldHead: TenantHead
-    /// The events; nil for none.
-    public var run: RecordedRun?
+    /// Whose it is and where it stood: the run says so where there is one.
+    private enum Place: Sendable {
+        case run(RecordedRun)
+        case head(TenantID, TenantHead)
+    }
+
+    /// What is stored beside the events. Boxed, like the place in the run: plans are passed on many times, and few have this.
+    private indirect enum Beside: Sendable {
+        case changes(snapshots: [SnapshotChange], settings: SettingsChange?, consumers: [ConsumerPlan])
+    }
+
+    private let place: Place
+    private let beside: Beside?
     /// The aggregates that move, or whose snapshots change.
     public var aggregates: [AggregateName: Move]
-    /// Changes of snapshots.
-    public var snapshots: [SnapshotChange]
-    /// The change of the settings; nil for none.
-    public var settings: SettingsChange?
-    /// Changes of consumers, in the order of their names.
-    public var consumers: [ConsumerPlan]
+
+    init(
+        tenant: TenantID, oldHead: TenantHead, run: RecordedRun?, aggregates: [AggregateName: Move],
+        snapshots: [SnapshotChange], settings: SettingsChange?, consumers: [ConsumerPlan]
+    ) {
+        place = run.map { .run($0) } ?? .head(tenant, oldHead)
+        self.aggregates = aggregates
+        let isEmpty = snapshots.isEmpty && settings == nil && consumers.isEmpty
+        beside = isEmpty ? nil : .changes(snapshots: snapshots, settings: settings, consumers: consumers)
+    }
+
+    /// Whose it is.
+    public var tenant: TenantID {
+        switch place {
+        case .run(let run): run.tenant
+        case .head(let tenant, _): tenant
+        }
+    }
+
+    /// The tenant's head before; ``TenantHead/empty`` for one without events.
+    public var oldHead: TenantHead {
+        switch place {
+        case .run(let run): run.previous
+        case .head(_, let head): head
+        }
+    }
 
     /// The tenant's head after.
-    public var head: TenantHead { run?.head ?? oldHead }
+    public var head: TenantHead {
+        switch place {
+        case .run(let run): run.head
+        case .head(_, let head): head
+        }
+    }
+
+    /// The events; nil for none.
+    public var run: RecordedRun? { if case .run(let run) = place { run } else { nil } }
+
+    /// Changes of snapshots.
+    public var snapshots: [SnapshotChange] {
+        if case .changes(let snapshots, _, _)? = beside { snapshots } else { [] }
+    }
+
+    /// The change of the settings; nil for none.
+    public var settings: SettingsChange? {
+        if case .changes(_, let settings, _)? = beside { settings } else { nil }
+    }
+
+    /// Changes of consumers, in the order of their names.
+    public var consumers: [ConsumerPlan] {
+        if case .changes(_, _, let consumers)? = beside { consumers } else { [] }
+    }
 
     /// The highest epoch or revision of any consumer that was deleted; nil where it stays.
     public var consumerEpochFloor: UInt64? { consumers.lazy.compactMap(\.epochFloor).max() }

@@ -188,11 +188,9 @@ struct WriteQueue<Ticket> {
         var batch: [Waiting] = []
         var rows = 0
         var bytes = 0
-        var ring = turn
-        turn.removeAll(keepingCapacity: true)
         staleTurns = 0
         var passed: Deque<Lane> = []
-        while let lane = ring.popFirst() {
+        while let lane = turn.popFirst() {
             lane.isInTurn = false
             guard let next = lane.waiting.first, next.isComplete else { continue }
             let count = next.command.rowCount
@@ -209,9 +207,10 @@ struct WriteQueue<Ticket> {
             rows += count
             bytes += next.batchBytes
             batch.append(next)
-            if !lane.waiting.isEmpty { ring.append(lane) }
+            if !lane.waiting.isEmpty { turn.append(lane) }
         }
-        turn = passed
+        // Its room is kept where nobody was passed over.
+        if !passed.isEmpty { turn = passed }
         return batch
     }
 

@@ -17,7 +17,8 @@ struct FileIdentity: Hashable, Sendable {
     /// The file at the path, behind links; nil where there is none.
     init?(path: String) {
         var info = stat()
-        guard unsafe stat(path, &info) == 0 else { return nil }
+        // Passed as it is, a string is copied twice: this is asked for each transaction.
+        guard unsafe path.withCString({ unsafe stat($0, &info) }) == 0 else { return nil }
         self.init(info)
     }
 }

@@ -151,11 +151,13 @@ public final class SettingsCache: Sendable {
     /// - Parameter now: `isOld` where storage was last asked more than 5 seconds before; of many who ask, one is told so.
     public func known(_ tenant: TenantID, now: NIODeadline) -> (settings: TenantSettings, isOld: Bool)? {
         state.withLockedValue { state in
-            guard let entry = state.entries[tenant], !entry.isDoubted else { return nil }
+            guard var entry = state.entries[tenant], !entry.isDoubted else { return nil }
             state.uses += 1
-            state.entries[tenant]?.usedAt = state.uses
+            entry.usedAt = state.uses
             let isOld = now - entry.checkedAt > .seconds(5)
-            if isOld { state.entries[tenant]?.checkedAt = now }
+            if isOld { entry.checkedAt = now }
+            // Put back as a whole: a change in place takes three allocations, for each append and load.
+            state.entries[tenant] = entry
             return (entry.settings, isOld)
         }
     }

@@ -19,7 +19,7 @@ import Testing
             ("QueryCursor", MemoryLayout<QueryCursor>.size), ("AggregateAppend", MemoryLayout<AggregateAppend>.size),
             ("WriteCommand", MemoryLayout<WriteCommand>.size),
             ("BatchFacts", MemoryLayout<BatchFacts>.size), ("BatchQuestions", MemoryLayout<BatchQuestions>.size),
-            ("WriteOutcome", MemoryLayout<WriteOutcome>.size),
+            ("WriteOutcome", MemoryLayout<WriteOutcome>.size), ("TenantPlan", MemoryLayout<TenantPlan>.size),
         ]
 
         for (name, size) in sizes { #expect(size <= 128, "\(name)") }
