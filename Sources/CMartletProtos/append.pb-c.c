@@ -52,6 +52,51 @@ void   martlet__v1__append_request__free_unpacked
   assert(message->base.descriptor == &martlet__v1__append_request__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   martlet__v1__append_checkpoint__init
+                     (Martlet__V1__AppendCheckpoint         *message)
+{
+  static const Martlet__V1__AppendCheckpoint init_value = MARTLET__V1__APPEND_CHECKPOINT__INIT;
+  *message = init_value;
+}
+size_t martlet__v1__append_checkpoint__get_packed_size
+                     (const Martlet__V1__AppendCheckpoint *message)
+{
+  assert(message->base.descriptor == &martlet__v1__append_checkpoint__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t martlet__v1__append_checkpoint__pack
+                     (const Martlet__V1__AppendCheckpoint *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &martlet__v1__append_checkpoint__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t martlet__v1__append_checkpoint__pack_to_buffer
+                     (const Martlet__V1__AppendCheckpoint *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &martlet__v1__append_checkpoint__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Martlet__V1__AppendCheckpoint *
+       martlet__v1__append_checkpoint__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Martlet__V1__AppendCheckpoint *)
+     protobuf_c_message_unpack (&martlet__v1__append_checkpoint__descriptor,
+                                allocator, len, data);
+}
+void   martlet__v1__append_checkpoint__free_unpacked
+                     (Martlet__V1__AppendCheckpoint *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &martlet__v1__append_checkpoint__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   martlet__v1__aggregate_append__init
                      (Martlet__V1__AggregateAppend         *message)
 {
@@ -322,7 +367,7 @@ void   martlet__v1__reused_event_id__free_unpacked
   assert(message->base.descriptor == &martlet__v1__reused_event_id__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor martlet__v1__append_request__field_descriptors[3] =
+static const ProtobufCFieldDescriptor martlet__v1__append_request__field_descriptors[4] =
 {
   {
     "tenant",
@@ -360,16 +405,29 @@ static const ProtobufCFieldDescriptor martlet__v1__append_request__field_descrip
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "checkpoint",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__AppendRequest, checkpoint),
+    &martlet__v1__append_checkpoint__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__append_request__field_indices_by_name[] = {
   1,   /* field[1] = aggregates */
+  3,   /* field[3] = checkpoint */
   2,   /* field[2] = include_conflicting_events */
   0,   /* field[0] = tenant */
 };
 static const ProtobufCIntRange martlet__v1__append_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor martlet__v1__append_request__descriptor =
 {
@@ -379,11 +437,127 @@ const ProtobufCMessageDescriptor martlet__v1__append_request__descriptor =
   "Martlet__V1__AppendRequest",
   "martlet.v1",
   sizeof(Martlet__V1__AppendRequest),
-  3,
+  4,
   martlet__v1__append_request__field_descriptors,
   martlet__v1__append_request__field_indices_by_name,
   1,  martlet__v1__append_request__number_ranges,
   (ProtobufCMessageInit) martlet__v1__append_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor martlet__v1__append_checkpoint__field_descriptors[7] =
+{
+  {
+    "consumer",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__AppendCheckpoint, consumer),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "slot",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__AppendCheckpoint, slot),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "epoch",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__AppendCheckpoint, epoch),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "position",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__AppendCheckpoint, position),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "event_id",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__AppendCheckpoint, event_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "key",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__AppendCheckpoint, key),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "key_blocked",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__AppendCheckpoint, key_blocked),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned martlet__v1__append_checkpoint__field_indices_by_name[] = {
+  0,   /* field[0] = consumer */
+  2,   /* field[2] = epoch */
+  4,   /* field[4] = event_id */
+  5,   /* field[5] = key */
+  6,   /* field[6] = key_blocked */
+  3,   /* field[3] = position */
+  1,   /* field[1] = slot */
+};
+static const ProtobufCIntRange martlet__v1__append_checkpoint__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 7 }
+};
+const ProtobufCMessageDescriptor martlet__v1__append_checkpoint__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "martlet.v1.AppendCheckpoint",
+  "AppendCheckpoint",
+  "Martlet__V1__AppendCheckpoint",
+  "martlet.v1",
+  sizeof(Martlet__V1__AppendCheckpoint),
+  7,
+  martlet__v1__append_checkpoint__field_descriptors,
+  martlet__v1__append_checkpoint__field_indices_by_name,
+  1,  martlet__v1__append_checkpoint__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__append_checkpoint__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor martlet__v1__aggregate_append__field_descriptors[4] =
@@ -540,7 +714,7 @@ const ProtobufCMessageDescriptor martlet__v1__expected_version__descriptor =
   (ProtobufCMessageInit) martlet__v1__expected_version__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__append_response__field_descriptors[5] =
+static const ProtobufCFieldDescriptor martlet__v1__append_response__field_descriptors[6] =
 {
   {
     "aggregates",
@@ -602,9 +776,22 @@ static const ProtobufCFieldDescriptor martlet__v1__append_response__field_descri
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "checkpoint_stored",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__AppendResponse, checkpoint_stored),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__append_response__field_indices_by_name[] = {
   0,   /* field[0] = aggregates */
+  5,   /* field[5] = checkpoint_stored */
   1,   /* field[1] = first_position */
   2,   /* field[2] = last_position */
   3,   /* field[3] = recorded_at_micros */
@@ -613,7 +800,7 @@ static const unsigned martlet__v1__append_response__field_indices_by_name[] = {
 static const ProtobufCIntRange martlet__v1__append_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor martlet__v1__append_response__descriptor =
 {
@@ -623,7 +810,7 @@ const ProtobufCMessageDescriptor martlet__v1__append_response__descriptor =
   "Martlet__V1__AppendResponse",
   "martlet.v1",
   sizeof(Martlet__V1__AppendResponse),
-  5,
+  6,
   martlet__v1__append_response__field_descriptors,
   martlet__v1__append_response__field_indices_by_name,
   1,  martlet__v1__append_response__number_ranges,

@@ -4361,7 +4361,7 @@ const ProtobufCMessageDescriptor martlet__v1__events_delivered__descriptor =
   (ProtobufCMessageInit) martlet__v1__events_delivered__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__delivery__field_descriptors[4] =
+static const ProtobufCFieldDescriptor martlet__v1__delivery__field_descriptors[6] =
 {
   {
     "delivery",
@@ -4411,17 +4411,43 @@ static const ProtobufCFieldDescriptor martlet__v1__delivery__field_descriptors[4
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "key",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__Delivery, key),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "key_blocked",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__Delivery, key_blocked),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__delivery__field_indices_by_name[] = {
   2,   /* field[2] = attempt */
   0,   /* field[0] = delivery */
+  4,   /* field[4] = key */
+  5,   /* field[5] = key_blocked */
   3,   /* field[3] = may_be_repeated */
   1,   /* field[1] = slot */
 };
 static const ProtobufCIntRange martlet__v1__delivery__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor martlet__v1__delivery__descriptor =
 {
@@ -4431,7 +4457,7 @@ const ProtobufCMessageDescriptor martlet__v1__delivery__descriptor =
   "Martlet__V1__Delivery",
   "martlet.v1",
   sizeof(Martlet__V1__Delivery),
-  4,
+  6,
   martlet__v1__delivery__field_descriptors,
   martlet__v1__delivery__field_indices_by_name,
   1,  martlet__v1__delivery__number_ranges,

@@ -41,14 +41,18 @@ extension MartletClient {
     /// - Parameters:
     ///   - includeConflictingEvents: on a conflict, answer the events that came in between
     ///     (``MartletModel/MartletError/decodedConflictEvents()``).
+    ///   - checkpoint: the event of a consumer that the append reacts to (``ConsumedEvent/checkpoint(of:)``): it is settled
+    ///     with the append or not at all. That the event is not tried again as if it had failed, it is acknowledged too.
     ///   - timeout: in all; nil means ``ClientConfiguration/requestTimeout``.
-    /// - Throws: as ``append(_:to:expecting:tenant:)``.
+    /// - Throws: as ``append(_:to:expecting:tenant:)``; with a checkpoint, `FENCED` where the worker does not have the slot
+    ///   any more, `EVENT_SETTLED` where the event is settled already, `EVENT_TAKEN_BACK` where it comes again.
     nonisolated(nonsending) public func append(
         _ parts: [NewAggregateEvents], tenant: TenantID, includeConflictingEvents: Bool = false,
-        timeout: Duration? = nil
+        checkpoint: AppendCheckpoint? = nil, timeout: Duration? = nil
     ) async throws(MartletError) -> AppendReceipt {
         try await append(
-            AppendRequest(parts, tenant: tenant, includeConflictingEvents: includeConflictingEvents),
+            AppendRequest(
+                parts, tenant: tenant, includeConflictingEvents: includeConflictingEvents, checkpoint: checkpoint),
             timeout: timeout)
     }
 
@@ -69,7 +73,8 @@ extension AppendRequest {
     /// Encodes events for an append.
     /// - Throws: what is wrong with the first event that cannot be encoded.
     public init(
-        _ parts: [NewAggregateEvents], tenant: TenantID, includeConflictingEvents: Bool = false
+        _ parts: [NewAggregateEvents], tenant: TenantID, includeConflictingEvents: Bool = false,
+        checkpoint: AppendCheckpoint? = nil
     ) throws(MartletError) {
         // The server judges sizes: its limits are its own.
         var limits = Limits()
@@ -91,7 +96,9 @@ extension AppendRequest {
                     aggregate: part.aggregate, expected: part.expected, events: encoder.finish(),
                     snapshot: part.snapshot))
         }
-        self.init(tenant: tenant, aggregates: aggregates, includeConflictingEvents: includeConflictingEvents)
+        self.init(
+            tenant: tenant, aggregates: aggregates, includeConflictingEvents: includeConflictingEvents,
+            checkpoint: checkpoint)
     }
 }
 

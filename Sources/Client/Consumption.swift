@@ -35,6 +35,22 @@ public struct ConsumedEvent: Hashable, Sendable {
     public var attempt: UInt32
     /// It may have been handled before.
     public var mayBeRepeated: Bool
+    /// The event's key. While a delivery of a key is rejected and has not come again, later ones of the key are passed over.
+    public var key: ConsumerKey
+    /// The key was blocked when the event was delivered, or had been so a moment before.
+    var isKeyBlocked: Bool
+
+    /// What an append carries that is the reaction to the event: then nobody reacts to it a second time.
+    ///
+    /// It says that all events of the slot that came before are settled. A worker that uses it handles the events of a slot
+    /// one after the other, and, when it has rejected one, goes on with the slot when ``ConsumptionItem/committed(slot:_:)``
+    /// has passed that one.
+    public func checkpoint(of consumer: ConsumerName) -> AppendCheckpoint {
+        AppendCheckpoint(
+            consumer: consumer, slot: slot, epoch: epoch,
+            event: Checkpoint(position: event.position, eventID: event.event.id), key: key,
+            isKeyBlocked: isKeyBlocked)
+    }
 }
 
 /// Names one delivery of one stream: no other delivery of the process has the same name, on whatever connection it came.

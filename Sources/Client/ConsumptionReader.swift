@@ -122,7 +122,8 @@ struct ConsumptionReader: Sendable {
                 ConsumedEvent(
                     event: event, delivery: ConsumerDelivery(stream: stream.number, number: delivery.number),
                     slot: delivery.slot, epoch: epoch, attempt: delivery.attempt,
-                    mayBeRepeated: delivery.mayBeRepeated))
+                    mayBeRepeated: delivery.mayBeRepeated, key: delivery.key,
+                    isKeyBlocked: delivery.isKeyBlocked))
         }
         return consumed
     }

@@ -40,6 +40,8 @@ extension SlotMachine {
         public var attempt: UInt32
         /// The worker before this one may have handled it.
         public var mayBeRepeated: Bool
+        /// The event's key is blocked, or was so a moment ago and may still be stored as blocked.
+        public var isKeyBlocked: Bool
     }
 
     /// What a worker says of a delivery that it could not handle.

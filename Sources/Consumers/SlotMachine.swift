@@ -49,8 +49,7 @@ public struct SlotMachine {
     private var underWay: [UInt64: Place] = [:]
     /// None below it is under way.
     private var firstUnderWay: UInt64 = 1
-    /// When deliveries up to a number are to be acknowledged; those of about the same time have one together.
-    private var timeouts: Deque<(at: NIODeadline, number: UInt64)> = []
+    private var timeouts: DeliveryTimeouts
 
     /// Keys that somebody wants to be tried, in order.
     private var asked: Deque<ConsumerKey> = []
@@ -58,7 +57,9 @@ public struct SlotMachine {
     private var catchingUp: [ConsumerKey] = []
     private var catchUpUnderWay = 0
     private var blockedCount = 0
-
+    /// Keys that are blocked, and not stored as blocked. Nothing more is delivered meanwhile: an append that reacts to an event
+    /// moves the stored floor, and must not move it over what is passed over of these.
+    private var unstoredBlocks: Set<ConsumerKey> = []
     private var stored: Checkpoint
     private var changedKeys: Set<ConsumerKey> = []
     private var saving: SlotChange?
@@ -76,6 +77,7 @@ public struct SlotMachine {
     public init(epoch: UInt64, progress: SlotProgress, repeatedTo: Position, settings: SlotSettings) {
         self.epoch = epoch
         self.settings = settings
+        timeouts = DeliveryTimeouts(settings.acknowledgementTimeout)
         self.repeatedTo = repeatedTo
         floor = progress.floor
         cursor = progress.floor
@@ -93,7 +95,8 @@ public struct SlotMachine {
 
     /// Whether one event more would be delivered, or passed over, at once.
     public var hasRoom: Bool {
-        wantsEvents != nil && underWay.count < settings.inFlightMax && nextLive >= windowStart + window.count
+        wantsEvents != nil && unstoredBlocks.isEmpty && underWay.count < settings.inFlightMax
+            && nextLive >= windowStart + window.count
     }
 
     /// Where the slot's events are to be read on; nil while none are wanted.
@@ -165,7 +168,7 @@ public struct SlotMachine {
 
     /// The event that ``retries(now:countMax:)`` delivers next; nil where there is none.
     public var nextRetry: Event? {
-        guard stop == nil, !isDraining, underWay.count < settings.inFlightMax,
+        guard stop == nil, !isDraining, unstoredBlocks.isEmpty, underWay.count < settings.inFlightMax,
             catchUpUnderWay < settings.retriedInFlightMax
         else { return nil }
         for key in catchingUp {
@@ -179,7 +182,7 @@ public struct SlotMachine {
 
     /// What is to be sent of keys that are tried again, at most so many.
     public mutating func retries(now: Moment, countMax: Int = .max) -> [Delivery] {
-        guard stop == nil, !isDraining else { return [] }
+        guard stop == nil, !isDraining, unstoredBlocks.isEmpty else { return [] }
         var deliveries: [Delivery] = []
         for key in catchingUp {
             while deliveries.count < countMax, underWay.count < settings.inFlightMax,
@@ -197,7 +200,7 @@ public struct SlotMachine {
 
     /// What is to be sent of events that follow those that were sent before.
     public mutating func live(now: Moment) -> [Delivery] {
-        guard stop == nil, !isDraining else { return [] }
+        guard stop == nil, !isDraining, unstoredBlocks.isEmpty else { return [] }
         var deliveries: [Delivery] = []
         nextLive = max(nextLive, windowStart)
         while underWay.count < settings.inFlightMax, nextLive < windowStart + window.count {
@@ -215,20 +218,12 @@ public struct SlotMachine {
     private mutating func deliver(_ event: Event, _ attempt: UInt32, at place: Place, now: Moment) -> Delivery {
         lastNumber += 1
         underWay[lastNumber] = place
-        expect(lastNumber, now.uptime)
+        timeouts.add(lastNumber, now: now.uptime)
         return Delivery(
             number: lastNumber, event: event, attempt: attempt,
-            mayBeRepeated: attempt > 1 || event.place.position <= repeatedTo)
-    }
-
-    /// Notes when a delivery is to be acknowledged, at most a sixteenth of the time-out too late.
-    private mutating func expect(_ number: UInt64, _ now: NIODeadline) {
-        let slack = TimeAmount.nanoseconds(settings.acknowledgementTimeout.nanoseconds / 16)
-        if let last = timeouts.last, now + settings.acknowledgementTimeout <= last.at {
-            timeouts[timeouts.count - 1].number = number
-        } else {
-            timeouts.append((now + settings.acknowledgementTimeout + slack, number))
-        }
+            mayBeRepeated: attempt > 1 || event.place.position <= repeatedTo,
+            isKeyBlocked: keys[event.key]?.blocked != nil || changedKeys.contains(event.key)
+                || saving?.blocked[event.key] != nil)
     }
 
     /// The worker has handled a delivery.
@@ -281,9 +276,8 @@ public struct SlotMachine {
 
     /// Deals with acknowledgements that have not come in time: such a delivery counts as rejected.
     public mutating func tick(now: Moment) {
-        while let first = timeouts.first, first.at <= now.uptime {
-            timeouts.removeFirst()
-            while firstUnderWay <= first.number {
+        while let last = timeouts.nextDue(now: now.uptime) {
+            while firstUnderWay <= last {
                 _ = reject(firstUnderWay, .retry(after: nil), reason: "not acknowledged in time", now: now)
                 firstUnderWay += 1
             }
@@ -377,6 +371,7 @@ public struct SlotMachine {
             since: isSame ? state.blocked?.since ?? now.time : now.time)
         keys[key] = state
         if isNew { blockedCount += 1 }
+        if isNew { unstoredBlocks.insert(key) }
         changedKeys.insert(key)
     }
 
@@ -409,6 +404,7 @@ public struct SlotMachine {
             keys[key] = nil
             catchingUp.removeAll { $0 == key }
             blockedCount -= 1
+            unstoredBlocks.remove(key)
         } else {
             guard let last = catchUp.lastHandled else { return }
             keys[key]?.blocked?.first = last
@@ -454,18 +450,17 @@ public struct SlotMachine {
     /// The change is stored.
     /// - Returns: the floor that is stored now.
     public mutating func saved() -> Checkpoint {
-        if let saving { stored = saving.to }
-        saving = nil
+        guard let change = saving.take() else { return stored }
+        for case (let key, .some(_)) in change.blocked { unstoredBlocks.remove(key) }
+        stored = change.to
         return stored
     }
 
     /// The change is not stored, or nobody knows: it will be part of the next one.
     public mutating func notSaved() {
-        if let saving {
-            changedKeys.formUnion(saving.blocked.keys)
-            hasSettled = true
-        }
-        saving = nil
+        guard let change = saving.take() else { return }
+        changedKeys.formUnion(change.blocked.keys)
+        hasSettled = true
     }
 
     /// Another epoch is in force: nothing of this machine's counts any more.

@@ -54,9 +54,17 @@ enum AppendFastPath {
             guard let flag = fields.flag(3 << 3) else { return nil }
             includesConflicts = flag
         }
+        var checkpoint: AppendCheckpoint?
+        if fields.take(4 << 3 | 2) {
+            guard let range = fields.content(),
+                let read = unsafe self.checkpoint(UnsafeRawBufferPointer(rebasing: bytes[range]), limits)
+            else { return nil }
+            checkpoint = read
+        }
         guard fields.isAtEnd, !aggregates.isEmpty, areDistinct(aggregates, eventCount) else { return nil }
         var request = AppendRequest(
-            tenant: TenantID(tenant), aggregates: aggregates, includeConflictingEvents: includesConflicts)
+            tenant: TenantID(tenant), aggregates: aggregates, includeConflictingEvents: includesConflicts,
+            checkpoint: checkpoint)
         request.settleBuffers()
         return request
     }
@@ -100,6 +108,19 @@ enum AppendFastPath {
             // An unknown field keeps a write out, with its number.
             guard unsafe message.pointee.base.n_unknown_fields == 0 else { return nil }
             return try? unsafe NewSnapshot(message, name: "snapshot", limits: limits)
+        }
+    }
+
+    /// A checkpoint is one for many events, too.
+    @unsafe private static func checkpoint(_ bytes: UnsafeRawBufferPointer, _ limits: Limits) -> AppendCheckpoint? {
+        let arena = DecodingArena(budget: limits.unpackBytesMax(frameBytes: bytes.count))
+        return unsafe arena.withAllocator { allocator -> AppendCheckpoint? in
+            guard
+                let message = unsafe martlet__v1__append_checkpoint__unpack(
+                    allocator, bytes.count, bytes.baseAddress?.assumingMemoryBound(to: UInt8.self)),
+                unsafe message.pointee.base.n_unknown_fields == 0
+            else { return nil }
+            return try? unsafe AppendCheckpoint(message)
         }
     }
 

@@ -17,6 +17,9 @@ extension AppendRequest {
             size += FieldWriter.size(ofContent: part.bytes)
             parts.append(part)
         }
+        var last = ByteBuffer()
+        checkpoint?.encode(to: &last)
+        size += last.readableBytes
         buffer.writeFields(1 + FieldWriter.size(ofContent: size)) { writer in
             writer.varint(16 << 3 | 2)
             writer.varint(UInt64(size))
@@ -32,6 +35,7 @@ extension AppendRequest {
                 writer.varint(UInt64(part.bytes))
                 part.write(aggregate, to: &writer)
             }
+            writer.buffer(last)
         }
     }
 
@@ -113,7 +117,7 @@ extension AppendReceipt {
         let recordedAt = UInt64(bitPattern: recordedAt.microseconds)
         var size =
             FieldWriter.size(of: firstPosition.rawValue) + FieldWriter.size(of: lastPosition.rawValue)
-            + FieldWriter.size(of: recordedAt) + (replayed ? 2 : 0)
+            + FieldWriter.size(of: recordedAt) + (replayed ? 2 : 0) + (checkpointStored ? 2 : 0)
         for part in aggregates { size += FieldWriter.size(ofContent: part.messageBytes) }
         buffer.writeFields(1 + FieldWriter.size(ofContent: size)) { writer in
             writer.varint(16 << 3 | 2)
@@ -122,6 +126,7 @@ extension AppendReceipt {
             writer.field(3 << 3, lastPosition.rawValue)
             writer.field(4 << 3, recordedAt)
             writer.field(5 << 3, replayed ? 1 : 0)
+            writer.field(6 << 3, checkpointStored ? 1 : 0)
             for part in aggregates {
                 writer.byte(1 << 3 | 2)
                 writer.varint(UInt64(part.messageBytes))

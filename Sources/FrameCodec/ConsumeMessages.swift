@@ -184,7 +184,9 @@ extension ConsumeMessage {
             deliveries.append(
                 Delivery(
                     number: unsafe delivery.delivery, slot: Int(unsafe delivery.slot), attempt: unsafe delivery.attempt,
-                    mayBeRepeated: unsafe delivery.may_be_repeated != 0))
+                    mayBeRepeated: unsafe delivery.may_be_repeated != 0,
+                    key: unsafe ConsumerKey(bytes: delivery.key.bytes),
+                    isKeyBlocked: unsafe delivery.key_blocked != 0))
         }
         return deliveries
     }
@@ -295,6 +297,7 @@ extension ConsumeMessage.Delivery {
     fileprivate var messageBytes: Int {
         FieldWriter.size(of: number) + FieldWriter.size(of: UInt64(clamping: slot))
             + FieldWriter.size(of: UInt64(attempt)) + (mayBeRepeated ? 2 : 0)
+            + FieldWriter.size(ofContent: key.bytes.count) + (isKeyBlocked ? 2 : 0)
     }
 
     fileprivate func write(to writer: inout FieldWriter) {
@@ -302,5 +305,9 @@ extension ConsumeMessage.Delivery {
         writer.field(2 << 3, UInt64(clamping: slot))
         writer.field(3 << 3, UInt64(attempt))
         writer.field(4 << 3, mayBeRepeated ? 1 : 0)
+        writer.byte(5 << 3 | 2)
+        writer.varint(UInt64(key.bytes.count))
+        unsafe key.bytes.withUnsafeBytes { unsafe writer.bytes($0) }
+        writer.field(6 << 3, isKeyBlocked ? 1 : 0)
     }
 }

@@ -145,7 +145,9 @@ extension AppendRequest {
                 return AggregateAppend(
                     aggregate: name, expected: expected, events: Array(rest.prefix(count)), snapshot: snapshot)
             },
-            includeConflictingEvents: unsafe message.pointee.include_conflicting_events != 0)
+            includeConflictingEvents: unsafe message.pointee.include_conflicting_events != 0,
+            checkpoint: unsafe message.pointee.checkpoint == nil
+                ? nil : try unsafe AppendCheckpoint(message.pointee.checkpoint))
         self.admission = admission
         settleBuffers()
     }

@@ -269,7 +269,8 @@ extension AppendReceipt {
             aggregates: aggregates, firstPosition: Position(unsafe message.pointee.first_position),
             lastPosition: Position(unsafe message.pointee.last_position),
             recordedAt: Timestamp(microseconds: unsafe message.pointee.recorded_at_micros),
-            replayed: unsafe message.pointee.replayed != 0)
+            replayed: unsafe message.pointee.replayed != 0,
+            checkpointStored: unsafe message.pointee.checkpoint_stored != 0)
     }
 }
 

@@ -76,7 +76,8 @@ enum ServerFrameFastPath {
     @unsafe private static func receipt(_ bytes: UnsafeRawBufferPointer, _ range: Range<Int>) -> AppendReceipt? {
         var fields = unsafe StrictFields(bytes, range)
         guard let first = fields.number(2 << 3), let last = fields.number(3 << 3),
-            let recordedAt = fields.number(4 << 3), let replayed = fields.flag(5 << 3)
+            let recordedAt = fields.number(4 << 3), let replayed = fields.flag(5 << 3),
+            let checkpointStored = fields.flag(6 << 3)
         else { return nil }
         var aggregates: [AppendedAggregate] = []
         while fields.take(1 << 3 | 2) {
@@ -86,7 +87,8 @@ enum ServerFrameFastPath {
         guard fields.isAtEnd else { return nil }
         return AppendReceipt(
             aggregates: aggregates, firstPosition: Position(first), lastPosition: Position(last),
-            recordedAt: Timestamp(microseconds: Int64(bitPattern: recordedAt)), replayed: replayed)
+            recordedAt: Timestamp(microseconds: Int64(bitPattern: recordedAt)), replayed: replayed,
+            checkpointStored: checkpointStored)
     }
 
     @unsafe private static func part(_ bytes: UnsafeRawBufferPointer, _ range: Range<Int>) -> AppendedAggregate? {

@@ -13,12 +13,24 @@ public struct AppendRequest: Hashable, Sendable {
     private var heldBytesNumber: UInt32 = 0
     /// Whether what is not stored yet may be stored.
     public var admission = Admission.admitted
+    // Boxed: appends are passed on many times, and few carry a checkpoint.
+    private indirect enum Boxed: Hashable { case checkpoint(AppendCheckpoint) }
+    private var boxed: Boxed?
+    /// The event of a consumer that the append reacts to, settled with it or not at all.
+    public var checkpoint: AppendCheckpoint? {
+        get { if case .checkpoint(let checkpoint)? = boxed { checkpoint } else { nil } }
+        set { boxed = newValue.map { .checkpoint($0) } }
+    }
 
     /// An append of those parts.
-    public init(tenant: TenantID, aggregates: [AggregateAppend], includeConflictingEvents: Bool = false) {
+    public init(
+        tenant: TenantID, aggregates: [AggregateAppend], includeConflictingEvents: Bool = false,
+        checkpoint: AppendCheckpoint? = nil
+    ) {
         self.tenant = tenant
         self.aggregates = aggregates
         self.includeConflictingEvents = includeConflictingEvents
+        self.checkpoint = checkpoint
     }
 
     /// How many events it carries.
@@ -35,6 +47,7 @@ public struct AppendRequest: Hashable, Sendable {
     public static func == (a: AppendRequest, b: AppendRequest) -> Bool {
         a.tenant == b.tenant && a.aggregates == b.aggregates
             && a.includeConflictingEvents == b.includeConflictingEvents && a.admission == b.admission
+            && a.boxed == b.boxed
     }
 
     /// Hashes what is compared.
@@ -43,6 +56,7 @@ public struct AppendRequest: Hashable, Sendable {
         hasher.combine(aggregates)
         hasher.combine(includeConflictingEvents)
         hasher.combine(admission)
+        hasher.combine(boxed)
     }
 
     /// Bytes of its events' canonical encodings, and of its snapshots.
@@ -50,6 +64,35 @@ public struct AppendRequest: Hashable, Sendable {
         aggregates.reduce(0) {
             $0 + $1.events.reduce($1.snapshot?.payload.readableBytes ?? 0) { $0 + $1.body.readableBytes }
         }
+    }
+}
+
+/// An event of a consumer to which a worker reacts by appending: stored with the append, so that nobody reacts to it a second
+/// time. All that the worker was delivered of the slot before is settled, or is stored as settled or blocked.
+public struct AppendCheckpoint: Hashable, Sendable {
+    /// The consumer, of the append's tenant.
+    public var consumer: ConsumerName
+    /// The number of the slot.
+    public var slot: Int
+    /// The epoch under which the worker has the slot.
+    public var epoch: UInt64
+    /// The event.
+    public var event: Checkpoint
+    /// The event's key.
+    public var key: ConsumerKey
+    /// ``ConsumeMessage/Delivery/isKeyBlocked`` of the event's delivery.
+    public var isKeyBlocked: Bool
+
+    /// A checkpoint of those parts.
+    public init(
+        consumer: ConsumerName, slot: Int, epoch: UInt64, event: Checkpoint, key: ConsumerKey, isKeyBlocked: Bool
+    ) {
+        self.consumer = consumer
+        self.slot = slot
+        self.epoch = epoch
+        self.event = event
+        self.key = key
+        self.isKeyBlocked = isKeyBlocked
     }
 }
 
@@ -104,12 +147,16 @@ public struct AppendReceipt: Hashable, Sendable {
     public var recordedAt: Timestamp
     /// The call was stored before: this is the original answer, and nothing was written now.
     public var replayed: Bool
+    /// The call's checkpoint is stored with it; false without one, and in a replay where it was stored before, or its epoch
+    /// is over.
+    public var checkpointStored: Bool
 
     /// A receipt of those parts.
     public init(
         aggregates: [AppendedAggregate], firstPosition: Position, lastPosition: Position, recordedAt: Timestamp,
-        replayed: Bool
+        replayed: Bool, checkpointStored: Bool = false
     ) {
+        self.checkpointStored = checkpointStored
         self.aggregates = aggregates
         self.firstPosition = firstPosition
         self.lastPosition = lastPosition

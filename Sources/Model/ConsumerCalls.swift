@@ -362,9 +362,17 @@ public enum ConsumeMessage: Hashable, Sendable {
         public var attempt: UInt32
         /// It may have been handled before.
         public var mayBeRepeated: Bool
+        /// Its key.
+        public var key: ConsumerKey
+        /// The key was blocked when the event was delivered, or had been so a moment before.
+        public var isKeyBlocked: Bool
 
         /// A delivery of those parts.
-        public init(number: UInt64, slot: Int, attempt: UInt32, mayBeRepeated: Bool) {
+        public init(
+            number: UInt64, slot: Int, attempt: UInt32, mayBeRepeated: Bool, key: ConsumerKey, isKeyBlocked: Bool = false
+        ) {
+            self.key = key
+            self.isKeyBlocked = isKeyBlocked
             self.number = number
             self.slot = slot
             self.attempt = attempt

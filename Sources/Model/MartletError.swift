@@ -104,6 +104,10 @@ public struct Reason: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public static let neverDelivered = Reason("NEVER_DELIVERED")
     /// Another worker has the slot: nothing was written.
     public static let fenced = Reason("FENCED")
+    /// The event that an append reacts to is settled already: nothing was written.
+    public static let eventSettled = Reason("EVENT_SETTLED")
+    /// The event that an append reacts to was taken back, since its key was blocked; it comes again. Nothing was written.
+    public static let eventTakenBack = Reason("EVENT_TAKEN_BACK")
     /// The connection's identity may not use the tenant.
     public static let tenantNotAllowed = Reason("TENANT_NOT_ALLOWED")
     /// The server does not know the call.

@@ -214,6 +214,18 @@ public enum SlotSaved: Hashable, Sendable {
     case fenced(epoch: UInt64)
 }
 
+/// Why an append's checkpoint cannot be stored.
+public enum CheckpointRefusal: Hashable, Sendable {
+    /// The slot has that epoch now; 0 where no worker has had it.
+    case fenced(epoch: UInt64)
+    /// The event is settled: the slot has come to that position.
+    case settled(to: Position)
+    /// The event's key is blocked since it was delivered: it comes again.
+    case takenBack
+    /// The storage has no such event.
+    case missing
+}
+
 /// A consumer's workers and slots, as one server is told.
 public struct GroupView: Hashable, Sendable {
     /// A slot that a worker has.

@@ -7,6 +7,9 @@ import MartletModel
 ///   again) gives the slot a higher epoch. A slot's progress is stored only under the epoch that it has, and from there on
 ///   only forward. A new consumer of a name goes on above the epochs of the deleted one.
 /// - *A slot has one worker.* It goes to one whose time is not over; a worker gets as many as are its share.
+/// - *An event is reacted to once.* An append carries the event that it reacts to: the slot's floor is moved there, or the
+///   beginning of the event's blocked key, under the worker's epoch and only forward. What a server then stores of the
+///   slot, which has not heard of it yet, takes neither back.
 /// - *Keys stay in their slot.* They are divided anew only where nobody works, and no key is blocked.
 final class ConsumerDecision {
     private var facts: ConsumerFacts
@@ -222,19 +225,66 @@ final class ConsumerDecision {
         let change = saving.change
         guard var slot = slot(saving.slot, of: id) else { return .fenced(epoch: 0) }
         guard slot.epoch == change.epoch, change.goesOn(from: slot.floor) else { return .fenced(epoch: slot.epoch) }
-        slot.floor = change.to
-        set(slot, saving.slot, id)
-        if !change.blocked.isEmpty {
-            facts.groups[id]?.hasBlockedKeys = true
-            self.change(id) { plan in
-                for (key, blocked) in change.blocked { plan.blockedKeys[saving.slot, default: [:]][key] = blocked }
+        for (key, blocked) in change.blocked {
+            let place = BlockedKeyID(slot: SlotID(consumer: id, number: saving.slot), key: key)
+            guard var blocked else {
+                put(nil, place)
+                continue
             }
-            for (key, blocked) in change.blocked {
-                facts.blockedKeys[BlockedKeyID(slot: SlotID(consumer: id, number: saving.slot), key: key)] = blocked
+            // Appends may have settled more of the key than the server knew.
+            if let stored = facts.blockedKeys[place] {
+                if stored.isAhead(of: blocked) { continue }
+            } else if blocked.first.position > change.from.position, blocked.first.position <= slot.floor.position {
+                blocked.first = slot.floor
+                blocked.isFirstHandled = true
+                blocked.tries = 0
             }
+            put(blocked, place)
         }
+        if change.to.position > slot.floor.position { slot.floor = change.to }
+        set(slot, saving.slot, id)
         return .saved
     }
+
+    private func put(_ blocked: BlockedKey?, _ place: BlockedKeyID) {
+        let id = place.slot.consumer
+        facts.groups[id]?.hasBlockedKeys = true
+        facts.blockedKeys[place] = blocked
+        change(id) { $0.blockedKeys[place.slot.number, default: [:]][place.key] = .some(blocked) }
+    }
+
+    /// Why an append may not carry that checkpoint; nil where it may.
+    func refusal(of checkpoint: AppendCheckpoint, in tenant: TenantID) -> CheckpointRefusal? {
+        let id = ConsumerID(tenant: tenant, name: checkpoint.consumer)
+        guard let slot = slot(checkpoint.slot, of: id) else { return .fenced(epoch: 0) }
+        guard slot.epoch == checkpoint.epoch else { return .fenced(epoch: slot.epoch) }
+        let event = checkpoint.event
+        guard let eventID = event.eventID,
+            facts.positions[EventKey(tenant: tenant, id: eventID)] == event.position
+        else { return .missing }
+        if let blocked = facts.blockedKeys[BlockedKeyID(checkpoint, of: id)] {
+            // The server takes back what is under way of a key that is blocked.
+            guard checkpoint.isKeyBlocked else { return .takenBack }
+            return blocked.hasSettled(event) ? .settled(to: blocked.first.position) : nil
+        }
+        return event.position > slot.floor.position ? nil : .settled(to: slot.floor.position)
+    }
+
+    /// Settles the event of a checkpoint that is not refused.
+    func settle(_ checkpoint: AppendCheckpoint, in tenant: TenantID) {
+        let id = ConsumerID(tenant: tenant, name: checkpoint.consumer)
+        let place = BlockedKeyID(checkpoint, of: id)
+        if var blocked = facts.blockedKeys[place] {
+            blocked.first = checkpoint.event
+            blocked.isFirstHandled = true
+            blocked.tries = 0
+            put(blocked, place)
+        }
+        guard var slot = slot(checkpoint.slot, of: id), checkpoint.event.position > slot.floor.position else { return }
+        slot.floor = checkpoint.event
+        set(slot, checkpoint.slot, id)
+    }
+
 
     private func unblock(_ keys: [KeyUnblocking], _ id: ConsumerID) -> ConsumerOutcome {
         var touched: Set<Int> = []
@@ -312,10 +362,29 @@ private struct SlotShares {
 }
 
 extension SlotChange {
-    /// Whether it goes on from that floor, or has been stored in part or as a whole before: only who has the epoch moves it.
+    /// Whether it goes on from that floor, or has been stored in part or as a whole before, or an append has moved the floor
+    /// meanwhile: only who has the epoch moves it.
     fileprivate func goesOn(from floor: Checkpoint) -> Bool {
-        guard from.position <= floor.position, floor.position <= to.position else { return false }
+        guard from.position <= floor.position else { return false }
         if from.position == floor.position, from != floor { return false }
-        return to.position > floor.position || to == floor
+        return to.position != floor.position || to == floor
+    }
+}
+
+extension BlockedKeyID {
+    fileprivate init(_ checkpoint: AppendCheckpoint, of consumer: ConsumerID) {
+        self.init(slot: SlotID(consumer: consumer, number: checkpoint.slot), key: checkpoint.key)
+    }
+}
+
+extension BlockedKey {
+    /// Whether that event of the key is settled.
+    fileprivate func hasSettled(_ event: Checkpoint) -> Bool {
+        event.position < first.position || (event.position == first.position && isFirstHandled)
+    }
+
+    /// Whether more of the key is settled by it than by another.
+    fileprivate func isAhead(of other: BlockedKey) -> Bool {
+        hasSettled(other.first) && !(other.first == first && other.isFirstHandled)
     }
 }

@@ -37,6 +37,36 @@ extension ConsumerOutcome {
     }
 }
 
+extension CheckpointRefusal {
+    /// How the append is answered.
+    var error: MartletError {
+        switch self {
+        case .fenced(epoch: 0):
+            MartletError(
+                .failedPrecondition, reason: .fenced,
+                message: "no worker has the checkpoint's slot: the consumer was reset or deleted; consume again")
+        case .fenced(let epoch):
+            MartletError(
+                .failedPrecondition, reason: .fenced,
+                message: "the checkpoint's slot has epoch \(epoch): another worker has it, or the consumer was changed; "
+                    + "drop what you have of the slot and wait for it to be assigned again")
+        case .settled(let position):
+            MartletError(
+                .failedPrecondition, reason: .eventSettled,
+                message: "the checkpoint's event is settled already, up to position \(position): acknowledge it")
+        case .takenBack:
+            MartletError(
+                .failedPrecondition, reason: .eventTakenBack,
+                message: "the checkpoint's event was taken back, since its key was blocked: drop it, it comes again")
+        case .missing:
+            MartletError(
+                .failedPrecondition, reason: .historyChanged,
+                message: "the checkpoint's event is not stored at its position: the storage came back with another past; "
+                    + "consume again")
+        }
+    }
+}
+
 extension MartletError {
     /// There is no such consumer.
     public static let consumerNotFound = MartletError(

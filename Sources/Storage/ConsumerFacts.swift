@@ -134,12 +134,25 @@ public struct ConsumerQuestions: Hashable, Sendable {
     public var blockedKeys: Set<BlockedKeyID> = []
     /// What consumers these tenants have and had.
     public var tenants: Set<TenantID> = []
+    /// The positions of these events.
+    public var events: Set<EventKey> = []
 
     /// No questions yet.
     public init() {}
 
     /// Whether there are none.
-    public var isEmpty: Bool { groups.isEmpty && slots.isEmpty && blockedKeys.isEmpty && tenants.isEmpty }
+    public var isEmpty: Bool {
+        groups.isEmpty && slots.isEmpty && blockedKeys.isEmpty && tenants.isEmpty && events.isEmpty
+    }
+
+    /// Adds what deciding on an append with that checkpoint takes.
+    public mutating func add(_ checkpoint: AppendCheckpoint, of tenant: TenantID) {
+        let consumer = ConsumerID(tenant: tenant, name: checkpoint.consumer)
+        let slot = SlotID(consumer: consumer, number: checkpoint.slot)
+        slots.insert(slot)
+        blockedKeys.insert(BlockedKeyID(slot: slot, key: checkpoint.key))
+        if let id = checkpoint.event.eventID { events.insert(EventKey(tenant: tenant, id: id)) }
+    }
 
     /// Adds what deciding that change takes.
     public mutating func add(_ change: ConsumerChange) {
@@ -150,7 +163,11 @@ public struct ConsumerQuestions: Hashable, Sendable {
             tenants.insert(consumer.tenant)
         case .reset, .tend: groups.insert(consumer)
         case .progress(let changes):
-            for change in changes { slots.insert(SlotID(consumer: consumer, number: change.slot)) }
+            for saving in changes {
+                let slot = SlotID(consumer: consumer, number: saving.slot)
+                slots.insert(slot)
+                for key in saving.change.blocked.keys { blockedKeys.insert(BlockedKeyID(slot: slot, key: key)) }
+            }
         case .unblock(let keys):
             for key in keys {
                 let slot = SlotID(consumer: consumer, number: key.slot)
@@ -185,6 +202,8 @@ public struct ConsumerFacts: Sendable {
     public var blockedKeys: [BlockedKeyID: BlockedKey] = [:]
     /// The tenants that were asked for.
     public var tenants: [TenantID: Tenant] = [:]
+    /// The positions of those events that were asked for and are stored.
+    public var positions: [EventKey: Position] = [:]
     /// The storage's clock, by which workers are present or not; nil where that is the server's.
     public var time: Timestamp?
 

@@ -164,6 +164,7 @@ extension WriteOutcome {
         case .versionConflict(let conflicts): .versionConflicts(conflicts)
         case .eventIDsReused(let ids): .eventIDsReused(ids)
         case .refused(let error): error
+        case .checkpointRefused(let refusal): refusal.error
         case .snapshotBeyondAggregate(let version): .snapshotBeyond(version)
         case .settingsConflict(let revision): .settingsConflict(revision)
         case .limitReached(let limit): .storageLimitReached(limit)

@@ -89,6 +89,8 @@ public enum WriteOutcome: Hashable, Sendable {
     case eventIDsReused([ReusedEventID])
     /// None of it is stored, and a rule for new events keeps it out (``AppendRequest/admission``); nothing was written.
     indirect case refused(MartletError)
+    /// The call's checkpoint cannot be stored; nothing was written.
+    case checkpointRefused(CheckpointRefusal)
     /// The snapshot was saved, or was not worth keeping.
     case snapshotSaved(SaveSnapshotReceipt)
     /// The aggregate has only that version; nothing was written.

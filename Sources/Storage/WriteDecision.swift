@@ -13,11 +13,12 @@ import NIOCore
 ///
 /// 1. *Replay.* Every event id is stored, each in the aggregate that the call names, with the same
 ///    content, at consecutive positions in the order of the call: the answer is the original one, whatever
-///    the expected versions say.
+///    the expected versions say. A checkpoint in the call is stored, if it is still to be stored.
 /// 2. *Reuse.* Otherwise, any event id that is stored: `EVENT_ID_REUSED`, naming all of them.
-/// 3. *Conflict.* Any expected version that does not hold: `VERSION_CONFLICT`, naming all of them.
-/// 4. *Limit.* What the storage has no number left for: `STORAGE_LIMIT_REACHED`.
-/// 5. *Append.* Versions and positions go on from what is there, in the order of the call.
+/// 3. *Fence.* A checkpoint whose slot another worker has, or whose event is settled: `FENCED`, `EVENT_SETTLED`.
+/// 4. *Conflict.* Any expected version that does not hold: `VERSION_CONFLICT`, naming all of them.
+/// 5. *Limit.* What the storage has no number left for: `STORAGE_LIMIT_REACHED`.
+/// 6. *Append.* Versions and positions go on from what is there, in the order of the call.
 ///    The commit time is `now`, or the tenant's last one where that is later. A snapshot in the call is one of
 ///    the state after the call's events of its aggregate; which others stay is up to ``SnapshotDecision``.
 ///
@@ -32,6 +33,7 @@ public enum WriteDecision {
             switch command {
             case .append(let request):
                 questions.movingTenants.insert(request.tenant)
+                if let checkpoint = request.checkpoint { questions.consumers.add(checkpoint, of: request.tenant) }
                 for part in request.aggregates {
                     let key = AggregateKey(tenant: request.tenant, name: part.aggregate)
                     questions.aggregates.insert(key)
@@ -141,7 +143,14 @@ private struct State {
     mutating func decide(_ request: AppendRequest) -> WriteOutcome {
         let tenant = find(request.tenant)
         // Nothing that this batch could know of is known yet: nothing can be stored.
-        if !(facts.stored.isEmpty && tenant?.added.isEmpty ?? true), let outcome = known(request) { return outcome }
+        if !(facts.stored.isEmpty && tenant?.added.isEmpty ?? true), let outcome = known(request) {
+            return settling(request, replayed: outcome)
+        }
+        if let checkpoint = request.checkpoint,
+            let refusal = consumerDecision().refusal(of: checkpoint, in: request.tenant)
+        {
+            return .checkpointRefused(refusal)
+        }
         if case .refused(let error) = request.admission { return .refused(error) }
         var conflicts: [VersionConflict] = []
         var limit: StorageLimit?
@@ -157,7 +166,29 @@ private struct State {
         }
         guard conflicts.isEmpty else { return .versionConflict(conflicts) }
         if let limit = limit ?? limitReached(by: request, tenant) { return .limitReached(limit) }
-        return .appended(append(request, to: tenant ?? makeTenant(request.tenant)))
+        var receipt = append(request, to: tenant ?? makeTenant(request.tenant))
+        if let checkpoint = request.checkpoint {
+            consumerDecision().settle(checkpoint, in: request.tenant)
+            receipt.checkpointStored = true
+        }
+        return .appended(receipt)
+    }
+
+    /// What a replay is answered, and its checkpoint, where that is still to be stored.
+    private mutating func settling(_ request: AppendRequest, replayed outcome: WriteOutcome) -> WriteOutcome {
+        guard case .appended(var receipt) = outcome, let checkpoint = request.checkpoint,
+            consumerDecision().refusal(of: checkpoint, in: request.tenant) == nil
+        else { return outcome }
+        consumerDecision().settle(checkpoint, in: request.tenant)
+        (find(request.tenant) ?? makeTenant(request.tenant)).hasConsumerChanges = true
+        receipt.checkpointStored = true
+        return .appended(receipt)
+    }
+
+    private mutating func consumerDecision() -> ConsumerDecision {
+        let decision = consumers ?? ConsumerDecision(facts.consumers, now: now)
+        consumers = decision
+        return decision
     }
 
     /// Whether what is stored of the tenant is the first of it.
@@ -342,9 +373,7 @@ private struct State {
             if change.makesTenant, let limit = limitReached(byTenant: change.consumer.tenant, tenant) {
                 return .limitReached(limit)
             }
-            let consumers = self.consumers ?? ConsumerDecision(facts.consumers, now: now)
-            self.consumers = consumers
-            let (outcome, isStored) = consumers.decide(change)
+            let (outcome, isStored) = consumerDecision().decide(change)
             guard isStored else { return .consumer(outcome) }
             count(change.consumer.tenant, tenant)
             (tenant ?? makeTenant(change.consumer.tenant)).hasConsumerChanges = true

@@ -110,7 +110,13 @@ public final class MemoryEngine: StorageEngine {
                 facts.sizes[key] = tenant.sizes[key.name]
                 if questions.snapshots.contains(key) { facts.snapshots[key] = tenant.snapshotKeys(of: key.name) }
             }
-            facts.consumers = MemoryConsumers.facts(questions.consumers) { tenants[$0]?.consumers }
+            var consumers = MemoryConsumers.facts(questions.consumers) { tenants[$0]?.consumers }
+            for key in questions.consumers.events {
+                guard let tenant = tenants[key.tenant] else { continue }
+                let index = tenant.events.firstIndex { $0.event.id == key.id }
+                consumers.positions[key] = index.map { tenant.position($0) }
+            }
+            facts.consumers = consumers
             for key in questions.events {
                 guard let tenant = tenants[key.tenant],
                     let index = tenant.events.firstIndex(where: { $0.event.id == key.id })

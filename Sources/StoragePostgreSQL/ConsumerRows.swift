@@ -72,6 +72,7 @@ struct ConsumerLookUp {
     private let slots: [(consumer: ConsumerID, numbers: ClosedRange<Int>)]
     private let keys: [BlockedKeyID]
     private let tenants: [TenantID]
+    private let events: [EventKey]
 
     init(_ questions: ConsumerQuestions) {
         self.questions = questions
@@ -85,6 +86,7 @@ struct ConsumerLookUp {
         }
         keys = Array(questions.blockedKeys)
         tenants = Array(questions.tenants)
+        events = Array(questions.events)
     }
 
     /// The calls; ``facts(_:)`` takes their results.
@@ -111,12 +113,13 @@ struct ConsumerLookUp {
                 ]),
             PostgresCall("consumer_tenants", [PostgresValue(tenants.map(\.uuid))]),
             PostgresCall("clock"),
+            PostgresCall("event_positions", [PostgresValue(events.map(\.tenant.uuid)), PostgresValue(events.map(\.id))]),
         ]
     }
 
     func facts(_ results: ArraySlice<PostgresResult>) throws(PostgresFault) -> ConsumerFacts {
         var facts = ConsumerFacts()
-        guard results.count == 7 else { return facts }
+        guard results.count == 8 else { return facts }
         let first = results.startIndex
         try each(results[first]) { index, row, rows throws(PostgresFault) in
             facts.groups[groups[index]] = StoredGroup(
@@ -152,6 +155,9 @@ struct ConsumerLookUp {
             facts.tenants[tenants[index]] = tenant
         }
         facts.time = Timestamp(microseconds: results[first + 6].integer(0, 0))
+        try each(results[first + 7]) { index, row, rows throws(PostgresFault) in
+            facts.positions[events[index]] = Position(try rows.rows.unsigned(row, 1))
+        }
         return facts
     }
 

@@ -137,6 +137,16 @@ extension Schema {
                 LEFT JOIN \(name).consumer_epochs e ON e.tenant_no = t.no
                 """
             ),
+            (
+                "event_positions",
+                """
+                SELECT q.index, e.position
+                FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS q (tenant, id, index)
+                CROSS JOIN LATERAL (SELECT no FROM \(name).tenants WHERE id = q.tenant OFFSET 0) AS t
+                CROSS JOIN LATERAL (
+                    SELECT position FROM \(name).events WHERE tenant_no = t.no AND event_id = q.id OFFSET 0) AS e
+                """
+            ),
             ("clock", "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"),
         ]
     }

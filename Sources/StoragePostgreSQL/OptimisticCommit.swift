@@ -99,7 +99,7 @@ extension PostgreSQLWriter {
     /// - Returns: whether that is enough.
     private static func note(_ command: WriteCommand, _ borrowed: TenantCacheLease, in facts: inout BatchFacts) -> Bool
     {
-        guard case .append(let request) = command else { return false }
+        guard case .append(let request) = command, request.checkpoint == nil else { return false }
         guard let tenant = borrowed.known[request.tenant], tenant.isTrusted else { return false }
         facts.heads[request.tenant] = tenant.head
         for part in request.aggregates {

@@ -328,6 +328,13 @@ struct TenantConsumerRows {
         try put.run()
     }
 
+    func position(of event: UUID) throws(SQLiteFault) -> Position? {
+        let statement = try connection.statement(.selectPositionOfID)
+        statement.bind(1, tenantNo)
+        statement.bind(2, event)
+        return try statement.firstRow { row throws(SQLiteFault) in Position(try row.unsigned(0)) }
+    }
+
     private func put(_ blocked: BlockedKey?, _ id: BlockedKeyID) throws(SQLiteFault) {
         let statement = try connection.statement(blocked == nil ? .deleteBlockedKey : .putBlockedKey)
         bind(statement, id.slot.consumer.name)
@@ -374,6 +381,7 @@ extension ConsumerQuestions {
                 id.key, slot: slot.number, of: slot.consumer.name)
         }
         for id in tenants { facts.tenants[id] = try rows(id)?.facts() }
+        for key in events { facts.positions[key] = try rows(key.tenant)?.position(of: key.id) }
         return facts
     }
 }

@@ -224,6 +224,7 @@ final class SQLiteWriter: StorageWriter {
             }
             switch command {
             case .append(let request):
+                if let checkpoint = request.checkpoint { consumers.add(checkpoint, of: id) }
                 for part in request.aggregates {
                     let key = AggregateKey(tenant: id, name: part.aggregate)
                     try look(at: key, snapshots: part.snapshot != nil, in: tenant, &facts, &rows, connection)

@@ -35,6 +35,22 @@ struct ConsumerWorkload {
         return ConsumerChange(kind(id, &random), of: id)
     }
 
+    /// What an append carries that reacts to one of those events; nil for none.
+    func checkpoint(
+        of tenant: TenantID, among events: [RecordedEvent], _ random: inout SeededGenerator
+    ) -> AppendCheckpoint? {
+        let name = Self.names[Int.random(in: 0..<2, using: &random)]
+        guard let event = events.randomElement(using: &random) else { return nil }
+        let known = held[ConsumerID(tenant: tenant, name: name)]?.randomElement(using: &random)
+        // Another one's position now and then.
+        let position = Int.random(in: 0..<8, using: &random) == 0 ? Position(2) : event.position
+        return AppendCheckpoint(
+            consumer: name, slot: known?.number ?? 0,
+            epoch: (known?.epoch ?? 1) + (Int.random(in: 0..<6, using: &random) == 0 ? 1 : 0),
+            event: Checkpoint(position: position, eventID: event.event.id),
+            key: key(&random), isKeyBlocked: Bool.random(using: &random))
+    }
+
     private func kind(_ id: ConsumerID, _ random: inout SeededGenerator) -> ConsumerChange.Kind {
         switch Int.random(in: 0..<16, using: &random) {
         case 0...2:

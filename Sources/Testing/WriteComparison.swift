@@ -7,7 +7,7 @@ import NIOCore
 /// Random batches of commands for an engine and for the oracle: each must come to the same, and leave the same behind.
 ///
 /// Appends, with and without snapshots, expected versions that hold and that do not, repeated calls and ids that are used
-/// again; snapshots that are saved, not worth keeping, beyond their aggregate, and deleted; settings that are put, deleted,
+/// again, reactions to a consumer's events; snapshots that are saved, not worth keeping, beyond their aggregate, and deleted; settings that are put, deleted,
 /// and expected at another revision; consumers with all that is done to them (``ConsumerWorkload``); of new tenants and old
 /// ones, in one batch.
 public struct WriteComparison {
@@ -139,6 +139,10 @@ public struct WriteComparison {
             request.aggregates[0].snapshotPolicy = SnapshotPolicy(
                 everyEvents: 3, everyBytes: 400, kept: Int.random(in: 1...3, using: &random))
             if Int.random(in: 0..<4, using: &random) == 0 { request.aggregates[0].snapshot = snapshot() }
+            if Int.random(in: 0..<3, using: &random) == 0 {
+                let stored = try oracle.makeReader().events(of: tenant)
+                request.checkpoint = consumers.checkpoint(of: tenant, among: stored, &random)
+            }
             appends.append(request)
             return .append(request)
         }
@@ -166,6 +170,7 @@ extension WriteCommand {
         case .append(let request):
             "append of \(request.eventCount) to \(request.aggregates[0].aggregate) of \(tenant)"
                 + (request.aggregates[0].snapshot == nil ? "" : " with a snapshot")
+                + (request.checkpoint.map { " with \($0)" } ?? "")
         case .change(.saveSnapshot(let request, let kept)):
             "snapshot \(request.version) of \(request.aggregate) of \(tenant), \(kept) kept"
         case .change(.deleteSnapshots(let request)):

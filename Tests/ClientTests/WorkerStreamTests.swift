@@ -16,7 +16,9 @@ import Testing
         .consume(
             .events(
                 try Sample.entries(Array(numbers)),
-                numbers.map { .init(number: $0, slot: slot, attempt: 1, mayBeRepeated: false) }))
+                numbers.map {
+                    .init(number: $0, slot: slot, attempt: 1, mayBeRepeated: false, key: ConsumerKey(bytes: [7]))
+                }))
     }
 
     /// The next replies; other frames in between are passed over.
@@ -131,7 +133,10 @@ import Testing
                 let large = CallMessage.consume(
                     .events(
                         try Sample.entries([1], payloadBytes: 1_500),
-                        [.init(number: 1, slot: 1, attempt: 1, mayBeRepeated: true)]))
+                        [
+                            .init(
+                                number: 1, slot: 1, attempt: 1, mayBeRepeated: true, key: ConsumerKey(bytes: [7]))
+                        ]))
                 call.send(large)
                 let events = try await worker.take(1)
                 #expect(events[0].mayBeRepeated && events[0].slot == 1)

@@ -79,12 +79,13 @@ import Testing
         #expect(machine.acknowledge(3) == .late)
         #expect(machine.acknowledge(2) == .taken && machine.acknowledge(4) == .taken)
         machine.take([event(5, 0), event(6, 1)], scannedTo: place(6))
-        #expect(machine.deliveries(now: now(5)).map(\.event) == [event(6, 1)])
+        #expect(machine.deliveries(now: now(5)).isEmpty, "not before it is stored")
         let change = try #require(machine.nextChange())
         let blocked = BlockedKey(
             first: place(1), until: .asked, reason: "no such account", tries: 1, since: now(5).time)
         #expect(change.to == place(5) && change.blocked == [keys[0]: blocked])
         _ = machine.saved()
+        #expect(machine.deliveries(now: now(5)).map(\.event) == [event(6, 1)])
 
         // It is tried from its first event to the last one that was passed over, in order.
         #expect(machine.retry(keys[0]) && !machine.retry(keys[5]))
@@ -117,6 +118,7 @@ import Testing
         var at: Int64 = 0
         for delay in [Int64(2), 4, 5] {
             #expect(machine.reject(number, .retry(after: nil), reason: "busy", now: now(at)) == .taken)
+            _ = (machine.nextChange(), machine.saved())
             #expect(machine.progress.blocked[keys[0]]?.until == .retry(at: now(at + delay).time))
             #expect(machine.deliveries(now: now(at + delay - 1)).isEmpty && machine.wantsKey == nil)
             at += delay
@@ -134,6 +136,7 @@ import Testing
         let machine = delivered([0, 0, 1])
         #expect(machine.reject(1, .park, reason: "poison", now: now(0)) == .taken)
         #expect(!machine.skip(keys[0], at: Position(2)) && machine.skip(keys[0], at: Position(1)))
+        _ = (machine.nextChange(), machine.saved())
         // Also not by the next worker.
         for machine in [machine, self.machine(machine.progress)] {
             _ = machine.retry(keys[0])

@@ -228,11 +228,21 @@ enum RandomFrames {
         }
         let request = AppendRequest(
             tenant: TenantID(UUID(high: random.next(), low: random.next())), aggregates: parts,
-            includeConflictingEvents: Bool.random(using: &random))
+            includeConflictingEvents: Bool.random(using: &random),
+            checkpoint: Int.random(in: 0..<4, using: &random) == 0 ? try checkpoint(using: &random) : nil)
         return ClientFrame(
             CallID(random.next() >> UInt64.random(in: 0..<64, using: &random)), .request(.append(request)),
             timeoutMillis: [0, 30_000, .max].randomElement(using: &random) ?? 0,
             creditBytes: [0, 1 << 20].randomElement(using: &random) ?? 0)
+    }
+
+    private static func checkpoint(using random: inout SeededGenerator) throws -> AppendCheckpoint {
+        AppendCheckpoint(
+            consumer: try #require(ConsumerName("transfers")),
+            slot: [0, 1_023].randomElement(using: &random) ?? 0, epoch: random.next() | 1,
+            event: Checkpoint(
+                position: Position(random.next() | 1), eventID: UUID(high: random.next(), low: random.next())),
+            key: ConsumerKey(bytes: [0x67, 0, 0xFF]), isKeyBlocked: Bool.random(using: &random))
     }
 
     static func answer(using random: inout SeededGenerator) throws -> ServerFrame {
@@ -259,7 +269,7 @@ enum RandomFrames {
                     AppendReceipt(
                         aggregates: aggregates, firstPosition: Position(number()), lastPosition: Position(number()),
                         recordedAt: Timestamp(microseconds: Int64(bitPattern: number())),
-                        replayed: Bool.random(using: &random))))
+                        replayed: Bool.random(using: &random), checkpointStored: Bool.random(using: &random))))
         case 1: return ServerFrame(id, .load(entries, nil))
         case 2: return ServerFrame(id, .read(entries, nil))
         default:

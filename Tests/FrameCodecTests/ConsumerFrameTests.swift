@@ -79,7 +79,11 @@ import Testing
                     unsafe part.pointee.slot = UInt32(delivery.slot)
                     unsafe part.pointee.attempt = delivery.attempt
                     unsafe part.pointee.may_be_repeated = delivery.mayBeRepeated ? 1 : 0
-                    unsafe expected.writeField(2, &part.pointee.base)
+                    unsafe delivery.key.bytes.withUnsafeBytes { key in
+                        unsafe part.pointee.key = unsafe ProtobufCBinaryData(key)
+                        unsafe part.pointee.key_blocked = delivery.isKeyBlocked ? 1 : 0
+                        unsafe expected.writeField(2, &part.pointee.base)
+                    }
                 }
             }
             let frame = RandomFrames.message {
@@ -120,13 +124,16 @@ import Testing
         let frame = try ServerFrameCodec.decode(message, limits: Limits())
         let expected = ConsumeMessage.events(
             ByteBuffer(bytes: entry + entry),
-            [1, 2].map { .init(number: $0, slot: 0, attempt: 0, mayBeRepeated: false) })
+            [1, 2].map {
+                .init(number: $0, slot: 0, attempt: 0, mayBeRepeated: false, key: ConsumerKey(bytes: []))
+            })
         #expect(frame == ServerFrame(CallID(23), .consume(expected)))
     }
 
     @Test func eachEventHasItsDelivery() throws {
         let entries = try GoldenFrames.entries()
-        let delivery = ConsumeMessage.Delivery(number: 1, slot: 0, attempt: 1, mayBeRepeated: false)
+        let delivery = ConsumeMessage.Delivery(
+            number: 1, slot: 0, attempt: 1, mayBeRepeated: false, key: ConsumerKey(bytes: [7]))
         for wrong: ConsumeMessage in [
             .events(entries, []), .events(entries, [delivery, delivery]), .events(ByteBuffer(), [delivery]),
         ] {

@@ -113,7 +113,9 @@ extension GoldenFrames {
                 "consume events",
                 consume(
                     .events(
-                        try entries(), [.init(number: 1, slot: 11, attempt: 1, mayBeRepeated: true)]))
+                        try entries(), [
+                            .init(number: 1, slot: 11, attempt: 1, mayBeRepeated: true, key: blockedPlace.key)
+                        ]))
             ),
             ("consume committed", consume(.committed(slot: 11, checkpoint))),
             ("consume stopped", consume(.stopped(slot: 11, reason: "too many keys"))),

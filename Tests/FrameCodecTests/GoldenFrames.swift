@@ -31,6 +31,12 @@ enum GoldenFrames {
         return entries
     }
 
+    static var appendCheckpoint: AppendCheckpoint {
+        AppendCheckpoint(
+            consumer: consumer.name, slot: 11, epoch: 3, event: Checkpoint(position: Position(7), eventID: eventID),
+            key: blockedPlace.key, isKeyBlocked: false)
+    }
+
     static let head = TenantHead(position: Position(7), recordedAt: recordedAt)
 
     static func client() throws -> [(String, ClientFrame)] {
@@ -92,6 +98,18 @@ enum GoldenFrames {
                                     AggregateAppend(
                                         aggregate: order, expected: .none, events: [try encoded()], snapshot: state)
                                 ]))))
+            ),
+            (
+                "append request with a checkpoint",
+                ClientFrame(
+                    CallID(24),
+                    .request(
+                        .append(
+                            AppendRequest(
+                                tenant: tenant,
+                                aggregates: [
+                                    AggregateAppend(aggregate: order, expected: .none, events: [try encoded()])
+                                ], checkpoint: appendCheckpoint))))
             ),
             (
                 "load request with a snapshot",

@@ -207,7 +207,8 @@ extension RandomFrames {
                 return ConsumeMessage.Delivery(
                     number: number(using: &random), slot: [0, slot].randomElement(using: &random) ?? 0,
                     attempt: UInt32(truncatingIfNeeded: number(using: &random)),
-                    mayBeRepeated: Bool.random(using: &random))
+                    mayBeRepeated: Bool.random(using: &random),
+                    key: ConsumerKey(bytes: [0x67, 0, 0xFF]), isKeyBlocked: Bool.random(using: &random))
             }
             return .events(entries, deliveries)
         }

@@ -50,7 +50,9 @@ import Testing
                 default: Issue.record("\(frame)")
                 }
             }
-            #expect(delivery == .init(number: 1, slot: 0, attempt: 1, mayBeRepeated: false))
+            let key = try #require(delivery?.key)
+            #expect(key.bytes.starts(with: Array("a:".utf8)))
+            #expect(delivery == .init(number: 1, slot: 0, attempt: 1, mayBeRepeated: false, key: key))
             try await peer.send(ClientFrame(CallID(2), .replies([.acknowledge(1, upTo: true)])))
             guard case .committed(slot: 0, let checkpoint)? = try await message(peer) else {
                 Issue.record("nothing was stored")

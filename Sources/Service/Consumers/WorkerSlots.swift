@@ -89,7 +89,8 @@ struct WorkerSlots {
         slot.openCount += 1
         if slot.openCount > slot.machine.underWayCount { forgetTakenBack(of: slot) }
         return ConsumeMessage.Delivery(
-            number: lastNumber, slot: slot.number, attempt: delivery.attempt, mayBeRepeated: delivery.mayBeRepeated)
+            number: lastNumber, slot: slot.number, attempt: delivery.attempt, mayBeRepeated: delivery.mayBeRepeated,
+            key: delivery.event.key, isKeyBlocked: delivery.isKeyBlocked)
     }
 
     /// Forgets deliveries that were taken back: whatever the worker still says of them comes too late.

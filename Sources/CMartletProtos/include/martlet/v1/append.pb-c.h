@@ -18,6 +18,7 @@ PROTOBUF_C__BEGIN_DECLS
 #include "martlet/v1/snapshot.pb-c.h"
 
 typedef struct Martlet__V1__AppendRequest Martlet__V1__AppendRequest;
+typedef struct Martlet__V1__AppendCheckpoint Martlet__V1__AppendCheckpoint;
 typedef struct Martlet__V1__AggregateAppend Martlet__V1__AggregateAppend;
 typedef struct Martlet__V1__ExpectedVersion Martlet__V1__ExpectedVersion;
 typedef struct Martlet__V1__AppendResponse Martlet__V1__AppendResponse;
@@ -50,10 +51,56 @@ struct  Martlet__V1__AppendRequest
    * With VERSION_CONFLICT, answer also the events that came in between, up to 256 KiB over all conflicts.
    */
   protobuf_c_boolean include_conflicting_events;
+  /*
+   * The append is the reaction to an event of a consumer, which is settled with it or not at all.
+   */
+  Martlet__V1__AppendCheckpoint *checkpoint;
 };
 #define MARTLET__V1__APPEND_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__append_request__descriptor) \
-    , {0,NULL}, 0,NULL, 0 }
+    , {0,NULL}, 0,NULL, 0, NULL }
+
+
+/*
+ * An event of a consumer to which a worker reacts by appending. Stored with the append: the event does not come again, and
+ * nobody reacts to it a second time. All that the worker was delivered of the slot before is settled, or SlotCommitted has
+ * passed it.
+ */
+struct  Martlet__V1__AppendCheckpoint
+{
+  ProtobufCMessage base;
+  /*
+   * The consumer's name.
+   */
+  ProtobufCBinaryData consumer;
+  /*
+   * The number of the slot, 0 to 1,023.
+   */
+  uint32_t slot;
+  /*
+   * The epoch under which the worker has the slot.
+   */
+  uint64_t epoch;
+  /*
+   * The event's position, from 1.
+   */
+  uint64_t position;
+  /*
+   * 16 bytes: the event's id.
+   */
+  ProtobufCBinaryData event_id;
+  /*
+   * Delivery.key of the event's delivery: 1 to 256 bytes.
+   */
+  ProtobufCBinaryData key;
+  /*
+   * Delivery.key_blocked of it.
+   */
+  protobuf_c_boolean key_blocked;
+};
+#define MARTLET__V1__APPEND_CHECKPOINT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__append_checkpoint__descriptor) \
+    , {0,NULL}, 0, 0, 0, {0,NULL}, {0,NULL}, 0 }
 
 
 /*
@@ -152,10 +199,15 @@ struct  Martlet__V1__AppendResponse
    * The call was stored before: this is the original answer, and nothing was written now.
    */
   protobuf_c_boolean replayed;
+  /*
+   * The checkpoint of the request is stored with this call. False without one; and in a replayed answer where it was stored
+   * before, or the worker has lost its slot.
+   */
+  protobuf_c_boolean checkpoint_stored;
 };
 #define MARTLET__V1__APPEND_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__append_response__descriptor) \
-    , 0,NULL, 0, 0, 0, 0 }
+    , 0,NULL, 0, 0, 0, 0, 0 }
 
 
 /*
@@ -265,6 +317,25 @@ Martlet__V1__AppendRequest *
                       const uint8_t       *data);
 void   martlet__v1__append_request__free_unpacked
                      (Martlet__V1__AppendRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Martlet__V1__AppendCheckpoint methods */
+void   martlet__v1__append_checkpoint__init
+                     (Martlet__V1__AppendCheckpoint         *message);
+size_t martlet__v1__append_checkpoint__get_packed_size
+                     (const Martlet__V1__AppendCheckpoint   *message);
+size_t martlet__v1__append_checkpoint__pack
+                     (const Martlet__V1__AppendCheckpoint   *message,
+                      uint8_t             *out);
+size_t martlet__v1__append_checkpoint__pack_to_buffer
+                     (const Martlet__V1__AppendCheckpoint   *message,
+                      ProtobufCBuffer     *buffer);
+Martlet__V1__AppendCheckpoint *
+       martlet__v1__append_checkpoint__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   martlet__v1__append_checkpoint__free_unpacked
+                     (Martlet__V1__AppendCheckpoint *message,
                       ProtobufCAllocator *allocator);
 /* Martlet__V1__AggregateAppend methods */
 void   martlet__v1__aggregate_append__init
@@ -385,6 +456,9 @@ void   martlet__v1__reused_event_id__free_unpacked
 typedef void (*Martlet__V1__AppendRequest_Closure)
                  (const Martlet__V1__AppendRequest *message,
                   void *closure_data);
+typedef void (*Martlet__V1__AppendCheckpoint_Closure)
+                 (const Martlet__V1__AppendCheckpoint *message,
+                  void *closure_data);
 typedef void (*Martlet__V1__AggregateAppend_Closure)
                  (const Martlet__V1__AggregateAppend *message,
                   void *closure_data);
@@ -431,6 +505,7 @@ void martlet__v1__append_service__append(ProtobufCService *service,
 /* --- descriptors --- */
 
 extern const ProtobufCMessageDescriptor martlet__v1__append_request__descriptor;
+extern const ProtobufCMessageDescriptor martlet__v1__append_checkpoint__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__aggregate_append__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__expected_version__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__append_response__descriptor;

@@ -1112,10 +1112,18 @@ struct  Martlet__V1__Delivery
    * It may have been handled before.
    */
   protobuf_c_boolean may_be_repeated;
+  /*
+   * The event's key.
+   */
+  ProtobufCBinaryData key;
+  /*
+   * The key was blocked when the event was delivered, or had been so a moment before.
+   */
+  protobuf_c_boolean key_blocked;
 };
 #define MARTLET__V1__DELIVERY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__delivery__descriptor) \
-    , 0, 0, 0, 0 }
+    , 0, 0, 0, 0, {0,NULL}, 0 }
 
 
 /*
