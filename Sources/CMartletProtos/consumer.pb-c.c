@@ -3703,7 +3703,7 @@ const ProtobufCMessageDescriptor martlet__v1__await_consumer_response__descripto
   (ProtobufCMessageInit) martlet__v1__await_consumer_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__consume_request__field_descriptors[4] =
+static const ProtobufCFieldDescriptor martlet__v1__consume_request__field_descriptors[5] =
 {
   {
     "tenant",
@@ -3753,17 +3753,30 @@ static const ProtobufCFieldDescriptor martlet__v1__consume_request__field_descri
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "keeps_time",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__ConsumeRequest, keeps_time),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__consume_request__field_indices_by_name[] = {
   1,   /* field[1] = consumer */
   3,   /* field[3] = epoch_above */
+  4,   /* field[4] = keeps_time */
   0,   /* field[0] = tenant */
   2,   /* field[2] = worker */
 };
 static const ProtobufCIntRange martlet__v1__consume_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor martlet__v1__consume_request__descriptor =
 {
@@ -3773,7 +3786,7 @@ const ProtobufCMessageDescriptor martlet__v1__consume_request__descriptor =
   "Martlet__V1__ConsumeRequest",
   "martlet.v1",
   sizeof(Martlet__V1__ConsumeRequest),
-  4,
+  5,
   martlet__v1__consume_request__field_descriptors,
   martlet__v1__consume_request__field_indices_by_name,
   1,  martlet__v1__consume_request__number_ranges,

@@ -31,6 +31,7 @@ public struct SlotMachine {
 
     private let epoch: UInt64
     private let settings: SlotSettings
+    private let keepsTime: Bool
     /// Events up to here may have been handled before.
     private let repeatedTo: Position
 
@@ -74,7 +75,11 @@ public struct SlotMachine {
     /// - Parameters:
     ///   - repeatedTo: what an earlier worker may have got, the head when its lease ended or later.
     ///   - progress: what is stored of the slot.
-    public init(epoch: UInt64, progress: SlotProgress, repeatedTo: Position, settings: SlotSettings) {
+    ///   - keepsTime: of the worker (``MartletModel/ConsumeRequest/keepsTime``).
+    public init(
+        epoch: UInt64, progress: SlotProgress, repeatedTo: Position, settings: SlotSettings, keepsTime: Bool = false
+    ) {
+        self.keepsTime = keepsTime
         self.epoch = epoch
         self.settings = settings
         timeouts = DeliveryTimeouts(settings.acknowledgementTimeout)
@@ -218,7 +223,7 @@ public struct SlotMachine {
     private mutating func deliver(_ event: Event, _ attempt: UInt32, at place: Place, now: Moment) -> Delivery {
         lastNumber += 1
         underWay[lastNumber] = place
-        timeouts.add(lastNumber, now: now.uptime)
+        if !keepsTime { timeouts.add(lastNumber, now: now.uptime) }
         return Delivery(
             number: lastNumber, event: event, attempt: attempt,
             mayBeRepeated: attempt > 1 || event.place.position <= repeatedTo,

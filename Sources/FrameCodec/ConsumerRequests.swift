@@ -249,7 +249,8 @@ extension ConsumeRequest {
         }
         self.init(
             try unsafe ConsumerID(tenant: message.pointee.tenant, consumer: message.pointee.consumer),
-            worker: try unsafe WorkerName(field: message.pointee.worker), epochAbove: epochAbove)
+            worker: try unsafe WorkerName(field: message.pointee.worker), epochAbove: epochAbove,
+            keepsTime: unsafe message.pointee.keeps_time != 0)
     }
 
     func encode(to buffer: inout ByteBuffer) {
@@ -260,6 +261,7 @@ extension ConsumeRequest {
                     unsafe message.pointee.consumer = unsafe name
                     unsafe message.pointee.worker = unsafe text[0]
                     unsafe message.pointee.epoch_above = epochAbove
+                    unsafe message.pointee.keeps_time = keepsTime ? 1 : 0
                     unsafe buffer.writeField(36, &message.pointee.base)
                 }
             }

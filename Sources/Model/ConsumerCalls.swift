@@ -295,12 +295,16 @@ public struct ConsumeRequest: Hashable, Sendable {
     public var worker: WorkerName
     /// The highest epoch that the worker's own database holds: its slots get higher ones. At most ``epochMax``.
     public var epochAbove: UInt64
+    /// The worker looks itself after handlers that take too long: its deliveries have no acknowledgement time-out, so that no
+    /// key is blocked unless it has rejected an event of it.
+    public var keepsTime: Bool
 
     /// The highest ``epochAbove``.
     public static let epochMax: UInt64 = 1 << 62
 
     /// A request of those parts.
-    public init(_ consumer: ConsumerID, worker: WorkerName, epochAbove: UInt64 = 0) {
+    public init(_ consumer: ConsumerID, worker: WorkerName, epochAbove: UInt64 = 0, keepsTime: Bool = false) {
+        self.keepsTime = keepsTime
         self.consumer = consumer
         self.worker = worker
         self.epochAbove = epochAbove

@@ -106,7 +106,7 @@ extension RandomFrames {
             request = .consume(
                 ConsumeRequest(
                     consumer, worker: try #require(WorkerName(consumer.name.text)),
-                    epochAbove: min(number(using: &random), ConsumeRequest.epochMax)))
+                    epochAbove: min(number(using: &random), ConsumeRequest.epochMax), keepsTime: Bool.random(using: &random)))
         default: return ClientFrame(CallID(number(using: &random)), .replies(replies(using: &random)))
         }
         return ClientFrame(CallID(number(using: &random)), .request(request), creditBytes: number(using: &random))

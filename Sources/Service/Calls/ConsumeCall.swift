@@ -198,7 +198,8 @@ final class ConsumeCall: CallWork {
         for slot in opened where opening[slot.number] == slot.epoch {
             opening[slot.number] = nil
             let machine = SlotMachine(
-                epoch: slot.epoch, progress: slot.progress, repeatedTo: head, settings: definition.delivery)
+                epoch: slot.epoch, progress: slot.progress, repeatedTo: head, settings: definition.delivery,
+                keepsTime: request.keepsTime)
             slots.add(WorkerSlot(number: slot.number, epoch: slot.epoch, machine: machine, now: handle.eventLoop.now))
             assigned.append(
                 ConsumeMessage.Slot(number: slot.number, epoch: slot.epoch, checkpoint: slot.progress.floor))

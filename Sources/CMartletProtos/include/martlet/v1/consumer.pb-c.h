@@ -816,10 +816,15 @@ struct  Martlet__V1__ConsumeRequest
    * The highest epoch that the worker's own database holds: its slots get higher ones. At most 2^62.
    */
   uint64_t epoch_above;
+  /*
+   * true: the worker looks itself after handlers that take too long, and rejects what they were to handle. Its deliveries
+   * have no acknowledgement time-out, so that no key is blocked unless it has rejected an event of it.
+   */
+  protobuf_c_boolean keeps_time;
 };
 #define MARTLET__V1__CONSUME_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__consume_request__descriptor) \
-    , {0,NULL}, {0,NULL}, {0,NULL}, 0 }
+    , {0,NULL}, {0,NULL}, {0,NULL}, 0, 0 }
 
 
 /*
