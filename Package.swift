@@ -50,6 +50,7 @@ let package = Package(
         .library(name: "MartletClient", targets: ["MartletClient"]),
         .library(name: "MartletEventSourcing", targets: ["MartletEventSourcing"]),
         .library(name: "MartletKit", targets: ["MartletKit"]),
+        .library(name: "MartletProjections", targets: ["MartletProjections"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -156,6 +157,12 @@ let package = Package(
             [
                 "MartletClient", "MartletModel", .instrumentation, .logging, .nioConcurrencyHelpers, .nioCore,
             ]),
+        layer(
+            "MartletProjections",
+            [
+                "CMartletPostgreSQL", "CMartletSQLite", "MartletClient", "MartletModel", .logging,
+                .nioConcurrencyHelpers, .nioPosix,
+            ]),
         layer("MartletKit", ["MartletClient", "MartletEventSourcing", "MartletModel", "MartletTLSOpenSSL", .nioCore]),
         layer(
             "MartletTesting",
@@ -238,6 +245,12 @@ let package = Package(
             [
                 "martlet", "MartletClient", "MartletEventSourcing", "MartletModel", "MartletTLSOpenSSL",
                 "MartletTesting", .nioConcurrencyHelpers, .nioCore,
+            ]),
+        tests(
+            "ProjectionsTests",
+            [
+                "MartletClient", "MartletModel", "MartletProjections", "MartletStorage", "MartletStoragePostgreSQL",
+                "MartletStorageSQLite", "MartletTesting", .logging, .nioConcurrencyHelpers, .nioCore,
             ]),
         tests(
             "RecordCodecTests",

@@ -38,7 +38,7 @@ public struct ConsumedEvent: Hashable, Sendable {
     /// The event's key. While a delivery of a key is rejected and has not come again, later ones of the key are passed over.
     public var key: ConsumerKey
     /// The key was blocked when the event was delivered, or had been so a moment before.
-    var isKeyBlocked: Bool
+    public var isKeyBlocked: Bool
 
     /// What an append carries that is the reaction to the event: then nobody reacts to it a second time.
     ///

@@ -1,0 +1,176 @@
+public import Logging
+public import MartletClient
+public import MartletModel
+
+/// Keeps a read model up to date: works on a consumer, and takes its events into a database, each exactly once.
+///
+///     let runner = ProjectionRunner(Balances(), of: consumer, as: worker, client: client, database: readModels)
+///     try await runner.run()
+///
+/// Start as many as there is work for, in one process or in many, each with a worker's name of its own: the slots of the
+/// consumer are divided among them. One that is stopped, or killed at any moment, is replaced by the others, or by itself
+/// when it comes again.
+///
+/// Put the consumer before (``MartletClient/MartletClient/putConsumer(_:timeout:)``). Do not reset it afterwards: what the
+/// read model has is not taken in again. A consumer of another name builds another read model.
+public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
+    /// Events of a slot that share a transaction, at most, where they are there at once.
+    public var batchEventsMax = 100
+    /// How long it waits before it turns to a database again that has failed: at first, and at most.
+    public var databaseBackoff: (first: Duration, max: Duration) = (.milliseconds(100), .seconds(5))
+    /// Called when a slot stops, with its number and why: nothing more of it is handled by this worker until the consumer's
+    /// definition is put, or a key of the slot is tried again.
+    public var onStop: @Sendable (Int, String) -> Void = { _, _ in }
+
+    private let projection: any Projection
+    private let request: ConsumeRequest
+    private let client: MartletClient
+    private let database: Database
+    private let logger: Logger
+    private let progress: ProjectionProgress
+
+    /// A runner that does nothing yet.
+    /// - Parameter worker: the same each time that it comes; another runner of that name ends this one.
+    public init(
+        _ projection: any Projection, of consumer: ConsumerID, as worker: WorkerName, client: MartletClient,
+        database: Database, logger: Logger = Logger(label: "martlet.projection")
+    ) {
+        self.projection = projection
+        request = ConsumeRequest(consumer, worker: worker, keepsTime: true)
+        self.client = client
+        self.database = database
+        self.logger = logger
+        progress = ProjectionProgress(consumer)
+    }
+
+    /// Makes the two tables in which the read model's database keeps how far it is, where they are missing; ``run()`` does it
+    /// too.
+    public func prepare() async throws {
+        let type = database.bytesType
+        for isLast in [false, false, true] {
+            do {
+                return try await retrying {
+                    try await database.withTransaction { transaction in
+                        try await ProjectionProgress.prepare(transaction, bytesType: type)
+                    }
+                }
+            } catch let error as ProjectionDatabaseError where !isLast {
+                // Of two that make a table at the same moment, PostgreSQL refuses one; then it is there.
+                logger.debug("the tables could not be made at first: \(error)")
+            }
+        }
+    }
+
+    /// Runs until its task is cancelled: what is under way is rolled back, and comes again to whoever is next.
+    /// - Throws: what a retry cannot repair: `CONSUMER_NOT_FOUND`, `WORKER_REPLACED`, `HISTORY_CHANGED`, or an error of the
+    ///   database that is not transient.
+    public func run() async throws {
+        try await prepare()
+        var request = request
+        let progress = progress
+        request.epochAbove = try await retrying { try await database.withTransaction { try await progress.epochMax($0) } }
+        let consumption = client.consume(request)
+        let (items, feed) = AsyncThrowingStream.makeStream(of: ConsumptionItem.self)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            defer { group.cancelAll() }
+            group.addTask {
+                do {
+                    for try await item in consumption { feed.yield(item) }
+                    feed.finish()
+                } catch { feed.finish(throwing: error) }
+            }
+            var queues: [Int: AsyncStream<[ConsumedEvent]>.Continuation] = [:]
+            defer { for queue in queues.values { queue.finish() } }
+            for try await item in items {
+                switch item {
+                case .assigned(let slots):
+                    for slot in slots {
+                        let (events, queue) = AsyncStream.makeStream(of: [ConsumedEvent].self)
+                        queues.updateValue(queue, forKey: slot.number)?.finish()
+                        group.addTask {
+                            do { try await project(slot, events, consumption) } catch { feed.finish(throwing: error) }
+                        }
+                    }
+                case .revoked(let slots): for slot in slots { queues.removeValue(forKey: slot)?.finish() }
+                case .events(let events):
+                    var parts: [Int: [ConsumedEvent]] = [:]
+                    for event in events { parts[event.slot, default: []].append(event) }
+                    for (slot, part) in parts { queues[slot]?.yield(part) }
+                case .stopped(let slot, let reason): onStop(slot, reason)
+                case .committed, .paused: break
+                }
+            }
+        }
+    }
+
+    /// Takes in the events of a slot, until it is revoked or another worker has it.
+    private func project(
+        _ slot: ConsumeMessage.Slot, _ events: AsyncStream<[ConsumedEvent]>, _ consumption: Consumption
+    ) async throws {
+        do {
+            let blocked = try await blockedKeys(of: slot.number)
+            var projector = try await retrying {
+                try await SlotProjector(slot, blocked: blocked, progress, database, projection)
+            }
+            for await part in events {
+                for start in stride(from: 0, to: part.count, by: max(1, batchEventsMax)) {
+                    let batch = part[start..<min(part.count, start + max(1, batchEventsMax))]
+                    try await take(batch, &projector, consumption)
+                }
+            }
+        } catch is ProjectionProgress.Fenced {
+            logger.debug("another worker has slot \(slot.number)")
+        }
+    }
+
+    private func take(
+        _ batch: ArraySlice<ConsumedEvent>, _ projector: inout SlotProjector<Database>, _ consumption: Consumption
+    ) async throws {
+        var isFirst = true
+        var copy = projector
+        let outcome = try await retrying {
+            if !isFirst { try await copy.reload() }
+            isFirst = false
+            return try await copy.take(batch)
+        }
+        projector = copy
+        for event in outcome.settled { consumption.acknowledge(event.delivery) }
+        for (event, failure) in outcome.failed {
+            let rejection: ConsumerRejection =
+                switch failure.kind {
+                case .retry(let time): .retry(after: time)
+                case .park: .park
+                case .stop: .stop
+                }
+            consumption.reject(event.delivery, rejection, reason: failure.reason)
+        }
+    }
+
+    /// Keys of a slot that are blocked on the server.
+    private func blockedKeys(of slot: Int) async throws(MartletError) -> [ConsumerKey] {
+        var keys: [ConsumerKey] = []
+        // The last place that there could be before the slot's first.
+        var after: KeyPlace? =
+            slot == 0 ? nil : KeyPlace(slot: slot - 1, key: ConsumerKey(bytes: Array(repeating: 0xFF, count: 256)))
+        while true {
+            let page = try await client.blockedKeys(ListBlockedKeysRequest(request.consumer, after: after))
+            keys += page.filter { $0.place.slot == slot }.map(\.place.key)
+            guard let last = page.last, page.count >= ListBlockedKeysRequest.countMax, last.place.slot == slot else {
+                return keys
+            }
+            after = last.place
+        }
+    }
+
+    /// Does something again as long as the database says that it may succeed later.
+    private func retrying<Result>(_ body: () async throws -> Result) async throws -> Result {
+        var wait = databaseBackoff.first
+        while true {
+            do { return try await body() } catch let error as ProjectionDatabaseError where error.isTransient {
+                logger.warning("the read model's database failed: \(error)")
+                try await Task.sleep(for: wait)
+                wait = min(wait * 2, databaseBackoff.max)
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+import MartletClient
+import MartletModel
+
+/// Takes the events of one slot into a read model while this worker has the slot: one after the other, in transactions that
+/// store how far the slot has come.
+struct SlotProjector<Database: ProjectionDatabase>: Sendable {
+    /// What became of events.
+    struct Outcome {
+        /// They are settled.
+        var settled: [ConsumedEvent] = []
+        /// They could not be taken in; their keys wait for them.
+        var failed: [(event: ConsumedEvent, failure: ProjectionFailure)] = []
+    }
+
+    let number: Int
+    let epoch: UInt64
+    private let progress: ProjectionProgress
+    private let database: Database
+    private let projection: any Projection
+    /// Up to where keys with rows of their own are in the read model.
+    private var keys: [ConsumerKey: Position] = [:]
+    /// Keys whose event has failed: until it comes again, later ones are passed over.
+    private var failed: [ConsumerKey: Position] = [:]
+
+    /// Takes the slot over.
+    /// - Parameter blocked: the keys of the slot that are blocked on the server.
+    /// - Throws: ``ProjectionProgress/Fenced`` where another worker has it already.
+    init(
+        _ slot: ConsumeMessage.Slot, blocked: [ConsumerKey], _ progress: ProjectionProgress, _ database: Database,
+        _ projection: any Projection
+    ) async throws {
+        (number, epoch) = (slot.number, slot.epoch)
+        self.progress = progress
+        self.database = database
+        self.projection = projection
+        keys = try await database.withTransaction { transaction in
+            let floor = try await progress.claim(slot.number, epoch: slot.epoch, transaction)
+            var keys = try await progress.keys(of: slot.number, transaction)
+            let isBlocked = Set(blocked)
+            // Where all up to the floor is settled, so is all of what is not blocked any more: it is in the read model. Where it
+            // is not, a key may have failed that the server has not heard of.
+            if slot.checkpoint.position >= floor {
+                for key in keys.keys where !isBlocked.contains(key) {
+                    try await progress.delete(key, of: slot.number, transaction)
+                    keys[key] = nil
+                }
+            }
+            for key in blocked where keys[key] == nil {
+                try await progress.put(key, of: slot.number, at: floor, transaction)
+                keys[key] = floor
+            }
+            return keys
+        }
+    }
+
+    /// Takes in events of the slot, in their order; later ones of a key that has failed are passed over, as they come again.
+    /// - Throws: ``ProjectionProgress/Fenced``; what the database throws: then ``reload()`` is to be called before the same
+    ///   events are taken in again.
+    mutating func take(_ events: ArraySlice<ConsumedEvent>) async throws -> Outcome {
+        let wanted = events.filter { passes($0) }
+        guard !wanted.isEmpty else { return Outcome() }
+        do {
+            try await commit(wanted)
+            return Outcome(settled: wanted)
+        } catch let failure as HandlerFailure where wanted.count == 1 {
+            try await note(failed: wanted[0])
+            return Outcome(failed: [(wanted[0], failure.failure)])
+        } catch is HandlerFailure {
+            // One of them: each in a transaction of its own.
+            var outcome = Outcome()
+            for event in wanted where passes(event) {
+                do {
+                    try await commit([event])
+                    outcome.settled.append(event)
+                } catch let failure as HandlerFailure {
+                    try await note(failed: event)
+                    outcome.failed.append((event, failure.failure))
+                    if failure.failure.kind == .stop { break }
+                }
+            }
+            return outcome
+        }
+    }
+
+    /// Reads again what is stored of the slot, after the database failed.
+    mutating func reload() async throws {
+        let (number, epoch, progress) = (number, epoch, progress)
+        keys = try await database.withTransaction { transaction in
+            _ = try await progress.lock(number, epoch: epoch, transaction)
+            return try await progress.keys(of: number, transaction)
+        }
+    }
+
+    /// Whether an event is not behind one of its key that has failed.
+    private mutating func passes(_ event: ConsumedEvent) -> Bool {
+        guard let position = failed[event.key] else { return true }
+        guard event.event.position <= position else { return false }
+        failed[event.key] = nil
+        return true
+    }
+
+    private struct HandlerFailure: Error {
+        var failure: ProjectionFailure
+    }
+
+    private mutating func commit(_ events: [ConsumedEvent]) async throws {
+        let (number, epoch, progress, projection, known) = (number, epoch, progress, projection, keys)
+        keys = try await database.withTransaction { transaction in
+            var keys = known
+            let floor = try await progress.lock(number, epoch: epoch, transaction)
+            var last = floor
+            for event in events {
+                let position = event.event.position
+                if let row = keys[event.key] {
+                    guard position > row else { continue }
+                    try await Self.handle(event, projection, transaction)
+                    if position > last, !event.isKeyBlocked {
+                        // It has caught up with the floor, and none of it is passed over from here on.
+                        try await progress.delete(event.key, of: number, transaction)
+                        keys[event.key] = nil
+                    } else {
+                        try await progress.put(event.key, of: number, at: position, transaction)
+                        keys[event.key] = position
+                    }
+                } else if position > last {
+                    try await Self.handle(event, projection, transaction)
+                }
+                last = max(last, position)
+            }
+            if last > floor { try await progress.move(number, to: last, transaction) }
+            return keys
+        }
+    }
+
+    private static func handle(
+        _ event: ConsumedEvent, _ projection: any Projection, _ transaction: any ProjectionTransaction
+    ) async throws {
+        do {
+            try await projection.handle(
+                ProjectedEvent(
+                    event: event.event, key: event.key, attempt: event.attempt, mayBeRepeated: event.mayBeRepeated),
+                in: transaction)
+        } catch let failure as ProjectionFailure {
+            throw HandlerFailure(failure: failure)
+        } catch let error as ProjectionDatabaseError where error.isTransient {
+            throw error
+        } catch let error as CancellationError {
+            throw error
+        } catch {
+            throw HandlerFailure(failure: ProjectionFailure(.retry(after: nil), "\(error)"))
+        }
+    }
+
+    /// Notes that a key waits for an event, before the floor passes it.
+    private mutating func note(failed event: ConsumedEvent) async throws {
+        failed[event.key] = event.event.position
+        guard keys[event.key] == nil else { return }
+        let (number, epoch, progress) = (number, epoch, progress)
+        keys[event.key] = try await database.withTransaction { transaction in
+            let floor = try await progress.lock(number, epoch: epoch, transaction)
+            try await progress.put(event.key, of: number, at: floor, transaction)
+            return floor
+        }
+    }
+}
