@@ -160,7 +160,8 @@ import Testing
         for worker in workers { worker.isStalled = false }
         for server in bench.servers { server.isStopped = false }
         if workers.isEmpty { workers.append(Worker(try bench.worker("last"))) }
-        for round in 0..<400 {
+        // One event a round is as slow as it gets.
+        for round in 0..<400 + Int(appended.values.reduce(0, +)) {
             if round % 20 == 0 { try unblockAll() }
             if workers.allSatisfy(\.bench.isOver) { workers = [Worker(try bench.worker("last"))] }
             bench.advance(.milliseconds(200))
