@@ -48,7 +48,7 @@ final class ConsumerBench {
     }
 
     let tenant = TenantID(UUID(high: 1, low: 1))
-    let engine = MemoryEngine()
+    let engine: MemoryEngine
     let servers: [Server]
     private let micros = NIOLockedValueBox<Int64>(1_000_000)
     private let control: BenchConnection
@@ -57,12 +57,18 @@ final class ConsumerBench {
     /// Reads that were carried out.
     private(set) var reads = 0
 
-    init(servers count: Int = 1, _ change: (inout Limits) -> Void = { _ in }) throws {
+    /// - Parameter wrapped: what the servers have in place of the engine, which is behind it.
+    init(
+        servers count: Int = 1, _ engine: MemoryEngine = MemoryEngine(), wrappedIn wrapped: (any StorageEngine)? = nil,
+        _ change: (inout Limits) -> Void = { _ in }
+    ) throws {
+        self.engine = engine
         var limits = Limits()
         limits.consumerLeaseMillis = 3_000
         change(&limits)
         let micros = micros
-        let shared: any StorageEngine = count == 1 ? engine : SharedEngine(base: engine)
+        let wrapped = wrapped ?? engine
+        let shared = count == 1 ? wrapped : SharedEngine(base: wrapped)
         servers = try (0..<count).map { _ in
             try Server(shared, limits) { Timestamp(microseconds: micros.withLockedValue { $0 }) }
         }
@@ -280,6 +286,7 @@ final class BenchWorker {
     }
 
     func say(_ replies: WorkerReply...) { connection.take(replies, of: call) }
+    func say(_ replies: [WorkerReply]) { connection.take(replies, of: call) }
     func acknowledge(_ delivered: [Delivered]) {
         connection.take(delivered.map { .acknowledge($0.delivery.number, upTo: false) }, of: call)
     }

@@ -23,17 +23,25 @@ final class ConsumerGroups: Sendable {
     private struct Member {
         var worker: GroupTending.Worker
         let listener: Listener
+        /// A command that names it is under way, was carried out or may have been.
+        var mayBeStored = false
     }
 
     private struct Group {
         var members: [UUID: Member] = [:]
-        /// Sessions that are over, and slots that were given back, since the last command.
+        /// Sessions that are over and may be stored, and slots that were given back, since the last command.
         var leaving: [UUID] = []
         var returned: [GroupTending.Returned] = []
         var isTending = false
         /// Something happened while a command was under way.
         var isDue = false
         var lastTended: NIODeadline?
+
+        /// No more are told of than the storage can have at a time: the leases of those that left first are over first.
+        mutating func leave(_ sessions: [UUID], countMax: Int) {
+            leaving += sessions
+            leaving.removeFirst(max(0, leaving.count - countMax))
+        }
     }
 
     private let store: EventStore
@@ -61,8 +69,8 @@ final class ConsumerGroups: Sendable {
     /// The worker is gone: its slots are free.
     func leave(_ session: UUID, of id: ConsumerID, now: NIODeadline) {
         let wasThere = groups.withLockedValue { groups in
-            guard groups[id]?.members.removeValue(forKey: session) != nil else { return false }
-            groups[id]?.leaving.append(session)
+            guard let member = groups[id]?.members.removeValue(forKey: session) else { return false }
+            if member.mayBeStored { groups[id]?.leave([session], countMax: limits.workersPerConsumerMax) }
             return true
         }
         if wasThere { tend(id, now: now) }
@@ -85,7 +93,7 @@ final class ConsumerGroups: Sendable {
 
     /// Tends the group, now or when the command that is under way is over.
     func tend(_ id: ConsumerID, now: NIODeadline) {
-        let tending = groups.withLockedValue { groups -> GroupTending? in
+        let command = groups.withLockedValue { groups -> (GroupTending, new: Set<UUID>)? in
             guard var group = groups[id] else { return nil }
             guard !group.isTending else {
                 groups[id]?.isDue = true
@@ -95,22 +103,26 @@ final class ConsumerGroups: Sendable {
                 server: server, workers: group.members.values.map(\.worker), leaving: group.leaving,
                 returned: group.returned, leaseMicros: Int64(limits.consumerLeaseMillis) * 1_000,
                 workersMax: limits.workersPerConsumerMax)
+            let new = Set(group.members.filter { !$0.value.mayBeStored }.keys)
+            for session in new { group.members[session]?.mayBeStored = true }
             group.isTending = true
             group.isDue = false
             group.lastTended = now
             group.leaving = []
             group.returned = []
             groups[id] = group
-            return tending
+            return (tending, new)
         }
-        guard let tending else { return }
+        guard let (tending, new) = command else { return }
         store.write(.change(.consumer(ConsumerChange(.tend(tending), of: id)))) { [self] result in
-            tended(id, tending, result, since: now)
+            tended(id, tending, new: new, result, since: now)
         }
     }
 
+    /// - Parameter new: sessions that no command named before this one.
     private func tended(
-        _ id: ConsumerID, _ tending: GroupTending, _ result: Result<WriteOutcome, MartletError>, since: NIODeadline
+        _ id: ConsumerID, _ tending: GroupTending, new: Set<UUID>, _ result: Result<WriteOutcome, MartletError>,
+        since: NIODeadline
     ) {
         var told: [(Listener, News)] = []
         let isDue = groups.withLockedValue { groups -> Bool in
@@ -121,9 +133,16 @@ final class ConsumerGroups: Sendable {
             case .success(let outcome):
                 let error = outcome.refusal ?? .unexpectedOutcome
                 told = group.members.values.map { ($0.listener, .failed(error)) }
-            case .failure:
+            case .failure(let error):
+                if error.reason != .outcomeUnknown {
+                    // Nobody needs to be told that those are over.
+                    for session in new { group.members[session]?.mayBeStored = false }
+                    group.leaving.removeAll { new.contains($0) }
+                }
                 // Said again with the next command. Whose time is over meanwhile is fenced off.
-                group.leaving += tending.leaving
+                let later = group.leaving
+                group.leaving = tending.leaving
+                group.leave(later, countMax: limits.workersPerConsumerMax)
                 group.returned += tending.returned
             }
             let isOver = group.members.isEmpty && (group.leaving.isEmpty || !result.isSuccess)
