@@ -90,21 +90,21 @@ final class SlotRun {
         }
         var end = driver?.sentTo
         if end?.eventID == nil { end = nil }
-        let bytes = message.entries.readableBytes
-        guard bytes > 0 else {
+        guard message.entries.readableBytes > 0 else {
             guard let end else { return }
             pages.append(Page(entries: ByteBuffer(), events: [], end: end))
             return onPage()
         }
-        guard handle.service.pools.calls.take(bytes, for: owner) else {
+        let entries = message.entries.withoutLooseMemory()
+        guard handle.service.pools.calls.take(entries.storageCapacity, for: owner) else {
             self.end()
             return onEnd(nil)
         }
-        heldBytes += bytes
+        heldBytes += entries.storageCapacity
         do throws(RecordFault) {
-            let events = try RecordedEntries.keyed(message.entries, by: definition.keyRule)
+            let events = try RecordedEntries.keyed(entries, by: definition.keyRule)
             let last = events.last.map { Checkpoint(position: $0.position, eventID: $0.id) }
-            pages.append(Page(entries: message.entries, events: events, end: end ?? last))
+            pages.append(Page(entries: entries, events: events, end: end ?? last))
         } catch {
             self.end()
             return onEnd(.unreadableRecord)
@@ -144,13 +144,19 @@ final class SlotRun {
         guard let page = pages.first, index == page.events.count else { return (false, nil) }
         pages.removeFirst()
         index = 0
-        let bytes = page.entries.readableBytes
-        if bytes > 0 {
-            handle.service.pools.calls.give(bytes, for: owner)
-            heldBytes -= bytes
-            driver?.addCredit(UInt64(bytes))
+        if page.entries.readableBytes > 0 {
+            handle.service.pools.calls.give(page.entries.storageCapacity, for: owner)
+            heldBytes -= page.entries.storageCapacity
+            driver?.addCredit(UInt64(page.entries.readableBytes))
         }
         if let end = page.end { position = max(position, end.position) }
         return (true, page.end)
+    }
+}
+
+extension ByteBuffer {
+    /// The same bytes, where they are cut out of something more than twice as large: a slice keeps all of that in memory.
+    func withoutLooseMemory() -> ByteBuffer {
+        storageCapacity > 2 * readableBytes ? ByteBuffer(bytes: readableBytesView) : self
     }
 }
