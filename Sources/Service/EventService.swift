@@ -67,7 +67,7 @@ public final class EventService: Sendable {
         reads = ReadCoalescer(source: StoragePages(store, settings: settings), limits: limits)
         probe = StorageProbe(store: store, uptime: uptime)
         groups = ConsumerGroups(store: store, limits: limits)
-        progress = ProgressSaver(store: store, limits: limits)
+        progress = ProgressSaver(store: store, pool: pools.calls, limits: limits)
         watch = ConsumerWatch(store: store, limits: limits)
         let check = TenantStateCheck(hub: hub, settings: settings, forgetPages: { [reads] in reads.historyChanged($0) })
         refresh = TenantStateRefresh(

@@ -47,7 +47,7 @@ public struct ConsumerChange: Hashable, Sendable {
         case .put(let put): put.definition.encodedBytesMax
         case .delete, .reset: 0
         case .tend(let tending): tending.workers.count * 256 + (tending.leaving.count + tending.returned.count) * 32
-        case .progress(let changes): changes.reduce(0) { $0 + $1.change.contentBytes }
+        case .progress(let changes): changes.reduce(0) { $0 + $1.change.memoryBytes }
         case .unblock(let keys): keys.reduce(0) { $0 + $1.key.bytes.count + 64 }
         }
     }
@@ -276,7 +276,8 @@ public struct GroupView: Hashable, Sendable {
 }
 
 extension SlotChange {
-    fileprivate var contentBytes: Int {
+    /// What it takes in memory, and about what it takes as it is stored.
+    public var memoryBytes: Int {
         blocked.reduce(128) { $0 + $1.key.bytes.count + ($1.value?.reason.utf8.count ?? 0) + 64 }
     }
 }

@@ -48,4 +48,45 @@ import Testing
         #expect(small?.withoutLooseMemory() == small && small?.withoutLooseMemory().storageCapacity ?? 0 <= 2_000)
         #expect(large?.withoutLooseMemory().storageCapacity == 1 << 20)
     }
+
+    @Test func progressThatWaitsToBeStoredIsOnTheAccount() throws {
+        let bench = try ConsumerBench()
+        try bench.put(ConsumerDefinition(slotCount: 1))
+        for number in 0..<41 { try bench.append("\(number)", to: .new()) }
+        let worker = try bench.worker("a")
+        let got = try worker.take()
+        // Stored at once; what comes next waits for a while.
+        worker.acknowledge(Array(got.prefix(1)))
+        bench.run()
+        let before = held(bench)
+        let reason = String(repeating: "r", count: 1_000)
+        worker.say(got.dropFirst().map { .reject($0.delivery.number, .park, reason: reason) })
+        #expect(held(bench) - before > 20_000, "the reasons, less what the events' places took")
+        bench.advance(.milliseconds(200))
+        #expect(held(bench) < before + 10_000)
+        #expect(try bench.describe().blockedKeyCount == 40)
+        worker.leave()
+        bench.run()
+        #expect(bench.service.pools.calls.bytes == 0)
+    }
+
+    @Test func progressThatFindsNoRoomIsStoredLater() throws {
+        let bench = try ConsumerBench()
+        try bench.put(ConsumerDefinition(slotCount: 1))
+        for number in 0..<4 { try bench.append("\(number)", to: .new()) }
+        let worker = try bench.worker("a")
+        let got = try worker.take()
+        let pool = bench.service.pools.calls
+        let other = FairPool.Holder.tenant(TenantID(UUID(high: 9, low: 9)))
+        _ = pool.takeAlways(pool.bytesMax, for: other)
+        worker.acknowledge(got)
+        bench.advance(.seconds(1))
+        _ = try worker.take()
+        #expect(worker.committed.isEmpty)
+        pool.give(pool.bytesMax, for: other)
+        worker.say(.alive)
+        bench.advance(.seconds(1))
+        _ = try worker.take()
+        #expect(worker.committed[0]?.position == Position(4))
+    }
 }

@@ -101,18 +101,16 @@ final class ConsumeCall: CallWork {
         timer?.cancel()
         runs?.end()
         for ticket in openings { service.store.cancel(ticket) }
+        var savings: [SlotSaving] = []
         for slot in slots.all.values {
             if let ticket = slot.readingKey { service.store.cancel(ticket) }
             // What was settled is stored as far as nobody else has the slot by then: less comes again. What is on its way
             // comes before it, or not at all.
             slot.machine.notSaved()
-            guard let change = slot.machine.nextChange() else { continue }
-            service.progress.save(
-                SlotSaving(slot: slot.number, change: change), of: id, on: handle.eventLoop
-            ) { _ in }
+            if let change = slot.machine.nextChange() { savings.append(SlotSaving(slot: slot.number, change: change)) }
         }
         let now = handle.eventLoop.now
-        service.progress.flush(now: now)
+        service.progress.saveLast(savings, of: id, now: now)
         service.groups.leave(session, of: id, now: now)
         service.pools.calls.give(heldBytes, for: owner)
         heldBytes = 0

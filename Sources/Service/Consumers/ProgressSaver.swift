@@ -1,14 +1,25 @@
 import MartletModel
 import MartletStorage
+import MartletTenants
 import NIOConcurrencyHelpers
 import NIOCore
 
 /// Stores how far slots have come, of all consumers together: many rows go into one commit, at most once in a while.
+///
+/// What waits for that is on its tenant's account until it is in storage's queue, which has an account of its own.
 final class ProgressSaver: Sendable {
     typealias Completion = @Sendable (Result<SlotSaved, MartletError>) -> Void
 
+    private struct Waiting {
+        var saving: SlotSaving
+        var completion: Completion
+
+        /// What it takes in memory, about.
+        var bytes: Int { saving.change.memoryBytes + 256 }
+    }
+
     private struct State {
-        var waiting: [ConsumerID: [(saving: SlotSaving, completion: Completion)]] = [:]
+        var waiting: [ConsumerID: [Waiting]] = [:]
         var isScheduled = false
         var lastFlush: NIODeadline?
     }
@@ -17,22 +28,30 @@ final class ProgressSaver: Sendable {
     private static let slotsMax = 256
 
     private let store: EventStore
+    private let pool: FairPool
+    private let limits: Limits
     private let interval: TimeAmount
     private let state = NIOLockedValueBox(State())
 
-    init(store: EventStore, limits: Limits) {
+    init(store: EventStore, pool: FairPool, limits: Limits) {
         self.store = store
+        self.pool = pool
+        self.limits = limits
         interval = .milliseconds(Int64(limits.consumerProgressMillis))
     }
 
-    /// Stores a change with those of others, soon.
+    /// Stores a change with those of others, soon; fails where the tenant has no memory left for it to wait in.
     /// - Parameter completion: called from any thread.
     func save(
         _ saving: SlotSaving, of id: ConsumerID, on eventLoop: any EventLoop, completion: @escaping Completion
     ) {
         let now = eventLoop.now
+        let waiting = Waiting(saving: saving, completion: completion)
+        guard pool.take(waiting.bytes, for: .tenant(id.tenant)) else {
+            return completion(.failure(.callMemoryFull(limits, bytes: waiting.bytes)))
+        }
         let deadline = state.withLockedValue { state -> NIODeadline? in
-            state.waiting[id, default: []].append((saving, completion))
+            state.waiting[id, default: []].append(waiting)
             guard !state.isScheduled else { return nil }
             state.isScheduled = true
             return max(now, state.lastFlush.map { $0 + interval } ?? now)
@@ -42,8 +61,13 @@ final class ProgressSaver: Sendable {
         eventLoop.scheduleTask(deadline: deadline) { self.flush(now: eventLoop.now) }
     }
 
-    /// Stores at once what waits.
-    func flush(now: NIODeadline) {
+    /// Stores at once what a worker leaves, behind all that waits.
+    func saveLast(_ savings: [SlotSaving], of id: ConsumerID, now: NIODeadline) {
+        flush(now: now)
+        write(savings.map { Waiting(saving: $0) { _ in } }, of: id)
+    }
+
+    private func flush(now: NIODeadline) {
         let waiting = state.withLockedValue { state in
             defer {
                 state.waiting = [:]
@@ -52,22 +76,27 @@ final class ProgressSaver: Sendable {
             }
             return state.waiting
         }
-        for (id, savings) in waiting {
-            for start in stride(from: 0, to: savings.count, by: Self.slotsMax) {
-                write(savings[start..<min(start + Self.slotsMax, savings.count)], of: id)
-            }
+        for (id, waiting) in waiting {
+            write(waiting, of: id)
+            pool.give(waiting.reduce(0) { $0 + $1.bytes }, for: .tenant(id.tenant))
         }
     }
 
-    private func write(_ savings: ArraySlice<(saving: SlotSaving, completion: Completion)>, of id: ConsumerID) {
-        store.write(.change(.consumer(ConsumerChange(.progress(savings.map(\.saving)), of: id)))) { result in
+    private func write(_ waiting: [Waiting], of id: ConsumerID) {
+        for start in stride(from: 0, to: waiting.count, by: Self.slotsMax) {
+            write(waiting[start..<min(start + Self.slotsMax, waiting.count)], of: id)
+        }
+    }
+
+    private func write(_ waiting: ArraySlice<Waiting>, of id: ConsumerID) {
+        store.write(.change(.consumer(ConsumerChange(.progress(waiting.map(\.saving)), of: id)))) { result in
             switch result {
-            case .failure(let error): for (_, completion) in savings { completion(.failure(error)) }
+            case .failure(let error): for one in waiting { one.completion(.failure(error)) }
             case .success(.consumer(.progress(let saved))):
-                for ((_, completion), saved) in zip(savings, saved) { completion(.success(saved)) }
+                for (one, saved) in zip(waiting, saved) { one.completion(.success(saved)) }
             case .success(let outcome):
                 let error = outcome.refusal ?? .unexpectedOutcome
-                for (_, completion) in savings { completion(.failure(error)) }
+                for one in waiting { one.completion(.failure(error)) }
             }
         }
     }
