@@ -83,6 +83,9 @@ public final class ConnectionCalls {
         transport?.end(key, error)
     }
 
+    /// What carries out an open call; nil for an append, and for a call that is over.
+    func work(of key: CallKey) -> (any CallWork)? { calls[key]?.work }
+
     /// The peer grants an open call that many more bytes of events.
     public func addCredit(_ key: CallKey, bytes: UInt64) { calls[key]?.work?.addCredit(bytes) }
 

@@ -203,6 +203,7 @@ final class BenchConnection: CallTransport {
     func pump() { connection?.pump() }
 
     func drain() { connection?.drain("the server ends") }
+    func work(of call: CallKey) -> (any CallWork)? { connection?.work(of: call) }
 
     /// The connection is gone.
     func close() {
@@ -255,6 +256,9 @@ final class BenchWorker {
     /// How the call ended; nil while it is open.
     var error: MartletError? { connection.calls[call]?.error }
     var isOver: Bool { connection.calls[call]?.isOver ?? true }
+
+    /// How often the server looked at a slot of it.
+    var slotVisits: UInt64 { (connection.work(of: call) as? ConsumeCall)?.slotVisits ?? 0 }
 
     /// The messages that came since the last time.
     var messages: [ConsumeMessage] {

@@ -34,7 +34,8 @@ import Testing
 
     @Test func aSlotThatGoesTakesItsDeliveriesWithIt() throws {
         var slots = WorkerSlots()
-        _ = try slot(&slots)
+        slots.count(try slot(&slots))
+        #expect(slots.bytes > 0)
         _ = slots.remove(0)
         #expect(slots.bytes == 0, "a worker says nothing of what it no longer has")
     }
@@ -52,9 +53,39 @@ import Testing
             }
             let delivery = try #require(slot.machine.retries(now: moment(number * 100 + 1)).first)
             _ = slots.deliver(delivery, of: slot)
+            slots.count(slot)
             bytes.append(slots.bytes)
         }
         #expect(bytes.last == bytes.first, "one event is under way, however often it was tried")
+    }
+
+    @Test func onlySlotsThatHaveSomethingToDoAreLookedAt() throws {
+        let bench = try ConsumerBench()
+        try bench.put(ConsumerDefinition(slotCount: ConsumerDefinition.slotsMax))
+        let worker = try bench.worker("a", creditBytes: 1 << 30)
+        #expect(try worker.take().isEmpty && worker.slots.count == ConsumerDefinition.slotsMax)
+        let before = worker.slotVisits
+        for number in 0..<200 {
+            try bench.append("\(number)", to: .new())
+            let got = try worker.take()
+            #expect(got.map(\.payload) == ["\(number)"])
+            worker.acknowledge(got)
+        }
+        bench.advance(.milliseconds(300))
+        // When it is delivered, acknowledged and stored.
+        #expect(worker.slotVisits - before <= 200 * 3)
+        _ = try worker.take()
+        #expect(worker.committed.count > 100)
+        bench.advance(.milliseconds(2_500))
+        worker.say(.alive)
+        #expect(worker.slotVisits - before <= 200 * 3, "an idle slot has nothing to do")
+        for _ in 0..<5 {
+            bench.advance(.seconds(2))
+            worker.say(.alive)
+        }
+        // Once in a while it is stored what all have read up to.
+        #expect(worker.slotVisits - before <= 200 * 3 + 3 * ConsumerDefinition.slotsMax)
+        #expect(try bench.describe().checkpoint.position == Position(200))
     }
 
     @Test func whatWasAcknowledgedBeforeAWorkerLeftIsStored() throws {

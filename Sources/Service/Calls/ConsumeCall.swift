@@ -29,6 +29,10 @@ final class ConsumeCall: CallWork {
     private var revision: UInt64 = 0
     private var slots = WorkerSlots()
     private var runs: SlotRuns?
+    /// Slots that may have events of keys that are tried again to deliver.
+    private var retrying = SlotQueue()
+    /// Slots that may have a key to read.
+    private var wantingKeys = SlotQueue()
     /// Slots that are being opened, with their epochs.
     private var opening: [Int: UInt64] = [:]
     private var openings: [StoreTicket] = []
@@ -50,6 +54,9 @@ final class ConsumeCall: CallWork {
         batch = DeliveryBatch(creditBytes: creditBytes)
         lastHeard = handle.eventLoop.now
     }
+
+    /// How often a slot was looked at, over the call's life.
+    var slotVisits: UInt64 { slots.visits }
 
     private var service: EventService { handle.service }
     private var id: ConsumerID { request.consumer }
@@ -107,6 +114,7 @@ final class ConsumeCall: CallWork {
             // What was settled is stored as far as nobody else has the slot by then: less comes again. What is on its way
             // comes before it, or not at all.
             slot.machine.notSaved()
+            slot.readOn()
             if let change = slot.machine.nextChange() { savings.append(SlotSaving(slot: slot.number, change: change)) }
         }
         let now = handle.eventLoop.now
@@ -164,7 +172,8 @@ final class ConsumeCall: CallWork {
     }
 
     private func forget(_ slot: WorkerSlot) {
-        slot.run?.slots.remove(slot.number)
+        slot.leaveRun()
+        runs?.forget(slot)
         if let ticket = slot.readingKey, service.store.cancel(ticket) { readingKeys -= 1 }
         slot.readingKey = nil
         _ = slots.remove(slot.number)
@@ -228,13 +237,12 @@ final class ConsumeCall: CallWork {
         for slot in left.prefix(excess - returning) {
             slot.isReturning = true
             slot.machine.drain()
-            slot.run?.slots.remove(slot.number)
-            slot.run = nil
+            slot.leaveRun()
+            slots.touch(slot)
         }
     }
 
-    private func returnDrained() {
-        let drained = slots.all.values.filter { $0.isReturning && $0.machine.isDrained }
+    private func giveBack(drained: [WorkerSlot]) {
         guard !drained.isEmpty else { return }
         for slot in drained {
             forget(slot)
@@ -253,18 +261,32 @@ final class ConsumeCall: CallWork {
         isPumping = true
         defer { isPumping = false }
         let now = now
-        runs?.attach(slots, definition, now: now.uptime)
+        for slot in slots.touched {
+            if slot.wantsRun(definition.delivery) { runs?.want(slot) }
+            guard slot.machine.hasBlockedKeys else { continue }
+            slot.machine.beginRetries(now: now)
+            slot.dropRetried()
+            retrying.add(slot.number)
+        }
+        runs?.attach(definition, now: now.uptime)
         if handle.isWritable {
             deliverRetried(now)
             for run in runs?.all ?? [] { take(run, now) }
             flush()
         }
         guard case .working = state else { return }
-        runs?.merge(slots)
+        runs?.merge()
+        var drained: [WorkerSlot] = []
+        for slot in slots.takeTouched() {
+            slot.readOn()
+            save(slot, now.uptime)
+            if slot.machine.wantsKey != nil { wantingKeys.add(slot.number) }
+            if slot.isReturning, slot.machine.isDrained { drained.append(slot) }
+            tellStop(of: slot)
+            slots.count(slot)
+        }
         readKeys()
-        save(now.uptime)
-        returnDrained()
-        tellStops()
+        giveBack(drained: drained)
         accountMemory()
     }
 
@@ -272,14 +294,10 @@ final class ConsumeCall: CallWork {
     private func take(_ run: SlotRun, _ now: SlotMachine.Moment) {
         while handle.isWritable {
             guard let next = run.next else {
-                let (wasThere, end) = run.leavePage()
-                guard wasThere else { return }
-                if let end { readOn(run, to: end) }
+                guard run.leavePage() else { return }
                 continue
             }
-            guard run.slots.contains(next.slot), let slot = slots[next.slot],
-                slot.machine.readTo.position < next.event.position
-            else {
+            guard let slot = run.slots[next.slot], slot.machine.readTo.position < next.event.position else {
                 run.advance()
                 continue
             }
@@ -288,14 +306,14 @@ final class ConsumeCall: CallWork {
                 let since = run.waitingSince ?? now.uptime
                 run.waitingSince = since
                 if slot.machine.stop == nil, now.uptime - since < SlotRuns.patience { return }
-                run.slots.remove(slot.number)
-                slot.run = nil
+                slot.leaveRun()
                 run.waitingSince = nil
                 continue
             }
             guard has(credit: next.bytes) else { return }
             let place = Checkpoint(position: next.event.position, eventID: next.event.id)
             slot.machine.take([SlotMachine.Event(place: place, key: next.event.key)], scannedTo: place)
+            slots.touch(slot)
             // It has room, so that this is the event, unless its key is blocked.
             for delivery in slot.machine.live(now: now) {
                 let event = RetriedEvent(entry: run.nextEntry, upcastFailure: next.event.upcastFailure)
@@ -305,22 +323,15 @@ final class ConsumeCall: CallWork {
         }
     }
 
-    private func readOn(_ run: SlotRun, to end: Checkpoint) {
-        for number in run.slots {
-            guard let slot = slots[number], slot.machine.readTo.position < end.position else { continue }
-            slot.machine.take([], scannedTo: end)
-        }
-    }
-
     private func deliverRetried(_ now: SlotMachine.Moment) {
-        for slot in slots.all.values where slot.machine.hasBlockedKeys {
-            slot.machine.beginRetries(now: now)
-            slot.dropRetried()
+        while let number = retrying.popFirst() {
+            guard let slot = slots.visit(number) else { continue }
             while let next = slot.machine.nextRetry {
                 let event = slot.retried[next.key]?[next.place.position] ?? RetriedEvent(entry: ByteBuffer())
-                guard has(credit: event.entry.readableBytes),
-                    let delivery = slot.machine.retries(now: now, countMax: 1).first
-                else { break }
+                // Without credit it is another slot's turn the next time.
+                guard has(credit: event.entry.readableBytes) else { return retrying.add(number) }
+                guard let delivery = slot.machine.retries(now: now, countMax: 1).first else { break }
+                slots.touch(slot)
                 slot.retried[next.key]?[next.place.position] = nil
                 deliver(delivery, event, of: slot, now)
             }
@@ -355,9 +366,10 @@ final class ConsumeCall: CallWork {
 
     /// Reads events of keys that are tried again.
     private func readKeys() {
-        for slot in slots.all.values where slot.readingKey == nil && slot.machine.hasBlockedKeys {
-            guard readingKeys < Self.readingKeysMax, !isMemoryFull else { return }
-            guard let range = slot.machine.wantsKey else { continue }
+        while readingKeys < Self.readingKeysMax, !isMemoryFull, let number = wantingKeys.popFirst() {
+            guard let slot = slots.visit(number), slot.readingKey == nil, let range = slot.machine.wantsKey else {
+                continue
+            }
             readingKeys += 1
             let (tenant, definition, queries, limits) = (id.tenant, definition, service.queries, handle.limits)
             let time = service.clock()
@@ -372,6 +384,7 @@ final class ConsumeCall: CallWork {
                 readingKeys -= 1
                 guard slots[slot.number] === slot else { return }
                 slot.readingKey = nil
+                slots.touch(slot)
                 take(result.flatMap { $0 }, range, of: slot)
             }
         }
@@ -393,12 +406,10 @@ final class ConsumeCall: CallWork {
         pump()
     }
 
-    private func tellStops() {
-        for slot in slots.all.values where !slot.hasToldStop {
-            guard let stop = slot.machine.stop, let reason = stop.message else { continue }
-            slot.hasToldStop = true
-            handle.send(.consume(.stopped(slot: slot.number, reason: reason)))
-        }
+    private func tellStop(of slot: WorkerSlot) {
+        guard !slot.hasToldStop, let reason = slot.machine.stop?.message else { return }
+        slot.hasToldStop = true
+        handle.send(.consume(.stopped(slot: slot.number, reason: reason)))
     }
 
     private func accountMemory() {
@@ -414,25 +425,26 @@ final class ConsumeCall: CallWork {
 
     // MARK: How far it has come
 
-    private func save(_ now: NIODeadline) {
-        for slot in slots.all.values {
-            let unsaved = slot.machine.unsavedPositions
-            let isDue =
-                unsaved >= Self.idleSavePositions || (unsaved > 0 && now - slot.savedAt >= Self.idleSave)
-            guard slot.machine.isWorthSaving || isDue, let change = slot.machine.nextChange() else { continue }
-            slot.savedAt = now
-            let bound = NIOLoopBound(slot, eventLoop: handle.eventLoop)
-            let call = NIOLoopBound(self, eventLoop: handle.eventLoop)
-            service.progress.save(
-                SlotSaving(slot: slot.number, change: change), of: id, on: handle.eventLoop
-            ) { result in
-                call.eventLoop.execute { call.value.saved(bound.value, result) }
-            }
+    private func isDue(_ slot: WorkerSlot, _ now: NIODeadline) -> Bool {
+        let unsaved = slot.machine.unsavedPositions
+        return unsaved >= Self.idleSavePositions || (unsaved > 0 && now - slot.savedAt >= Self.idleSave)
+    }
+
+    private func save(_ slot: WorkerSlot, _ now: NIODeadline) {
+        guard slot.machine.isWorthSaving || isDue(slot, now), let change = slot.machine.nextChange() else { return }
+        slot.savedAt = now
+        let bound = NIOLoopBound(slot, eventLoop: handle.eventLoop)
+        let call = NIOLoopBound(self, eventLoop: handle.eventLoop)
+        service.progress.save(
+            SlotSaving(slot: slot.number, change: change), of: id, on: handle.eventLoop
+        ) { result in
+            call.eventLoop.execute { call.value.saved(bound.value, result) }
         }
     }
 
     private func saved(_ slot: WorkerSlot, _ result: Result<SlotSaved, MartletError>) {
         guard case .working = state, slots[slot.number] === slot else { return }
+        slots.touch(slot)
         switch result {
         case .success(.saved):
             handle.send(.consume(.committed(slot: slot.number, slot.machine.saved())))
@@ -465,7 +477,13 @@ final class ConsumeCall: CallWork {
         guard now.uptime - lastHeard < .milliseconds(Int64(leaseMillis)) else {
             return end(.workerSilent(millis: leaseMillis))
         }
-        for slot in slots.all.values { slot.machine.tick(now: now) }
+        for slot in slots.all.values {
+            let underWay = slot.machine.underWayCount
+            slot.machine.tick(now: now)
+            slot.readOn()
+            let isWaiting = slot.run == nil || slot.machine.hasBlockedKeys || isDue(slot, now.uptime)
+            if isWaiting || slot.machine.underWayCount != underWay { slots.touch(slot) }
+        }
         service.groups.tendIfDue(id, now: now.uptime)
         pump()
         if case .working = state { scheduleTick() }

@@ -34,10 +34,12 @@ final class SlotRun {
     private var heldBytes = 0
     /// Up to there everything was taken by all of ``slots``, or is not theirs.
     private(set) var position: Position
+    /// Up to there all of ``slots`` have read on; they are told when they need to know.
+    private(set) var readTo: Checkpoint?
     /// Since when the next event waits for its slot.
     var waitingSince: NIODeadline?
-    /// The slots that take part; each has read up to ``position`` or further.
-    var slots: Set<Int> = []
+    /// The slots that take part, by number. Each has taken what is its own up to ``position``, or has read further.
+    private(set) var slots: [Int: WorkerSlot] = [:]
     private let onPage: () -> Void
     private let onEnd: (MartletError?) -> Void
 
@@ -112,6 +114,18 @@ final class SlotRun {
         onPage()
     }
 
+    // MARK: Who takes part
+
+    /// A slot that has read up to ``position``, or further, takes part in this reading and in no other.
+    func join(_ slot: WorkerSlot) {
+        slot.leaveRun()
+        slots[slot.number] = slot
+        slot.run = self
+    }
+
+    /// See ``WorkerSlot/leaveRun()``.
+    func leave(_ slot: WorkerSlot) { if slots[slot.number] === slot { slots[slot.number] = nil } }
+
     // MARK: What was read
 
     /// The next event; nil where a page ends, or nothing is there.
@@ -139,9 +153,9 @@ final class SlotRun {
     }
 
     /// Leaves a page whose events were all taken.
-    /// - Returns: whether there was one, and what was looked at with it, as far as the event there is known.
-    func leavePage() -> (wasThere: Bool, end: Checkpoint?) {
-        guard let page = pages.first, index == page.events.count else { return (false, nil) }
+    /// - Returns: whether there was one.
+    func leavePage() -> Bool {
+        guard let page = pages.first, index == page.events.count else { return false }
         pages.removeFirst()
         index = 0
         if page.entries.readableBytes > 0 {
@@ -149,8 +163,11 @@ final class SlotRun {
             heldBytes -= page.entries.storageCapacity
             driver?.addCredit(UInt64(page.entries.readableBytes))
         }
-        if let end = page.end { position = max(position, end.position) }
-        return (true, page.end)
+        if let end = page.end {
+            position = max(position, end.position)
+            readTo = end
+        }
+        return true
     }
 }
 

@@ -9,6 +9,10 @@ final class SlotRuns {
     static let patience = TimeAmount.seconds(1)
 
     private(set) var all: [SlotRun] = []
+    /// Slots that want events and take part in no reading.
+    private var wanting: [Int: WorkerSlot] = [:]
+    /// Those of them that are behind all readings, while there may be no more of these.
+    private var behind: [Int: WorkerSlot] = [:]
     private let tenant: TenantID
     private let handle: CallHandle
     private var waitsUntil: NIODeadline?
@@ -28,51 +32,60 @@ final class SlotRuns {
     /// Whether something is waited for that only time brings.
     var isWaiting: Bool { waitsUntil != nil || all.contains { $0.waitingSince != nil } }
 
+    /// A slot wants events, and takes part in no reading.
+    func want(_ slot: WorkerSlot) { if behind[slot.number] !== slot { wanting[slot.number] = slot } }
+
+    /// A slot is the worker's no longer.
+    func forget(_ slot: WorkerSlot) {
+        if wanting[slot.number] === slot { wanting[slot.number] = nil }
+        if behind[slot.number] === slot { behind[slot.number] = nil }
+    }
+
     /// Has slots that want events take part in a reading.
-    func attach(_ slots: WorkerSlots, _ definition: ConsumerDefinition, now: NIODeadline) {
+    func attach(_ definition: ConsumerDefinition, now: NIODeadline) {
         if let time = waitsUntil, now < time { return }
         waitsUntil = nil
-        var waiting: [WorkerSlot] = []
-        for slot in slots.all.values where slot.run == nil && !slot.isReturning && slot.machine.hasRoom {
-            // One that was left behind comes back when it can take more than a few.
-            guard slot.machine.underWayCount <= definition.delivery.inFlightMax / 2 else { continue }
+        if all.count < 2, !behind.isEmpty {
+            wanting.merge(behind) { newer, _ in newer }
+            behind = [:]
+        }
+        guard !wanting.isEmpty else { return }
+        var left: [Int: WorkerSlot] = [:]
+        for slot in wanting.values where slot.wantsRun(definition.delivery) {
             if let run = all.first(where: { $0.position <= slot.machine.readTo.position }) {
-                Self.join(slot, run)
+                run.join(slot)
             } else {
-                waiting.append(slot)
+                left[slot.number] = slot
             }
         }
-        guard !waiting.isEmpty, all.count < 2, let first = waiting.map(\.machine.readTo.position).min() else { return }
+        wanting = [:]
+        guard let first = left.values.map(\.machine.readTo.position).min() else { return }
+        // What no reading will come to waits until one is over.
+        guard all.count < 2 else { return behind.merge(left) { _, newer in newer } }
         let run = make(after: first, definition)
-        for slot in waiting { Self.join(slot, run) }
+        for slot in left.values { run.join(slot) }
         run.start()
     }
 
     /// Slots that have come as far as the first reading go on with it.
-    func merge(_ slots: WorkerSlots) {
+    func merge() {
         for run in all where run.slots.isEmpty { drop(run) }
         guard all.count == 2, all[1].position >= all[0].position else { return }
-        let second = all[1]
-        for number in second.slots {
-            if let slot = slots[number] { Self.join(slot, all[0]) }
-        }
-        drop(second)
+        for slot in all[1].slots.values { all[0].join(slot) }
+        drop(all[1])
     }
 
     /// Ends all.
-    func end() {
-        for run in all { run.end() }
-        all = []
-    }
+    func end() { for run in all { drop(run) } }
 
-    private static func join(_ slot: WorkerSlot, _ run: SlotRun) {
-        run.slots.insert(slot.number)
-        slot.run = run
-    }
-
+    /// Ends a reading, or takes off one that is over: its slots want another one.
     private func drop(_ run: SlotRun) {
         run.end()
         all.removeAll { $0 === run }
+        for slot in run.slots.values {
+            slot.leaveRun()
+            want(slot)
+        }
     }
 
     private func make(after position: Position, _ definition: ConsumerDefinition) -> SlotRun {
@@ -81,7 +94,7 @@ final class SlotRuns {
             after: position, of: tenant, definition, handle, onPage: onPage,
             onEnd: { [weak self] error in
                 guard let self else { return }
-                all.removeAll { $0 === made }
+                if let made { drop(made) }
                 if let error { return onEnd(error) }
                 waitsUntil = handle.eventLoop.now + Self.patience
             })

@@ -8,7 +8,7 @@ final class WorkerSlot {
     let number: Int
     let epoch: UInt64
     var machine: SlotMachine
-    /// Which reading of the log it takes part in; nil while it waits for one.
+    /// Which reading of the log it takes part in; nil while it waits for one. See ``SlotRun/join(_:)``.
     weak var run: SlotRun?
     /// A key of it is being read.
     var readingKey: StoreTicket?
@@ -18,6 +18,8 @@ final class WorkerSlot {
     var savedAt: NIODeadline
     /// Deliveries that are open on the worker's stream.
     fileprivate var openCount = 0
+    /// What is counted of its memory.
+    fileprivate var countedBytes = 0
     var isReturning = false
     var hasToldStop = false
 
@@ -26,6 +28,24 @@ final class WorkerSlot {
         self.epoch = epoch
         self.machine = machine
         savedAt = now
+    }
+
+    /// Whether it is to take part in a reading. One that was left behind comes back when it can take more than a few.
+    func wantsRun(_ settings: SlotSettings) -> Bool {
+        run == nil && !isReturning && machine.hasRoom && machine.underWayCount <= settings.inFlightMax / 2
+    }
+
+    /// Has read on as far as its reading has, over events that are not its own.
+    func readOn() {
+        guard let end = run?.readTo, machine.readTo.position < end.position else { return }
+        machine.take([], scannedTo: end)
+    }
+
+    /// Takes part in no reading any more.
+    func leaveRun() {
+        readOn()
+        run?.leave(self)
+        run = nil
     }
 
     /// Forgets events of keys that are not tried any more.
@@ -42,6 +62,9 @@ struct RetriedEvent {
 }
 
 /// The slots of one worker, and what is under way to it. Used on its event loop.
+///
+/// A worker may have a thousand slots, and most often one of them has something to do. Whatever happens to a slot touches
+/// it, and only slots that were touched are looked at.
 struct WorkerSlots {
     private struct Open {
         var slot: Int
@@ -51,6 +74,10 @@ struct WorkerSlots {
     }
 
     private(set) var all: [Int: WorkerSlot] = [:]
+    private var touchedNumbers = SlotQueue()
+    /// How often a slot was looked at.
+    private(set) var visits: UInt64 = 0
+    private var countedBytes = 0
     private var open: [UInt64: Open] = [:]
     /// None below it is open.
     private var firstOpen: UInt64 = 1
@@ -61,20 +88,55 @@ struct WorkerSlots {
 
     subscript(_ number: Int) -> WorkerSlot? { all[number] }
 
-    mutating func add(_ slot: WorkerSlot) { all[slot.number] = slot }
+    mutating func add(_ slot: WorkerSlot) {
+        all[slot.number] = slot
+        touch(slot)
+    }
 
     mutating func remove(_ number: Int) -> WorkerSlot? {
         guard let slot = all.removeValue(forKey: number) else { return nil }
         if slot.openCount > 0 { open = open.filter { $0.value.slot != number } }
+        countedBytes -= slot.countedBytes
+        slot.countedBytes = 0
         return slot
     }
 
-    /// About the memory that it holds.
-    var bytes: Int {
-        all.values.reduce(0) {
-            $0 + Self.slotBytes + $1.machine.entryCount * Self.entryBytes
-                + $1.retried.values.joined().reduce(0) { $0 + $1.value.entry.readableBytes + Self.entryBytes }
-        } + open.count * 64
+    // MARK: What is to be done
+
+    /// Something happened to the slot: it is looked at in the next turn.
+    mutating func touch(_ slot: WorkerSlot) { touchedNumbers.add(slot.number) }
+
+    /// The slots that were touched.
+    var touched: [WorkerSlot] { touchedNumbers.all.compactMap { all[$0] } }
+
+    /// The slots that were touched, which are looked at now.
+    mutating func takeTouched() -> [WorkerSlot] {
+        var taken: [WorkerSlot] = []
+        while let number = touchedNumbers.popFirst() {
+            if let slot = visit(number) { taken.append(slot) }
+        }
+        return taken
+    }
+
+    /// The slot of that number, which is looked at now; nil where the worker no longer has it.
+    mutating func visit(_ number: Int) -> WorkerSlot? {
+        visits += 1
+        return all[number]
+    }
+
+    // MARK: Memory
+
+    /// About the memory that it holds, with each slot as it was when it was counted last.
+    var bytes: Int { countedBytes + open.count * 64 }
+
+    /// Counts what the slot holds now.
+    mutating func count(_ slot: WorkerSlot) {
+        guard all[slot.number] === slot else { return }
+        let bytes =
+            Self.slotBytes + slot.machine.entryCount * Self.entryBytes
+            + slot.retried.values.joined().reduce(0) { $0 + $1.value.entry.readableBytes + Self.entryBytes }
+        countedBytes += bytes - slot.countedBytes
+        slot.countedBytes = bytes
     }
 
     /// A slot without events.
@@ -82,11 +144,14 @@ struct WorkerSlots {
     /// An event in a window, with its key.
     private static let entryBytes = 320
 
+    // MARK: Deliveries
+
     /// Numbers a delivery of the stream.
     mutating func deliver(_ delivery: SlotMachine.Delivery, of slot: WorkerSlot) -> ConsumeMessage.Delivery {
         lastNumber += 1
         open[lastNumber] = Open(slot: slot.number, epoch: slot.epoch, number: delivery.number)
         slot.openCount += 1
+        touch(slot)
         if slot.openCount > slot.machine.underWayCount { forgetTakenBack(of: slot) }
         return ConsumeMessage.Delivery(
             number: lastNumber, slot: slot.number, attempt: delivery.attempt, mayBeRepeated: delivery.mayBeRepeated,
@@ -141,6 +206,7 @@ struct WorkerSlots {
             slot.epoch == delivery.epoch
         else { return nil }
         slot.openCount -= 1
+        touch(slot)
         return (slot, delivery.number)
     }
 
