@@ -52,8 +52,6 @@ public struct SlotMachine {
     private var firstUnderWay: UInt64 = 1
     private var timeouts: DeliveryTimeouts
 
-    /// Keys that somebody wants to be tried, in order.
-    private var asked: Deque<ConsumerKey> = []
     /// Keys that are being tried, in order.
     private var catchingUp: [ConsumerKey] = []
     private var catchUpUnderWay = 0
@@ -291,54 +289,31 @@ public struct SlotMachine {
 
     // MARK: Blocked keys
 
-    /// Has a blocked key tried again as soon as there is room.
-    /// - Returns: false where the key is not blocked.
-    public mutating func retry(_ key: ConsumerKey) -> Bool {
-        guard let state = keys[key], state.blocked != nil else { return false }
-        if state.catchUp == nil, !asked.contains(key) { asked.append(key) }
-        return true
-    }
-
-    /// Counts the first event of a blocked key as handled, and has the rest tried.
-    /// - Returns: false where the key is not blocked from that position, or is being tried.
-    public mutating func skip(_ key: ConsumerKey, at position: Position) -> Bool {
-        guard let state = keys[key], let blocked = state.blocked, blocked.first.position == position,
-            state.catchUp == nil
-        else { return false }
-        keys[key]?.blocked?.isFirstHandled = true
-        changedKeys.insert(key)
-        return retry(key)
-    }
-
     /// Whether any key is blocked.
     public var hasBlockedKeys: Bool { blockedCount > 0 }
 
     /// Begins to try those keys again whose time has come, as far as there is room: see ``wantsKey``.
+    ///
+    /// What an operator has retried or skipped is stored as a key whose time has come, and its slot begins again from that
+    /// under a higher epoch.
     public mutating func beginRetries(now: Moment) {
-        guard stop == nil, !isDraining else { return }
-        while catchingUp.count < settings.retriedKeysMax, let key = asked.popFirst() { begin(key, now) }
-        guard catchingUp.count < settings.retriedKeysMax else { return }
+        guard stop == nil, !isDraining, catchingUp.count < settings.retriedKeysMax else { return }
         let due = keys.compactMap { key, state -> (ConsumerKey, Timestamp)? in
             guard state.catchUp == nil, case .retry(let at)? = state.blocked?.until, at <= now.time else { return nil }
             return (key, at)
         }
         for (key, _) in due.sorted(by: { $0.1 < $1.1 }).prefix(settings.retriedKeysMax - catchingUp.count) {
-            begin(key, now)
+            begin(key)
         }
     }
 
-    private mutating func begin(_ key: ConsumerKey, _ now: Moment) {
+    private mutating func begin(_ key: ConsumerKey) {
         guard let state = keys[key], let blocked = state.blocked, state.catchUp == nil else { return }
         let first = blocked.first.position
         keys[key]?.catchUp =
             blocked.isFirstHandled
             ? KeyCatchUp(after: first, tries: 0)
             : KeyCatchUp(after: Position(first.rawValue - 1), tries: blocked.tries)
-        if blocked.until == .asked {
-            // What was asked for once goes on after a crash.
-            keys[key]?.blocked?.until = .retry(at: now.time)
-            changedKeys.insert(key)
-        }
         catchingUp.append(key)
         advance(key)
     }

@@ -87,8 +87,17 @@ import Testing
         _ = machine.saved()
         #expect(machine.deliveries(now: now(5)).map(\.event) == [event(6, 1)])
 
-        // It is tried from its first event to the last one that was passed over, in order.
-        #expect(machine.retry(keys[0]) && !machine.retry(keys[5]))
+        #expect(machine.deliveries(now: now(9)).isEmpty && machine.wantsKey == nil, "nobody has asked for it")
+    }
+
+    @Test func aKeyIsTriedFromItsFirstEventToTheLastOneThatWasPassedOver() throws {
+        let machine = delivered([0, 1, 0, 2])
+        #expect(machine.reject(1, .retry(after: .seconds(4)), reason: "busy", now: now(5)) == .taken)
+        #expect(machine.acknowledge(2) == .taken && machine.acknowledge(4) == .taken)
+        machine.take([event(5, 0), event(6, 1)], scannedTo: place(6))
+        _ = (machine.nextChange(), machine.saved())
+        #expect(machine.deliveries(now: now(8)).map(\.event) == [event(6, 1)])
+        #expect(machine.acknowledge(5) == .taken)
         #expect(machine.deliveries(now: now(9)).isEmpty)
         let range = try #require(machine.wantsKey)
         #expect(range == SlotMachine.KeyRange(key: keys[0], after: .start, to: Position(5)))
@@ -135,17 +144,25 @@ import Testing
     @Test func aSkippedEventIsNotTriedAgain() throws {
         let machine = delivered([0, 0, 1])
         #expect(machine.reject(1, .park, reason: "poison", now: now(0)) == .taken)
-        #expect(!machine.skip(keys[0], at: Position(2)) && machine.skip(keys[0], at: Position(1)))
-        _ = (machine.nextChange(), machine.saved())
-        // Also not by the next worker.
-        for machine in [machine, self.machine(machine.progress)] {
-            _ = machine.retry(keys[0])
-            _ = machine.deliveries(now: now(0))
-            let range = try #require(machine.wantsKey)
-            #expect(range.after == Position(1))
-            machine.take([event(2, 0)], of: range, scannedTo: range.to)
-            #expect(machine.deliveries(now: now(0)).last?.event == event(2, 0))
-        }
+        #expect(machine.acknowledge(3) == .taken)
+        let next = self.machine(try #require(machine.progress.unblocked(keys[0], isFirstHandled: true)))
+        #expect(next.deliveries(now: now(0)).isEmpty)
+        let range = try #require(next.wantsKey)
+        #expect(range.after == Position(1))
+        next.take([event(2, 0)], of: range, scannedTo: range.to)
+        let again = next.deliveries(now: now(0))
+        #expect(again.map(\.event) == [event(2, 0)] && again.map(\.attempt) == [1])
+        #expect(next.acknowledge(1) == .taken && next.progress.blocked.isEmpty)
+    }
+
+    @Test func aParkedKeyIsTriedAgainWhenAnOperatorHasSaidSo() throws {
+        let machine = delivered([0, 1])
+        #expect(machine.reject(1, .park, reason: "no such account", now: now(5)) == .taken)
+        let next = self.machine(try #require(machine.progress.unblocked(keys[0], isFirstHandled: false)))
+        #expect(next.deliveries(now: now(5)).isEmpty)
+        next.take([event(1, 0)], of: try #require(next.wantsKey), scannedTo: Position(1))
+        let again = next.deliveries(now: now(5))
+        #expect(again.map(\.event) == [event(1, 0)] && again.map(\.attempt) == [2])
     }
 
     @Test func whatIsNotAcknowledgedInTimeIsRejected() {
@@ -227,6 +244,18 @@ import Testing
     }
 }
 
+extension SlotProgress {
+    /// What is stored once an operator has retried or skipped a key; nil where it is not blocked.
+    func unblocked(_ key: ConsumerKey, isFirstHandled: Bool) -> SlotProgress? {
+        guard var blocked = blocked[key] else { return nil }
+        blocked.until = .retry(at: Timestamp(microseconds: 0))
+        blocked.isFirstHandled = blocked.isFirstHandled || isFirstHandled
+        var progress = self
+        progress.blocked[key] = blocked
+        return progress
+    }
+}
+
 /// A machine that is changed where it is.
 private final class Slot {
     private var machine: SlotMachine
@@ -256,8 +285,6 @@ private final class Slot {
     ) -> SlotMachine.Answer { machine.reject(number, how, reason: reason, now: now) }
 
     func tick(now: SlotMachine.Moment) { machine.tick(now: now) }
-    func retry(_ key: ConsumerKey) -> Bool { machine.retry(key) }
-    func skip(_ key: ConsumerKey, at position: Position) -> Bool { machine.skip(key, at: position) }
     func nextChange() -> SlotChange? { machine.nextChange() }
     func saved() -> Checkpoint { machine.saved() }
     func notSaved() { machine.notSaved() }
