@@ -11,6 +11,8 @@ import MartletModel
 ///   beginning of the event's blocked key, under the worker's epoch and only forward. What a server then stores of the
 ///   slot, which has not heard of it yet, takes neither back.
 /// - *Keys stay in their slot.* They are divided anew only where nobody works, and no key is blocked.
+/// - *A damaged row of a slot is not believed.* The consumer can be reset and deleted, for which nobody needs to know how
+///   far the slot has come; all else that would take the row is refused.
 final class ConsumerDecision {
     private var facts: ConsumerFacts
     /// The storage's clock.
@@ -62,6 +64,7 @@ final class ConsumerDecision {
         if case .revision(let expected) = put.expected, expected != revision { return .revisionConflict(revision) }
         guard document != group.consumer.document else { return .put(revision: revision, isNew: false) }
         guard put.expected != .none else { return .exists(revision: revision) }
+        guard group.damagedSlots.isEmpty else { return .unreadable(.damagedSlots(group.damagedSlots)) }
         let old: ConsumerDefinition
         do throws(MartletError) { old = try ConsumerDefinition(document: group.consumer.document) } catch {
             return .unreadable(error)
@@ -112,6 +115,7 @@ final class ConsumerDecision {
         group.consumer.baseEpoch = group.epochMax + 1
         group.consumer.start = place
         group.slots = [:]
+        group.damagedSlots = []
         group.hasBlockedKeys = false
         change(id) { plan in
             plan.clearsSlots = true
@@ -130,6 +134,7 @@ final class ConsumerDecision {
 
     private func tend(_ tending: GroupTending, _ id: ConsumerID) -> ConsumerOutcome {
         guard var group = facts.groups[id] else { return .missing }
+        guard group.damagedSlots.isEmpty else { return .unreadable(.damagedSlots(group.damagedSlots)) }
         let definition: ConsumerDefinition
         do throws(MartletError) { definition = try ConsumerDefinition(document: group.consumer.document) } catch {
             return .unreadable(error)

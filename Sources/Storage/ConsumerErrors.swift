@@ -71,4 +71,13 @@ extension MartletError {
     /// There is no such consumer.
     public static let consumerNotFound = MartletError(
         .notFound, reason: .consumerNotFound, message: "there is no such consumer in the tenant: put it first")
+
+    /// How far slots have come cannot be read.
+    static func damagedSlots(_ numbers: Set<Int>) -> MartletError {
+        let some = numbers.sorted().prefix(8).map { "\($0)" }.joined(separator: ", ")
+        return MartletError(
+            .dataLoss, reason: .storageCorrupted,
+            message: "what is stored of the consumer's slots \(some) is damaged: reset the consumer to where its "
+                + "events are to come again from, or delete it")
+    }
 }

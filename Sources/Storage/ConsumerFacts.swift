@@ -100,6 +100,9 @@ public struct StoredGroup: Hashable, Sendable {
     public var workers: [WorkerName: GroupWorker]
     /// Whether any key is blocked.
     public var hasBlockedKeys: Bool
+    /// Numbers of slots that have a row which is damaged: nothing in it is believed. Only what a change is decided by has
+    /// such a group; a reader refuses to read one.
+    public var damagedSlots: Set<Int> = []
 
     /// A group of those parts.
     public init(
@@ -120,8 +123,16 @@ public struct StoredGroup: Hashable, Sendable {
     /// The position that the furthest of its slots has come to.
     public var furthest: Position { slots.values.reduce(consumer.start.position) { max($0, $1.floor.position) } }
 
-    /// The highest epoch of any of its slots.
-    var epochMax: UInt64 { slots.values.reduce(consumer.baseEpoch) { max($0, $1.epoch) } }
+    /// No slot has a higher epoch.
+    ///
+    /// The epoch of a slot whose row is damaged began at the consumer's and has grown by one at a time, so that it cannot
+    /// have come this far; or above what a worker's own database held, which says so again when it comes back.
+    var epochMax: UInt64 {
+        let known = slots.values.reduce(consumer.baseEpoch) { max($0, $1.epoch) }
+        return damagedSlots.isEmpty ? known : known + Self.epochsOfDamagedSlotMax
+    }
+
+    private static let epochsOfDamagedSlotMax: UInt64 = 1 << 32
 }
 
 /// What must be known of consumers to decide a batch.

@@ -127,11 +127,17 @@ struct ConsumerLookUp {
         }
         try each(results[first + 1]) { index, row, rows throws(PostgresFault) in
             let id = slots[index].consumer
-            let (number, slot) = try rows.slot(row, of: id)
-            if questions.groups.contains(id) {
-                facts.groups[id]?.slots[number] = slot
-            } else {
-                facts.slots[SlotID(consumer: id, number: number)] = slot
+            let isInGroup = questions.groups.contains(id)
+            do throws(PostgresFault) {
+                let (number, slot) = try rows.slot(row, of: id)
+                if isInGroup {
+                    facts.groups[id]?.slots[number] = slot
+                } else {
+                    facts.slots[SlotID(consumer: id, number: number)] = slot
+                }
+            } catch {
+                guard isInGroup else { throw error }
+                facts.groups[id]?.damagedSlots.insert(Int(rows.rows.integer(row, 1)))
             }
         }
         try each(results[first + 2]) { index, row, rows throws(PostgresFault) in

@@ -150,7 +150,8 @@ struct TenantConsumerRows {
         return found
     }
 
-    func group(_ name: ConsumerName) throws(SQLiteFault) -> StoredGroup? {
+    /// - Parameter isDamageNoted: slots whose rows are damaged are told of; otherwise one refuses the read.
+    func group(_ name: ConsumerName, isDamageNoted: Bool = false) throws(SQLiteFault) -> StoredGroup? {
         let select = try connection.statement(.selectConsumer)
         bind(select, name)
         guard let found = try select.firstRow({ row throws(SQLiteFault) in try consumer(row) }) else { return nil }
@@ -158,8 +159,13 @@ struct TenantConsumerRows {
         let slots = try connection.statement(.selectSlots)
         bind(slots, name)
         try slots.visit { row throws(SQLiteFault) in
-            let (number, slot) = try slot(row, of: name)
-            group.slots[number] = slot
+            do throws(SQLiteFault) {
+                let (number, slot) = try slot(row, of: name)
+                group.slots[number] = slot
+            } catch {
+                guard isDamageNoted else { throw error }
+                group.damagedSlots.insert(Int(row.integer(0)))
+            }
         }
         let workers = try connection.statement(.selectWorkers)
         bind(workers, name)
@@ -371,7 +377,7 @@ extension ConsumerQuestions {
     /// What is stored; nothing of tenants that are not.
     func facts(_ rows: (TenantID) -> TenantConsumerRows?) throws(SQLiteFault) -> ConsumerFacts {
         var facts = ConsumerFacts()
-        for id in groups { facts.groups[id] = try rows(id.tenant)?.group(id.name) }
+        for id in groups { facts.groups[id] = try rows(id.tenant)?.group(id.name, isDamageNoted: true) }
         for id in slots where facts.groups[id.consumer] == nil {
             facts.slots[id] = try rows(id.consumer.tenant)?.slot(id.number, of: id.consumer.name)
         }

@@ -42,6 +42,12 @@ import Testing
         }
     }
 
+    @Test(arguments: DamagedSlot.statements)
+    func aConsumerWithADamagedSlotCanBeResetAndDeleted(_ statement: String) throws {
+        let bench = try Bench()
+        try DamagedSlot.check(bench.engine(), of: bench.tenant) { try bench.run(statement) }
+    }
+
     @Test func eventsOfBeforeAreCounted() throws {
         let bench = try Bench()
         _ = try Self.fill(bench)
