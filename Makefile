@@ -110,7 +110,10 @@ bench-rehydration: certs setup-tests ## Figures of snapshots and upcasting on bo
 MICRO = MARTLET_BENCHMARKS=1 swift package --allow-writing-to-package-directory benchmark
 MICRO_THRESHOLDS = --path Benchmarks/Micro/Thresholds --target Micro --no-progress
 
-.PHONY: bench-micro bench-micro-check bench-micro-update
+.PHONY: build-micro bench-micro bench-micro-check bench-micro-update
+build-micro: setup ## Compile the benchmarks of single layers, which no other build does
+	MARTLET_BENCHMARKS=1 swift build --product Micro
+
 bench-micro: setup ## CPU and allocations of single layers
 	$(MICRO) --target Micro --no-progress
 
