@@ -171,15 +171,6 @@ import Testing
     }
 }
 
-/// What an operator can do with a consumer one of whose rows is damaged.
-@Suite struct DamagedConsumerTests {
-    @Test(arguments: DamagedSlot.statements + ["UPDATE consumer_slots SET slot = -1 WHERE slot = 0"])
-    func aConsumerWithADamagedSlotCanBeResetAndDeleted(_ statement: String) throws {
-        let bench = try Bench()
-        try DamagedSlot.check(bench.engine, of: bench.tenant) { try RawDatabase(bench.path).run(statement) }
-    }
-}
-
 /// What a check of a file came to.
 struct Findings {
     private(set) var outcomes: [FileCheck.Outcome] = []
