@@ -55,6 +55,8 @@ public struct SlotMachine {
     /// Keys that are being tried, in order.
     private var catchingUp: [ConsumerKey] = []
     private var catchUpUnderWay = 0
+    /// No blocked key that is not being tried is due before that by itself; nil where none ever is.
+    private var nextDue: Timestamp?
     private var blockedCount = 0
     /// Keys that are blocked, and not stored as blocked. Nothing more is delivered meanwhile: an append that reacts to an event
     /// moves the stored floor, and must not move it over what is passed over of these.
@@ -89,6 +91,7 @@ public struct SlotMachine {
             keys[key] = KeyState(blocked: blocked, passedTo: max(progress.floor.position, blocked.first.position))
         }
         blockedCount = progress.blocked.count
+        nextDue = progress.blocked.values.compactMap(\.due).min()
     }
 
     // MARK: The log
@@ -297,14 +300,14 @@ public struct SlotMachine {
     /// What an operator has retried or skipped is stored as a key whose time has come, and its slot begins again from that
     /// under a higher epoch.
     public mutating func beginRetries(now: Moment) {
-        guard stop == nil, !isDraining, catchingUp.count < settings.retriedKeysMax else { return }
-        let due = keys.compactMap { key, state -> (ConsumerKey, Timestamp)? in
-            guard state.catchUp == nil, case .retry(let at)? = state.blocked?.until, at <= now.time else { return nil }
-            return (key, at)
-        }
-        for (key, _) in due.sorted(by: { $0.1 < $1.1 }).prefix(settings.retriedKeysMax - catchingUp.count) {
-            begin(key)
-        }
+        guard stop == nil, !isDraining, catchingUp.count < settings.retriedKeysMax, let nextDue, nextDue <= now.time
+        else { return }
+        let waiting = keys.compactMap { key, state in
+            state.catchUp == nil ? state.blocked?.due.map { (key: key, due: $0) } : nil
+        }.sorted { $0.due < $1.due }
+        let begun = waiting.prefix(settings.retriedKeysMax - catchingUp.count).prefix { $0.due <= now.time }
+        for (key, _) in begun { begin(key) }
+        self.nextDue = waiting.dropFirst(begun.count).first?.due
     }
 
     private mutating func begin(_ key: ConsumerKey) {
@@ -350,6 +353,7 @@ public struct SlotMachine {
             tries: tries,
             since: isSame ? state.blocked?.since ?? now.time : now.time)
         keys[key] = state
+        if let due = state.blocked?.due { nextDue = min(nextDue ?? due, due) }
         if isNew { blockedCount += 1 }
         if isNew { unstoredBlocks.insert(key) }
         changedKeys.insert(key)
@@ -472,4 +476,9 @@ public struct SlotMachine {
 
     /// The event that holds the floor back: the oldest that is not settled.
     public var oldest: Event? { window.first?.event }
+}
+
+extension BlockedKey {
+    /// When it is tried by itself; nil where somebody has to ask for it.
+    fileprivate var due: Timestamp? { if case .retry(let at) = until { at } else { nil } }
 }
