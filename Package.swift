@@ -51,6 +51,8 @@ let package = Package(
         .library(name: "MartletEventSourcing", targets: ["MartletEventSourcing"]),
         .library(name: "MartletKit", targets: ["MartletKit"]),
         .library(name: "MartletProjections", targets: ["MartletProjections"]),
+        .library(name: "MartletProjectionsPostgreSQL", targets: ["MartletProjectionsPostgreSQL"]),
+        .library(name: "MartletProjectionsSQLite", targets: ["MartletProjectionsSQLite"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -159,10 +161,11 @@ let package = Package(
             ]),
         layer(
             "MartletProjections",
-            [
-                "CMartletPostgreSQL", "CMartletSQLite", "MartletClient", "MartletModel", .logging,
-                .nioConcurrencyHelpers, .nioPosix,
-            ]),
+            ["MartletClient", "MartletModel", .logging, .nioConcurrencyHelpers]),
+        layer(
+            "MartletProjectionsPostgreSQL",
+            ["CMartletPostgreSQL", "MartletProjections", .nioConcurrencyHelpers, .nioPosix]),
+        layer("MartletProjectionsSQLite", ["CMartletSQLite", "MartletProjections", .nioPosix]),
         layer("MartletKit", ["MartletClient", "MartletEventSourcing", "MartletModel", "MartletTLSOpenSSL", .nioCore]),
         layer(
             "MartletTesting",
@@ -249,8 +252,9 @@ let package = Package(
         tests(
             "ProjectionsTests",
             [
-                "MartletClient", "MartletModel", "MartletProjections", "MartletStorage", "MartletStoragePostgreSQL",
-                "MartletStorageSQLite", "MartletTesting", .logging, .nioConcurrencyHelpers, .nioCore,
+                "MartletClient", "MartletModel", "MartletProjections", "MartletProjectionsPostgreSQL",
+                "MartletProjectionsSQLite", "MartletStorage", "MartletStoragePostgreSQL", "MartletStorageSQLite",
+                "MartletTesting", .nioConcurrencyHelpers, .nioCore,
             ]),
         tests(
             "RecordCodecTests",

@@ -373,7 +373,8 @@ public enum ConsumeMessage: Hashable, Sendable {
 
         /// A delivery of those parts.
         public init(
-            number: UInt64, slot: Int, attempt: UInt32, mayBeRepeated: Bool, key: ConsumerKey, isKeyBlocked: Bool = false
+            number: UInt64, slot: Int, attempt: UInt32, mayBeRepeated: Bool, key: ConsumerKey,
+            isKeyBlocked: Bool = false
         ) {
             self.key = key
             self.isKeyBlocked = isKeyBlocked

@@ -68,7 +68,9 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
         try await prepare()
         var request = request
         let progress = progress
-        request.epochAbove = try await retrying { try await database.withTransaction { try await progress.epochMax($0) } }
+        request.epochAbove = try await retrying {
+            try await database.withTransaction { try await progress.epochMax($0) }
+        }
         let consumption = client.consume(request)
         let (items, feed) = AsyncThrowingStream.makeStream(of: ConsumptionItem.self)
         try await withThrowingTaskGroup(of: Void.self) { group in

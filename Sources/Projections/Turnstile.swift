@@ -1,7 +1,7 @@
 import NIOConcurrencyHelpers
 
 /// Lets so many tasks in at a time; the others wait in order.
-final class Turnstile: Sendable {
+package final class Turnstile: Sendable {
     private struct State {
         var free: Int
         var waiting: [(id: UInt64, continuation: CheckedContinuation<Bool, Never>)] = []
@@ -12,11 +12,12 @@ final class Turnstile: Sendable {
 
     private let state: NIOLockedValueBox<State>
 
-    init(places: Int) { state = NIOLockedValueBox(State(free: places)) }
+    /// A turnstile with so many places.
+    package init(places: Int) { state = NIOLockedValueBox(State(free: places)) }
 
     /// Runs `body` when there is a place.
     /// - Throws: `CancellationError` where the task is cancelled before that; what `body` throws.
-    func pass<Result: Sendable>(_ body: () async throws -> Result) async throws -> Result {
+    package func pass<Result: Sendable>(_ body: () async throws -> Result) async throws -> Result {
         try await enter()
         defer { leave() }
         return try await body()

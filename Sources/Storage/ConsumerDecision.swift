@@ -290,7 +290,6 @@ final class ConsumerDecision {
         set(slot, checkpoint.slot, id)
     }
 
-
     private func unblock(_ keys: [KeyUnblocking], _ id: ConsumerID) -> ConsumerOutcome {
         var touched: Set<Int> = []
         var count = 0

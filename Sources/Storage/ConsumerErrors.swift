@@ -48,7 +48,8 @@ extension CheckpointRefusal {
         case .fenced(let epoch):
             MartletError(
                 .failedPrecondition, reason: .fenced,
-                message: "the checkpoint's slot has epoch \(epoch): another worker has it, or the consumer was changed; "
+                message:
+                    "the checkpoint's slot has epoch \(epoch): another worker has it, or the consumer was changed; "
                     + "drop what you have of the slot and wait for it to be assigned again")
         case .settled(let position):
             MartletError(
@@ -61,7 +62,8 @@ extension CheckpointRefusal {
         case .missing:
             MartletError(
                 .failedPrecondition, reason: .historyChanged,
-                message: "the checkpoint's event is not stored at its position: the storage came back with another past; "
+                message:
+                    "the checkpoint's event is not stored at its position: the storage came back with another past; "
                     + "consume again")
         }
     }

@@ -113,7 +113,8 @@ struct ConsumerLookUp {
                 ]),
             PostgresCall("consumer_tenants", [PostgresValue(tenants.map(\.uuid))]),
             PostgresCall("clock"),
-            PostgresCall("event_positions", [PostgresValue(events.map(\.tenant.uuid)), PostgresValue(events.map(\.id))]),
+            PostgresCall(
+                "event_positions", [PostgresValue(events.map(\.tenant.uuid)), PostgresValue(events.map(\.id))]),
         ]
     }
 

@@ -113,7 +113,8 @@ extension GoldenFrames {
                 "consume events",
                 consume(
                     .events(
-                        try entries(), [
+                        try entries(),
+                        [
                             .init(number: 1, slot: 11, attempt: 1, mayBeRepeated: true, key: blockedPlace.key)
                         ]))
             ),

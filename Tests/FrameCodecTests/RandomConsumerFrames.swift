@@ -106,7 +106,8 @@ extension RandomFrames {
             request = .consume(
                 ConsumeRequest(
                     consumer, worker: try #require(WorkerName(consumer.name.text)),
-                    epochAbove: min(number(using: &random), ConsumeRequest.epochMax), keepsTime: Bool.random(using: &random)))
+                    epochAbove: min(number(using: &random), ConsumeRequest.epochMax),
+                    keepsTime: Bool.random(using: &random)))
         default: return ClientFrame(CallID(number(using: &random)), .replies(replies(using: &random)))
         }
         return ClientFrame(CallID(number(using: &random)), .request(request), creditBytes: number(using: &random))

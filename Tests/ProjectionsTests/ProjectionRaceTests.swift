@@ -2,6 +2,8 @@ import FoundationEssentials
 import MartletClient
 import MartletModel
 import MartletProjections
+import MartletProjectionsPostgreSQL
+import MartletProjectionsSQLite
 import MartletStorage
 import MartletStoragePostgreSQL
 import MartletStorageSQLite

@@ -88,7 +88,9 @@ import Testing
             #expect(reactions.values.allSatisfy { $0 == 1 }, "\(seed): a second reaction")
         }
         let tally = tally.withLockedValue { $0 }
-        print("reactions: \(tally.fenced) fenced, \(tally.settled) settled before, \(tally.takenBack) taken back, \(tally.rejected) rejected")
+        print(
+            "reactions: \(tally.fenced) fenced, \(tally.settled) settled before, \(tally.takenBack) taken back, \(tally.rejected) rejected"
+        )
     }
 
     private func append(_ client: MartletClient, seed: UInt64) async throws {

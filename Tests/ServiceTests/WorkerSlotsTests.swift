@@ -46,6 +46,7 @@ import Testing
         var bytes: [Int] = []
         for number in 1...100 as ClosedRange<Int64> {
             slot.machine.tick(now: moment(number * 100))
+            _ = (slot.machine.nextChange(), slot.machine.saved())
             slot.machine.beginRetries(now: moment(number * 100 + 1))
             if let range = slot.machine.wantsKey {
                 let place = Checkpoint(position: Position(1), eventID: UUID(high: 1, low: 1))

@@ -189,7 +189,8 @@ private final class Reactions {
     }
 
     func request(
-        _ event: Checkpoint, _ slot: GroupView.Slot, with reaction: [EncodedEvent]? = nil, key: ConsumerKey? = nil, isBlocked: Bool? = nil,
+        _ event: Checkpoint, _ slot: GroupView.Slot, with reaction: [EncodedEvent]? = nil, key: ConsumerKey? = nil,
+        isBlocked: Bool? = nil,
         expecting expected: ExpectedVersion = .any
     ) throws -> AppendRequest {
         var request = AppendRequest.of(
@@ -201,10 +202,12 @@ private final class Reactions {
     }
 
     func react(
-        to position: Int, _ slot: GroupView.Slot, with reaction: [EncodedEvent]? = nil, key: ConsumerKey? = nil, isBlocked: Bool? = nil,
+        to position: Int, _ slot: GroupView.Slot, with reaction: [EncodedEvent]? = nil, key: ConsumerKey? = nil,
+        isBlocked: Bool? = nil,
         expecting expected: ExpectedVersion = .any
     ) throws -> WriteOutcome {
-        let request = try request(events[position - 1], slot, with: reaction, key: key, isBlocked: isBlocked, expecting: expected)
+        let request = try request(
+            events[position - 1], slot, with: reaction, key: key, isBlocked: isBlocked, expecting: expected)
         return try #require(try commit([.append(request)]).first)
     }
 

@@ -1,5 +1,5 @@
 import CMartletSQLite
-import NIOConcurrencyHelpers
+public import MartletProjections
 import NIOPosix
 
 /// A read model in a SQLite file. Transactions run one after the other, on a thread of their own.
@@ -35,8 +35,7 @@ public final class SQLiteReadModels: ProjectionDatabase {
                 try await session.execute("COMMIT", [])
                 return result
             } catch {
-                // Also where the task is cancelled.
-                await Task { [session] in _ = try? await session.execute("ROLLBACK", []) }.value
+                _ = try? await session.execute("ROLLBACK", [])
                 throw error
             }
         }
@@ -73,13 +72,21 @@ public final class SQLiteReadModels: ProjectionDatabase {
 
         deinit {
             thread.shutdownGracefully { _ in }
-            for unsafe statement in unsafe statements.values { unsafe sqlite3_finalize(statement) }
+            unsafe statements.values.forEach { _ = unsafe sqlite3_finalize($0) }
             _ = unsafe sqlite3_close_v2(connection)
         }
 
         @discardableResult
         func execute(_ sql: String, _ values: [SQLValue]) async throws -> [[SQLValue]] {
-            try await thread.runIfActive { try self.run(sql, values) }
+            // Also where the task is cancelled: what was begun is to be rolled back.
+            try await withCheckedThrowingContinuation { continuation in
+                thread.submit { state in
+                    switch state {
+                    case .active: continuation.resume(with: Result { try self.run(sql, values) })
+                    case .cancelled: continuation.resume(throwing: CancellationError())
+                    }
+                }
+            }
         }
 
         private func run(_ sql: String, _ values: [SQLValue]) throws -> [[SQLValue]] {

@@ -1,4 +1,5 @@
 import CMartletPostgreSQL
+public import MartletProjections
 import NIOConcurrencyHelpers
 import NIOPosix
 
@@ -52,9 +53,8 @@ public final class PostgreSQLReadModels: ProjectionDatabase {
                 give(session)
                 return result
             } catch {
-                // Also where the task is cancelled. A session that cannot do even that is dropped.
-                let isUsable = await Task { (try? await session.execute("ROLLBACK", [])) != nil }.value
-                if isUsable { give(session) }
+                // A session that cannot do even that is dropped.
+                if (try? await session.execute("ROLLBACK", [])) != nil { give(session) }
                 throw error
             }
         }
@@ -92,7 +92,15 @@ public final class PostgreSQLReadModels: ProjectionDatabase {
 
         @discardableResult
         func execute(_ sql: String, _ values: [SQLValue]) async throws -> [[SQLValue]] {
-            try await threads.runIfActive { try self.run(sql, values) }
+            // Also where the task is cancelled: what was begun is to be rolled back.
+            try await withCheckedThrowingContinuation { continuation in
+                threads.submit { state in
+                    switch state {
+                    case .active: continuation.resume(with: Result { try self.run(sql, values) })
+                    case .cancelled: continuation.resume(throwing: CancellationError())
+                    }
+                }
+            }
         }
 
         private func run(_ sql: String, _ values: [SQLValue]) throws -> [[SQLValue]] {
@@ -134,7 +142,7 @@ public final class PostgreSQLReadModels: ProjectionDatabase {
                 for (index, byte) in bytes.enumerated() { unsafe copy[index] = CChar(bitPattern: byte) }
                 return unsafe copy
             }
-            defer { for unsafe buffer in unsafe buffers { unsafe buffer?.deallocate() } }
+            defer { unsafe buffers.forEach { unsafe $0?.deallocate() } }
             return unsafe body(unsafe buffers.map { unsafe UnsafePointer($0) })
         }
 
