@@ -1,0 +1,82 @@
+import Foundation
+import MartletClient
+import MartletModel
+import MartletProjections
+import MartletProjectionsSQLite
+import MartletStorageSQLite
+import MartletTesting
+import NIOCore
+import Testing
+
+struct Balances: Projection {
+    func handle(_ event: ProjectedEvent, in transaction: any ProjectionTransaction) async throws {
+        let account = "\(event.event.aggregate.id)"
+        guard let cents = Int64(String(buffer: event.event.event.payload)) else {
+            throw ProjectionFailure(.park, "the payload is not a number")
+        }
+        try await transaction.execute(
+            """
+            INSERT INTO balances (account, cents) VALUES ($1, $2)
+            ON CONFLICT (account) DO UPDATE SET cents = balances.cents + excluded.cents
+            """, .text(account), .integer(cents))
+    }
+}
+
+/// The examples of Docs/PROJECTIONS.md: what the page shows is compiled and run here.
+@Suite struct PageTests {
+    @Test func thePageShowsWhatIsRunHere() throws {
+        let source = ManualPage.words(of: try String(contentsOfFile: #filePath, encoding: .utf8))
+        let blocks = try ManualPage("PROJECTIONS").text.components(separatedBy: "```swift\n").dropFirst()
+        #expect(blocks.count == 3)
+        for block in blocks {
+            let example = ManualPage.words(of: block.components(separatedBy: "```")[0])
+            #expect(source.contains(example), "\(example)")
+        }
+    }
+
+    @Test func theExampleKeepsBalances() async throws {
+        let tenant = TenantID(UUID())
+        let consumer = ConsumerID(tenant: tenant, name: try #require(ConsumerName("balances")))
+        let worker = try #require(WorkerName("balances-1"))
+        let folder = try TemporaryFolder()
+        let database = try SQLiteReadModels(path: folder.path + "/read.db")
+        _ = try await database.withTransaction {
+            try await $0.execute("CREATE TABLE balances (account text PRIMARY KEY, cents integer NOT NULL)")
+        }
+        try await TestServer.with(SQLiteEngine(path: folder.path + "/m.db", logger: .silent)) { server in
+            try await server.withClient { client in
+                let type = try #require(EventType("Deposited"))
+                let account = AggregateName.new("account")
+                let amounts = ["7", "35", "no number"].map {
+                    NewEvent(type: type, contentType: "text/plain", payload: ByteBuffer(string: $0))
+                }
+                let receipt = try await client.append(amounts, to: account, expecting: .none, tenant: tenant)
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    group.addTask { try await follow(consumer, worker, client, database) }
+                    // Made by the runner's task, perhaps not yet.
+                    while (try? await client.consumer(consumer)) == nil { try await Task.sleep(for: .milliseconds(5)) }
+                    try await client.awaitConsumer(consumer, position: receipt.lastPosition, timeout: .seconds(5))
+                    group.cancelAll()
+                    while let result = await group.nextResult() {
+                        if case .failure(let error) = result { #expect(error is CancellationError, "\(error)") }
+                    }
+                }
+                let rows = try await database.withTransaction {
+                    try await $0.execute("SELECT account, cents FROM balances")
+                }
+                #expect(rows == [[.text("\(account.id)"), .integer(42)]])
+                let blocked = try await client.blockedKeys(of: consumer)
+                #expect(blocked.map(\.blocked.reason) == ["the payload is not a number"])
+                #expect(blocked.first?.blocked.first.position == Position(3) && blocked.first?.blocked.until == .asked)
+            }
+        }
+    }
+
+    private func follow(
+        _ consumer: ConsumerID, _ worker: WorkerName, _ client: MartletClient, _ database: SQLiteReadModels
+    ) async throws {
+        try await client.putConsumer(PutConsumerRequest(consumer, ConsumerDefinition()))
+        let runner = ProjectionRunner(Balances(), of: consumer, as: worker, client: client, database: database)
+        try await runner.run()
+    }
+}
