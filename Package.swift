@@ -185,6 +185,14 @@ let package = Package(
             ],
             swiftSettings: house),
 
+        .executableTarget(
+            name: "Projector",
+            dependencies: [
+                "MartletClient", "MartletModel", "MartletProjections", "MartletProjectionsPostgreSQL",
+                "MartletProjectionsSQLite", "MartletTLSOpenSSL", .logging, .nioCore,
+            ],
+            path: "Tests/Projector", swiftSettings: house),
+
         tests("ArchitectureTests", []),
         tests(
             "AttackTests",
@@ -246,8 +254,9 @@ let package = Package(
         tests(
             "ProcessTests",
             [
-                "martlet", "MartletClient", "MartletEventSourcing", "MartletModel", "MartletTLSOpenSSL",
-                "MartletTesting", .nioConcurrencyHelpers, .nioCore,
+                "martlet", "MartletClient", "MartletEventSourcing", "MartletModel", "MartletProjections",
+                "MartletProjectionsPostgreSQL", "MartletProjectionsSQLite", "MartletTLSOpenSSL", "MartletTesting",
+                .nioConcurrencyHelpers, .nioCore,
             ]),
         tests(
             "ProjectionsTests",
