@@ -170,10 +170,9 @@ let package = Package(
         layer(
             "MartletTesting",
             [
-                "CMartletProtos", "MartletClient", "MartletDelivery", "MartletModel", "MartletQueries",
-                "MartletRecordCodec", "MartletServer", "MartletStorage", "MartletStorageMemory",
-                "MartletSubscriptions", "MartletTLSOpenSSL", "MartletTenants", "MartletUpcasting", .logging,
-                .nioConcurrencyHelpers, .nioCore,
+                "CMartletProtos", "MartletAccess", "MartletClient", "MartletModel", "MartletRecordCodec",
+                "MartletServer", "MartletService", "MartletStorage", "MartletStorageMemory", "MartletTLSOpenSSL",
+                "MartletTenants", .logging, .nioConcurrencyHelpers, .nioCore,
             ]),
         .executableTarget(
             name: "martlet",

@@ -56,9 +56,14 @@ public struct ConsumedEvent: Hashable, Sendable {
 /// Names one delivery of one stream: no other delivery of the process has the same name, on whatever connection it came.
 public struct ConsumerDelivery: Hashable, Sendable {
     /// The stream: each one of the process has a number of its own.
-    let stream: UInt64
+    package let stream: UInt64
     /// The delivery's number within the stream, from 1.
-    let number: UInt64
+    package let number: UInt64
+
+    package init(stream: UInt64, number: UInt64) {
+        self.stream = stream
+        self.number = number
+    }
 }
 
 /// What becomes of a delivery that failed.

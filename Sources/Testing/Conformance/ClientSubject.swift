@@ -1,5 +1,6 @@
 public import MartletClient
 public import MartletModel
+import NIOConcurrencyHelpers
 
 /// A server behind a client: everything goes through the wire.
 public struct ClientSubject: ConformanceSubject {
@@ -86,5 +87,110 @@ public struct ClientSubject: ConformanceSubject {
             }
             guard try await take(followed) else { return }
         }
+    }
+
+    /// Makes a consumer, or replaces its definition.
+    public func putConsumer(_ request: PutConsumerRequest) async throws(MartletError) -> PutConsumerReceipt {
+        try await client.putConsumer(request)
+    }
+
+    /// How a consumer is.
+    public func consumer(_ consumer: ConsumerID) async throws(MartletError) -> ConsumerDescription {
+        try await client.consumer(consumer)
+    }
+
+    /// All consumers of a tenant.
+    public func consumers(of tenant: TenantID) async throws(MartletError) -> [ListedConsumer] {
+        try await client.consumers(of: tenant)
+    }
+
+    /// Deletes a consumer.
+    public func deleteConsumer(_ consumer: ConsumerID) async throws(MartletError) {
+        try await client.deleteConsumer(consumer)
+    }
+
+    /// Has a consumer begin again, or says what would come again.
+    public func resetConsumer(_ request: ResetConsumerRequest) async throws(MartletError) -> ResetConsumerReceipt {
+        try await client.resetConsumer(request)
+    }
+
+    /// A page of a consumer's blocked keys.
+    public func blockedKeys(_ request: ListBlockedKeysRequest) async throws(MartletError) -> [ListedKey] {
+        try await client.blockedKeys(request)
+    }
+
+    /// Has blocked keys tried again.
+    public func unblockKeys(_ request: UnblockKeysRequest) async throws(MartletError) -> Int {
+        try await client.unblockKeys(request)
+    }
+
+    /// Waits until a consumer has come to a position.
+    public func awaitConsumer(
+        _ request: AwaitConsumerRequest, timeout: Duration
+    ) async throws(MartletError) -> Position {
+        try await client.awaitConsumer(request.consumer, position: request.position, timeout: timeout)
+    }
+
+    /// Works on a consumer.
+    public func consume(_ request: ConsumeRequest) -> any ConformanceWorker { ClientWorker(client.consume(request)) }
+}
+
+/// A worker behind a client, which says that it is there by itself.
+private actor ClientWorker: ConformanceWorker {
+    private nonisolated let consumption: Consumption
+    /// The stream that the last events came on.
+    private nonisolated let stream = NIOLockedValueBox<UInt64>(0)
+    private var iterator: Consumption.Iterator?
+
+    init(_ consumption: Consumption) {
+        self.consumption = consumption
+        iterator = consumption.makeAsyncIterator()
+    }
+
+    func next() async throws(MartletError) -> WorkerItem? {
+        guard var taken = iterator.take() else { return nil }
+        defer { iterator = taken }
+        switch try await taken.next() {
+        case .assigned(let slots): return .assigned(slots)
+        case .revoked(let slots): return .revoked(slots)
+        case .events(let events):
+            if let last = events.last { stream.withLockedValue { $0 = last.delivery.stream } }
+            return .events(events.map { WorkerEvent($0) })
+        case .committed(let slot, let checkpoint): return .committed(slot: slot, checkpoint)
+        case .stopped(let slot, let reason): return .stopped(slot: slot, reason: reason)
+        case .paused(let isPaused): return .paused(isPaused)
+        case nil: return nil
+        }
+    }
+
+    nonisolated func say(_ reply: WorkerReply) {
+        let stream = stream.withLockedValue { $0 }
+        switch reply {
+        case .acknowledge(let number, upTo: false):
+            consumption.acknowledge(ConsumerDelivery(stream: stream, number: number))
+        case .acknowledge(let number, upTo: true):
+            consumption.acknowledge(upTo: ConsumerDelivery(stream: stream, number: number))
+        case .reject(let number, let failure, let reason):
+            let rejection: ConsumerRejection =
+                switch failure {
+                case .retry(let millis): .retry(after: millis.map { .milliseconds($0) })
+                case .park: .park
+                case .stop: .stop
+                }
+            consumption.reject(ConsumerDelivery(stream: stream, number: number), rejection, reason: reason)
+        case .alive: break
+        }
+    }
+
+    func leave() { iterator = nil }
+}
+
+extension WorkerEvent {
+    fileprivate init(_ consumed: ConsumedEvent) {
+        self.init(
+            event: consumed.event,
+            delivery: ConsumeMessage.Delivery(
+                number: consumed.delivery.number, slot: consumed.slot, attempt: consumed.attempt,
+                mayBeRepeated: consumed.mayBeRepeated, key: consumed.key, isKeyBlocked: consumed.isKeyBlocked))
     }
 }

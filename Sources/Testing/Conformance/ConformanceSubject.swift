@@ -1,7 +1,6 @@
 public import MartletModel
 
-/// What the conformance suite is run against: an engine under the server's own store and hub, or a server behind
-/// a client.
+/// What the conformance suite is run against: an engine under the server's own service, or a server behind a client.
 public protocol ConformanceSubject: Sendable {
     /// Appends; refusals are errors with their details.
     func append(_ request: AppendRequest) async throws(MartletError) -> AppendReceipt
@@ -27,6 +26,66 @@ public protocol ConformanceSubject: Sendable {
     func subscribe(
         _ request: SubscribeRequest, _ take: @escaping @Sendable (FollowedItem) async throws -> Bool
     ) async throws
+
+    /// Makes a consumer, or replaces its definition.
+    func putConsumer(_ request: PutConsumerRequest) async throws(MartletError) -> PutConsumerReceipt
+    /// How a consumer is.
+    func consumer(_ consumer: ConsumerID) async throws(MartletError) -> ConsumerDescription
+    /// All consumers of a tenant, by name.
+    func consumers(of tenant: TenantID) async throws(MartletError) -> [ListedConsumer]
+    /// Deletes a consumer.
+    func deleteConsumer(_ consumer: ConsumerID) async throws(MartletError)
+    /// Has a consumer begin again, or says what would come again.
+    func resetConsumer(_ request: ResetConsumerRequest) async throws(MartletError) -> ResetConsumerReceipt
+    /// A page of a consumer's blocked keys.
+    func blockedKeys(_ request: ListBlockedKeysRequest) async throws(MartletError) -> [ListedKey]
+    /// Has blocked keys tried again; how many.
+    func unblockKeys(_ request: UnblockKeysRequest) async throws(MartletError) -> Int
+    /// Waits until a consumer has come to a position, at most so long; how far it has come.
+    func awaitConsumer(_ request: AwaitConsumerRequest, timeout: Duration) async throws(MartletError) -> Position
+    /// Works on a consumer, until the worker leaves or is let go of.
+    func consume(_ request: ConsumeRequest) -> any ConformanceWorker
+}
+
+/// A worker of a consumer, as a clause sees it. It says by itself that it is there.
+public protocol ConformanceWorker: AnyObject, Sendable {
+    /// The next item; nil where the stream has ended, or the task is cancelled.
+    /// - Throws: what ended the stream; once.
+    func next() async throws(MartletError) -> WorkerItem?
+    /// Says what became of deliveries.
+    func say(_ reply: WorkerReply)
+    /// Ends the stream.
+    func leave() async
+}
+
+/// What a worker got.
+public enum WorkerItem: Sendable {
+    /// It has these slots from now on.
+    case assigned([ConsumeMessage.Slot])
+    /// It no longer has these slots.
+    case revoked([Int])
+    /// Events to handle.
+    case events([WorkerEvent])
+    /// What is stored of a slot has come to that checkpoint.
+    case committed(slot: Int, Checkpoint)
+    /// A slot delivers nothing more, for that reason.
+    case stopped(slot: Int, reason: String)
+    /// The consumer is paused, or goes on.
+    case paused(Bool)
+}
+
+/// An event that a worker is to handle.
+public struct WorkerEvent: Hashable, Sendable {
+    /// The event.
+    public var event: RecordedEvent
+    /// How it is delivered.
+    public var delivery: ConsumeMessage.Delivery
+
+    /// An event that is delivered so.
+    public init(event: RecordedEvent, delivery: ConsumeMessage.Delivery) {
+        self.event = event
+        self.delivery = delivery
+    }
 }
 
 /// What a subscription brought.
@@ -55,9 +114,12 @@ public struct ConformanceClause: Sendable, CustomStringConvertible {
     public var description: String { id }
 
     /// Proves the clause, in tenants of its own.
+    /// - Parameter patience: how long a clause about consumers waits for what must come.
     /// - Throws: ``ConformanceFailure`` where it does not hold.
-    public func check(_ subject: any ConformanceSubject, random: SeededGenerator) async throws {
-        var scenario = Scenario(subject: subject, random: random)
+    public func check(
+        _ subject: any ConformanceSubject, random: SeededGenerator, patience: Duration = .seconds(60)
+    ) async throws {
+        var scenario = Scenario(subject: subject, random: random, patience: patience)
         do {
             try await run(&scenario)
         } catch {
@@ -79,7 +141,7 @@ public enum ConformanceSuite {
     /// Every clause.
     public static let clauses: [ConformanceClause] =
         appendClauses + replayClauses + loadClauses + readClauses + subscribeClauses + snapshotClauses + upcastClauses
-        + raceClauses
+        + raceClauses + consumerClauses + consumerPlaceClauses + workerClauses + settlementClauses + blockedKeyClauses
 }
 
 func require(_ condition: Bool, _ message: @autoclosure () -> String) throws {

@@ -1,192 +1,289 @@
-import MartletDelivery
 public import Logging
 public import MartletModel
-import MartletQueries
 import MartletRecordCodec
+import MartletService
 public import MartletStorage
-import MartletSubscriptions
-import MartletTenants
-import MartletUpcasting
 public import NIOCore
 
-/// An engine under the server's own store, hub and subscriptions, without a network.
+/// An engine under the server's own service, in this process: without frames and a network.
 public final class EngineSubject: ConformanceSubject {
-    private let store: EventStore
-    private let hub: EventHub
-    private let reads: ReadCoalescer
-    private let settings: SettingsCache
-    private let queries: QueryOpening
-    private let limits: Limits
-    private let eventLoop: any EventLoop
+    private let service: EventService
+    private let connection: ServiceConnection
 
     /// Starts the engine.
     public init(
         _ engine: any StorageEngine, clock: @escaping Clock = Timestamp.now, limits: Limits = Limits(),
         eventLoop: any EventLoop, logger: Logger
-    ) throws(StorageError) {
-        let hub = EventHub(limits: limits)
-        self.hub = hub
-        self.limits = limits
-        self.eventLoop = eventLoop
-        let settings = SettingsCache(limits: limits)
-        self.settings = settings
-        store = EventStore(
-            engine: engine, limits: limits, clock: clock, logger: logger,
-            rules: SettingsRules(settings, uptime: { .now() }), onCommit: { hub.publish($0) })
-        queries = QueryOpening(settings: settings, limits: limits)
-        reads = ReadCoalescer(source: StoragePages(store, settings: settings), limits: limits)
-        try store.start()
+    ) throws(MartletError) {
+        service = try EventService.start(
+            engine: engine, limits: limits, serverVersion: "test", clock: clock, logger: logger)
+        connection = ServiceConnection(service, on: eventLoop)
     }
 
-    /// Ends its threads.
-    public func shutDown() async { await store.shutDown() }
+    /// Ends its calls and its threads.
+    public func shutDown() async {
+        await connection.close()
+        await service.shutDown()
+    }
+
+    // MARK: Events
 
     /// Appends under the tenant's policies.
     public func append(_ request: AppendRequest) async throws(MartletError) -> AppendReceipt {
-        do throws(MartletError) {
-            return try await store.append(request)
-        } catch {
-            guard request.includeConflictingEvents, !error.conflicts.isEmpty else { throw error }
-            var error = error
-            let conflicts = error.conflicts
-            error.conflicts = try await store.read(for: request.tenant) { [queries] reader throws(StorageError) in
-                queries.fill(conflicts, of: request.tenant, reader: reader).conflicts
-            }
-            throw error
-        }
+        guard case .append(let receipt) = try await connection.answer(.append(request)) else { throw .noAnswer }
+        return receipt
     }
 
-    private func resolve(_ tenant: TenantID) async throws(MartletError) -> TenantSettings {
-        try await store.read(for: tenant) { [settings] reader throws(StorageError) in
-            try settings.resolve(tenant, try reader.tenantState(of: tenant), reader: reader)
-        }
-    }
-
-    /// Loads page by page.
+    /// Loads; credit is given back as parts are taken.
     public func load(_ request: LoadRequest) async throws(MartletError) -> (view: LoadView, events: [RecordedEvent]) {
-        let now = store.clock()
-        let query = try await store.read(for: request.tenant) { [queries] reader throws(StorageError) in
-            try queries.open(request, now: now, reader: reader)
-        }.get()
-        guard case .load(let view) = query.view else { preconditionFailure("a load has the view of a load") }
-        return (view, try await events(of: query, request.tenant))
-    }
-
-    /// Reads page by page.
-    public func read(_ request: ReadRequest) async throws(MartletError) -> (view: ReadView, events: [RecordedEvent]) {
-        let now = store.clock()
-        let query = try await store.read(for: request.tenant) { [queries] reader throws(StorageError) in
-            try queries.open(request, now: now, reader: reader)
-        }.get()
-        guard case .read(let view) = query.view else { preconditionFailure("a read has the view of a read") }
-        return (view, try await events(of: query, request.tenant))
-    }
-
-    private func events(of query: OpenQuery, _ tenant: TenantID) async throws(MartletError) -> [RecordedEvent] {
-        var rest: OpenQuery? = query.isDone ? nil : query
+        let call = connection.open(.load(request), creditBytes: Self.creditBytes)
+        defer { call.cancel() }
+        var view: LoadView?
         var events: [RecordedEvent] = []
-        let limits = limits
-        while let current = rest {
-            let page = try await store.read(for: tenant) { reader throws(StorageError) in
-                try current.read(reader, bytesMax: limits.pageBytesMax, scanMax: limits.pageScanEventsMax)
-            }.get().page
-            events += Self.decode(page.entries)
-            rest = current.rest(after: page)
+        for await part in call.parts {
+            switch part {
+            case .message(.load(let entries, let opened)):
+                view = view ?? opened
+                events += Self.decode(entries)
+                let snapshotBytes = opened?.snapshot?.payload.readableBytes ?? 0
+                call.addCredit(UInt64(entries.readableBytes + snapshotBytes))
+            case .message(.loadWaits(let bytes)): call.addCredit(bytes)
+            case .message: throw .noAnswer
+            case .end(let error):
+                guard error == nil, let view else { throw error ?? .noAnswer }
+                return (view, events)
+            }
         }
-        return events
+        throw .noAnswer
     }
+
+    /// Reads; credit is given back as parts are taken.
+    public func read(_ request: ReadRequest) async throws(MartletError) -> (view: ReadView, events: [RecordedEvent]) {
+        let call = connection.open(.read(request), creditBytes: Self.creditBytes)
+        defer { call.cancel() }
+        var view: ReadView?
+        var events: [RecordedEvent] = []
+        for await part in call.parts {
+            switch part {
+            case .message(.read(let entries, let opened)):
+                view = view ?? opened
+                events += Self.decode(entries)
+                call.addCredit(UInt64(entries.readableBytes))
+            case .message(.readWaits(let bytes)): call.addCredit(bytes)
+            case .message: throw .noAnswer
+            case .end(let error):
+                guard error == nil, let view else { throw error ?? .noAnswer }
+                return (view, events)
+            }
+        }
+        throw .noAnswer
+    }
+
+    /// A tenant's head.
+    public func head(of tenant: TenantID) async throws(MartletError) -> TenantHead {
+        guard case .head(let head) = try await connection.answer(.getHead(tenant)) else { throw .noAnswer }
+        return head
+    }
+
+    /// Follows; credit is given back as messages are taken.
+    public func subscribe(
+        _ request: SubscribeRequest, _ take: @escaping @Sendable (FollowedItem) async throws -> Bool
+    ) async throws {
+        let call = connection.open(.subscribe(request), creditBytes: Self.creditBytes)
+        defer { call.cancel() }
+        for await part in call.parts {
+            switch part {
+            case .message(.subscribe(let message)):
+                if message.count > 0 {
+                    let events = Self.decode(message.entries)
+                    guard try await take(.events(events, head: message.head)) else { return }
+                    call.addCredit(UInt64(message.entries.readableBytes))
+                }
+                if let signal = message.signal {
+                    guard try await take(.signal(signal, head: message.head)) else { return }
+                }
+            case .message: throw MartletError.noAnswer
+            case .end(let error): throw error ?? .noAnswer
+            }
+        }
+    }
+
+    private static let creditBytes: UInt64 = 1 << 20
+
+    fileprivate static func decode(_ entries: ByteBuffer) -> [RecordedEvent] {
+        do throws(RecordFault) { return try RecordedEntries.decode(entries) } catch {
+            preconditionFailure("what was encoded here can be decoded: \(error)")
+        }
+    }
+
+    // MARK: Snapshots and settings
 
     /// Saves a snapshot under the tenant's policies.
     public func saveSnapshot(_ request: SaveSnapshotRequest) async throws(MartletError) -> SaveSnapshotReceipt {
-        switch try await store.apply(.saveSnapshot(request, kept: SnapshotPolicy.never.kept)) {
-        case .snapshotSaved(let receipt): return receipt
-        default: throw Self.refused(.snapshotBeyondAggregate)
+        guard case .snapshotSaved(let receipt) = try await connection.answer(.saveSnapshot(request)) else {
+            throw .noAnswer
         }
+        return receipt
     }
 
     /// The newest usable snapshot.
     public func loadSnapshot(_ request: LoadSnapshotRequest) async throws(MartletError) -> LoadedSnapshot {
-        try await store.read(for: request.tenant) { [queries] reader throws(StorageError) in
-            try queries.snapshot(request, reader: reader)
-        }
+        guard case .snapshot(let loaded) = try await connection.answer(.loadSnapshot(request)) else { throw .noAnswer }
+        return loaded
     }
 
     /// What snapshots there are.
     public func listSnapshots(
         of aggregate: AggregateName, tenant: TenantID
     ) async throws(MartletError) -> [SnapshotInfo] {
-        try await store.read(for: tenant) { [queries] reader throws(StorageError) in
-            try queries.snapshots(of: aggregate, in: tenant, reader: reader)
+        guard case .snapshots(let snapshots) = try await connection.answer(.listSnapshots(tenant, aggregate)) else {
+            throw .noAnswer
         }
+        return snapshots
     }
 
     /// Deletes snapshots.
     public func deleteSnapshots(_ request: DeleteSnapshotsRequest) async throws(MartletError) -> Int {
-        switch try await store.apply(.deleteSnapshots(request)) {
-        case .snapshotsDeleted(let count): return count
-        default: throw Self.refused(.internalError)
+        guard case .snapshotsDeleted(let count) = try await connection.answer(.deleteSnapshots(request)) else {
+            throw .noAnswer
         }
+        return Int(clamping: count)
     }
 
     /// Replaces settings, and puts them in force.
     public func putSettings(_ request: PutSettingsRequest) async throws(MartletError) -> UInt64 {
-        switch try await store.apply(.putSettings(request)) {
-        case .settingsPut(let revision):
-            hub.settingsChanged(request.tenant, to: try await resolve(request.tenant))
-            return revision
-        default: throw Self.refused(.settingsConflict)
+        guard case .settingsPut(let revision) = try await connection.answer(.putSettings(request)) else {
+            throw .noAnswer
         }
+        return revision
     }
 
     /// The settings of one kind.
     public func settings(
         _ kind: SettingsKind, tenant: TenantID
     ) async throws(MartletError) -> SettingsDocument {
-        let settings = try await store.read(for: tenant) { reader throws(StorageError) in
-            try reader.settings(of: tenant)
+        guard case .settings(let document) = try await connection.answer(.getSettings(tenant, kind)) else {
+            throw .noAnswer
         }
-        return SettingsDocument(document: settings.documents[kind] ?? ByteBuffer(), revision: settings.revision)
+        return document
     }
+}
 
-    private static func refused(_ reason: Reason) -> MartletError {
-        MartletError(.failedPrecondition, reason: reason, message: "the change was refused")
-    }
+// MARK: Consumers
 
-    private static func decode(_ entries: ByteBuffer) -> [RecordedEvent] {
-        do throws(RecordFault) { return try RecordedEntries.decode(entries) } catch {
-            preconditionFailure("what was encoded here can be decoded: \(error)")
+extension EngineSubject {
+    /// Makes a consumer, or replaces its definition.
+    public func putConsumer(_ request: PutConsumerRequest) async throws(MartletError) -> PutConsumerReceipt {
+        guard case .consumerPut(let receipt) = try await connection.answer(.putConsumer(request)) else {
+            throw .noAnswer
         }
+        return receipt
     }
 
-    /// A tenant's head.
-    public func head(of tenant: TenantID) async throws(MartletError) -> TenantHead {
-        try await store.read(for: tenant) { reader throws(StorageError) in try reader.head(of: tenant) }
+    /// How a consumer is.
+    public func consumer(_ consumer: ConsumerID) async throws(MartletError) -> ConsumerDescription {
+        guard case .consumer(let description) = try await connection.answer(.getConsumer(consumer)) else {
+            throw .noAnswer
+        }
+        return description
     }
 
-    /// Follows with a driver on the event loop; credit is given back as messages are taken.
-    public func subscribe(
-        _ request: SubscribeRequest, _ take: @escaping @Sendable (FollowedItem) async throws -> Bool
-    ) async throws {
-        let (messages, continuation) = AsyncThrowingStream.makeStream(of: SubscriptionMessage.self)
-        let (eventLoop, hub, reads, limits) = (eventLoop, hub, reads, limits)
-        let driver = try await eventLoop.submit {
-            let driver = SubscriptionDriver(
-                request: request, creditBytes: 1 << 20, eventLoop: eventLoop, hub: hub, reads: reads,
-                room: .alone(for: request.tenant, limits: limits, on: eventLoop), limits: limits,
-                emit: { continuation.yield($0) }, onEnd: { continuation.finish(throwing: $0) })
-            driver.start()
-            return driver
-        }.get()
-        defer { eventLoop.execute { driver.cancel() } }
-        for try await message in messages {
-            if message.count > 0 {
-                guard try await take(.events(Self.decode(message.entries), head: message.head)) else { return }
-                let bytes = UInt64(message.entries.readableBytes)
-                eventLoop.execute { driver.addCredit(bytes) }
+    /// All consumers of a tenant, page by page.
+    public func consumers(of tenant: TenantID) async throws(MartletError) -> [ListedConsumer] {
+        var all: [ListedConsumer] = []
+        while true {
+            let request = ListConsumersRequest(tenant: tenant, after: all.last?.name)
+            guard case .consumers(let page) = try await connection.answer(.listConsumers(request)) else {
+                throw .noAnswer
             }
-            if let signal = message.signal {
-                guard try await take(.signal(signal, head: message.head)) else { return }
-            }
+            all += page
+            guard page.count >= ListConsumersRequest.countMax else { return all }
         }
     }
+
+    /// Deletes a consumer.
+    public func deleteConsumer(_ consumer: ConsumerID) async throws(MartletError) {
+        guard case .consumerDeleted = try await connection.answer(.deleteConsumer(consumer)) else { throw .noAnswer }
+    }
+
+    /// Has a consumer begin again, or says what would come again.
+    public func resetConsumer(_ request: ResetConsumerRequest) async throws(MartletError) -> ResetConsumerReceipt {
+        guard case .consumerReset(let receipt) = try await connection.answer(.resetConsumer(request)) else {
+            throw .noAnswer
+        }
+        return receipt
+    }
+
+    /// A page of a consumer's blocked keys.
+    public func blockedKeys(_ request: ListBlockedKeysRequest) async throws(MartletError) -> [ListedKey] {
+        guard case .blockedKeys(let keys) = try await connection.answer(.listBlockedKeys(request)) else {
+            throw .noAnswer
+        }
+        return keys
+    }
+
+    /// Has blocked keys tried again.
+    public func unblockKeys(_ request: UnblockKeysRequest) async throws(MartletError) -> Int {
+        guard case .keysUnblocked(let count) = try await connection.answer(.unblockKeys(request)) else {
+            throw .noAnswer
+        }
+        return Int(clamping: count)
+    }
+
+    /// Waits until a consumer has come to a position.
+    public func awaitConsumer(
+        _ request: AwaitConsumerRequest, timeout: Duration
+    ) async throws(MartletError) -> Position {
+        guard
+            case .consumerReached(let position) = try await connection.answer(.awaitConsumer(request), timeout: timeout)
+        else { throw .noAnswer }
+        return position
+    }
+
+    /// Works on a consumer.
+    public func consume(_ request: ConsumeRequest) -> any ConformanceWorker {
+        EngineWorker(connection.open(.consume(request), creditBytes: Self.creditBytes))
+    }
+}
+
+/// A worker of a service in this process; its connection says that it is there.
+private final class EngineWorker: ConformanceWorker {
+    private let call: ServiceCall
+
+    init(_ call: ServiceCall) { self.call = call }
+
+    deinit { call.cancel() }
+
+    func next() async throws(MartletError) -> WorkerItem? {
+        for await part in call.parts {
+            switch part {
+            case .message(.consume(let message)): if let item = take(message) { return item }
+            case .message: throw .noAnswer
+            case .end(let error): throw error ?? .noAnswer
+            }
+        }
+        return nil
+    }
+
+    private func take(_ message: ConsumeMessage) -> WorkerItem? {
+        switch message {
+        case .assigned(let slots): return .assigned(slots)
+        case .revoked(let slots): return .revoked(slots)
+        case .events(let entries, let deliveries):
+            call.addCredit(UInt64(entries.readableBytes))
+            let events = EngineSubject.decode(entries)
+            precondition(events.count == deliveries.count, "each event has its delivery")
+            return .events(zip(events, deliveries).map { WorkerEvent(event: $0, delivery: $1) })
+        case .committed(let slot, let checkpoint): return .committed(slot: slot, checkpoint)
+        case .stopped(let slot, let reason): return .stopped(slot: slot, reason: reason)
+        case .paused(let isPaused): return .paused(isPaused)
+        case .waits(let bytes):
+            call.addCredit(bytes)
+            return nil
+        }
+    }
+
+    func say(_ reply: WorkerReply) { call.say(reply) }
+
+    func leave() { call.cancel() }
 }

@@ -8,8 +8,11 @@ struct Scenario: Sendable {
     let subject: any ConformanceSubject
     var random: SeededGenerator
     let tenant: TenantID
+    /// How long it waits for what must come of a consumer.
+    let patience: Duration
 
-    init(subject: any ConformanceSubject, random: SeededGenerator) {
+    init(subject: any ConformanceSubject, random: SeededGenerator, patience: Duration) {
+        self.patience = patience
         self.subject = subject
         self.random = random
         // A clause runs against storage that others have used: the tenant is new whatever the seed.
