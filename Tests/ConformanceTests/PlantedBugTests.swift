@@ -13,7 +13,10 @@ import Testing
     @Test(arguments: Mutant.Bug.allCases)
     func theSuiteFindsThePlantedBug(_ bug: Mutant.Bug) async throws {
         var found: [String] = []
-        for clause in ConformanceSuite.clauses where !clause.id.hasPrefix("race") && clause.id != "append.large" {
+        let clauses = ConformanceSuite.clauses.filter { clause in
+            clause.id != "append.large" && !["race", "consumer"].contains { clause.id.hasPrefix($0) }
+        }
+        for clause in clauses {
             let subject = try EngineSubject(
                 Mutant(bug), eventLoop: MultiThreadedEventLoopGroup.singleton.next(), logger: .silent)
             let failed = await withTaskGroup(of: Bool.self) { group in
