@@ -112,7 +112,7 @@ extension ConformanceSuite {
                 let live = try await first.take(1)
                 try requireEqual(live.positions, [position], "what comes")
                 first.acknowledge(live)
-                try await s.checkpoint(is: position)
+                try await first.committed(to: position, quietly: true)
             }
             await first.leave()
             try await s.fill([one, other])

@@ -182,8 +182,10 @@ actor ClauseWorker {
     }
 
     /// Takes items until what is stored of a slot has come to that position, which it must not go beyond.
-    func committed(to position: UInt64, slot: Int = 0) async throws {
+    /// - Parameter quietly: no event must come meanwhile.
+    func committed(to position: UInt64, slot: Int = 0, quietly: Bool = false) async throws {
         while commits[slot]?.last?.position != Position(position) {
+            try require(!quietly || ready.isEmpty, "events came that must not: \(ready.positions)")
             let last = commits[slot]?.last?.position ?? .start
             try require(last < Position(position), "\(last) is stored, expected at most \(position)")
             try await next()
