@@ -162,6 +162,11 @@ final class ConsumerDecision {
             group.workers[worker.name] = present
             changed[worker.name] = present
         }
+        // Who kept its name may have lost it to a newer session of the same server that came after it in the list.
+        for worker in tending.workers
+        where refused[worker.session] == nil && group.workers[worker.name]?.session != worker.session {
+            refused[worker.session] = .replaced
+        }
         change(id) { plan in for (name, worker) in changed { plan.workers[name] = .some(worker) } }
         for returned in tending.returned {
             guard var slot = group.slots[returned.slot], slot.epoch == returned.epoch, slot.owner != nil else {

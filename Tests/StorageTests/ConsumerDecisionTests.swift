@@ -147,6 +147,16 @@ import Testing
         #expect(old.workers.isEmpty && old.refused == [Group.session("a", 1): .replaced])
     }
 
+    @Test(arguments: [[1, 2], [2, 1]])
+    func aNewSessionTakesThePlaceOfTheOldOneOfItsServer(_ order: [UInt64]) throws {
+        let group = Group(slots: 1)
+        let slot = try group.onlySlot("a")
+        let view = try group.tend(order.map { .worker("a", session: $0, isNew: $0 == 2) })
+        #expect(view.refused == [Group.session("a", 1): .replaced], "whichever is named first")
+        #expect(view.workers.map(\.session) == [Group.session("a", 2)])
+        #expect(view.workers.first?.slots.map(\.epoch) == [slot.epoch + 1] && view.workerCount == 1)
+    }
+
     @Test func oneWorkerMoreThanMayBeIsRefused() throws {
         let group = Group(slots: 4)
         let view = try group.tend([.worker("a", isNew: true), .worker("b", isNew: true)], workersMax: 1)
