@@ -63,6 +63,36 @@ extension ConformanceSuite {
                 }
             }
         },
+        ConformanceClause("consumer.key.long", "Of a longer key the first 256 bytes count.") { s in
+            var definition = s.eager()
+            definition.keyRule = .tag("region")
+            try await s.define(definition)
+            let long = String(repeating: "r", count: 254)
+            for value in [long + "1", long + "2", "other"] {
+                var metadata = EventMetadata()
+                metadata.tags["region"] = value
+                try await s.append([try s.event(metadata: metadata)], to: s.aggregate())
+            }
+            let worker = s.worker()
+            let events = try await worker.take(3)
+            worker.reject(events[0], .park)
+            worker.acknowledge([events[2]])
+            try await worker.committed(to: 3)
+            let key = KeyPlace(slot: 0, key: ConsumerKey(bytes: "g:\(long)".utf8))
+            try requireEqual(try await s.blockedKeys().map(\.place), [key], "the blocked keys")
+            try requireEqual(try await s.unblock(key), 1, "how many are tried again")
+            try requireEqual(try await worker.take(2).positions, [1, 2], "what comes of the key")
+        },
+        ConformanceClause("consumer.large", "Events come whole, however much they are together.") { s in
+            try await s.define(s.eager())
+            let payload = "\"" + String(repeating: "x", count: 400_000) + "\""
+            for _ in 0..<6 { try await s.append([try s.event(payload: payload)], to: s.aggregate()) }
+            let worker = s.worker()
+            let events = try await worker.take(6)
+            try requireEqual(events.map(\.event), try await s.read().events, "the events")
+            worker.acknowledge(upTo: events[5])
+            try await worker.committed(to: 6)
+        },
         ConformanceClause("consumer.raw", "Events are upcast for a consumer, unless it wants them as they are stored.")
         {
             s in
@@ -96,6 +126,28 @@ extension ConformanceSuite {
                 if open.count == 3 { worker.acknowledge([open.removeFirst()]) }
             }
             try requireEqual(positions, Array(1...8), "the positions")
+        },
+        ConformanceClause(
+            "consumer.window", "A slot is read only so far ahead of its oldest event that is not settled; others go on."
+        ) { s in
+            let aggregates = s.aggregates(slots: 2)
+            try await s.define(
+                s.eager(slots: 2) {
+                    $0.windowEventsMax = 4
+                    $0.inFlightMax = 2
+                })
+            try await s.append(try s.events(8), to: aggregates[0])
+            try await s.fill([aggregates[1]])
+            let worker = s.worker()
+            let first = try await worker.take(1)
+            for position in 2...4 as ClosedRange<UInt64> {
+                let event = try await worker.take(1)
+                try requireEqual(event.positions, [position], "what comes")
+                worker.acknowledge(event)
+            }
+            try requireEqual(try await worker.take(1).positions, [9], "what comes while the first one is open")
+            worker.acknowledge(first)
+            try requireEqual(try await worker.take(2).positions, [5, 6], "what comes then")
         },
         ConformanceClause(
             "consumer.share",
