@@ -188,6 +188,24 @@ import Testing
         #expect(try worker.take().map(\.payload) == ["1", "2"])
     }
 
+    @Test func aSlotThatWasLeftBehindComesBackWithLittleRoom() throws {
+        let bench = try ConsumerBench()
+        try bench.put(Self.definition(slots: 1) { $0.inFlightMax = 3 })
+        for number in 0..<8 { try bench.append("\(number)", to: Self.accounts[number % 6]) }
+        let worker = try bench.worker("a")
+        var open = try worker.take()
+        #expect(open.map(\.payload) == ["0", "1", "2"])
+        for next in 3..<8 {
+            // The reading goes on without it.
+            bench.advance(.seconds(2))
+            worker.acknowledge([open.removeFirst()])
+            bench.advance(.seconds(2))
+            worker.say(.alive)
+            open += try worker.take()
+            #expect(open.last?.payload == "\(next)" && open.count == 3)
+        }
+    }
+
     @Test func aSlotStopsWhereItsWorkerSaysSo() throws {
         let bench = try ConsumerBench()
         try bench.put(Self.definition(slots: 1))

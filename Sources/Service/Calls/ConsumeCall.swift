@@ -262,7 +262,7 @@ final class ConsumeCall: CallWork {
         defer { isPumping = false }
         let now = now
         for slot in slots.touched {
-            if slot.wantsRun(definition.delivery) { runs?.want(slot) }
+            if slot.wantsRun(definition.delivery, now: now.uptime) { runs?.want(slot) }
             guard slot.machine.hasBlockedKeys else { continue }
             slot.machine.beginRetries(now: now)
             slot.dropRetried()

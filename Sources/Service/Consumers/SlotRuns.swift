@@ -51,7 +51,7 @@ final class SlotRuns {
         }
         guard !wanting.isEmpty else { return }
         var left: [Int: WorkerSlot] = [:]
-        for slot in wanting.values where slot.wantsRun(definition.delivery) {
+        for slot in wanting.values where slot.wantsRun(definition.delivery, now: now) {
             if let run = all.first(where: { $0.position <= slot.machine.readTo.position }) {
                 run.join(slot)
             } else {

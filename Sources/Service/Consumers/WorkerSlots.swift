@@ -10,6 +10,8 @@ final class WorkerSlot {
     var machine: SlotMachine
     /// Which reading of the log it takes part in; nil while it waits for one. See ``SlotRun/join(_:)``.
     weak var run: SlotRun?
+    /// Since when it could take a few events that nobody reads for it.
+    private var hasRoomSince: NIODeadline?
     /// A key of it is being read.
     var readingKey: StoreTicket?
     /// Events of keys that are tried again, until they are delivered.
@@ -30,9 +32,17 @@ final class WorkerSlot {
         savedAt = now
     }
 
-    /// Whether it is to take part in a reading. One that was left behind comes back when it can take more than a few.
-    func wantsRun(_ settings: SlotSettings) -> Bool {
-        run == nil && !isReturning && machine.hasRoom && machine.underWayCount <= settings.inFlightMax / 2
+    /// Whether it is to take part in a reading. One that was left behind comes back when it can take more than a few, or
+    /// could take a few for a while.
+    func wantsRun(_ settings: SlotSettings, now: NIODeadline) -> Bool {
+        guard run == nil, !isReturning, machine.hasRoom else {
+            hasRoomSince = nil
+            return false
+        }
+        guard machine.underWayCount > settings.inFlightMax / 2 else { return true }
+        let since = hasRoomSince ?? now
+        hasRoomSince = since
+        return now - since >= SlotRuns.patience
     }
 
     /// Has read on as far as its reading has, over events that are not its own.
@@ -46,6 +56,7 @@ final class WorkerSlot {
         readOn()
         run?.leave(self)
         run = nil
+        hasRoomSince = nil
     }
 
     /// Forgets events of keys that are not tried any more.
