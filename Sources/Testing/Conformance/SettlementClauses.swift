@@ -116,18 +116,20 @@ extension ConformanceSuite {
             try requireEqual(try await s.blockedKeys(), [], "the blocked keys")
         },
         ConformanceClause(
-            "consumer.ack.timeout", "An event that is not settled in time counts as failed; others of its slot go on."
+            "consumer.ack.timeout", "An event that is not settled in time counts as failed, and comes again."
         ) { s in
             try await s.define(s.eager { $0.acknowledgementTimeout = .milliseconds(100) })
             let (slow, other) = (s.aggregate(), s.aggregate())
             try await s.fill([slow, other])
             let worker = s.worker()
-            let events = try await worker.take(2)
-            worker.acknowledge([events[1]])
-            let again = try await worker.take(1)
-            try requireEqual(again.positions, [1], "what comes again")
-            try require(again[0].delivery.attempt > 1, "it is another try")
-            try require(again[0].delivery.mayBeRepeated, "what comes again is marked")
+            var first = try await worker.take(1)[0]
+            try requireEqual(first.event.position, Position(1), "what comes first")
+            repeat {
+                let event = try await worker.take(1)[0]
+                // On a slow machine this one can come again, too.
+                if event.event.aggregate == other { worker.acknowledge([event]) } else { first = event }
+            } while first.delivery.attempt == 1
+            try require(first.delivery.mayBeRepeated, "what comes again is marked")
         },
         ConformanceClause(
             "consumer.random", "However workers come, leave and fail, each key is handled whole and in order."
@@ -157,10 +159,17 @@ extension ConformanceSuite {
                 }
                 for _ in 0..<12 { try await scenario.fill(aggregates + aggregates.shuffled()) }
                 let count = 12 * 2 * 6 as UInt64
-                try await scenario.until("everything is settled") {
-                    if let fault = await work.faults.first { throw ConformanceFailure(fault) }
-                    let description = try await scenario.description()
-                    return description.settledTo == Position(count) && description.blockedKeyCount == 0
+                var isSettled = false
+                while !isSettled {
+                    // As long as something is handled, it goes on.
+                    let handled = await work.count
+                    try await scenario.until("something more is handled, or everything is settled") {
+                        if let fault = await work.faults.first { throw ConformanceFailure(fault) }
+                        let description = try await scenario.description()
+                        isSettled = description.settledTo == Position(count) && description.blockedKeyCount == 0
+                        let now = await work.count
+                        return isSettled || now > handled
+                    }
                 }
                 group.cancelAll()
                 // Who is cancelled in a call says so.
@@ -181,6 +190,8 @@ private actor HandledEvents {
     /// Of each aggregate, the version of its last event that was handled.
     private(set) var versions: [AggregateName: UInt64] = [:]
     private(set) var faults: [String] = []
+    /// How often something was handled.
+    private(set) var count = 0
 
     /// Before a worker handles anything of slots, it says under which epochs it has them.
     private func claim(_ slots: [ConsumeMessage.Slot]) {
@@ -197,6 +208,7 @@ private actor HandledEvents {
             faults.append("version \(version) of \(aggregate) came again, unmarked")
         }
         versions[aggregate] = max(last, version)
+        count += 1
         return true
     }
 

@@ -140,12 +140,15 @@ extension ConformanceSuite {
             try await s.fill([aggregates[1]])
             let worker = s.worker()
             let first = try await worker.take(1)
-            for position in 2...4 as ClosedRange<UInt64> {
+            try requireEqual(first.positions, [1], "what comes first")
+            var positions: [UInt64] = []
+            while positions.count < 4 {
                 let event = try await worker.take(1)
-                try requireEqual(event.positions, [position], "what comes")
                 worker.acknowledge(event)
+                positions += event.positions
             }
-            try requireEqual(try await worker.take(1).positions, [9], "what comes while the first one is open")
+            try requireEqual(positions.filter { $0 < 9 }, [2, 3, 4], "what comes while the first one is open")
+            try require(positions.contains(9), "the other slot does not go on: \(positions)")
             worker.acknowledge(first)
             try requireEqual(try await worker.take(2).positions, [5, 6], "what comes then")
         },
