@@ -112,6 +112,26 @@ import Testing
         #expect(kept.count + moved.count == 6, "each once")
     }
 
+    @Test func noMoreSlotsMoveThanAreTooMany() throws {
+        let bench = try ConsumerBench()
+        try bench.put(Self.definition(slots: 8))
+        for number in 0..<40 { try bench.append("\(number)", to: .new("account")) }
+        let first = try bench.worker("a")
+        let before = try first.take()
+        #expect(Set(before.map(\.delivery.slot)).count == 8, "each slot has something under way")
+        let second = try bench.worker("b")
+        for delivered in before {
+            // They run dry one after the other.
+            first.acknowledge([delivered])
+            bench.advance(.milliseconds(20))
+        }
+        bench.advance(.seconds(1))
+        _ = try (first.take(), second.take())
+        #expect(first.slots.count == 4 && second.slots.count == 4)
+        #expect(first.slots.values.allSatisfy { $0.epoch == 1 }, "what it keeps it has kept all the time")
+        #expect(second.slots.values.allSatisfy { $0.epoch == 2 })
+    }
+
     @Test func aFailedEventHoldsUpItsKeyAlone() throws {
         let bench = try ConsumerBench()
         try bench.put(Self.definition(slots: 1))

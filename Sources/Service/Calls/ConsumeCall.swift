@@ -156,7 +156,8 @@ final class ConsumeCall: CallWork {
             worker.slots.filter {
                 slots[$0.number] == nil && opening[$0.number] == nil && returned[$0.number] == nil
             })
-        giveBack(excess: worker.excess)
+        // Those that the view still has though they are given back are some of them.
+        giveBack(excess: worker.excess - returned.count)
         if !hasToldSlots, opening.isEmpty { tell([]) }
         tellPause()
         pump()
