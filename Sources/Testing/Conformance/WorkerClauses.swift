@@ -175,6 +175,7 @@ extension ConformanceSuite {
             for slot in moved.values {
                 try require(slot.epoch > epochs[slot.number] ?? 0, "the epoch of slot \(slot.number) has not grown")
             }
+            for slot in own.values { try requireEqual(slot.epoch, epochs[slot.number], "the epoch of what has stayed") }
             let description = try await s.description()
             try requireEqual(description.workers.map(\.text), ["a", "b"], "the workers")
             let expected = (0..<4).map { own[$0] == nil ? "b" : "a" }
