@@ -59,6 +59,7 @@ extension ConformanceSuite {
                 let events = try await worker.take(4)
                 for event in events {
                     let key = ConsumerKey(bytes: keys[Int(event.event.position.rawValue) - 1].utf8)
+                    try requireEqual(event.delivery.key, key, "the key of a delivery")
                     try requireEqual(event.delivery.slot, key.slot(of: 97), "the slot of \(key)")
                 }
             }
