@@ -61,10 +61,15 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
         }
     }
 
-    /// Runs until its task is cancelled: what is under way is rolled back, and comes again to whoever is next.
+    /// Runs until its task is cancelled, and returns then: what is under way is rolled back, and comes again to whoever is next.
     /// - Throws: what a retry cannot repair: `CONSUMER_NOT_FOUND`, `WORKER_REPLACED`, `HISTORY_CHANGED`, or an error of the
     ///   database that is not transient.
     public func run() async throws {
+        // Whatever the cancellation makes fail.
+        do { try await follow() } catch { guard Task.isCancelled else { throw error } }
+    }
+
+    private func follow() async throws {
         try await prepare()
         var request = request
         let progress = progress

@@ -80,6 +80,7 @@ public final class ServerProcess: @unchecked Sendable {
     public let port: Int
     private let log: String
     private let folder: TemporaryFolder
+    private static let starting = NSLock()
 
     /// Starts a server and waits until it listens.
     ///
@@ -93,7 +94,6 @@ public final class ServerProcess: @unchecked Sendable {
         folder = try TemporaryFolder()
         log = folder.path + "/log"
         try Data().write(to: URL(fileURLWithPath: log))
-        let output = Pipe()
         process = Process()
         var arguments = [
             "serve", "--listen", "127.0.0.1:\(port)", "--storage", storage, "--cert", certificates + "/server.pem",
@@ -103,9 +103,14 @@ public final class ServerProcess: @unchecked Sendable {
         arguments += extra
         process.executableURL = URL(fileURLWithPath: prefix.first ?? Binary.path)
         process.arguments = prefix.isEmpty ? arguments : prefix.dropFirst() + [Binary.path] + arguments
-        process.standardOutput = output
         process.standardError = FileHandle(forWritingAtPath: log)
-        try process.run()
+        // A server that starts at the same moment would inherit the pipe's other end, and its end would not be seen.
+        let output = try Self.starting.withLock { [process] in
+            let output = Pipe()
+            process.standardOutput = output
+            try process.run()
+            return output
+        }
         var line = ""
         while !line.contains("\n") {
             let bytes = output.fileHandleForReading.availableData

@@ -125,10 +125,7 @@ import Testing
                 let life = runner
                 try await withThrowingTaskGroup(of: Void.self) { group in
                     group.addTask {
-                        do { try await life.run() } catch is CancellationError {} catch let error as MartletError {
-                            // The life before it may not be over for the server yet.
-                            guard error.reason == .workerReplaced || error.reason == .cancelled else { throw error }
-                        } catch {
+                        do { try await life.run() } catch {
                             Issue.record("a worker ended with \(error)")
                             throw error
                         }
