@@ -10,7 +10,7 @@ TEST_ENV = MARTLET_TEST_PYTHON=$(CURDIR)/.build-python/bin/python \
 # Tests that start the real binary say nothing about races and memory inside the test process.
 UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests --skip AttackTests
 # Attacks that measure what others feel meanwhile: they want a quiet machine, and a target of their own.
-TIMED_ATTACKS = FairnessTests LoopTimeTests MemoryTests
+TIMED_ATTACKS = AttackTests.FairnessTests AttackTests.LoopTimeTests AttackTests.MemoryTests
 
 .PHONY: help run test example test-attacks test-log test-bits test-crowd test-steps test-tsan test-asan fuzz demo bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration lint lint-protos format protos certs clean
 
