@@ -15,7 +15,8 @@ import NIOCore
 ///    content, at consecutive positions in the order of the call: the answer is the original one, whatever
 ///    the expected versions say. A checkpoint in the call is stored, if it is still to be stored.
 /// 2. *Reuse.* Otherwise, any event id that is stored: `EVENT_ID_REUSED`, naming all of them.
-/// 3. *Fence.* A checkpoint whose slot another worker has, or whose event is settled: `FENCED`, `EVENT_SETTLED`.
+/// 3. *Fence.* A checkpoint whose slot another worker has, or whose event is settled or comes again: `FENCED`,
+///    `EVENT_SETTLED`, `EVENT_TAKEN_BACK`.
 /// 4. *Conflict.* Any expected version that does not hold: `VERSION_CONFLICT`, naming all of them.
 /// 5. *Limit.* What the storage has no number left for: `STORAGE_LIMIT_REACHED`.
 /// 6. *Append.* Versions and positions go on from what is there, in the order of the call.
