@@ -43,8 +43,11 @@ struct KeyCatchUp {
         self.readTo = readTo
     }
 
-    /// What is to be delivered next, and how often it was tried with that.
-    func next() -> (SlotMachine.Event, attempt: UInt32)? { waiting.first.map { ($0, tries + 1) } }
+    /// What is to be delivered next, and how often it was tried with that; nil where it is above that floor.
+    func next(upTo floor: Position) -> (SlotMachine.Event, attempt: UInt32)? {
+        guard let first = waiting.first, first.place.position <= floor else { return nil }
+        return (first, tries + 1)
+    }
 
     /// It is.
     mutating func deliver(_ event: SlotMachine.Event, number: UInt64) {

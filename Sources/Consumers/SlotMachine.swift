@@ -14,6 +14,8 @@ import NIOCore
 /// - *Order.* An event is delivered only when all earlier ones of its key are settled, or under way before it.
 /// - *Nothing is lost.* The floor is below every event that is neither settled nor of a key that is blocked from that event
 ///   or an earlier one; a change that moves the floor past a blocked event blocks its key too.
+/// - *The floor comes first.* An event of a blocked key is delivered when the floor is at or above it. What a worker settles
+///   by itself, in a read model or by an append, then never passes over an event that is still to be delivered.
 /// - *One failure stops one key.* Later events of a blocked key are passed over, and are read again by key when it is tried.
 public struct SlotMachine {
     private struct Entry {
@@ -118,8 +120,9 @@ public struct SlotMachine {
         for event in events {
             let number = windowStart + window.count
             var entry = Entry(event: event)
-            if keys[event.key]?.blocked != nil {
-                keys[event.key]?.passedTo = event.place.position
+            if let state = keys[event.key], state.blocked != nil {
+                // What is stored of a key may be above the floor, and be passed over already.
+                keys[event.key]?.passedTo = max(state.passedTo, event.place.position)
                 entry.isSettled = true
             } else {
                 keys[event.key, default: KeyState()].live.append(number)
@@ -178,7 +181,7 @@ public struct SlotMachine {
             catchUpUnderWay < settings.retriedInFlightMax
         else { return nil }
         for key in catchingUp {
-            if let (event, _) = keys[key]?.catchUp?.next() { return event }
+            if let (event, _) = keys[key]?.catchUp?.next(upTo: floor.position) { return event }
         }
         return nil
     }
@@ -193,7 +196,7 @@ public struct SlotMachine {
         for key in catchingUp {
             while deliveries.count < countMax, underWay.count < settings.inFlightMax,
                 catchUpUnderWay < settings.retriedInFlightMax,
-                let (event, attempt) = keys[key]?.catchUp?.next()
+                let (event, attempt) = keys[key]?.catchUp?.next(upTo: floor.position)
             {
                 let delivery = deliver(event, attempt, at: .catchUp(key), now: now)
                 keys[key]?.catchUp?.deliver(event, number: delivery.number)
@@ -384,13 +387,14 @@ public struct SlotMachine {
             keys[key]?.blocked?.first = first.place
             keys[key]?.blocked?.isFirstHandled = false
             keys[key]?.blocked?.tries = 0
-        } else if catchUp.readTo >= state.passedTo {
+        } else if catchUp.readTo >= state.passedTo, floor.position >= state.passedTo {
+            // Where the floor is below, what is handled of the key would come again with the events that follow.
             keys[key] = nil
             catchingUp.removeAll { $0 == key }
             blockedCount -= 1
             unstoredBlocks.remove(key)
         } else {
-            guard let last = catchUp.lastHandled else { return }
+            guard let last = catchUp.lastHandled, last != blocked.first || !blocked.isFirstHandled else { return }
             keys[key]?.blocked?.first = last
             keys[key]?.blocked?.isFirstHandled = true
             keys[key]?.blocked?.tries = 0
@@ -407,6 +411,7 @@ public struct SlotMachine {
             hasSettled = true
         }
         if window.isEmpty { floor = cursor }
+        for key in catchingUp { advance(key) }
     }
 
     // MARK: What is stored

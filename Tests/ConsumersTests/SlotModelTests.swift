@@ -16,6 +16,15 @@ import Testing
         try world.finish()
     }
 
+    /// Each event is reacted to once, by an append that settles it in what is stored before the machine hears of it.
+    @Test(arguments: 0..<200)
+    func everyEventIsReactedToOnce(_ round: Int) throws {
+        let seed = UInt64.random(in: 0...UInt64.max)
+        var world = World(seed: seed, reacts: true)
+        for _ in 0..<400 { try world.step() }
+        try world.finish()
+    }
+
     /// The rules find what they are for.
     @Test(arguments: World.Bug.allCases)
     func aPlantedBugIsFound(_ bug: World.Bug) {
@@ -48,6 +57,8 @@ struct World {
 
     private var random: SeededGenerator
     private let bug: Bug?
+    /// The worker reacts by appends, to one event after the other as they were delivered.
+    private let reacts: Bool
     private var log: [SlotMachine.Event] = []
     private var stored = SlotProgress()
     private var epoch: UInt64 = 1
@@ -57,10 +68,19 @@ struct World {
     /// With the worker, and not answered.
     private var held: [SlotMachine.Delivery] = []
     private var settled: Set<UInt64> = []
+    /// Left out for an operator.
+    private var skipped: Set<UInt64> = []
+    /// Of keys that the worker has rejected: later events are passed over until that one comes again.
+    private var failed: [ConsumerKey: Position] = [:]
+    /// The worker has rejected an event, and goes on when the floor that it hears of has come there.
+    private var waitsFor: Position?
+    /// The last floor that the worker was told of.
+    private var committed = Checkpoint.start
 
-    init(seed: UInt64, bug: Bug? = nil) {
+    init(seed: UInt64, bug: Bug? = nil, reacts: Bool = false) {
         random = SeededGenerator(seed: seed)
         self.bug = bug
+        self.reacts = reacts
         machine = SlotMachine(epoch: 1, progress: SlotProgress(), repeatedTo: .start, settings: Self.settings)
     }
 
@@ -89,6 +109,9 @@ struct World {
         case 0..<4: append()
         case 4..<8: read()
         case 8..<11: try deliver()
+        case 11..<14 where reacts: try react()
+        case 14 where reacts: for _ in 0..<8 { try react() }
+        case 15 where reacts: rejectFirst()
         case 11..<14: try acknowledge(isCumulative: false)
         case 14: try acknowledge(isCumulative: true)
         case 15: reject()
@@ -106,7 +129,8 @@ struct World {
     /// All that is blocked is tried until it is handled.
     mutating func finish() throws {
         for _ in 0..<20_000 {
-            if settled.count == log.count, machine.progress.blocked.isEmpty { break }
+            let progress = machine.progress
+            if progress.floor.position.rawValue == log.count, progress.blocked.isEmpty { break }
             if machine.progress.blocked.values.contains(where: { $0.until == .asked }) {
                 save(isLost: false)
                 for key in stored.blocked.keys { unblock(key, isSkipped: false) }
@@ -114,9 +138,12 @@ struct World {
             if machine.stop != nil { crash() }
             read()
             try deliver()
+            while reacts, !held.isEmpty, waitsFor == nil { try react() }
             // In order, so that nothing is left out.
-            for delivery in held { try handle(delivery) { machine, number in machine.acknowledge(number) } }
-            held = []
+            for delivery in held where !reacts {
+                try handle(delivery) { machine, number in machine.acknowledge(number) }
+            }
+            if !reacts { held = [] }
             save(isLost: false)
             machine.tick(now: now)
             seconds += 1
@@ -166,6 +193,9 @@ struct World {
 
     private mutating func deliver() throws {
         for delivery in machine.deliveries(now: now) {
+            try check(
+                !skipped.contains(delivery.event.place.position.rawValue),
+                "\(delivery.event.place.position) came though it was skipped")
             // An earlier event of its key is settled, or with the worker.
             let earlier = log.prefix(Int(delivery.event.place.position.rawValue) - 1)
             let key = log[Int(delivery.event.place.position.rawValue) - 1].key
@@ -224,12 +254,67 @@ struct World {
     private mutating func save(isLost: Bool) {
         guard saving == nil, let change = machine.nextChange() else { return }
         guard !isLost else { return machine.notSaved() }
-        stored.floor = change.to
+        let before = stored.floor
+        if change.to.position > before.position || !reacts { stored.floor = change.to }
         if bug == .theFloorRunsAhead, Int(change.to.position.rawValue) < log.count {
             stored.floor = log[Int(change.to.position.rawValue)].place
         }
-        for (key, blocked) in change.blocked { stored.blocked[key] = blocked }
-        _ = machine.saved()
+        for (key, blocked) in change.blocked {
+            stored.blocked[key] = blocked.map { stored.merged($0, of: key, before: before, change) }
+        }
+        hear(machine.saved())
+    }
+
+    // MARK: A worker that reacts by appends
+
+    private mutating func react() throws {
+        guard waitsFor == nil, !held.isEmpty else { return }
+        let delivery = held.removeFirst()
+        let (place, key) = (delivery.event.place, delivery.event.key)
+        if let position = failed[key], place.position > position { return }
+        failed[key] = nil
+        if var blocked = stored.blocked[key] {
+            // Taken back: it comes again.
+            guard delivery.isKeyBlocked else { return }
+            if blocked.first.position < place.position || (blocked.first == place && !blocked.isFirstHandled) {
+                try append(reactionTo: delivery)
+                (blocked.first, blocked.isFirstHandled, blocked.tries) = (place, true, 0)
+                stored.blocked[key] = blocked
+            }
+        } else if place.position > stored.floor.position {
+            try append(reactionTo: delivery)
+        }
+        try check(
+            settled.contains(place.position.rawValue), "\(place.position) counts as settled, and was not reacted to")
+        if place.position > stored.floor.position { stored.floor = place }
+        // Some acknowledgements do not arrive before the time is over.
+        if Int.random(in: 0..<8, using: &random) > 0 { _ = machine.acknowledge(delivery.number) }
+    }
+
+    private mutating func append(reactionTo delivery: SlotMachine.Delivery) throws {
+        let position = delivery.event.place.position
+        try check(settled.insert(position.rawValue).inserted, "a second reaction to \(position)")
+        for event in log.prefix(Int(position.rawValue) - 1) where event.key == delivery.event.key {
+            try check(
+                settled.contains(event.place.position.rawValue),
+                "\(position) was reacted to before \(event.place.position) of its key")
+        }
+    }
+
+    private mutating func rejectFirst() {
+        guard waitsFor == nil, let delivery = held.first else { return }
+        let (position, key) = (delivery.event.place.position, delivery.event.key)
+        held.removeFirst()
+        if let first = failed[key], position > first { return }
+        failed[key] = position
+        waitsFor = position
+        _ = machine.reject(delivery.number, .retry(after: .seconds(1)), reason: "as told", now: now)
+        hear(committed)
+    }
+
+    private mutating func hear(_ floor: Checkpoint) {
+        committed = floor
+        if let position = waitsFor, committed.position >= position { waitsFor = nil }
     }
 
     private mutating func ask() {
@@ -244,7 +329,10 @@ struct World {
             return
         }
         stored = progress
-        if isSkipped { settled.insert(blocked.first.position.rawValue) }
+        if isSkipped, !blocked.isFirstHandled {
+            settled.insert(blocked.first.position.rawValue)
+            skipped.insert(blocked.first.position.rawValue)
+        }
         crash()
     }
 
@@ -253,7 +341,7 @@ struct World {
         if bug == .blockedKeysAreForgotten { stored.blocked = [:] }
         machine = SlotMachine(
             epoch: epoch, progress: stored, repeatedTo: Position(UInt64(log.count)), settings: Self.settings)
-        held = []
+        (held, failed, waitsFor, committed) = ([], [:], nil, stored.floor)
     }
 
     /// Below the floor that is stored, all is handled, or of a key that is blocked from there or before.
@@ -265,5 +353,22 @@ struct World {
                 first.map { $0 <= event.place.position } == true,
                 "\(event.place.position) is below the floor \(stored.floor.position), and neither handled nor blocked")
         }
+    }
+}
+
+extension SlotProgress {
+    /// What is stored of a blocked key: appends may have settled more of it than the machine knew.
+    fileprivate func merged(
+        _ new: BlockedKey, of key: ConsumerKey, before floor: Checkpoint, _ change: SlotChange
+    ) -> BlockedKey {
+        if let old = blocked[key] {
+            let isBehind =
+                new.first.position < old.first.position || (new.first == old.first && old.isFirstHandled)
+            return isBehind && !(new.first == old.first && new.isFirstHandled) ? old : new
+        }
+        guard new.first.position > change.from.position, new.first.position <= floor.position else { return new }
+        var new = new
+        (new.first, new.isFirstHandled, new.tries) = (floor, true, 0)
+        return new
     }
 }

@@ -124,13 +124,14 @@ import Testing
         // Of each slot, what waits, and up to where it must be stored first.
         var waiting: [Int: [ConsumedEvent]] = [:]
         var rejected: [Int: Position] = [:]
-        // Of each key, what was rejected: later events of it are passed over until that comes again.
-        var failed: [ConsumerKey: Position] = [:]
+        // Of each slot's keys, what was rejected: later events of a key are passed over until that comes again.
+        var failed: [Int: [ConsumerKey: Position]] = [:]
         let (type, target) = (try #require(EventType("Reacted")), AggregateName.new("reactions"))
         for try await item in consumption {
             if Task.isCancelled { return }
             switch item {
-            case .revoked(let slots): for slot in slots { (waiting[slot], rejected[slot]) = (nil, nil) }
+            case .revoked(let slots):
+                for slot in slots { (waiting[slot], rejected[slot], failed[slot]) = (nil, nil, nil) }
             case .committed(let slot, let checkpoint):
                 if let position = rejected[slot], checkpoint.position >= position { rejected[slot] = nil }
             case .events(let events): for event in events { waiting[event.slot, default: []].append(event) }
@@ -139,8 +140,8 @@ import Testing
             for slot in waiting.keys.sorted() {
                 while rejected[slot] == nil, let event = waiting[slot]?.first {
                     waiting[slot]?.removeFirst()
-                    if let position = failed[event.key], event.event.position > position { continue }
-                    failed[event.key] = nil
+                    if let position = failed[slot]?[event.key], event.event.position > position { continue }
+                    failed[slot]?[event.key] = nil
                     switch Int.random(in: 0..<100, using: &random) {
                     case 0: return
                     case 1: try await Task.sleep(for: .milliseconds(2 * Self.lease))
@@ -148,7 +149,7 @@ import Testing
                         tally.withLockedValue { $0.rejected += 1 }
                         consumption.reject(event.delivery, .retry(after: .milliseconds(10)), reason: "by chance")
                         rejected[slot] = event.event.position
-                        failed[event.key] = event.event.position
+                        failed[slot, default: [:]][event.key] = event.event.position
                         continue
                     default: break
                     }
