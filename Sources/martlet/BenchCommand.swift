@@ -18,7 +18,7 @@ struct BenchCommand: AsyncParsableCommand {
             """,
         subcommands: [
             BenchAppend.self, BenchLoad.self, BenchRead.self, BenchSubscribe.self, BenchMixed.self, BenchCompare.self,
-            BenchRehydrate.self, BenchUpcast.self,
+            BenchRehydrate.self, BenchUpcast.self, BenchConsume.self,
         ])
 }
 
