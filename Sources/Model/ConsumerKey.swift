@@ -101,8 +101,60 @@ public struct ConsumerKey: Hashable, Sendable, CustomStringConvertible {
     ///
     /// - Parameter count: 1 or more.
     public func slot(of count: Int) -> Int {
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01b3 }
-        return Int((hash >> 32 ^ hash & 0xffff_ffff) % UInt64(count))
+        var hash = KeyHash()
+        for byte in bytes { hash.add(byte) }
+        return hash.slot(of: count)
     }
+
+    /// The slot of the key of an aggregate, without making the key: as ``slot(of:)`` of that key.
+    /// - Parameters:
+    ///   - type: the text of its type.
+    ///   - id: its id, 16 bytes.
+    ///   - count: 1 or more.
+    public static func slot(aggregateType type: Span<UInt8>, id: Span<UInt8>, of count: Int) -> Int {
+        var hash = KeyHash("a", type)
+        hash.add(UInt8(ascii: "/"))
+        for index in id.indices {
+            if index == 4 || index == 6 || index == 8 || index == 10 { hash.add(UInt8(ascii: "-")) }
+            hash.add(hexadecimal: id[index] >> 4)
+            hash.add(hexadecimal: id[index] & 15)
+        }
+        return hash.slot(of: count)
+    }
+
+    /// The slot of the key of a type of aggregates, without making the key: as ``slot(of:)`` of that key.
+    public static func slot(aggregateType type: Span<UInt8>, of count: Int) -> Int {
+        KeyHash("t", type).slot(of: count)
+    }
+
+    /// The slot of the key of a tag's value, without making the key: as ``slot(of:)`` of that key.
+    public static func slot(tagValue: Span<UInt8>, of count: Int) -> Int { KeyHash("g", tagValue).slot(of: count) }
+
+    /// Hashes the bytes, all at once.
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(bytes.count)
+        unsafe bytes.withUnsafeBytes { unsafe hasher.combine(bytes: $0) }
+    }
+}
+
+/// The hash that keys are divided by: see ``ConsumerKey/slot(of:)``.
+private struct KeyHash {
+    private var value: UInt64 = 0xcbf2_9ce4_8422_2325
+
+    init() {}
+
+    /// Of the beginning of a key of that kind, cut as the key is.
+    init(_ kind: Unicode.Scalar, _ text: Span<UInt8>) {
+        add(UInt8(ascii: kind))
+        add(UInt8(ascii: ":"))
+        for index in 0..<min(text.count, ConsumerKey.bytesMax - 2) { add(text[index]) }
+    }
+
+    @inline(__always) mutating func add(_ byte: UInt8) { value = (value ^ UInt64(byte)) &* 0x0000_0100_0000_01b3 }
+
+    @inline(__always) mutating func add(hexadecimal digit: UInt8) {
+        add(digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") - 10 + digit)
+    }
+
+    func slot(of count: Int) -> Int { Int((value >> 32 ^ value & 0xffff_ffff) % UInt64(count)) }
 }

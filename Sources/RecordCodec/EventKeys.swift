@@ -16,28 +16,103 @@ public struct KeyedEntry: Hashable, Sendable {
     public var key: ConsumerKey
     /// Why an upcaster failed on it; nil where none did.
     public var upcastFailure: String?
+    /// The slot that its key belongs to; 0 where nobody asked for one.
+    public var slot = 0
+}
+
+/// Some of a consumer's slots.
+public struct SlotChoice: Hashable, Sendable {
+    /// Into how many slots keys are divided.
+    public let count: Int
+    private var chosen: [Bool]
+
+    /// Those of that many slots.
+    public init(_ numbers: some Sequence<Int>, of count: Int) {
+        self.count = count
+        chosen = Array(repeating: false, count: count)
+        for number in numbers where chosen.indices.contains(number) { chosen[number] = true }
+    }
+
+    /// Whether a slot is one of them.
+    public func contains(_ number: Int) -> Bool { chosen[number] }
 }
 
 extension RecordedEntries {
     /// The keys of events by that rule, in order. Nothing is decoded but what a key is made of.
     public static func keyed(_ entries: ByteBuffer, by rule: KeyRule) throws(RecordFault) -> [KeyedEntry] {
-        let bytes = entries.readableBytesUInt8Span
         var found: [KeyedEntry] = []
-        var fields = LenientFields(0..<bytes.count)
-        while let field = fields.next(in: bytes) {
-            guard field.number == 1, let record = field.content, let layout = RecordLayout(bytes, record: record),
-                let key = ConsumerKey(rule, layout, in: bytes),
-                let id = UUID(bytes: bytes.extracting(layout.eventID))
-            else { throw RecordFault("bytes that are not a recorded event") }
-            found.append(
-                KeyedEntry(
-                    entry: field.start..<record.upperBound, position: layout.outline.position, id: id,
-                    recordedAt: layout.outline.recordedAt, key: key,
-                    upcastFailure: layout.outline.upcastFailure(in: bytes)))
+        try forEachRecord(in: entries) { bytes, entry, outline throws(RecordFault) in
+            found.append(try keyed(bytes, entry, outline, by: rule))
         }
-        guard !fields.isBroken else { throw RecordFault("bytes that are not an entry of the field events") }
         return found
     }
+
+    /// The keys of those events whose keys belong to one of the slots, in order; of the others hardly more than the slot is
+    /// determined.
+    /// - Returns: also the last event of all; nil where there is none.
+    public static func keyed(
+        _ entries: ByteBuffer, by rule: KeyRule, in slots: SlotChoice
+    ) throws(RecordFault) -> (events: [KeyedEntry], last: Checkpoint?) {
+        var found: [KeyedEntry] = []
+        var last: RecordOutline?
+        try forEachRecord(in: entries) { bytes, entry, outline throws(RecordFault) in
+            last = outline
+            guard let slot = slot(bytes, outline, by: rule, of: slots.count) else { throw .noEvent }
+            guard slots.contains(slot) else { return }
+            var event = try keyed(bytes, entry, outline, by: rule)
+            event.slot = slot
+            found.append(event)
+        }
+        guard let last else { return ([], nil) }
+        let bytes = entries.readableBytesUInt8Span
+        guard let layout = RecordLayout(bytes, last), let id = UUID(bytes: bytes.extracting(layout.eventID)) else {
+            throw .noEvent
+        }
+        return (found, Checkpoint(position: last.position, eventID: id))
+    }
+
+    private static func forEachRecord(
+        in entries: ByteBuffer, _ body: (Span<UInt8>, Range<Int>, RecordOutline) throws(RecordFault) -> Void
+    ) throws(RecordFault) {
+        let bytes = entries.readableBytesUInt8Span
+        var fields = LenientFields(0..<bytes.count)
+        while let field = fields.next(in: bytes) {
+            guard field.number == 1, let record = field.content, let outline = RecordOutline(bytes, record: record)
+            else { throw .noEvent }
+            try body(bytes, field.start..<record.upperBound, outline)
+        }
+        guard !fields.isBroken else { throw RecordFault("bytes that are not an entry of the field events") }
+    }
+
+    private static func keyed(
+        _ bytes: Span<UInt8>, _ entry: Range<Int>, _ outline: RecordOutline, by rule: KeyRule
+    ) throws(RecordFault) -> KeyedEntry {
+        guard let layout = RecordLayout(bytes, outline), let key = ConsumerKey(rule, layout, in: bytes),
+            let id = UUID(bytes: bytes.extracting(layout.eventID))
+        else { throw .noEvent }
+        return KeyedEntry(
+            entry: entry, position: outline.position, id: id, recordedAt: outline.recordedAt, key: key,
+            upcastFailure: outline.upcastFailure(in: bytes))
+    }
+
+    /// The slot of an event, without making its key; nil where it is none.
+    private static func slot(_ bytes: Span<UInt8>, _ outline: RecordOutline, by rule: KeyRule, of count: Int) -> Int? {
+        let type = bytes.extracting(outline.aggregateType)
+        switch rule {
+        case .tag(let name):
+            guard let layout = RecordLayout(bytes, outline) else { return nil }
+            if let value = layout.tag(name, in: bytes) {
+                return ConsumerKey.slot(tagValue: bytes.extracting(value), of: count)
+            }
+        case .aggregateType: return ConsumerKey.slot(aggregateType: type, of: count)
+        case .aggregate: break
+        }
+        return ConsumerKey.slot(aggregateType: type, id: bytes.extracting(outline.aggregateID), of: count)
+    }
+}
+
+extension RecordFault {
+    fileprivate static var noEvent: RecordFault { RecordFault("bytes that are not a recorded event") }
 }
 
 extension ConsumerKey {

@@ -68,4 +68,34 @@ import Testing
             try RecordedEntries.keyed(ByteBuffer(bytes: [0x0A, 0x7F, 0x01]), by: .aggregate)
         }
     }
+
+    /// Whatever slots are asked for, what is found is what all keys say.
+    @Test(arguments: [KeyRule.aggregate, .aggregateType, .tag("t")])
+    func theEventsOfSlotsAreFoundWithoutTheKeysOfOthers(_ rule: KeyRule) throws {
+        var random = SeededGenerator.fromEnvironment()
+        let seed = random.seed
+        var entries = ByteBuffer()
+        for position in 1...200 {
+            let length = [0, 1, 40, 253, 254, 255, 300][Int.random(in: 0..<7, using: &random)]
+            let value = String(repeating: "v\(Int.random(in: 0..<9, using: &random))", count: length / 2)
+            let tags: [ExactText: String] = Bool.random(using: &random) ? ["t": value] : [:]
+            let type = "type\(Int.random(in: 0..<20, using: &random))"
+            var (entry, _) = try Self.entry(.new(type), tags: tags, at: UInt64(position))
+            entries.writeBuffer(&entry)
+        }
+        let all = try RecordedEntries.keyed(entries, by: rule)
+        for count in [1, 2, 7, 64, 1_024] {
+            let chosen = (0..<count).filter { _ in Int.random(in: 0..<3, using: &random) == 0 }
+            let (events, last) = try RecordedEntries.keyed(entries, by: rule, in: SlotChoice(chosen, of: count))
+            var expected = all
+            for index in expected.indices { expected[index].slot = expected[index].key.slot(of: count) }
+            expected = expected.filter { Set(chosen).contains($0.slot) }
+            #expect(events == expected, "seed \(seed), \(count) slots")
+            #expect(last == all.last.map { Checkpoint(position: $0.position, eventID: $0.id) })
+        }
+        #expect(try RecordedEntries.keyed(ByteBuffer(), by: rule, in: SlotChoice([0], of: 1)).last == nil)
+        #expect(throws: RecordFault.self) {
+            try RecordedEntries.keyed(ByteBuffer(bytes: [0x0A, 0x01, 0x00]), by: rule, in: SlotChoice([], of: 1))
+        }
+    }
 }

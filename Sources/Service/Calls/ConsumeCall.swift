@@ -298,7 +298,7 @@ final class ConsumeCall: CallWork {
                 guard run.leavePage() else { return }
                 continue
             }
-            guard let slot = run.slots[next.slot], slot.machine.readTo.position < next.event.position else {
+            guard let slot = run.slots[next.event.slot], slot.machine.readTo.position < next.event.position else {
                 run.advance()
                 continue
             }

@@ -13,12 +13,12 @@ final class SlotRun {
     /// An event that is to be taken next.
     struct Next {
         var event: KeyedEntry
-        var slot: Int
         var bytes: Int
     }
 
     private struct Page {
         var entries: ByteBuffer
+        /// Those of slots that took part when it was looked through.
         var events: [KeyedEntry]
         /// What was looked at with it, as far as the event there is known.
         var end: Checkpoint?
@@ -40,6 +40,8 @@ final class SlotRun {
     var waitingSince: NIODeadline?
     /// The slots that take part, by number. Each has taken what is its own up to ``position``, or has read further.
     private(set) var slots: [Int: WorkerSlot] = [:]
+    /// Slots have come whose events pages were not looked through for.
+    private var hasNewSlots = false
     private let onPage: () -> Void
     private let onEnd: (MartletError?) -> Void
 
@@ -104,14 +106,20 @@ final class SlotRun {
         }
         heldBytes += entries.storageCapacity
         do throws(RecordFault) {
-            let events = try RecordedEntries.keyed(entries, by: definition.keyRule)
-            let last = events.last.map { Checkpoint(position: $0.position, eventID: $0.id) }
+            let (events, last) = try lookThrough(entries)
             pages.append(Page(entries: entries, events: events, end: end ?? last))
         } catch {
             self.end()
             return onEnd(.unreadableRecord)
         }
         onPage()
+    }
+
+    private func lookThrough(
+        _ entries: ByteBuffer
+    ) throws(RecordFault) -> (events: [KeyedEntry], last: Checkpoint?) {
+        try RecordedEntries.keyed(
+            entries, by: definition.keyRule, in: SlotChoice(slots.keys, of: definition.slotCount))
     }
 
     // MARK: Who takes part
@@ -121,6 +129,7 @@ final class SlotRun {
         slot.leaveRun()
         slots[slot.number] = slot
         slot.run = self
+        hasNewSlots = !pages.isEmpty
     }
 
     /// See ``WorkerSlot/leaveRun()``.
@@ -130,10 +139,23 @@ final class SlotRun {
 
     /// The next event; nil where a page ends, or nothing is there.
     var next: Next? {
+        if hasNewSlots { lookThroughAgain() }
         guard let page = pages.first, index < page.events.count else { return nil }
         let event = page.events[index]
-        return Next(
-            event: event, slot: event.key.slot(of: definition.slotCount), bytes: event.entry.count)
+        return Next(event: event, bytes: event.entry.count)
+    }
+
+    private func lookThroughAgain() {
+        hasNewSlots = false
+        do throws(RecordFault) {
+            for number in pages.indices where pages[number].entries.readableBytes > 0 {
+                pages[number].events = try lookThrough(pages[number].entries).events
+            }
+        } catch {
+            end()
+            return onEnd(.unreadableRecord)
+        }
+        index = pages.first?.events.firstIndex { $0.position > position } ?? pages.first?.events.count ?? 0
     }
 
     /// The entry of the next event.
