@@ -1,14 +1,12 @@
 import MartletModel
 import DequeModule
 
-/// What a slot knows of a key.
+/// What a slot knows of a blocked key.
 struct KeyState {
-    /// Numbers of the window's entries that are not settled, in order.
-    var live: Deque<Int> = []
-    /// Why its events are not delivered as they come; nil where they are.
-    var blocked: BlockedKey?
+    /// Why its events are not delivered as they come.
+    var blocked: BlockedKey
     /// The last event that was passed over; where nobody knows, what is above it.
-    var passedTo = Position.start
+    var passedTo: Position
     /// While it is being tried.
     var catchUp: KeyCatchUp?
 }

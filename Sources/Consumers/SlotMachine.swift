@@ -20,9 +20,18 @@ import NIOCore
 public struct SlotMachine {
     private struct Entry {
         let event: Event
+        private let keyHash: Int
         /// Of its delivery; 0 while it is not under way.
         var number: UInt64 = 0
         var isSettled = false
+
+        init(_ event: Event) {
+            self.event = event
+            keyHash = event.key.hashValue
+        }
+
+        /// Whether it is one of that key, which has that hash: keys are compared where the hashes are the same.
+        func isOf(_ key: ConsumerKey, hash: Int) -> Bool { keyHash == hash && event.key == key }
     }
 
     private enum Place {
@@ -46,6 +55,8 @@ public struct SlotMachine {
     /// What the slot's events were read up to.
     private var cursor: Checkpoint
     private var floor: Checkpoint
+    /// Those that are blocked. Of others nothing is kept but their events in the window, which are looked through when one
+    /// fails.
     private var keys: [ConsumerKey: KeyState] = [:]
 
     private var lastNumber: UInt64 = 0
@@ -59,7 +70,6 @@ public struct SlotMachine {
     private var catchUpUnderWay = 0
     /// No blocked key that is not being tried is due before that by itself; nil where none ever is.
     private var nextDue: Timestamp?
-    private var blockedCount = 0
     /// Keys that are blocked, and not stored as blocked. Nothing more is delivered meanwhile: an append that reacts to an event
     /// moves the stored floor, and must not move it over what is passed over of these.
     private var unstoredBlocks: Set<ConsumerKey> = []
@@ -92,7 +102,6 @@ public struct SlotMachine {
         for (key, blocked) in progress.blocked {
             keys[key] = KeyState(blocked: blocked, passedTo: max(progress.floor.position, blocked.first.position))
         }
-        blockedCount = progress.blocked.count
         nextDue = progress.blocked.values.compactMap(\.due).min()
     }
 
@@ -117,20 +126,34 @@ public struct SlotMachine {
     ///   - events: those of the slot, in position order.
     ///   - scannedTo: what was looked at; events up to it that are not among `events` are not the slot's.
     public mutating func take(_ events: [Event], scannedTo: Checkpoint) {
-        for event in events {
-            let number = windowStart + window.count
-            var entry = Entry(event: event)
-            if let state = keys[event.key], state.blocked != nil {
-                // What is stored of a key may be above the floor, and be passed over already.
-                keys[event.key]?.passedTo = max(state.passedTo, event.place.position)
-                entry.isSettled = true
-            } else {
-                keys[event.key, default: KeyState()].live.append(number)
-            }
-            window.append(entry)
-        }
+        for event in events { take(event) }
         cursor = scannedTo
         settle()
+    }
+
+    private mutating func take(_ event: Event) {
+        var entry = Entry(event)
+        if !keys.isEmpty, let state = keys[event.key] {
+            // What is stored of a key may be above the floor, and be passed over already.
+            keys[event.key]?.passedTo = max(state.passedTo, event.place.position)
+            entry.isSettled = true
+        }
+        window.append(entry)
+    }
+
+    /// Takes in the next event, and delivers it at once; nil where it is passed over.
+    /// - Precondition: ``hasRoom``.
+    public mutating func deliver(next event: Event, now: Moment) -> Delivery? {
+        take(event)
+        cursor = event.place
+        nextLive = windowStart + window.count
+        guard !window[window.count - 1].isSettled else {
+            settle()
+            return nil
+        }
+        let delivery = deliver(event, 1, at: .live(nextLive - 1), now: now)
+        window[window.count - 1].number = delivery.number
+        return delivery
     }
 
     /// Events of a blocked key that are to be read, so that it can be tried; nil while none are.
@@ -162,8 +185,8 @@ public struct SlotMachine {
         catchUpUnderWay -= catchUp.numbersUnderWay.count
         catchingUp.removeAll { $0 == range.key }
         keys[range.key]?.catchUp = nil
-        keys[range.key]?.blocked?.until = .asked
-        keys[range.key]?.blocked?.setReason(reason)
+        keys[range.key]?.blocked.until = .asked
+        keys[range.key]?.blocked.setReason(reason)
         changedKeys.insert(range.key)
     }
 
@@ -231,7 +254,7 @@ public struct SlotMachine {
         return Delivery(
             number: lastNumber, event: event, attempt: attempt,
             mayBeRepeated: attempt > 1 || event.place.position <= repeatedTo,
-            isKeyBlocked: keys[event.key]?.blocked != nil || changedKeys.contains(event.key)
+            isKeyBlocked: keys[event.key] != nil || changedKeys.contains(event.key)
                 || saving?.blocked[event.key] != nil)
     }
 
@@ -271,7 +294,7 @@ public struct SlotMachine {
         case .catchUp(let key): failed = keys[key]?.catchUp?.delivered(number)
         }
         guard let (event, attempt) = failed else { return .late }
-        let isFull = keys[event.key]?.blocked == nil && blockedCount >= settings.blockedKeysMax
+        let isFull = keys[event.key] == nil && keys.count >= settings.blockedKeysMax
         if rejection == .stop || isFull {
             if stop == nil { stop = isFull && rejection != .stop ? .blockedKeysFull : .asked(reason: reason) }
             underWay[number] = nil
@@ -296,7 +319,7 @@ public struct SlotMachine {
     // MARK: Blocked keys
 
     /// Whether any key is blocked.
-    public var hasBlockedKeys: Bool { blockedCount > 0 }
+    public var hasBlockedKeys: Bool { !keys.isEmpty }
 
     /// Begins to try those keys again whose time has come, as far as there is room: see ``wantsKey``.
     ///
@@ -306,7 +329,7 @@ public struct SlotMachine {
         guard stop == nil, !isDraining, catchingUp.count < settings.retriedKeysMax, let nextDue, nextDue <= now.time
         else { return }
         let waiting = keys.compactMap { key, state in
-            state.catchUp == nil ? state.blocked?.due.map { (key: key, due: $0) } : nil
+            state.catchUp == nil ? state.blocked.due.map { (key: key, due: $0) } : nil
         }.sorted { $0.due < $1.due }
         let begun = waiting.prefix(settings.retriedKeysMax - catchingUp.count).prefix { $0.due <= now.time }
         for (key, _) in begun { begin(key) }
@@ -314,7 +337,7 @@ public struct SlotMachine {
     }
 
     private mutating func begin(_ key: ConsumerKey) {
-        guard let state = keys[key], let blocked = state.blocked, state.catchUp == nil else { return }
+        guard let blocked = keys[key]?.blocked, keys[key]?.catchUp == nil else { return }
         let first = blocked.first.position
         keys[key]?.catchUp =
             blocked.isFirstHandled
@@ -329,36 +352,34 @@ public struct SlotMachine {
         _ key: ConsumerKey, failed event: Event, attempt: UInt32, _ rejection: Rejection, _ reason: String,
         _ now: Moment
     ) {
-        var state = keys[key] ?? KeyState()
-        let isNew = state.blocked == nil
+        let known = keys[key]
         // What is under way is taken back, and what is behind it is passed over.
         var first = event
-        if let catchUp = state.catchUp {
+        var passedTo = known?.passedTo ?? .start
+        if let catchUp = known?.catchUp {
             first = catchUp.firstUnsettled ?? event
             for number in catchUp.numbersUnderWay { underWay[number] = nil }
             catchUpUnderWay -= catchUp.numbersUnderWay.count
-            state.catchUp = nil
             catchingUp.removeAll { $0 == key }
         } else {
-            if let number = state.live.first { first = window[number - windowStart].event }
-            for number in state.live {
-                let index = number - windowStart
+            // The earliest is there: the one that failed.
+            let hash = key.hashValue
+            for index in window.indices.reversed()
+            where !window[index].isSettled && window[index].isOf(key, hash: hash) {
+                first = window[index].event
                 underWay[window[index].number] = nil
                 window[index].isSettled = true
-                state.passedTo = max(state.passedTo, window[index].event.place.position)
+                passedTo = max(passedTo, first.place.position)
             }
-            state.live = []
         }
         let tries = first == event ? attempt : 1
-        let isSame = state.blocked?.first == first.place
-        state.blocked = BlockedKey(
+        let since = known?.blocked.first == first.place ? known?.blocked.since : nil
+        let blocked = BlockedKey(
             first: first.place, until: settings.until(rejection, tries: tries, now: now.time), reason: reason,
-            tries: tries,
-            since: isSame ? state.blocked?.since ?? now.time : now.time)
-        keys[key] = state
-        if let due = state.blocked?.due { nextDue = min(nextDue ?? due, due) }
-        if isNew { blockedCount += 1 }
-        if isNew { unstoredBlocks.insert(key) }
+            tries: tries, since: since ?? now.time)
+        keys[key] = KeyState(blocked: blocked, passedTo: passedTo)
+        if let due = blocked.due { nextDue = min(nextDue ?? due, due) }
+        if known == nil { unstoredBlocks.insert(key) }
         changedKeys.insert(key)
     }
 
@@ -367,11 +388,7 @@ public struct SlotMachine {
     private mutating func settle(_ number: UInt64, at place: Place) {
         switch place {
         case .live(let entry):
-            let key = window[entry - windowStart].event.key
             window[entry - windowStart].isSettled = true
-            guard var live = keys[key]?.live else { return }
-            if live.first == entry { live.removeFirst() } else { live.removeAll { $0 == entry } }
-            if live.isEmpty, keys[key]?.blocked == nil { keys[key] = nil } else { keys[key]?.live = live }
         case .catchUp(let key):
             catchUpUnderWay -= 1
             keys[key]?.catchUp?.settle(number)
@@ -381,23 +398,23 @@ public struct SlotMachine {
 
     /// Moves the beginning of a blocked key that is being tried, or ends its being blocked.
     private mutating func advance(_ key: ConsumerKey) {
-        guard let state = keys[key], let catchUp = state.catchUp, let blocked = state.blocked else { return }
+        guard let state = keys[key], let catchUp = state.catchUp else { return }
+        let blocked = state.blocked
         if let first = catchUp.firstUnsettled {
             guard first.place != blocked.first else { return }
-            keys[key]?.blocked?.first = first.place
-            keys[key]?.blocked?.isFirstHandled = false
-            keys[key]?.blocked?.tries = 0
+            keys[key]?.blocked.first = first.place
+            keys[key]?.blocked.isFirstHandled = false
+            keys[key]?.blocked.tries = 0
         } else if catchUp.readTo >= state.passedTo, floor.position >= state.passedTo {
             // Where the floor is below, what is handled of the key would come again with the events that follow.
             keys[key] = nil
             catchingUp.removeAll { $0 == key }
-            blockedCount -= 1
             unstoredBlocks.remove(key)
         } else {
             guard let last = catchUp.lastHandled, last != blocked.first || !blocked.isFirstHandled else { return }
-            keys[key]?.blocked?.first = last
-            keys[key]?.blocked?.isFirstHandled = true
-            keys[key]?.blocked?.tries = 0
+            keys[key]?.blocked.first = last
+            keys[key]?.blocked.isFirstHandled = true
+            keys[key]?.blocked.tries = 0
         }
         changedKeys.insert(key)
     }
@@ -468,7 +485,7 @@ public struct SlotMachine {
     // MARK: How it is
 
     /// What is stored, once all that has happened is.
-    public var progress: SlotProgress { SlotProgress(floor: floor, blocked: keys.compactMapValues(\.blocked)) }
+    public var progress: SlotProgress { SlotProgress(floor: floor, blocked: keys.mapValues(\.blocked)) }
 
     /// About how many entries it holds: events between its floor and what was read, and keys.
     public var entryCount: Int { window.count + keys.count }

@@ -313,10 +313,9 @@ final class ConsumeCall: CallWork {
             }
             guard has(credit: next.bytes) else { return }
             let place = Checkpoint(position: next.event.position, eventID: next.event.id)
-            slot.machine.take([SlotMachine.Event(place: place, key: next.event.key)], scannedTo: place)
             slots.touch(slot)
-            // It has room, so that this is the event, unless its key is blocked.
-            for delivery in slot.machine.live(now: now) {
+            if let delivery = slot.machine.deliver(next: SlotMachine.Event(place: place, key: next.event.key), now: now)
+            {
                 let event = RetriedEvent(entry: run.nextEntry, upcastFailure: next.event.upcastFailure)
                 deliver(delivery, event, of: slot, now)
             }
