@@ -12,7 +12,7 @@ UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests --skip AttackTests
 # Attacks that measure what others feel meanwhile: they want a quiet machine, and a target of their own.
 TIMED_ATTACKS = AttackTests.FairnessTests AttackTests.LoopTimeTests AttackTests.MemoryTests
 
-.PHONY: help run test example test-attacks test-log test-bits test-crowd test-steps test-tsan test-asan fuzz demo bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration lint lint-protos format protos certs clean
+.PHONY: help run test example test-attacks test-log test-bits test-crowd test-steps test-tsan test-asan fuzz demo bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos format protos certs clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -106,6 +106,10 @@ bench-curve: certs setup-tests ## How appends slow down with aggregates and tena
 bench-rehydration: certs setup-tests ## Figures of snapshots and upcasting on both engines
 	swift build -c release --product martlet
 	.ci/with-postgres .ci/bench-rehydration
+
+bench-consume: certs setup-tests ## Groups of 1, 4 and 16 workers beside a subscriber on both engines
+	swift build -c release --product martlet
+	.ci/with-postgres .ci/bench-consume $(BENCH)
 
 MICRO = MARTLET_BENCHMARKS=1 swift package --allow-writing-to-package-directory benchmark
 MICRO_THRESHOLDS = --path Benchmarks/Micro/Thresholds --target Micro --no-progress
