@@ -261,8 +261,8 @@ let package = Package(
             "ProjectionsTests",
             [
                 "MartletClient", "MartletModel", "MartletProjections", "MartletProjectionsPostgreSQL",
-                "MartletProjectionsSQLite", "MartletStorage", "MartletStoragePostgreSQL", "MartletStorageSQLite",
-                "MartletTesting", .nioConcurrencyHelpers, .nioCore,
+                "MartletProjectionsSQLite", "MartletStorage", "MartletStorageMemory", "MartletStoragePostgreSQL",
+                "MartletStorageSQLite", "MartletTesting", .nioConcurrencyHelpers, .nioCore,
             ]),
         tests(
             "RecordCodecTests",

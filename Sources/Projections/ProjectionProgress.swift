@@ -1,3 +1,4 @@
+import FoundationEssentials
 import MartletModel
 
 /// How far a projection has come, in the read model's own database: one row for each slot, and one for each key that is
@@ -8,6 +9,7 @@ import MartletModel
 /// - Each event of the slot up to f that is delivered, or was, is in the read model, but for those of keys with a row of their
 ///   own: of these, it is in up to the row's position. A key gets its row before the floor passes an event of it that failed,
 ///   and so before the server hears of that and passes over the key's later ones.
+/// - Each position has the id of its event beside it, so that a server that was restored to another past is noticed.
 /// - Both move only forward, in the transaction that takes the event in, and only under the slot's epoch: who has lost the
 ///   slot finds another epoch, and commits nothing.
 struct ProjectionProgress: Sendable {
@@ -16,12 +18,12 @@ struct ProjectionProgress: Sendable {
             """
             CREATE TABLE IF NOT EXISTS martlet_projection_slots (
                 projection text NOT NULL, slot bigint NOT NULL, epoch bigint NOT NULL, position bigint NOT NULL,
-                PRIMARY KEY (projection, slot))
+                event_id text, PRIMARY KEY (projection, slot))
             """,
             """
             CREATE TABLE IF NOT EXISTS martlet_projection_keys (
                 projection text NOT NULL, slot bigint NOT NULL, key \(bytesType) NOT NULL, position bigint NOT NULL,
-                PRIMARY KEY (projection, slot, key))
+                event_id text, PRIMARY KEY (projection, slot, key))
             """,
         ]
     }
@@ -40,6 +42,23 @@ struct ProjectionProgress: Sendable {
         for table in tables(bytesType) { try await transaction.execute(table) }
     }
 
+    /// Checks that the tables are what ``prepare(_:bytesType:)`` makes; in a transaction of its own.
+    /// - Throws: a ``ProjectionDatabaseError`` that says what to do with tables that lack a column.
+    static func verify(_ transaction: any ProjectionTransaction) async throws {
+        for table in ["martlet_projection_slots", "martlet_projection_keys"] {
+            do {
+                try await transaction.execute("SELECT projection, slot, position, event_id FROM \(table) WHERE 1 = 0")
+            } catch let error as ProjectionDatabaseError where !error.isTransient {
+                throw ProjectionDatabaseError(
+                    "the table \(table) is not usable: \(error). If it has no column event_id, it was made before event "
+                        + "ids were kept, and says nothing of which events are in the read model: stop the runners, empty "
+                        + "the read model, drop martlet_projection_slots and martlet_projection_keys, and reset the "
+                        + "consumer to the start",
+                    isTransient: false)
+            }
+        }
+    }
+
     /// The highest epoch of any slot; 0 for none.
     func epochMax(_ transaction: any ProjectionTransaction) async throws -> UInt64 {
         let rows = try await transaction.execute(
@@ -47,39 +66,55 @@ struct ProjectionProgress: Sendable {
         return UInt64(rows.first?.first?.integer ?? 0)
     }
 
+    /// The last event of all that the read model has taken in, and its slot; nil before the first.
+    func last(_ transaction: any ProjectionTransaction) async throws -> (slot: Int, floor: Checkpoint)? {
+        let rows = try await transaction.execute(
+            """
+            SELECT position, event_id, slot FROM martlet_projection_slots WHERE projection = $1
+            ORDER BY position DESC LIMIT 1
+            """, .text(projection))
+        guard let row = rows.first, let floor = Self.checkpoint(row), row.count == 3, let slot = row[2].integer,
+            floor.position > .start
+        else { return nil }
+        return (Int(slot), floor)
+    }
+
     /// Takes a slot over: from then on nobody commits under a lower epoch.
+    /// - Parameter isAgain: an earlier try under this epoch may have committed.
     /// - Returns: the slot's floor.
     func claim(
-        _ slot: Int, epoch: UInt64, _ transaction: any ProjectionTransaction
-    ) async throws -> Position {
+        _ slot: Int, epoch: UInt64, isAgain: Bool, _ transaction: any ProjectionTransaction
+    ) async throws -> Checkpoint {
         let rows = try await transaction.execute(
             """
             INSERT INTO martlet_projection_slots (projection, slot, epoch, position) VALUES ($1, $2, $3, 0)
             ON CONFLICT (projection, slot) DO UPDATE SET epoch = excluded.epoch
             WHERE martlet_projection_slots.epoch < excluded.epoch
-            RETURNING position
+            RETURNING position, event_id
             """, .text(projection), .integer(Int64(slot)), .integer(Int64(epoch)))
-        guard let position = rows.first?.first?.integer else { throw Fenced() }
-        return Position(UInt64(position))
+        if let floor = rows.first.flatMap(Self.checkpoint) { return floor }
+        guard isAgain else { throw Fenced() }
+        return try await lock(slot, epoch: epoch, transaction)
     }
 
     /// Locks the slot's row.
     /// - Returns: the floor.
-    func lock(_ slot: Int, epoch: UInt64, _ transaction: any ProjectionTransaction) async throws -> Position {
+    func lock(_ slot: Int, epoch: UInt64, _ transaction: any ProjectionTransaction) async throws -> Checkpoint {
         let rows = try await transaction.execute(
             """
             UPDATE martlet_projection_slots SET position = position
-            WHERE projection = $1 AND slot = $2 AND epoch = $3 RETURNING position
+            WHERE projection = $1 AND slot = $2 AND epoch = $3 RETURNING position, event_id
             """, .text(projection), .integer(Int64(slot)), .integer(Int64(epoch)))
-        guard let position = rows.first?.first?.integer else { throw Fenced() }
-        return Position(UInt64(position))
+        guard let floor = rows.first.flatMap(Self.checkpoint) else { throw Fenced() }
+        return floor
     }
 
     /// Moves the floor of a slot that is locked.
-    func move(_ slot: Int, to position: Position, _ transaction: any ProjectionTransaction) async throws {
+    func move(_ slot: Int, to floor: Checkpoint, _ transaction: any ProjectionTransaction) async throws {
         try await transaction.execute(
-            "UPDATE martlet_projection_slots SET position = $1 WHERE projection = $2 AND slot = $3",
-            .integer(Int64(position.rawValue)), .text(projection), .integer(Int64(slot)))
+            "UPDATE martlet_projection_slots SET position = $1, event_id = $2 WHERE projection = $3 AND slot = $4",
+            .integer(Int64(floor.position.rawValue)), Self.value(floor.eventID), .text(projection),
+            .integer(Int64(slot)))
     }
 
     /// The keys of a slot that have rows, each with how far it is in the read model.
@@ -97,13 +132,16 @@ struct ProjectionProgress: Sendable {
 
     /// Writes a key's row.
     func put(
-        _ key: ConsumerKey, of slot: Int, at position: Position, _ transaction: any ProjectionTransaction
+        _ key: ConsumerKey, of slot: Int, at place: Checkpoint, _ transaction: any ProjectionTransaction
     ) async throws {
         try await transaction.execute(
             """
-            INSERT INTO martlet_projection_keys (projection, slot, key, position) VALUES ($1, $2, $3, $4)
-            ON CONFLICT (projection, slot, key) DO UPDATE SET position = excluded.position
-            """, .text(projection), .integer(Int64(slot)), .bytes(key.bytes), .integer(Int64(position.rawValue)))
+            INSERT INTO martlet_projection_keys (projection, slot, key, position, event_id)
+            VALUES ($1, $2, $3, $4, $5)
+            ON CONFLICT (projection, slot, key)
+            DO UPDATE SET position = excluded.position, event_id = excluded.event_id
+            """, .text(projection), .integer(Int64(slot)), .bytes(key.bytes),
+            .integer(Int64(place.position.rawValue)), Self.value(place.eventID))
     }
 
     /// Deletes a key's row: the key is in the read model up to the slot's floor.
@@ -112,4 +150,12 @@ struct ProjectionProgress: Sendable {
             "DELETE FROM martlet_projection_keys WHERE projection = $1 AND slot = $2 AND key = $3",
             .text(projection), .integer(Int64(slot)), .bytes(key.bytes))
     }
+
+    /// A position and an event id, the first two columns of a row.
+    private static func checkpoint(_ row: [SQLValue]) -> Checkpoint? {
+        guard row.count >= 2, let position = row[0].integer else { return nil }
+        return Checkpoint(position: Position(UInt64(position)), eventID: row[1].text.flatMap { UUID(text: $0) })
+    }
+
+    private static func value(_ id: UUID?) -> SQLValue { id.map { .text($0.uuidString.lowercased()) } ?? .null }
 }

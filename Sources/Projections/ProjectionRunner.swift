@@ -28,6 +28,7 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
     private let database: Database
     private let logger: Logger
     private let progress: ProjectionProgress
+    private let past: PastCheck
 
     /// A runner that does nothing yet.
     /// - Parameter worker: the same each time that it comes; another runner of that name ends this one.
@@ -41,11 +42,20 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
         self.database = database
         self.logger = logger
         progress = ProjectionProgress(consumer)
+        past = PastCheck(client: client, consumer: consumer)
     }
 
     /// Makes the two tables in which the read model's database keeps how far it is, where they are missing; ``run()`` does it
     /// too.
+    /// - Throws: a ``ProjectionDatabaseError`` also where they are there, but not as this version needs them.
     public func prepare() async throws {
+        try await makeTables()
+        try await retrying {
+            try await database.withTransaction { try await ProjectionProgress.verify($0) }
+        }
+    }
+
+    private func makeTables() async throws {
         let type = database.bytesType
         for isLast in [false, false, true] {
             do {
@@ -62,8 +72,9 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
     }
 
     /// Runs until its task is cancelled, and returns then: what is under way is rolled back, and comes again to whoever is next.
-    /// - Throws: what a retry cannot repair: `CONSUMER_NOT_FOUND`, `WORKER_REPLACED`, `HISTORY_CHANGED`, or an error of the
-    ///   database that is not transient.
+    /// - Throws: what a retry cannot repair: `CONSUMER_NOT_FOUND`, `WORKER_REPLACED`, an error of the database that is not
+    ///   transient, or `HISTORY_CHANGED`: the server no longer has an event that the read model has taken in. Nothing more is
+    ///   taken in then, and the message says what to do.
     public func run() async throws {
         // Whatever the cancellation makes fail.
         do { try await follow() } catch { guard Task.isCancelled else { throw error } }
@@ -91,6 +102,9 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
             for try await item in items {
                 switch item {
                 case .assigned(let slots):
+                    // Its own slot is compared when it is claimed. This one is for what others have taken in: with any of it
+                    // lost, nothing is to be added.
+                    if !slots.isEmpty { try await checkLast() }
                     for slot in slots {
                         let (events, queue) = AsyncStream.makeStream(of: [ConsumedEvent].self)
                         queues.updateValue(queue, forKey: slot.number)?.finish()
@@ -115,9 +129,12 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
         _ slot: ConsumeMessage.Slot, _ events: AsyncStream<[ConsumedEvent]>, _ consumption: Consumption
     ) async throws {
         do {
+            var projector = SlotProjector(slot, progress, database, projection)
+            let claimed = try await retrying { try await projector.claim() }
+            try await past.check(claimed, of: slot.number)
             let blocked = try await blockedKeys(of: slot.number)
-            var projector = try await retrying {
-                try await SlotProjector(slot, blocked: blocked, progress, database, projection)
+            try await retrying {
+                try await projector.begin(blocked: blocked, checkpoint: slot.checkpoint.position)
             }
             for await part in events {
                 for start in stride(from: 0, to: part.count, by: max(1, batchEventsMax)) {
@@ -128,6 +145,12 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
         } catch is ProjectionProgress.Fenced {
             logger.debug("another worker has slot \(slot.number)")
         }
+    }
+
+    /// Compares the last event of all that the read model has taken in with the server's.
+    private func checkLast() async throws {
+        let last = try await retrying { try await database.withTransaction { try await progress.last($0) } }
+        if let last { try await past.check(last.floor, of: last.slot) }
     }
 
     private func take(

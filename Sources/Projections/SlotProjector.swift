@@ -22,32 +22,53 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
     /// Keys whose event has failed: until it comes again, later ones are passed over.
     private var failed: [ConsumerKey: Position] = [:]
 
-    /// Takes the slot over.
-    /// - Parameter blocked: the keys of the slot that are blocked on the server.
-    /// - Throws: ``ProjectionProgress/Fenced`` where another worker has it already.
+    /// It may be claimed already, although the database's answer was lost.
+    private var mayBeClaimed = false
+
+    /// A slot that is still to be claimed.
     init(
-        _ slot: ConsumeMessage.Slot, blocked: [ConsumerKey], _ progress: ProjectionProgress, _ database: Database,
+        _ slot: ConsumeMessage.Slot, _ progress: ProjectionProgress, _ database: Database,
         _ projection: any Projection
-    ) async throws {
+    ) {
         (number, epoch) = (slot.number, slot.epoch)
         self.progress = progress
         self.database = database
         self.projection = projection
+    }
+
+    /// Takes the slot over; again after the database failed.
+    /// - Returns: the last event that the read model has of the slot. Nobody else moves it from here on.
+    /// - Throws: ``ProjectionProgress/Fenced`` where another worker has it already; what the database throws.
+    mutating func claim() async throws -> Checkpoint {
+        let (number, epoch, progress, mayBeClaimed) = (number, epoch, progress, mayBeClaimed)
+        self.mayBeClaimed = true
+        return try await database.withTransaction { transaction in
+            try await progress.claim(number, epoch: epoch, isAgain: mayBeClaimed, transaction)
+        }
+    }
+
+    /// Begins with the slot, when it is claimed; again after the database failed.
+    /// - Parameters:
+    ///   - blocked: the keys of the slot that are blocked on the server.
+    ///   - checkpoint: how far the slot is on the server.
+    /// - Throws: ``ProjectionProgress/Fenced``; what the database throws.
+    mutating func begin(blocked: [ConsumerKey], checkpoint: Position) async throws {
+        let (number, epoch, progress) = (number, epoch, progress)
         keys = try await database.withTransaction { transaction in
-            let floor = try await progress.claim(slot.number, epoch: slot.epoch, transaction)
-            var keys = try await progress.keys(of: slot.number, transaction)
+            let floor = try await progress.lock(number, epoch: epoch, transaction)
+            var keys = try await progress.keys(of: number, transaction)
             let isBlocked = Set(blocked)
             // Where all up to the floor is settled, so is all of what is not blocked any more: it is in the read model. Where it
             // is not, a key may have failed that the server has not heard of.
-            if slot.checkpoint.position >= floor {
+            if checkpoint >= floor.position {
                 for key in keys.keys where !isBlocked.contains(key) {
-                    try await progress.delete(key, of: slot.number, transaction)
+                    try await progress.delete(key, of: number, transaction)
                     keys[key] = nil
                 }
             }
             for key in blocked where keys[key] == nil {
-                try await progress.put(key, of: slot.number, at: floor, transaction)
-                keys[key] = floor
+                try await progress.put(key, of: number, at: floor, transaction)
+                keys[key] = floor.position
             }
             return keys
         }
@@ -110,24 +131,25 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
             let floor = try await progress.lock(number, epoch: epoch, transaction)
             var last = floor
             for event in events {
-                let position = event.event.position
+                let place = Checkpoint(position: event.event.position, eventID: event.event.event.id)
+                let position = place.position
                 if let row = keys[event.key] {
                     guard position > row else { continue }
                     try await Self.handle(event, projection, transaction)
-                    if position > last, !event.isKeyBlocked {
+                    if position > last.position, !event.isKeyBlocked {
                         // It has caught up with the floor, and none of it is passed over from here on.
                         try await progress.delete(event.key, of: number, transaction)
                         keys[event.key] = nil
                     } else {
-                        try await progress.put(event.key, of: number, at: position, transaction)
+                        try await progress.put(event.key, of: number, at: place, transaction)
                         keys[event.key] = position
                     }
-                } else if position > last {
+                } else if position > last.position {
                     try await Self.handle(event, projection, transaction)
                 }
-                last = max(last, position)
+                if position > last.position { last = place }
             }
-            if last > floor { try await progress.move(number, to: last, transaction) }
+            if last.position > floor.position { try await progress.move(number, to: last, transaction) }
             return keys
         }
     }
@@ -159,7 +181,7 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
         keys[event.key] = try await database.withTransaction { transaction in
             let floor = try await progress.lock(number, epoch: epoch, transaction)
             try await progress.put(event.key, of: number, at: floor, transaction)
-            return floor
+            return floor.position
         }
     }
 }
