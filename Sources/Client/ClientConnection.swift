@@ -81,10 +81,11 @@ final class ClientConnection: Sendable {
     }
 
     /// Starts the stream of a worker.
+    /// - Parameter holdsCredit: credit goes back by ``ReplyPath/giveBack(_:)`` alone.
     func work(
-        _ request: ConsumeRequest, deadline: NIODeadline?, window: CreditWindow
+        _ request: ConsumeRequest, deadline: NIODeadline?, window: CreditWindow, holdsCredit: Bool
     ) -> (stream: StreamHandle, replies: ReplyPath) {
-        let buffer = StreamBuffer(window: window, isForWorker: true)
+        let buffer = StreamBuffer(window: window, isForWorker: true, holdsCredit: holdsCredit)
         let replies = ReplyQueue()
         let call = ClientCall(
             .consume(request), deadline: deadline, isDeadlineForStart: true, creditBytes: UInt64(window.windowBytes),
@@ -92,7 +93,7 @@ final class ClientConnection: Sendable {
         start(call, .stream(buffer))
         return (
             StreamHandle(call: call, buffer: buffer, connection: self),
-            ReplyPath(call: call, replies: replies, connection: self)
+            ReplyPath(call: call, buffer: buffer, replies: replies, connection: self)
         )
     }
 
@@ -191,11 +192,13 @@ final class StreamHandle: Sendable {
 /// The way by which a worker answers deliveries of one stream. It does not keep the stream open.
 struct ReplyPath: Sendable {
     private let call: ClientCall
+    private let buffer: StreamBuffer
     private let replies: ReplyQueue
     private let connection: ClientConnection
 
-    fileprivate init(call: ClientCall, replies: ReplyQueue, connection: ClientConnection) {
+    fileprivate init(call: ClientCall, buffer: StreamBuffer, replies: ReplyQueue, connection: ClientConnection) {
         self.call = call
+        self.buffer = buffer
         self.replies = replies
         self.connection = connection
     }
@@ -203,5 +206,11 @@ struct ReplyPath: Sendable {
     /// Replies of one turn of the event loop leave together. What is said after the stream's end is dropped.
     func say(_ reply: WorkerReply) {
         if replies.add(reply) { connection.submit(.reply(call)) }
+    }
+
+    /// Has the server send as much again, where the stream holds credit.
+    func giveBack(_ bytes: Int) {
+        let grant = buffer.giveBack(bytes)
+        if grant > 0 { connection.submit(.credit(call, grant)) }
     }
 }

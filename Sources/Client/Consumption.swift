@@ -39,6 +39,8 @@ public struct ConsumedEvent: Hashable, Sendable {
     public var key: ConsumerKey
     /// The key was blocked when the event was delivered, or had been so a moment before.
     public var isKeyBlocked: Bool
+    /// The credit that it took.
+    package var creditBytes: Int
 
     /// What an append carries that is the reaction to the event: then nobody reacts to it a second time.
     ///
@@ -121,13 +123,15 @@ public struct Consumption: AsyncSequence, Sendable {
     private let client: MartletClient
     private let request: ConsumeRequest
     private let windowBytes: Int
+    private let holdsCredit: Bool
     private let replies = ConsumptionReplies()
     private let isTaken = NIOLockedValueBox(false)
 
-    init(_ client: MartletClient, _ request: ConsumeRequest, windowBytes: Int) {
+    init(_ client: MartletClient, _ request: ConsumeRequest, windowBytes: Int, holdsCredit: Bool = false) {
         self.client = client
         self.request = request
         self.windowBytes = windowBytes
+        self.holdsCredit = holdsCredit
     }
 
     /// Begins to work; a second iterator throws.
@@ -136,7 +140,22 @@ public struct Consumption: AsyncSequence, Sendable {
             defer { isTaken = true }
             return !isTaken
         }
-        return Iterator(isFirst ? ConsumptionReader(client, request, windowBytes: windowBytes, replies: replies) : nil)
+        guard isFirst else { return Iterator(nil) }
+        return Iterator(
+            ConsumptionReader(
+                client, request, windowBytes: windowBytes, holdsCredit: holdsCredit, replies: replies))
+    }
+
+    /// Has the server send as much again as these events took, where the consumption holds credit. Once for each event; for
+    /// those of an earlier stream nothing is done.
+    package func giveBack(_ events: [ConsumedEvent]) {
+        var start = events.startIndex
+        while start < events.endIndex {
+            let stream = events[start].delivery.stream
+            let end = events[start...].firstIndex { $0.delivery.stream != stream } ?? events.endIndex
+            replies.giveBack(events[start..<end].reduce(0) { $0 + $1.creditBytes }, on: stream)
+            start = end
+        }
     }
 
     /// A delivery is settled. Dropped if it is one of an earlier stream: its event comes again.
@@ -196,7 +215,13 @@ final class ConsumptionReplies: Sendable {
     func end() { current.withLockedValue { $0 = nil } }
 
     func say(_ reply: WorkerReply, on stream: UInt64) {
-        current.withLockedValue { $0?.stream == stream ? $0?.path : nil }?.say(reply)
+        path(of: stream)?.say(reply)
+    }
+
+    func giveBack(_ bytes: Int, on stream: UInt64) { path(of: stream)?.giveBack(bytes) }
+
+    private func path(of stream: UInt64) -> ReplyPath? {
+        current.withLockedValue { $0?.stream == stream ? $0?.path : nil }
     }
 }
 
@@ -206,5 +231,12 @@ extension MartletClient {
     ///   ``ClientConfiguration/subscriptionWindowBytes``.
     public func consume(_ request: ConsumeRequest, windowBytes: Int? = nil) -> Consumption {
         Consumption(self, request, windowBytes: windowBytes ?? configuration.subscriptionWindowBytes)
+    }
+
+    /// Works on a consumer, and takes in at most the window's bytes ahead of those who handle events: what was taken out of
+    /// the consumption counts until it is given back (``Consumption/giveBack(_:)``). Each event keeps its own bytes in memory,
+    /// and none of those that came with it.
+    package func consumeHoldingCredit(_ request: ConsumeRequest) -> Consumption {
+        Consumption(self, request, windowBytes: configuration.subscriptionWindowBytes, holdsCredit: true)
     }
 }

@@ -13,6 +13,7 @@ struct ConsumptionReader: Sendable {
     private let client: MartletClient
     private let request: ConsumeRequest
     private let windowBytes: Int
+    private let holdsCredit: Bool
     private let replies: ConsumptionReplies
     private var attempts: Attempts
     private var stream: Stream?
@@ -22,7 +23,11 @@ struct ConsumptionReader: Sendable {
     private var failure: CallFailure?
     private var isDone = false
 
-    init(_ client: MartletClient, _ request: ConsumeRequest, windowBytes: Int, replies: ConsumptionReplies) {
+    init(
+        _ client: MartletClient, _ request: ConsumeRequest, windowBytes: Int, holdsCredit: Bool,
+        replies: ConsumptionReplies
+    ) {
+        self.holdsCredit = holdsCredit
         self.client = client
         self.request = request
         self.windowBytes = windowBytes
@@ -77,7 +82,8 @@ struct ConsumptionReader: Sendable {
         let (handle, path) = connection.work(
             request, deadline: deadline,
             window: CreditWindow(
-                windowBytes: windowBytes, windowBytesMax: client.configuration.limits.frameBytesMax))
+                windowBytes: windowBytes, windowBytesMax: client.configuration.limits.frameBytesMax),
+            holdsCredit: holdsCredit)
         let opened = Stream(handle: handle, number: replies.begin(path), openedAt: client.environment.now())
         stream = opened
         return opened
@@ -114,16 +120,18 @@ struct ConsumptionReader: Sendable {
         }
         var consumed: [ConsumedEvent] = []
         consumed.reserveCapacity(events.count)
-        for (event, delivery) in zip(events, deliveries) {
+        for (record, (var event, delivery)) in zip(batch, zip(events, deliveries)) {
             guard let epoch = epochs[delivery.slot] else {
                 throw Self.fault("an event of slot \(delivery.slot), which it did not assign")
             }
+            // Those that came together are let go of one by one, and each holds all of them.
+            if holdsCredit { event.event.payload = ByteBuffer(buffer: event.event.payload) }
             consumed.append(
                 ConsumedEvent(
                     event: event, delivery: ConsumerDelivery(stream: stream.number, number: delivery.number),
                     slot: delivery.slot, epoch: epoch, attempt: delivery.attempt,
                     mayBeRepeated: delivery.mayBeRepeated, key: delivery.key,
-                    isKeyBlocked: delivery.isKeyBlocked))
+                    isKeyBlocked: delivery.isKeyBlocked, creditBytes: record.entryBytes))
         }
         return consumed
     }

@@ -17,6 +17,8 @@ public struct EventBatch: Sendable, Sequence {
         public let version: Version
         /// The encoded RecordedEvent.
         public let bytes: ByteBuffer
+        /// Bytes of its entry: the credit that it takes.
+        let entryBytes: Int
 
         /// Whether the event is what the server stored of that tenant, by the checksum that it carries; for raw events.
         /// Those that an upcaster changed have none, nor have those that were stored before there were any.
@@ -47,8 +49,10 @@ public struct EventBatch: Sendable, Sequence {
                 let bytes = entries.getSlice(
                     at: entries.readerIndex + numbers.record.lowerBound, length: numbers.record.count)
             else { return nil }
-            offset = numbers.record.upperBound
-            return Record(position: Position(numbers.position), version: Version(numbers.version), bytes: bytes)
+            defer { offset = numbers.record.upperBound }
+            return Record(
+                position: Position(numbers.position), version: Version(numbers.version), bytes: bytes,
+                entryBytes: numbers.record.upperBound - offset)
         }
     }
 

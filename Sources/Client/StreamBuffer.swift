@@ -38,6 +38,7 @@ final class StreamBuffer: Sendable {
         var committed: [Int: Int] = [:]
         var signalCount = 0
         let isForWorker: Bool
+        let holdsCredit: Bool
         var end: CallFailure??
         var waiter: CheckedContinuation<Void, Never>?
         var window: CreditWindow
@@ -45,9 +46,11 @@ final class StreamBuffer: Sendable {
 
     private let state: NIOLockedValueBox<State>
 
-    /// - Parameter isForWorker: what a worker has not taken when its stream ends is dropped: it comes again on the next.
-    init(window: CreditWindow, isForWorker: Bool = false) {
-        state = NIOLockedValueBox(State(isForWorker: isForWorker, window: window))
+    /// - Parameters:
+    ///   - isForWorker: what a worker has not taken when its stream ends is dropped: it comes again on the next.
+    ///   - holdsCredit: what was taken still counts as waiting here, until it is given back (``giveBack(_:)``).
+    init(window: CreditWindow, isForWorker: Bool = false, holdsCredit: Bool = false) {
+        state = NIOLockedValueBox(State(isForWorker: isForWorker, holdsCredit: holdsCredit, window: window))
     }
 
     /// Whether the stream has ended, be it that parts still wait here.
@@ -96,6 +99,10 @@ final class StreamBuffer: Sendable {
         }
         wake?()
     }
+
+    /// The consumer, who holds credit, has done with so many bytes of what it took.
+    /// - Returns: the credit to grant now.
+    func giveBack(_ bytes: Int) -> Int { state.withLockedValue { $0.window.take(bytes) } }
 
     /// The next part, when there is one. One task at a time may wait.
     func next() async -> Delivery {
@@ -175,7 +182,7 @@ extension StreamBuffer.State {
         takenCount += 1
         let bytes = Int(part.entryBytes)
         if bytes == 0 { signalCount -= 1 }
-        return .part(part, grantBytes: window.take(bytes))
+        return .part(part, grantBytes: holdsCredit ? 0 : window.take(bytes))
     }
 
     fileprivate var isReady: Bool { !parts.isEmpty || end != nil }

@@ -87,19 +87,26 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
         request.epochAbove = try await retrying {
             try await database.withTransaction { try await progress.epochMax($0) }
         }
-        let consumption = client.consume(request)
-        let (items, feed) = AsyncThrowingStream.makeStream(of: ConsumptionItem.self)
+        let consumption = client.consumeHoldingCredit(request)
+        // What one slot fails by ends all of them.
+        let (failures, failure) = AsyncThrowingStream.makeStream(of: Void.self)
         try await withThrowingTaskGroup(of: Void.self) { group in
             defer { group.cancelAll() }
-            group.addTask {
-                do {
-                    for try await item in consumption { feed.yield(item) }
-                    feed.finish()
-                } catch { feed.finish(throwing: error) }
-            }
+            group.addTask { for try await _ in failures {} }
+            group.addTask { try await dispatch(consumption, failure) }
+            try await group.next()
+        }
+    }
+
+    /// Divides what comes among the slots' tasks. What waits for them is bounded by the consumption's window: credit goes
+    /// back to the server when a slot takes an event out of its queue.
+    private func dispatch(
+        _ consumption: Consumption, _ failure: AsyncThrowingStream<Void, any Error>.Continuation
+    ) async throws {
+        try await withThrowingDiscardingTaskGroup { group in
             var queues: [Int: AsyncStream<[ConsumedEvent]>.Continuation] = [:]
             defer { for queue in queues.values { queue.finish() } }
-            for try await item in items {
+            for try await item in consumption {
                 switch item {
                 case .assigned(let slots):
                     // Its own slot is compared when it is claimed. This one is for what others have taken in: with any of it
@@ -109,14 +116,18 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
                         let (events, queue) = AsyncStream.makeStream(of: [ConsumedEvent].self)
                         queues.updateValue(queue, forKey: slot.number)?.finish()
                         group.addTask {
-                            do { try await project(slot, events, consumption) } catch { feed.finish(throwing: error) }
+                            do { try await project(slot, events, consumption) } catch {
+                                failure.finish(throwing: error)
+                            }
                         }
                     }
                 case .revoked(let slots): for slot in slots { queues.removeValue(forKey: slot)?.finish() }
                 case .events(let events):
                     var parts: [Int: [ConsumedEvent]] = [:]
                     for event in events { parts[event.slot, default: []].append(event) }
-                    for (slot, part) in parts { queues[slot]?.yield(part) }
+                    for (slot, part) in parts {
+                        if let queue = queues[slot] { queue.yield(part) } else { consumption.giveBack(part) }
+                    }
                 case .stopped(let slot, let reason): onStop(slot, reason)
                 case .committed, .paused: break
                 }
@@ -137,6 +148,7 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
                 try await projector.begin(blocked: blocked, checkpoint: slot.checkpoint.position)
             }
             for await part in events {
+                consumption.giveBack(part)
                 for start in stride(from: 0, to: part.count, by: max(1, batchEventsMax)) {
                     let batch = part[start..<min(part.count, start + max(1, batchEventsMax))]
                     try await take(batch, &projector, consumption)
@@ -144,6 +156,8 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
             }
         } catch is ProjectionProgress.Fenced {
             logger.debug("another worker has slot \(slot.number)")
+            // What still comes of the slot must not hold up the others.
+            for await part in events { consumption.giveBack(part) }
         }
     }
 

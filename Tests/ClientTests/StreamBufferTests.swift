@@ -151,4 +151,20 @@ import Testing
         let end = await next(buffer)
         #expect(end.0 == nil && end.2 == .clientClosed)
     }
+
+    @Test func creditThatIsHeldIsGrantedWhenItIsGivenBack() async {
+        let buffer = StreamBuffer(
+            window: CreditWindow(windowBytes: 1_000, windowBytesMax: 10_000), isForWorker: true, holdsCredit: true)
+        let events = CallMessage.consume(.events(ByteBuffer(repeating: 1, count: 500), []))
+        for _ in 0..<2 { #expect(buffer.offer(events) == .none) }
+        for _ in 0..<2 {
+            let part = await next(buffer)
+            #expect(part.0 == events && part.1 == 0)
+        }
+        #expect(buffer.offer(.consume(.waits(creditBytes: 300))) == .none, "all of the window is held")
+        #expect(buffer.giveBack(100) == 100, "the server waits for it")
+        #expect(buffer.giveBack(900) == 900)
+        // One that is larger than the window still gets through.
+        #expect(buffer.offer(.consume(.waits(creditBytes: 5_000))) == .grant(4_000))
+    }
 }
