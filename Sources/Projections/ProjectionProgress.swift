@@ -29,7 +29,10 @@ struct ProjectionProgress: Sendable {
     }
 
     /// Another worker has the slot: nothing of the transaction may be committed.
-    struct Fenced: Error {}
+    struct Fenced: Error {
+        /// The epoch of the slot's row; nil where there is no row.
+        var storedEpoch: UInt64?
+    }
 
     /// The consumer's tenant and name.
     let projection: String
@@ -93,7 +96,7 @@ struct ProjectionProgress: Sendable {
             RETURNING position, event_id
             """, .text(projection), .integer(Int64(slot)), .integer(Int64(epoch)))
         if let floor = rows.first.flatMap(Self.checkpoint) { return floor }
-        guard isAgain else { throw Fenced() }
+        guard isAgain else { throw try await fenced(slot, transaction) }
         return try await lock(slot, epoch: epoch, transaction)
     }
 
@@ -105,8 +108,15 @@ struct ProjectionProgress: Sendable {
             UPDATE martlet_projection_slots SET position = position
             WHERE projection = $1 AND slot = $2 AND epoch = $3 RETURNING position, event_id
             """, .text(projection), .integer(Int64(slot)), .integer(Int64(epoch)))
-        guard let floor = rows.first.flatMap(Self.checkpoint) else { throw Fenced() }
+        guard let floor = rows.first.flatMap(Self.checkpoint) else { throw try await fenced(slot, transaction) }
         return floor
+    }
+
+    private func fenced(_ slot: Int, _ transaction: any ProjectionTransaction) async throws -> Fenced {
+        let rows = try await transaction.execute(
+            "SELECT epoch FROM martlet_projection_slots WHERE projection = $1 AND slot = $2", .text(projection),
+            .integer(Int64(slot)))
+        return Fenced(storedEpoch: rows.first?.first?.integer.map { UInt64($0) })
     }
 
     /// Moves the floor of a slot that is locked.

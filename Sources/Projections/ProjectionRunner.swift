@@ -1,6 +1,7 @@
 public import Logging
 public import MartletClient
 public import MartletModel
+import NIOConcurrencyHelpers
 
 /// Keeps a read model up to date: works on a consumer, and takes its events into a database, each exactly once.
 ///
@@ -21,6 +22,25 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
     /// Called when a slot stops, with its number and why: nothing more of it is handled by this worker until the consumer's
     /// definition is put, or a key of the slot is tried again.
     public var onStop: @Sendable (Int, String) -> Void = { _, _ in }
+
+    /// A slot that the server has assigned.
+    private struct Assignment: Sendable {
+        let slot: ConsumeMessage.Slot
+        let events: AsyncStream<[ConsumedEvent]>
+        let queue: AsyncStream<[ConsumedEvent]>.Continuation
+        /// The server has taken it away.
+        let isRevoked = NIOLockedValueBox(false)
+
+        init(_ slot: ConsumeMessage.Slot) {
+            self.slot = slot
+            (events, queue) = AsyncStream.makeStream()
+        }
+
+        func revoke() {
+            isRevoked.withLockedValue { $0 = true }
+            queue.finish()
+        }
+    }
 
     private let projection: any Projection
     private let request: ConsumeRequest
@@ -104,8 +124,8 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
         _ consumption: Consumption, _ failure: AsyncThrowingStream<Void, any Error>.Continuation
     ) async throws {
         try await withThrowingDiscardingTaskGroup { group in
-            var queues: [Int: AsyncStream<[ConsumedEvent]>.Continuation] = [:]
-            defer { for queue in queues.values { queue.finish() } }
+            var assignments: [Int: Assignment] = [:]
+            defer { for assignment in assignments.values { assignment.revoke() } }
             for try await item in consumption {
                 switch item {
                 case .assigned(let slots):
@@ -113,20 +133,22 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
                     // lost, nothing is to be added.
                     if !slots.isEmpty { try await checkLast() }
                     for slot in slots {
-                        let (events, queue) = AsyncStream.makeStream(of: [ConsumedEvent].self)
-                        queues.updateValue(queue, forKey: slot.number)?.finish()
+                        let assignment = Assignment(slot)
+                        assignments.updateValue(assignment, forKey: slot.number)?.revoke()
                         group.addTask {
-                            do { try await project(slot, events, consumption) } catch {
-                                failure.finish(throwing: error)
-                            }
+                            do { try await project(assignment, consumption) } catch { failure.finish(throwing: error) }
                         }
                     }
-                case .revoked(let slots): for slot in slots { queues.removeValue(forKey: slot)?.finish() }
+                case .revoked(let slots): for slot in slots { assignments.removeValue(forKey: slot)?.revoke() }
                 case .events(let events):
                     var parts: [Int: [ConsumedEvent]] = [:]
                     for event in events { parts[event.slot, default: []].append(event) }
                     for (slot, part) in parts {
-                        if let queue = queues[slot] { queue.yield(part) } else { consumption.giveBack(part) }
+                        if let assignment = assignments[slot] {
+                            assignment.queue.yield(part)
+                        } else {
+                            consumption.giveBack(part)
+                        }
                     }
                 case .stopped(let slot, let reason): onStop(slot, reason)
                 case .committed, .paused: break
@@ -136,9 +158,8 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
     }
 
     /// Takes in the events of a slot, until it is revoked or another worker has it.
-    private func project(
-        _ slot: ConsumeMessage.Slot, _ events: AsyncStream<[ConsumedEvent]>, _ consumption: Consumption
-    ) async throws {
+    private func project(_ assignment: Assignment, _ consumption: Consumption) async throws {
+        let slot = assignment.slot
         do {
             var projector = SlotProjector(slot, progress, database, projection)
             let claimed = try await retrying { try await projector.claim() }
@@ -147,17 +168,36 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
             try await retrying {
                 try await projector.begin(blocked: blocked, checkpoint: slot.checkpoint.position)
             }
-            for await part in events {
+            for await part in assignment.events {
                 consumption.giveBack(part)
                 for start in stride(from: 0, to: part.count, by: max(1, batchEventsMax)) {
                     let batch = part[start..<min(part.count, start + max(1, batchEventsMax))]
                     try await take(batch, &projector, consumption)
                 }
             }
-        } catch is ProjectionProgress.Fenced {
-            logger.debug("another worker has slot \(slot.number)")
+        } catch let fenced as ProjectionProgress.Fenced {
+            note(fenced, of: assignment)
             // What still comes of the slot must not hold up the others.
-            for await part in events { consumption.giveBack(part) }
+            for await part in assignment.events { consumption.giveBack(part) }
+        }
+    }
+
+    private func note(_ fenced: ProjectionProgress.Fenced, of assignment: Assignment) {
+        let metadata: Logger.Metadata = [
+            "consumer": "\(request.consumer.name)", "slot": "\(assignment.slot.number)",
+            "epoch": "\(assignment.slot.epoch)",
+            "stored_epoch": "\(fenced.storedEpoch.map { "\($0)" } ?? "none")",
+        ]
+        if assignment.isRevoked.withLockedValue({ $0 }) {
+            logger.debug("another worker has the slot", metadata: metadata)
+        } else {
+            // The server may be about to say so. If it never does, its epochs are behind those of the read model.
+            logger.warning(
+                """
+                the read model has the slot under another epoch than the one that the server assigned, and the server has \
+                not taken the slot away: nothing more of it is taken in. If it stays so, restart the runner: it then asks \
+                for a higher epoch
+                """, metadata: metadata)
         }
     }
 
