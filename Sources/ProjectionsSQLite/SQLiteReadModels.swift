@@ -41,12 +41,16 @@ public final class SQLiteReadModels: ProjectionDatabase {
         }
     }
 
+    /// How many statements are prepared.
+    func preparedCount() async throws -> Int { try await turn.pass { try await session.preparedCount() } }
+
     /// The one owner of the connection; used by one task at a time.
     ///
     /// `@unchecked Sendable`: the statements are used on its one thread only.
     @safe fileprivate final class Session: @unchecked Sendable {
         @unsafe private let connection: OpaquePointer
-        @unsafe private var statements: [String: OpaquePointer] = unsafe [:]
+        /// Prepared statements by their text: a handler that writes values into its text would leave one for each.
+        @unsafe private var statements = unsafe RecentlyUsed<OpaquePointer>(countMax: 64)
         private let thread = NIOThreadPool(numberOfThreads: 1)
 
         init(path: String) throws {
@@ -89,6 +93,10 @@ public final class SQLiteReadModels: ProjectionDatabase {
             }
         }
 
+        func preparedCount() async throws -> Int {
+            try await thread.runIfActive { unsafe self.statements.count }
+        }
+
         private func run(_ sql: String, _ values: [SQLValue]) throws -> [[SQLValue]] {
             let statement = try unsafe prepared(sql)
             defer {
@@ -111,12 +119,13 @@ public final class SQLiteReadModels: ProjectionDatabase {
         }
 
         @unsafe private func prepared(_ sql: String) throws -> OpaquePointer {
-            if let known = unsafe statements[sql] { return unsafe known }
+            if let known = unsafe statements.use(sql) { return unsafe known }
             var statement: OpaquePointer?
             let code = unsafe sqlite3_prepare_v3(
                 connection, sql, -1, UInt32(SQLITE_PREPARE_PERSISTENT), &statement, nil)
             guard code == SQLITE_OK, let statement = unsafe statement else { throw unsafe Self.error(of: connection) }
-            unsafe statements[sql] = unsafe statement
+            // It is reset, as all are that do not run.
+            if let oldest = unsafe statements.insert(statement, for: sql) { _ = unsafe sqlite3_finalize(oldest) }
             return unsafe statement
         }
 
