@@ -30,7 +30,7 @@ struct PastCheck: Sendable {
                 + "position \(place.position) in slot \(slot), but the server \(there). The server was restored, or a "
                 + "failover lost commits. Nothing more is taken in. Reset and rebuild the read model: stop its "
                 + "runners, empty its tables, delete its rows of martlet_projection_slots and martlet_projection_keys, "
-                + "and reset the consumer to the start (martlet consumers reset --to start)")
+                + "and reset the consumer: martlet consumers reset \(consumer.name) --to start")
     }
 
     /// The id of the event at a position, nil for none; and the tenant's last position.

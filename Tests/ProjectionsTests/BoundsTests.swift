@@ -115,7 +115,7 @@ import Testing
     @Test func aSlotThatTheServerHasTakenAwayIsNoWarning() async throws {
         let folder = try TemporaryFolder()
         let readModels = try SQLiteReadModels(path: folder.path + "/read.db")
-        let (counts, log, engine) = (Counts(pause: .milliseconds(30)), CapturedLog(), MemoryEngine())
+        let (counts, log, engine) = (Counts(pause: .milliseconds(60)), CapturedLog(), MemoryEngine())
         let configuration = try await TestServer.with(engine) { server in
             try await server.withClient { client in
                 try await client.putConsumer(PutConsumerRequest(consumer, ConsumerDefinition(slotCount: 2)))
