@@ -145,6 +145,11 @@ public protocol StorageReader: AnyObject {
         of id: ConsumerID, slot: Int?, after key: BlockedKeyID?, countMax: Int
     ) throws(StorageError) -> [StoredBlockedKey]
 
+    /// Of a consumer's blocked keys the one with the highest ``BlockedKey/since``, and of several of those the last one by
+    /// slot and bytes; nil where none is blocked. What it costs does not grow with how many are blocked, where they are
+    /// kept on disk.
+    func lastBlockedKey(of id: ConsumerID) throws(StorageError) -> StoredBlockedKey?
+
     /// What snapshots an aggregate has, newest first. Their states are not read: one counts as intact where it is as long
     /// as it was saved.
     func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo]

@@ -83,6 +83,15 @@ struct MemoryConsumers: Sendable {
         return Array(all.prefix(countMax))
     }
 
+    func lastBlockedKey(of name: ConsumerName) -> StoredBlockedKey? {
+        (groups[name]?.blockedKeys ?? [:]).lazy
+            .flatMap { number, keys in keys.map { StoredBlockedKey(slot: number, key: $0, blocked: $1) } }
+            .max {
+                let (since, other) = ($0.blocked.since, $1.blocked.since)
+                return since == other ? Self.isBefore(($0.slot, $0.key), ($1.slot, $1.key)) : since < other
+            }
+    }
+
     private static func isBefore(_ a: (Int, ConsumerKey), _ b: (Int, ConsumerKey)) -> Bool {
         a.0 == b.0 ? a.1.bytes.lexicographicallyPrecedes(b.1.bytes) : a.0 < b.0
     }

@@ -165,6 +165,10 @@ public final class MemoryEngine: StorageEngine {
             tenant(id.tenant).consumers.blockedKeys(of: id.name, slot: slot, after: key, countMax: countMax)
         }
 
+        func lastBlockedKey(of id: ConsumerID) throws(StorageError) -> StoredBlockedKey? {
+            tenant(id.tenant).consumers.lastBlockedKey(of: id.name)
+        }
+
         func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] {
             (self.tenant(tenant).snapshots[aggregate] ?? []).map(\.info).sorted { $0.version > $1.version }
         }

@@ -65,6 +65,11 @@ extension Schema {
         """
     }
 
+    /// The step to the version that finds the key that failed last without reading the others.
+    var lastFailures: String {
+        "CREATE INDEX blocked_keys_by_failure ON \(name).blocked_keys (tenant_no, consumer, since, slot, key);"
+    }
+
     private static let hot = """
         fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500,
         autovacuum_analyze_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0
@@ -287,6 +292,18 @@ extension Schema {
                 FROM \(name).tenants t JOIN \(name).blocked_keys b ON b.tenant_no = t.no
                 WHERE t.id = $1 AND b.consumer = $2 AND (b.slot, b.key) > ($3, $4) AND b.slot <= $5
                 ORDER BY b.slot, b.key LIMIT $6
+                """
+            ),
+            (
+                // One row of the index: behind a join, the planner would not know their order.
+                "last_blocked_key",
+                """
+                SELECT 1::bigint, b.*
+                FROM \(name).tenants t CROSS JOIN LATERAL (
+                    SELECT \(Self.blockedKeyColumns) FROM \(name).blocked_keys b
+                    WHERE b.tenant_no = t.no AND b.consumer = $2
+                    ORDER BY b.since DESC, b.slot DESC, b.key DESC LIMIT 1) b
+                WHERE t.id = $1
                 """
             ),
         ]

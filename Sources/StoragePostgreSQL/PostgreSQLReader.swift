@@ -105,6 +105,12 @@ final class PostgreSQLReader: StorageReader {
         ) { row, rows throws(PostgresFault) in try rows.blockedKey(row, of: id) }
     }
 
+    func lastBlockedKey(of id: ConsumerID) throws(StorageError) -> StoredBlockedKey? {
+        try rows("last_blocked_key", [PostgresValue(id.tenant.uuid), PostgresValue(id.name.text)]) {
+            row, rows throws(PostgresFault) in try rows.blockedKey(row, of: id)
+        }.first
+    }
+
     private func rows<Value>(
         _ statement: String, _ values: [PostgresValue],
         _ body: (Int32, ConsumerRows) throws(PostgresFault) -> Value

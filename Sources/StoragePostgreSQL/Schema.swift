@@ -3,7 +3,7 @@ import MartletModel
 /// The schema and its migrations.
 struct Schema {
     /// The newest version that this code knows: the number of migrations.
-    static let version = 7
+    static let version = 8
 
     /// The PostgreSQL schema that holds the tables.
     let name: String
@@ -143,6 +143,7 @@ struct Schema {
             SELECT no, 'revision', '', settings_revision, '' FROM \(name).tenants WHERE settings_revision > 0;
             """,
             consumers,
+            lastFailures,
         ]
     }
 

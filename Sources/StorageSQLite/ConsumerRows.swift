@@ -66,6 +66,10 @@ enum ConsumerRows {
         ) WITHOUT ROWID, STRICT;
         """
 
+    /// The key that failed last is found without reading the others.
+    static let lastFailureMigration =
+        "CREATE INDEX blocked_keys_by_failure ON blocked_keys (tenant_no, consumer, since, slot, key);"
+
     static func sql(_ query: Query) -> String {
         switch query {
         case .selectConsumer:
@@ -112,6 +116,11 @@ enum ConsumerRows {
             SELECT \(blockedKeyColumns) FROM blocked_keys
             WHERE tenant_no = ?1 AND consumer = ?2 AND (slot, key) > (?3, ?4) AND slot <= ?5
             ORDER BY slot, key LIMIT ?6
+            """
+        case .selectLastBlockedKey:
+            """
+            SELECT \(blockedKeyColumns) FROM blocked_keys
+            WHERE tenant_no = ?1 AND consumer = ?2 ORDER BY since DESC, slot DESC, key DESC LIMIT 1
             """
         case .putBlockedKey:
             """
@@ -225,6 +234,12 @@ struct TenantConsumerRows {
         }
         return ConsumerFacts.Tenant(
             count: Int(try count.firstRow { $0.integer(0) } ?? 0), epochFloor: epoch ?? 0)
+    }
+
+    func lastBlockedKey(of name: ConsumerName) throws(SQLiteFault) -> StoredBlockedKey? {
+        let select = try connection.statement(.selectLastBlockedKey)
+        bind(select, name)
+        return try select.firstRow { row throws(SQLiteFault) in try blockedKey(row, of: name) }
     }
 
     private func consumer(_ row: borrowing SQLiteStatement.Row) throws(SQLiteFault) -> NamedConsumer {

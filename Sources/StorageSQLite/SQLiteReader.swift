@@ -69,6 +69,10 @@ final class SQLiteReader: StorageReader {
         } ?? []
     }
 
+    func lastBlockedKey(of id: ConsumerID) throws(StorageError) -> StoredBlockedKey? {
+        try consumerRows(of: id.tenant) { rows throws(SQLiteFault) in try rows.lastBlockedKey(of: id.name) } ?? nil
+    }
+
     private func consumerRows<Value>(
         of tenant: TenantID, _ body: (TenantConsumerRows) throws(SQLiteFault) -> Value
     ) throws(StorageError) -> Value? {

@@ -27,6 +27,7 @@ enum Schema {
             sql: third, move: { connection throws(SQLiteFault) in try BlockMigration.run(connection) },
             cleanUp: thirdCleanUp),
         Migration(sql: fourth), Migration(sql: fifth), Migration(sql: ConsumerRows.migration),
+        Migration(sql: ConsumerRows.lastFailureMigration),
     ]
 
     private static let first = """
@@ -215,7 +216,7 @@ enum Query: Int, CaseIterable {
     case selectConsumer, selectConsumers, countConsumers, putConsumer, deleteConsumer, selectEpochFloor, putEpochFloor
     case selectSlot, selectSlots, putSlot, deleteSlots
     case selectWorkers, putWorker, deleteWorker, deleteWorkers
-    case selectBlockedKey, selectBlockedKeys, putBlockedKey, deleteBlockedKey, deleteBlockedKeys
+    case selectBlockedKey, selectBlockedKeys, selectLastBlockedKey, putBlockedKey, deleteBlockedKey, deleteBlockedKeys
 
     var sql: String {
         switch self {

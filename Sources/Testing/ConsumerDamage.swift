@@ -180,11 +180,14 @@ public struct ConsumerDamage: Sendable, CustomStringConvertible {
     /// another one was deleted. A worker `w` has both of its slots at epoch 2. The slot of the aggregate's key has come to
     /// position 2, from which the key is blocked.
     public struct Subject: Sendable {
+        /// The consumer `balances`.
+        public let consumer: ConsumerID
         private var words: [String: String] = [:]
 
         /// Stores it.
         /// - Parameter tenant: has no events yet.
         public init(_ engine: any StorageEngine, of tenant: TenantID) throws {
+            consumer = .named("balances", of: tenant)
             let engineWriter = engine.makeWriter()
             try engineWriter.append(.sample(3, tenant: tenant))
             let events = try engine.makeReader().events(of: tenant)

@@ -152,6 +152,11 @@ public final class FaultyEngine: WrappingEngine {
             return try base.blockedKeys(of: id, slot: slot, after: key, countMax: countMax)
         }
 
+        func lastBlockedKey(of id: ConsumerID) throws(StorageError) -> StoredBlockedKey? {
+            try engine.checkRead()
+            return try base.lastBlockedKey(of: id)
+        }
+
         func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] {
             try engine.checkRead()
             return try base.snapshots(of: aggregate, in: tenant)

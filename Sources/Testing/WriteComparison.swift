@@ -87,6 +87,7 @@ public struct WriteComparison {
         _ id: ConsumerID, _ same: (String, (any StorageReader) throws -> [StoredBlockedKey]) throws -> Void
     ) throws {
         try same("what is blocked of \(id)") { try $0.blockedKeys(of: id, slot: nil, after: nil, countMax: 100) }
+        try same("what was blocked last of \(id)") { [try $0.lastBlockedKey(of: id)].compactMap { $0 } }
         for key in try oracle.makeReader().blockedKeys(of: id, slot: nil, after: nil, countMax: 100) {
             let place = BlockedKeyID(slot: SlotID(consumer: id, number: key.slot), key: key.key)
             try same("what is blocked of \(id) behind \(key)") {

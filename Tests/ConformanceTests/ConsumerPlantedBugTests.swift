@@ -206,6 +206,10 @@ private final class ForgetfulReader: StorageReader {
         slot == nil ? try base.blockedKeys(of: id, slot: slot, after: key, countMax: countMax) : []
     }
 
+    func lastBlockedKey(of id: ConsumerID) throws(StorageError) -> StoredBlockedKey? {
+        try base.lastBlockedKey(of: id)
+    }
+
     func tenantStates(of tenants: [TenantID]) throws(StorageError) -> [TenantState] {
         try base.tenantStates(of: tenants)
     }

@@ -168,6 +168,10 @@ final class Mutant: StorageEngine {
             try base.blockedKeys(of: id, slot: slot, after: key, countMax: countMax)
         }
 
+        func lastBlockedKey(of id: ConsumerID) throws(StorageError) -> StoredBlockedKey? {
+            try base.lastBlockedKey(of: id)
+        }
+
         func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] {
             let keys = try base.snapshots(of: aggregate, in: self.tenant(tenant))
             return bug == .snapshotsComeOldestFirst ? keys.reversed() : keys

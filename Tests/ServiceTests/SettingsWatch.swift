@@ -46,6 +46,10 @@ final class SettingsWatch: StorageReader {
         try inner.blockedKeys(of: id, slot: slot, after: key, countMax: countMax)
     }
 
+    func lastBlockedKey(of id: ConsumerID) throws(StorageError) -> StoredBlockedKey? {
+        try inner.lastBlockedKey(of: id)
+    }
+
     func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] { [] }
 
     func snapshot(
