@@ -2533,7 +2533,7 @@ const ProtobufCMessageDescriptor martlet__v1__get_consumer_request__descriptor =
   (ProtobufCMessageInit) martlet__v1__get_consumer_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__get_consumer_response__field_descriptors[10] =
+static const ProtobufCFieldDescriptor martlet__v1__get_consumer_response__field_descriptors[12] =
 {
   {
     "consumer",
@@ -2655,6 +2655,30 @@ static const ProtobufCFieldDescriptor martlet__v1__get_consumer_response__field_
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "last_failure",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__GetConsumerResponse, last_failure),
+    &martlet__v1__blocked_key__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stopped_slots",
+    12,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__GetConsumerResponse, n_stopped_slots),
+    offsetof(Martlet__V1__GetConsumerResponse, stopped_slots),
+    &martlet__v1__slot_stopped__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__get_consumer_response__field_indices_by_name[] = {
   5,   /* field[5] = blocked_keys */
@@ -2662,16 +2686,18 @@ static const unsigned martlet__v1__get_consumer_response__field_indices_by_name[
   0,   /* field[0] = consumer */
   1,   /* field[1] = definition */
   3,   /* field[3] = head */
+  10,   /* field[10] = last_failure */
   7,   /* field[7] = oldest */
   2,   /* field[2] = revision */
   6,   /* field[6] = settled_to_position */
   8,   /* field[8] = slots */
+  11,   /* field[11] = stopped_slots */
   9,   /* field[9] = workers */
 };
 static const ProtobufCIntRange martlet__v1__get_consumer_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 10 }
+  { 0, 12 }
 };
 const ProtobufCMessageDescriptor martlet__v1__get_consumer_response__descriptor =
 {
@@ -2681,7 +2707,7 @@ const ProtobufCMessageDescriptor martlet__v1__get_consumer_response__descriptor 
   "Martlet__V1__GetConsumerResponse",
   "martlet.v1",
   sizeof(Martlet__V1__GetConsumerResponse),
-  10,
+  12,
   martlet__v1__get_consumer_response__field_descriptors,
   martlet__v1__get_consumer_response__field_indices_by_name,
   1,  martlet__v1__get_consumer_response__number_ranges,

@@ -16,7 +16,7 @@ extension MartletClient {
         return receipt
     }
 
-    /// How a consumer is: its definition, how far it has come, who works on it.
+    /// How a consumer is: its definition, how far it has come, who works on it, what failed last and which slots have stopped.
     /// - Throws: `CONSUMER_NOT_FOUND`.
     public func consumer(
         _ consumer: ConsumerID, timeout: Duration? = nil

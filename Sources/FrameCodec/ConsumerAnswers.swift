@@ -54,11 +54,8 @@ enum ConsumerAnswers {
     @unsafe private static func keys(_ message: UnsafePointer<Martlet__V1__ListBlockedKeysResponse>) -> [ListedKey]? {
         var all: [ListedKey] = []
         for index in unsafe 0..<message.pointee.n_keys {
-            guard let key = unsafe message.pointee.keys[index],
-                let place = unsafe KeyPlace(received: key.pointee.place),
-                let blocked = unsafe BlockedKey(key)
-            else { return nil }
-            all.append(ListedKey(place: place, blocked: blocked))
+            guard let key = unsafe message.pointee.keys[index], let listed = unsafe ListedKey(key) else { return nil }
+            all.append(listed)
         }
         return all
     }
@@ -85,7 +82,7 @@ enum ConsumerAnswers {
 
     static func encode(_ keys: [ListedKey], to buffer: inout ByteBuffer) {
         var parts = ByteBuffer()
-        for key in keys { key.encode(to: &parts) }
+        for key in keys { key.encode(1, to: &parts) }
         buffer.writeField(33, length: parts.readableBytes)
         buffer.writeImmutableBuffer(parts)
     }
@@ -145,6 +142,17 @@ extension ConsumerDescription {
             guard let worker = unsafe WorkerName(received: message.pointee.workers[index]) else { return nil }
             workers.append(worker)
         }
+        var lastFailure: ListedKey?
+        if let key = unsafe message.pointee.last_failure {
+            guard let listed = unsafe ListedKey(key) else { return nil }
+            lastFailure = listed
+        }
+        var stopped: [StoppedSlot] = []
+        for index in unsafe 0..<message.pointee.n_stopped_slots {
+            guard let slot = unsafe message.pointee.stopped_slots[index]?.pointee, let reason = unsafe slot.reason.text
+            else { return nil }
+            stopped.append(StoppedSlot(number: Int(unsafe slot.slot), reason: reason))
+        }
         self.init(
             name: name, definition: definition, revision: unsafe message.pointee.revision,
             head: unsafe TenantHead(message.pointee.head), checkpoint: checkpoint, slots: slots, workers: workers,
@@ -154,7 +162,7 @@ extension ConsumerDescription {
                 unsafe OldestEvent(
                     position: Position(oldest.pointee.position),
                     recordedAt: Timestamp(microseconds: oldest.pointee.recorded_at_micros))
-            })
+            }, lastFailure: lastFailure, stoppedSlots: stopped)
     }
 
     func encode(to buffer: inout ByteBuffer) {
@@ -165,6 +173,8 @@ extension ConsumerDescription {
             tail.writeField(10, length: worker.text.utf8.count)
             tail.writeString(worker.text)
         }
+        lastFailure?.encode(11, to: &tail)
+        for slot in stoppedSlots { slot.encode(to: &tail) }
         unsafe withCBytes([name.text]) { text in
             unsafe definition.withMessage { definition in
                 unsafe head.withMessage { head in
@@ -225,6 +235,18 @@ extension ConsumerDescription.Slot {
     }
 }
 
+extension ConsumerDescription.StoppedSlot {
+    fileprivate func encode(to buffer: inout ByteBuffer) {
+        unsafe withCBytes([reason]) { text in
+            unsafe withMessage(Martlet__V1__SlotStopped(), martlet__v1__slot_stopped__init) { message in
+                unsafe message.pointee.slot = UInt32(clamping: number)
+                unsafe message.pointee.reason = unsafe text[0]
+                unsafe buffer.writeField(12, &message.pointee.base)
+            }
+        }
+    }
+}
+
 // MARK: Blocked keys
 
 extension BlockedKey {
@@ -247,7 +269,14 @@ extension BlockedKey {
 }
 
 extension ListedKey {
-    fileprivate func encode(to buffer: inout ByteBuffer) {
+    @unsafe fileprivate init?(_ message: UnsafePointer<Martlet__V1__BlockedKey>) {
+        guard let place = unsafe KeyPlace(received: message.pointee.place), let blocked = unsafe BlockedKey(message)
+        else { return nil }
+        self.init(place: place, blocked: blocked)
+    }
+
+    /// Writes it as the field of that number.
+    fileprivate func encode(_ field: UInt32, to buffer: inout ByteBuffer) {
         unsafe withCBytes([blocked.reason]) { text in
             unsafe place.withMessage { place in
                 unsafe blocked.first.withMessage { first in
@@ -266,7 +295,7 @@ extension ListedKey {
                         unsafe message.pointee.reason = unsafe text[0]
                         unsafe message.pointee.tries = blocked.tries
                         unsafe message.pointee.since_micros = blocked.since.microseconds
-                        unsafe buffer.writeField(1, &message.pointee.base)
+                        unsafe buffer.writeField(field, &message.pointee.base)
                     }
                 }
             }

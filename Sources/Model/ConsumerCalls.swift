@@ -92,6 +92,14 @@ public struct ConsumerDescription: Hashable, Sendable {
     public var settledTo: Position
     /// The first event of the consumer that is not settled; nil where there is none up to ``settledTo``.
     public var oldest: OldestEvent?
+    /// The last error: of the blocked keys, the one with the latest ``BlockedKey/since``. Nil if no key is blocked.
+    public var lastFailure: ListedKey?
+    /// Slots that have stopped, sorted by number, at most ``stoppedSlotsMax``: only those whose worker is connected to the
+    /// server that answers. It does not know which slots of other servers' workers have stopped.
+    public var stoppedSlots: [StoppedSlot]
+
+    /// The most of ``stoppedSlots``.
+    public static let stoppedSlotsMax = 100
 
     /// How many events come after ``settledTo``, those of other filters among them.
     public var positionsBehind: UInt64 { head.position.rawValue - min(head.position, settledTo).rawValue }
@@ -110,11 +118,27 @@ public struct ConsumerDescription: Hashable, Sendable {
         }
     }
 
+    /// A slot that delivers nothing more to its worker until somebody resets the consumer, unblocks keys of the slot or puts
+    /// another definition.
+    public struct StoppedSlot: Hashable, Sendable {
+        /// Its number.
+        public var number: Int
+        /// Why: in the worker's words, or in the server's where too many keys are blocked. At most
+        /// ``BlockedKey/reasonBytesMax`` bytes.
+        public var reason: String
+
+        /// A slot of those parts.
+        public init(number: Int, reason: String) {
+            self.number = number
+            self.reason = reason
+        }
+    }
+
     /// A description of those parts.
     public init(
         name: ConsumerName, definition: ConsumerDefinition, revision: UInt64, head: TenantHead, checkpoint: Checkpoint,
         slots: [Slot], workers: [WorkerName], blockedKeyCount: Int, settledTo: Position,
-        oldest: OldestEvent?
+        oldest: OldestEvent?, lastFailure: ListedKey? = nil, stoppedSlots: [StoppedSlot] = []
     ) {
         self.name = name
         self.definition = definition
@@ -126,6 +150,8 @@ public struct ConsumerDescription: Hashable, Sendable {
         self.blockedKeyCount = blockedKeyCount
         self.settledTo = settledTo
         self.oldest = oldest
+        self.lastFailure = lastFailure
+        self.stoppedSlots = stoppedSlots
     }
 }
 

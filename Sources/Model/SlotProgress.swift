@@ -60,7 +60,8 @@ public struct BlockedKey: Hashable, Sendable {
         cut(reason.contains("\0") ? reason.split(separator: "\0").joined(separator: " ") : reason)
     }
 
-    private static func cut(_ reason: String) -> String {
+    /// The beginning of a reason that is not longer than ``reasonBytesMax``, cut at a character.
+    public static func cut(_ reason: String) -> String {
         guard reason.utf8.count > reasonBytesMax else { return reason }
         var end = reason.utf8.index(reason.utf8.startIndex, offsetBy: reasonBytesMax)
         while end.samePosition(in: reason) == nil { end = reason.utf8.index(before: end) }

@@ -54,10 +54,12 @@ struct ConsumersPut: AsyncParsableCommand {
 struct ConsumersGet: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "get",
-        abstract: "Print how a consumer is: how far it has come, who works on it, and its definition.",
+        abstract: "Print how a consumer is: how far it has come, what failed last, who works on it, its definition.",
         discussion: """
             "positions_behind" counts all positions after "settled_to", events that the consumer passes over among \
-            them. "oldest_unsettled" is the first of its events that is not settled.
+            them. "oldest_unsettled" is the first of its events that is not settled. "last_failure" is the key that was \
+            blocked last, as the blocked command prints it. "stopped_slots" has at most 100 slots, and only those whose \
+            worker is connected to the server that answers: other servers' stops are not known there.
             """)
 
     @OptionGroup var consumer: ConsumerOptions

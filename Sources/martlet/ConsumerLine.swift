@@ -28,10 +28,15 @@ enum ConsumerLine {
                 #"{"position":\#(event.position),"recorded_at":"\#(event.recordedAt)","#
                 + #""age_seconds":\#(seconds(micros))}"#
         }
+        let stopped = consumer.stoppedSlots.map {
+            #"{"slot":\#($0.number),"reason":\#(EventLine.quoted($0.reason))}"#
+        }
         return #"{"consumer":"\#(consumer.name)","revision":\#(consumer.revision),"head":\#(consumer.head.position),"#
             + #""checkpoint":\#(consumer.checkpoint.position),"settled_to":\#(consumer.settledTo),"#
             + #""positions_behind":\#(consumer.positionsBehind),"oldest_unsettled":\#(oldest),"#
             + #""blocked_keys":\#(consumer.blockedKeyCount),"#
+            + #""last_failure":\#(consumer.lastFailure.map { line($0) } ?? "null"),"#
+            + #""stopped_slots":[\#(stopped.joined(separator: ","))],"#
             + #""workers":[\#(consumer.workers.map { #""\#($0)""# }.joined(separator: ","))],"#
             + #""slots":[\#(slots.joined(separator: ","))],"definition":\#(encode(consumer.definition))}"#
     }

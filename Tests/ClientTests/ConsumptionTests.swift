@@ -140,6 +140,7 @@ import Testing
             #expect(third[0].event.position == Position(1))
             worker.consumption.reject(third[0].delivery, .park, reason: "still")
             try await waitUntil { try await client.blockedKeys(of: id).first?.blocked.reason == "still" }
+            #expect(try await client.consumer(id).lastFailure == client.blockedKeys(of: id).first)
             let skip = UnblockKeysRequest(id, keys: [UnblockKeysRequest.Key(key.place, skipping: Position(1))])
             #expect(try await client.unblockKeys(skip) == 1)
             var fourth = try await worker.take(1)
@@ -158,6 +159,9 @@ import Testing
             worker.consumption.reject(first[0].delivery, .stop, reason: "the table is gone")
             try await worker.stop()
             #expect(await worker.stopped == [0: "the table is gone"])
+            #expect(
+                try await client.consumer(id).stoppedSlots
+                    == [ConsumerDescription.StoppedSlot(number: 0, reason: "the table is gone")])
             let start = SubscriptionStart.after(.start)
             let preview = try await client.resetConsumer(ResetConsumerRequest(id, start: start, isPreview: true))
             #expect(preview == ResetConsumerReceipt(after: .start, before: .start))

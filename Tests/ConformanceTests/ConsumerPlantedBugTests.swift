@@ -74,6 +74,8 @@ final class ConsumerMutant: WrappingEngine {
         case parkedKeysGoOn
         /// Who opens a slot is not told of its blocked keys.
         case blockedKeysAreForgotten
+        /// What failed last is the first blocked key by slot and bytes, or the last one.
+        case theFirstKeyFailedLast, theLastKeyFailedLast
 
         var description: String { rawValue }
     }
@@ -88,7 +90,7 @@ final class ConsumerMutant: WrappingEngine {
     }
 
     func makeReader() -> any StorageReader {
-        bug == .blockedKeysAreForgotten ? ForgetfulReader(base: base.makeReader()) : base.makeReader()
+        bug.map { MutantReader(base: base.makeReader(), bug: $0) } ?? base.makeReader()
     }
 
     private final class Writer: StorageWriter {
@@ -190,24 +192,35 @@ extension ConsumerMutant.Bug {
         case .everyEpochIsBelieved: ["consumer.reset.late"]
         case .slotsHaveTwoWorkers: ["consumer.share", "consumer.spare"]
         case .parkedKeysGoOn, .blockedKeysAreForgotten: ["consumer.park.order"]
+        case .theFirstKeyFailedLast, .theLastKeyFailedLast: ["consumer.failure"]
         }
     }
 }
 
-/// Says of no slot which keys of it are blocked.
-private final class ForgetfulReader: StorageReader {
+/// Says of no slot which keys of it are blocked, or not which of a consumer's failed last.
+private final class MutantReader: StorageReader {
     let base: any StorageReader
+    let bug: ConsumerMutant.Bug
 
-    init(base: any StorageReader) { self.base = base }
+    init(base: any StorageReader, bug: ConsumerMutant.Bug) {
+        self.base = base
+        self.bug = bug
+    }
+
+    func lastBlockedKey(of id: ConsumerID) throws(StorageError) -> StoredBlockedKey? {
+        let all = try base.blockedKeys(of: id, slot: nil, after: nil, countMax: 100)
+        switch bug {
+        case .theFirstKeyFailedLast: return all.first
+        case .theLastKeyFailedLast: return all.last
+        default: return try base.lastBlockedKey(of: id)
+        }
+    }
 
     func blockedKeys(
         of id: ConsumerID, slot: Int?, after key: BlockedKeyID?, countMax: Int
     ) throws(StorageError) -> [StoredBlockedKey] {
-        slot == nil ? try base.blockedKeys(of: id, slot: slot, after: key, countMax: countMax) : []
-    }
-
-    func lastBlockedKey(of id: ConsumerID) throws(StorageError) -> StoredBlockedKey? {
-        try base.lastBlockedKey(of: id)
+        guard bug != .blockedKeysAreForgotten || slot == nil else { return [] }
+        return try base.blockedKeys(of: id, slot: slot, after: key, countMax: countMax)
     }
 
     func tenantStates(of tenants: [TenantID]) throws(StorageError) -> [TenantState] {

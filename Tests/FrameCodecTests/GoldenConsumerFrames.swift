@@ -82,7 +82,9 @@ extension GoldenFrames {
         let description = ConsumerDescription(
             name: mails, definition: definition, revision: 1, head: head, checkpoint: checkpoint,
             slots: [.init(number: 11, epoch: 3, checkpoint: checkpoint, worker: mailer)], workers: [mailer],
-            blockedKeyCount: 1, settledTo: Position(7), oldest: .init(position: Position(8), recordedAt: recordedAt))
+            blockedKeyCount: 1, settledTo: Position(7), oldest: .init(position: Position(8), recordedAt: recordedAt),
+            lastFailure: ListedKey(place: blockedPlace, blocked: blocked),
+            stoppedSlots: [.init(number: 12, reason: "disk full")])
         func consume(_ message: ConsumeMessage) -> ServerFrame { ServerFrame(CallID(23), .consume(message)) }
         return [
             (

@@ -150,21 +150,22 @@ extension RandomFrames {
                 ResetConsumerReceipt(
                     after: Position(number(using: &random)), before: Position(number(using: &random))))
         case 5:
-            message = .blockedKeys(
-                (0..<Int.random(in: 0...3, using: &random)).map { _ in
-                    var blocked = BlockedKey(
-                        first: checkpoint(using: &random),
-                        until: Bool.random(using: &random) ? .asked : .retry(at: time(using: &random)),
-                        reason: text(using: &random), tries: UInt32(truncatingIfNeeded: number(using: &random)),
-                        since: time(using: &random))
-                    blocked.isFirstHandled = Bool.random(using: &random)
-                    return ListedKey(place: place(using: &random), blocked: blocked)
-                })
+            message = .blockedKeys((0..<Int.random(in: 0...3, using: &random)).map { _ in listed(using: &random) })
         case 6: message = .keysUnblocked(number(using: &random))
         case 7: message = .consumerReached(Position(number(using: &random)))
         default: message = .consume(try consumeMessage(using: &random))
         }
         return ServerFrame(CallID(number(using: &random)), message)
+    }
+
+    private static func listed(using random: inout SeededGenerator) -> ListedKey {
+        var blocked = BlockedKey(
+            first: checkpoint(using: &random),
+            until: Bool.random(using: &random) ? .asked : .retry(at: time(using: &random)),
+            reason: text(using: &random), tries: UInt32(truncatingIfNeeded: number(using: &random)),
+            since: time(using: &random))
+        blocked.isFirstHandled = Bool.random(using: &random)
+        return ListedKey(place: place(using: &random), blocked: blocked)
     }
 
     private static func description(using random: inout SeededGenerator) throws -> ConsumerDescription {
@@ -181,7 +182,11 @@ extension RandomFrames {
             }, workers: Array(repeating: worker, count: Int.random(in: 0...3, using: &random)),
             blockedKeyCount: Int.random(in: 0...1_000, using: &random), settledTo: Position(number(using: &random)),
             oldest: Bool.random(using: &random)
-                ? .init(position: Position(number(using: &random)), recordedAt: time(using: &random)) : nil)
+                ? .init(position: Position(number(using: &random)), recordedAt: time(using: &random)) : nil,
+            lastFailure: Bool.random(using: &random) ? listed(using: &random) : nil,
+            stoppedSlots: (0..<Int.random(in: 0...3, using: &random)).map { slot in
+                .init(number: slot, reason: text(using: &random))
+            })
     }
 
     static func consumeMessage(using random: inout SeededGenerator) throws -> ConsumeMessage {

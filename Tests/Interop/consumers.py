@@ -123,6 +123,9 @@ def checks(tools: SimpleNamespace):
         assert delivery.slot == slot_of(key, 3) and delivery.attempt == 1
         say(reject=consumer_pb2.Rejection(delivery=delivery.delivery, retry_after_millis=0, reason="once more"))
         again = following("events").deliveries[0]
+        failure = get(connect(), name).last_failure
+        assert failure.place.slot == delivery.slot and failure.place.key == key and failure.reason == "once more"
+        assert failure.first.position == answer.last_position and failure.tries == 1
         assert again.attempt == 2 and again.delivery > delivery.delivery
         say(acknowledge=consumer_pb2.Acknowledgement(delivery=again.delivery, up_to=True))
         while following("committed").checkpoint.position < answer.last_position:

@@ -62,7 +62,9 @@ import Testing
                 shown.output.contains(
                     #""head":3,"checkpoint":0,"settled_to":0,"positions_behind":3,"oldest_unsettled":{"position":1,"#),
                 "\(shown.output)\(shown.errors)")
-            #expect(shown.output.contains(#""blocked_keys":0,"workers":[],"slots":[],"definition":{"#))
+            #expect(
+                shown.output.contains(
+                    #""blocked_keys":0,"last_failure":null,"stopped_slots":[],"workers":[],"slots":[],"definition":{"#))
 
             #expect(try await martlet("consumers pause balances").output == #"{"revision":3,"paused":true}"# + "\n")
             #expect(try await martlet("consumers get balances").output.contains(#""paused":true"#))
@@ -114,6 +116,38 @@ import Testing
         }
     }
 
+    @Test func aStoppedSlotIsShownUntilItGoesOn() async throws {
+        try await withServer { server, martlet in
+            try await append(1, to: server)
+            #expect(try await martlet("consumers put balances --slots 1").code == 0)
+            try await withClient(of: server) { client in
+                let name = try #require(ConsumerName("balances"))
+                let worker = try #require(WorkerName("w-1"))
+                let consumption = client.consume(
+                    ConsumeRequest(ConsumerID(tenant: TenantID(tenant), name: name), worker: worker))
+                var hasStopped = false
+                for try await item in consumption {
+                    if case .events(let events) = item {
+                        // After the reset, it comes again.
+                        if hasStopped { break }
+                        consumption.reject(events[0].delivery, .stop, reason: "the table\n\"mails\" is gone")
+                    }
+                    guard case .stopped = item else { continue }
+                    hasStopped = true
+                    let shown = try await martlet("consumers get balances")
+                    #expect(
+                        shown.output.contains(
+                            #""last_failure":null,"stopped_slots":[{"slot":0,"reason":"the table\n\"mails\" is gone"}],"#
+                        ),
+                        "\(shown.output)\(shown.errors)")
+                    #expect(try await martlet("consumers reset balances --to start").code == 0)
+                    #expect(try await martlet("consumers get balances").output.contains(#""stopped_slots":[],"#))
+                }
+                #expect(hasStopped)
+            }
+        }
+    }
+
     @Test func blockedKeysAreShownRetriedAndSkipped() async throws {
         try await withServer { server, martlet in
             try await append(4, to: server)
@@ -150,7 +184,9 @@ import Testing
                     #expect(blocked.output.hasSuffix(#""reason":"try 1"}"# + "\n") && blocked.lines.count == 1)
                     #expect(try await martlet("consumers blocked balances --max 0").output.isEmpty)
                     let shown = try await martlet("consumers get balances").output
-                    #expect(shown.contains(#""blocked_keys":1,"workers":["w-1"],"slots":[{"slot":0,"epoch":"#))
+                    let line = blocked.output.dropLast()
+                    #expect(shown.contains(#""blocked_keys":1,"last_failure":\#(line),"stopped_slots":[],"workers":"#))
+                    #expect(shown.contains(#""workers":["w-1"],"slots":[{"slot":0,"epoch":"#))
                     #expect(shown.contains(#""worker":"w-1"}]"#), "\(shown)")
 
                     let other = try await martlet("consumers retry balances a:order/x")

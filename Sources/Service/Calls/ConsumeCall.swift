@@ -177,6 +177,7 @@ final class ConsumeCall: CallWork {
         runs?.forget(slot)
         if let ticket = slot.readingKey, service.store.cancel(ticket) { readingKeys -= 1 }
         slot.readingKey = nil
+        if slot.stopReason != nil { service.groups.forgetStop(of: slot.number, session, of: id) }
         _ = slots.remove(slot.number)
     }
 
@@ -407,8 +408,11 @@ final class ConsumeCall: CallWork {
     }
 
     private func tellStop(of slot: WorkerSlot) {
-        guard !slot.hasToldStop, let reason = slot.machine.stop?.message else { return }
-        slot.hasToldStop = true
+        guard slot.stopReason == nil, let reason = slot.machine.stop?.message else { return }
+        let kept = BlockedKey.cut(reason)
+        slot.stopReason = kept
+        service.groups.stopped(
+            ConsumerGroups.Stop(slot: slot.number, epoch: slot.epoch, reason: kept), session, of: id)
         handle.send(.consume(.stopped(slot: slot.number, reason: reason)))
     }
 

@@ -18,11 +18,22 @@ final class ConsumerGroups: Sendable {
         case failed(MartletError)
     }
 
+    /// A slot that delivers nothing more to a worker.
+    struct Stop: Sendable {
+        let slot: Int
+        /// The one under which the slot has stopped: what lets it go on gives it a higher one.
+        let epoch: UInt64
+        /// At most ``BlockedKey/reasonBytesMax`` bytes.
+        let reason: String
+    }
+
     typealias Listener = @Sendable (News) -> Void
 
     private struct Member {
         var worker: GroupTending.Worker
         let listener: Listener
+        /// Slots of the worker that have stopped. Their memory is on the account of the worker's call.
+        var stops: [Int: Stop] = [:]
         /// A command that names it is under way, was carried out or may have been.
         var mayBeStored = false
     }
@@ -80,6 +91,21 @@ final class ConsumerGroups: Sendable {
     func giveBack(_ slots: [GroupTending.Returned], of id: ConsumerID, now: NIODeadline) {
         groups.withLockedValue { $0[id]?.returned += slots }
         tend(id, now: now)
+    }
+
+    /// A slot of a worker has stopped; it is known until the worker loses the slot or leaves.
+    func stopped(_ stop: Stop, _ session: UUID, of id: ConsumerID) {
+        groups.withLockedValue { $0[id]?.members[session]?.stops[stop.slot] = stop }
+    }
+
+    /// A worker has lost a slot that had stopped.
+    func forgetStop(of slot: Int, _ session: UUID, of id: ConsumerID) {
+        groups.withLockedValue { _ = $0[id]?.members[session]?.stops.removeValue(forKey: slot) }
+    }
+
+    /// The slots that have stopped, of all workers on this server. Some may go on under a higher epoch by now.
+    func stops(of id: ConsumerID) -> [Stop] {
+        groups.withLockedValue { $0[id]?.members.values.flatMap(\.stops.values) ?? [] }
     }
 
     /// Tends the group if that was not done for a while.

@@ -23,7 +23,8 @@ final class WorkerSlot {
     /// What is counted of its memory.
     fileprivate var countedBytes = 0
     var isReturning = false
-    var hasToldStop = false
+    /// Why it has stopped, as it is kept for who asks; nil until the worker was told.
+    var stopReason: String?
 
     init(number: Int, epoch: UInt64, machine: SlotMachine, now: NIODeadline) {
         self.number = number
@@ -144,7 +145,7 @@ struct WorkerSlots {
     mutating func count(_ slot: WorkerSlot) {
         guard all[slot.number] === slot else { return }
         let bytes =
-            Self.slotBytes + slot.machine.entryCount * Self.entryBytes
+            Self.slotBytes + slot.machine.entryCount * Self.entryBytes + (slot.stopReason?.utf8.count ?? 0)
             + slot.retried.values.joined().reduce(0) { $0 + $1.value.entry.readableBytes + Self.entryBytes }
         countedBytes += bytes - slot.countedBytes
         slot.countedBytes = bytes

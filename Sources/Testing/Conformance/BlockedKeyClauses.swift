@@ -146,6 +146,33 @@ extension ConformanceSuite {
             try requireEqual(try await s.description().blockedKeyCount, 0, "how many are blocked after a reset")
         },
         ConformanceClause(
+            "consumer.failure", "The last failure is that of the blocked key which failed last, until it is free."
+        ) { s in
+            try await s.define(s.eager(slots: 3))
+            let aggregates = (0..<4).map { _ in s.aggregate() }
+            try await s.fill(aggregates)
+            let worker = s.worker()
+            let events = try await worker.take(4).sorted { $0.isListedBefore($1) }
+            try require(try await s.description().lastFailure == nil, "something has failed")
+            // Neither the first nor the last one of the list is always the one.
+            for index in [1, 0, 3, 2] {
+                worker.reject(events[index], .park, reason: "failure \(index)")
+                let key = events[index].delivery.key
+                try await s.until("it is parked") { try await s.blockedKeys().contains { $0.place.key == key } }
+                let listed = try await s.blockedKeys().first { $0.place.key == key }
+                try requireEqual(try await s.description().lastFailure, listed, "the last failure")
+                try requireEqual(listed?.blocked.reason, "failure \(index)", "its reason")
+            }
+            for index in [2, 3, 0, 1] {
+                let place = KeyPlace(slot: events[index].delivery.slot, key: events[index].delivery.key)
+                let position = events[index].event.position.rawValue
+                try requireEqual(try await s.unblock(place, skipping: position), 1, "how many are skipped")
+                try await s.until("it is free") { try await !s.blockedKeys().contains { $0.place == place } }
+                let reason = [2: "failure 3", 3: "failure 0", 0: "failure 1"][index]
+                try requireEqual(try await s.description().lastFailure?.blocked.reason, reason, "the one before it")
+            }
+        },
+        ConformanceClause(
             "consumer.park.settled", "A parked key holds back neither the checkpoint nor who waits for it."
         ) {
             s in
@@ -238,7 +265,10 @@ extension ConformanceSuite {
             let description = try await s.description()
             try requireEqual(description.oldest?.position, Position(1), "the oldest event")
             try requireEqual(description.blockedKeyCount, 0, "how many keys are blocked")
+            let stop = ConsumerDescription.StoppedSlot(number: 0, reason: "disk full")
+            try requireEqual(description.stoppedSlots, [stop], "which slots are said to have stopped")
             try await s.reset(to: .after(.start))
+            try requireEqual(try await s.description().stoppedSlots, [], "which have stopped after a reset")
             try requireEqual(try await worker.take(4).positions.sorted(), [1, 2, 3, 4], "what comes after a reset")
         },
         ConformanceClause("consumer.blocked-max", "One failed key more than may be blocked stops the slot.") { s in
@@ -250,6 +280,8 @@ extension ConformanceSuite {
             for event in events { worker.reject(event, .park) }
             try await worker.until { !$0.stopped.isEmpty }
             try await s.checkpoint(is: 2)
+            let stops = try await s.description().stoppedSlots
+            try requireEqual(stops.map(\.reason), await worker.stopped.values.map { $0 }, "why it has stopped")
             let keys = try await s.blockedKeys()
             try requireEqual(Set(keys.map(\.place.key)), Set(aggregates.prefix(2).map(\.key)), "the blocked keys")
             // An operator decides, and it goes on.
@@ -262,4 +294,13 @@ extension ConformanceSuite {
             try requireEqual(try await worker.take(1).positions, [3], "what comes then")
         },
     ]
+}
+
+extension WorkerEvent {
+    /// Whether its key comes before the other one's in a list of blocked keys.
+    fileprivate func isListedBefore(_ other: WorkerEvent) -> Bool {
+        let (own, others) = (delivery, other.delivery)
+        guard own.slot == others.slot else { return own.slot < others.slot }
+        return own.key.bytes.lexicographicallyPrecedes(others.key.bytes)
+    }
 }

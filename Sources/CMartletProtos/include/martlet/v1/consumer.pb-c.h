@@ -376,10 +376,20 @@ struct  Martlet__V1__GetConsumerResponse
    */
   size_t n_workers;
   ProtobufCBinaryData *workers;
+  /*
+   * The last error: of the blocked keys, the one with the latest since_micros. Unset if no key is blocked.
+   */
+  Martlet__V1__BlockedKey *last_failure;
+  /*
+   * Slots that have stopped, sorted by number, at most 100: only those whose worker is connected to the server that
+   * answers. It does not know which slots of other servers' workers have stopped.
+   */
+  size_t n_stopped_slots;
+  Martlet__V1__SlotStopped **stopped_slots;
 };
 #define MARTLET__V1__GET_CONSUMER_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__get_consumer_response__descriptor) \
-    , {0,NULL}, NULL, 0, NULL, NULL, 0, 0, NULL, 0,NULL, 0,NULL }
+    , {0,NULL}, NULL, 0, NULL, NULL, 0, 0, NULL, 0,NULL, 0,NULL, NULL, 0,NULL }
 
 
 /*
@@ -1152,7 +1162,7 @@ struct  Martlet__V1__SlotCommitted
 
 
 /*
- * A slot delivers nothing more until somebody resets the consumer or puts its definition.
+ * A slot delivers nothing more until somebody resets the consumer, unblocks keys of the slot or puts its definition.
  */
 struct  Martlet__V1__SlotStopped
 {
@@ -1162,7 +1172,7 @@ struct  Martlet__V1__SlotStopped
    */
   uint32_t slot;
   /*
-   * Why, for a person.
+   * Why, for a person; at most 1,024 bytes in a consumer's description.
    */
   ProtobufCBinaryData reason;
 };
