@@ -74,6 +74,8 @@ final class ConsumerMutant: WrappingEngine {
         case parkedKeysGoOn
         /// Who opens a slot is not told of its blocked keys.
         case blockedKeysAreForgotten
+        /// An append that reacts to an event settles nothing.
+        case reactionsSettleNothing
         /// What failed last is the first blocked key by slot and bytes, or the last one.
         case theFirstKeyFailedLast, theLastKeyFailedLast
 
@@ -111,7 +113,7 @@ final class ConsumerMutant: WrappingEngine {
             var all = CommitResult(outcomes: [], runs: [])
             for command in batch {
                 guard case .change(.consumer(let change)) = command else {
-                    add(try base.commit([command], now: now, lockWait: lockWait), to: &all)
+                    add(try base.commit([try plant(command)], now: now, lockWait: lockWait), to: &all)
                     continue
                 }
                 var result = try base.commit([try plant(change)], now: now, lockWait: lockWait)
@@ -129,6 +131,18 @@ final class ConsumerMutant: WrappingEngine {
         private func add(_ result: CommitResult, to all: inout CommitResult) {
             all.outcomes += result.outcomes
             all.runs += result.runs
+        }
+
+        private func plant(_ command: WriteCommand) throws(StorageError) -> WriteCommand {
+            guard case .append(var request) = command, let checkpoint = request.checkpoint else { return command }
+            switch bug {
+            case .reactionsSettleNothing: request.checkpoint = nil
+            case .everyEpochIsBelieved:
+                let group = try reader.group(ConsumerID(tenant: request.tenant, name: checkpoint.consumer))
+                request.checkpoint?.epoch = group?.slot(checkpoint.slot).epoch ?? checkpoint.epoch
+            default: break
+            }
+            return .append(request)
         }
 
         private func plant(_ change: ConsumerChange) throws(StorageError) -> WriteCommand {
@@ -189,7 +203,8 @@ extension ConsumerMutant.Bug {
         switch self {
         case .checkpointGoesOverAGap: ["consumer.ack", "consumer.ack.gap"]
         case .epochsStandStill: ["consumer.share", "consumer.leave", "consumer.replaced"]
-        case .everyEpochIsBelieved: ["consumer.reset.late"]
+        case .everyEpochIsBelieved: ["consumer.reset.late", "consumer.react.fenced"]
+        case .reactionsSettleNothing: ["consumer.react", "consumer.react.taken-back", "consumer.react.replay"]
         case .slotsHaveTwoWorkers: ["consumer.share", "consumer.spare"]
         case .parkedKeysGoOn, .blockedKeysAreForgotten: ["consumer.park.order"]
         case .theFirstKeyFailedLast, .theLastKeyFailedLast: ["consumer.failure"]

@@ -142,6 +142,7 @@ public enum ConformanceSuite {
     public static let clauses: [ConformanceClause] =
         appendClauses + replayClauses + loadClauses + readClauses + subscribeClauses + snapshotClauses + upcastClauses
         + raceClauses + consumerClauses + consumerPlaceClauses + workerClauses + settlementClauses + blockedKeyClauses
+        + reactionClauses
 }
 
 func require(_ condition: Bool, _ message: @autoclosure () -> String) throws {
