@@ -192,12 +192,6 @@ public struct SlotMachine {
 
     // MARK: Deliveries
 
-    /// What is to be sent to the worker now: events of keys that are tried again, then those that follow.
-    public mutating func deliveries(now: Moment) -> [Delivery] {
-        beginRetries(now: now)
-        return retries(now: now) + live(now: now)
-    }
-
     /// The event that ``retries(now:countMax:)`` delivers next; nil where there is none.
     public var nextRetry: Event? {
         guard stop == nil, !isDraining, unstoredBlocks.isEmpty, underWay.count < settings.inFlightMax,
@@ -267,21 +261,6 @@ public struct SlotMachine {
         return .taken
     }
 
-    /// The worker has handled all deliveries up to that one, but for those that were taken back.
-    public mutating func acknowledge(upTo number: UInt64) -> Answer {
-        guard number >= 1, number <= lastNumber else { return .neverDelivered }
-        var answer = Answer.late
-        while firstUnderWay <= number {
-            if let place = underWay.removeValue(forKey: firstUnderWay) {
-                settle(firstUnderWay, at: place)
-                answer = .taken
-            }
-            firstUnderWay += 1
-        }
-        settle()
-        return answer
-    }
-
     /// The worker could not handle a delivery. Deliveries of its key that are under way are taken back: what the worker says
     /// of them comes too late.
     /// - Parameter reason: in the worker's words.
@@ -296,7 +275,9 @@ public struct SlotMachine {
         guard let (event, attempt) = failed else { return .late }
         let isFull = keys[event.key] == nil && keys.count >= settings.blockedKeysMax
         if rejection == .stop || isFull {
-            if stop == nil { stop = isFull && rejection != .stop ? .blockedKeysFull : .asked(reason: reason) }
+            if stop == nil {
+                stop = isFull && rejection != .stop ? .blockedKeysFull : .asked(reason: BlockedKey.cut(reason))
+            }
             underWay[number] = nil
             if case .catchUp = place { catchUpUnderWay -= 1 }
             return .taken

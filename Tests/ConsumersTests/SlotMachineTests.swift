@@ -54,18 +54,10 @@ import Testing
         #expect(machine.nextChange()?.to == place(500) && machine.wantsEvents == Position(500))
     }
 
-    @Test func aCumulativeAcknowledgementSettlesAllBefore() {
-        let machine = delivered([0, 1, 0, 2, 1])
-        #expect(machine.acknowledge(upTo: 4) == .taken && machine.underWayCount == 1)
-        #expect(machine.acknowledge(upTo: 4) == .late)
-        #expect(machine.nextChange()?.to == place(4))
-    }
-
     @Test func whatWasNeverDeliveredIsNotTaken() {
         let machine = delivered([0, 1])
         for number in [UInt64(0), 3, .max] {
             #expect(machine.acknowledge(number) == .neverDelivered)
-            #expect(machine.acknowledge(upTo: number) == .neverDelivered)
             #expect(machine.reject(number, .park, reason: "", now: now(0)) == .neverDelivered)
         }
         #expect(machine.acknowledge(1) == .taken && machine.acknowledge(1) == .late)
@@ -108,7 +100,7 @@ import Testing
         let rest = try #require(machine.wantsKey)
         #expect(rest.after == Position(4))
         machine.take([event(5, 0)], of: rest, scannedTo: Position(5))
-        #expect(machine.acknowledge(upTo: again[1].number) == .taken)
+        for delivery in again { #expect(machine.acknowledge(delivery.number) == .taken) }
         let last = machine.deliveries(now: now(9))
         #expect(last.map(\.event) == [event(5, 0)])
         #expect(machine.acknowledge(last[0].number) == .taken)
@@ -278,7 +270,6 @@ private final class Slot {
 
     func deliveries(now: SlotMachine.Moment) -> [SlotMachine.Delivery] { machine.deliveries(now: now) }
     func acknowledge(_ number: UInt64) -> SlotMachine.Answer { machine.acknowledge(number) }
-    func acknowledge(upTo number: UInt64) -> SlotMachine.Answer { machine.acknowledge(upTo: number) }
 
     func reject(
         _ number: UInt64, _ how: SlotMachine.Rejection, reason: String, now: SlotMachine.Moment
@@ -289,4 +280,12 @@ private final class Slot {
     func saved() -> Checkpoint { machine.saved() }
     func notSaved() { machine.notSaved() }
     func fence() { machine.fence() }
+}
+
+extension SlotMachine {
+    /// All that is to be sent now: events of keys that are tried again, then those that follow.
+    mutating func deliveries(now: Moment) -> [Delivery] {
+        beginRetries(now: now)
+        return retries(now: now) + live(now: now)
+    }
 }

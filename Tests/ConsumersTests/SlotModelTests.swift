@@ -230,11 +230,9 @@ struct World {
             return try handle(held.remove(at: first)) { machine, number in machine.acknowledge(number) }
         }
         let number = held[index].number
-        // Those of them that count are told by asking for each.
-        for delivery in held where delivery.number < number {
+        for delivery in held where delivery.number <= number {
             try handle(delivery) { machine, number in machine.acknowledge(number) }
         }
-        try handle(held[index]) { machine, number in machine.acknowledge(upTo: number) }
         held.removeAll { $0.number <= number }
     }
 

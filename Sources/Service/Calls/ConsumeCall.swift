@@ -409,10 +409,9 @@ final class ConsumeCall: CallWork {
 
     private func tellStop(of slot: WorkerSlot) {
         guard slot.stopReason == nil, let reason = slot.machine.stop?.message else { return }
-        let kept = BlockedKey.cut(reason)
-        slot.stopReason = kept
+        slot.stopReason = reason
         service.groups.stopped(
-            ConsumerGroups.Stop(slot: slot.number, epoch: slot.epoch, reason: kept), session, of: id)
+            ConsumerGroups.Stop(slot: slot.number, epoch: slot.epoch, reason: reason), session, of: id)
         handle.send(.consume(.stopped(slot: slot.number, reason: reason)))
     }
 
