@@ -12,7 +12,7 @@ UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests --skip AttackTests
 # Attacks that measure what others feel meanwhile: they want a quiet machine, and a target of their own.
 TIMED_ATTACKS = AttackTests.FairnessTests AttackTests.LoopTimeTests AttackTests.MemoryTests
 
-.PHONY: help run test example test-attacks test-log test-bits test-crowd test-steps test-tsan test-asan fuzz demo bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos format protos certs clean
+.PHONY: help run test example test-attacks test-log test-groups test-bits test-crowd test-steps test-tsan test-asan fuzz demo bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos format protos certs clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,11 @@ test-steps: setup-tests ## What an append, a load and a live event cost a releas
 test-log: setup-tests ## Hold SQLite's write-ahead log to its bound beside six filtered readers, for a minute
 	swift build --build-tests
 	MARTLET_TEST_LOG_SECONDS=60 swift test --skip-build --no-parallel --filter LogBoundTests
+
+test-groups: setup-tests ## Kill, stop and add processes of a group of 32 over 10,000 keys; EVENTS=1000000
+	swift build --build-tests
+	MARTLET_TEST_GROUP_EVENTS=$(or $(EVENTS),1000000) MARTLET_TEST_GROUP_KEYS=10000 MARTLET_TEST_GROUP_WORKERS=32 \
+		MARTLET_TEST_GROUP_PACE=2000 $(TEST_ENV) swift test --skip-build --no-parallel --filter GroupKillTests
 
 test-bits: setup-tests ## Flip 1,000 bits each in SQLite's file, PostgreSQL's files and its values
 	swift build --build-tests

@@ -32,6 +32,24 @@ struct Missing: Error {
     var name: String
 }
 
+/// Writes a line to a file for each commit that a fence refused, and nothing else.
+struct FenceLog: LogHandler {
+    let path: String
+    var metadata: Logger.Metadata = [:]
+    var logLevel = Logger.Level.debug
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) {
+        guard event.metadata?["stored_epoch"] != nil, let file = FileHandle(forWritingAtPath: path) else { return }
+        file.seekToEndOfFile()
+        file.write(Data("fenced\n".utf8))
+    }
+}
+
 func setting(_ name: String) throws -> String {
     guard let value = ProcessInfo.processInfo.environment["PROJECTOR_\(name)"] else { throw Missing(name: name) }
     return value
@@ -44,8 +62,8 @@ func follow<Database: ProjectionDatabase>(_ database: Database) async throws {
     let configuration = ClientConfiguration(
         host: "127.0.0.1", port: port, tls: .init(caFile: try setting("CA"), serverName: "127.0.0.1"),
         clientName: "projector")
-    var logger = Logger(label: "projector")
-    logger.logLevel = .critical
+    let fences = try setting("FENCES")
+    let logger = Logger(label: "projector") { _ in FenceLog(path: fences) }
     try await MartletClient.withClient(configuration, logger: logger) { client in
         let runner = ProjectionRunner(
             Effects(), of: ConsumerID(tenant: TenantID(tenant), name: name), as: worker, client: client,
