@@ -80,8 +80,9 @@ struct BenchConsume: AsyncParsableCommand {
             // As a live system writes them: one after the other, of all.
             var parts: [AggregateName: [NewEvent]] = [:]
             for number in written..<written + count {
-                parts[names[number % min(names.count, 100) + number / 1_000 * 100 % names.count], default: []].append(
-                    options.event(number))
+                // A hundred of them in each call, as many as it may have.
+                let name = names[(number % 100 + number / 1_000 * 100) % names.count]
+                parts[name, default: []].append(options.event(number))
             }
             _ = try await client.append(
                 parts.map { NewAggregateEvents(aggregate: $0, expected: .any, events: $1) }, tenant: tenant)
@@ -134,7 +135,11 @@ struct BenchConsume: AsyncParsableCommand {
                     }
                 }
             }
-            while ready.withLockedValue({ $0 }) < workers { try await Task.sleep(for: .milliseconds(5)) }
+            let tooLong = ContinuousClock.now + .seconds(60)
+            while ready.withLockedValue({ $0 }) < workers {
+                guard .now < tooLong else { throw CommandFailure("not all of \(workers) workers could begin") }
+                try await Task.sleep(for: .milliseconds(5))
+            }
             definition.isPaused = false
             let began = ContinuousClock.now
             try await client.putConsumer(PutConsumerRequest(consumer, definition, expected: .any))

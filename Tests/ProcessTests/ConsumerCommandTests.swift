@@ -212,11 +212,11 @@ import Testing
     /// Each event is handled once by each group, or the command fails.
     @Test func groupsAreComparedToASubscriber() async throws {
         try await withServer { _, martlet in
-            let outcome = try await martlet("bench consume --events 3000 --keys 100 --rounds 1 --workers 1,3")
+            let outcome = try await martlet("bench consume --events 3000 --keys 150 --rounds 1 --workers 1,3")
             #expect(outcome.code == 0, "\(outcome.errors)")
             let lines = outcome.output.split(separator: "\n")
             for (line, name) in zip(lines, ["subscriber", "group of 1", "group of 3"]) {
-                #expect(line.hasPrefix(#"{"bench":"\#(name)","events":3000,"keys":100"#), "\(line)")
+                #expect(line.hasPrefix(#"{"bench":"\#(name)","events":3000,"keys":150"#), "\(line)")
             }
             #expect(lines.count == 3)
             let refused = try await martlet("bench consume --workers 0")
