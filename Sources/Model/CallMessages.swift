@@ -44,6 +44,10 @@ public enum CallRequest: Hashable, Sendable {
     indirect case awaitConsumer(AwaitConsumerRequest)
     /// Works on a consumer.
     indirect case consume(ConsumeRequest)
+    /// Sets and cancels schedules.
+    indirect case changeSchedules(ChangeSchedulesRequest)
+    /// Asks which schedules a tenant has.
+    indirect case listSchedules(ListSchedulesRequest)
 
     /// The tenant that the call is about; nil for a call about the server.
     public var tenant: TenantID? {
@@ -68,6 +72,8 @@ public enum CallRequest: Hashable, Sendable {
         case .unblockKeys(let request): request.consumer.tenant
         case .awaitConsumer(let request): request.consumer.tenant
         case .consume(let request): request.consumer.tenant
+        case .changeSchedules(let request): request.tenant
+        case .listSchedules(let request): request.tenant
         }
     }
 }
@@ -121,6 +127,10 @@ public enum CallMessage: Hashable, Sendable {
     case consumerReached(Position)
     /// A message to a worker.
     indirect case consume(ConsumeMessage)
+    /// The answer to changeSchedules: what became of each change, in their order.
+    case schedulesChanged([ScheduleChanged])
+    /// The answer to listSchedules: fewer than were asked for where there are no more.
+    case schedules([ListedSchedule])
 }
 
 /// Which tenants a connection may use.

@@ -13,24 +13,45 @@ public struct AppendRequest: Hashable, Sendable {
     private var heldBytesNumber: UInt32 = 0
     /// Whether what is not stored yet may be stored.
     public var admission = Admission.admitted
-    // Boxed: appends are passed on many times, and few carry a checkpoint.
-    private indirect enum Boxed: Hashable { case checkpoint(AppendCheckpoint) }
+    // Boxed: appends are passed on many times, and few carry any of it.
+    private struct Extras: Hashable {
+        var checkpoint: AppendCheckpoint?
+        var schedules: [ScheduleChange] = []
+        var firing: ScheduleKey?
+    }
+    private indirect enum Boxed: Hashable { case extras(Extras) }
     private var boxed: Boxed?
+    private var extras: Extras {
+        get { if case .extras(let extras)? = boxed { extras } else { Extras() } }
+        set { boxed = newValue == Extras() ? nil : .extras(newValue) }
+    }
     /// The event of a consumer that the append reacts to, settled with it or not at all.
     public var checkpoint: AppendCheckpoint? {
-        get { if case .checkpoint(let checkpoint)? = boxed { checkpoint } else { nil } }
-        set { boxed = newValue.map { .checkpoint($0) } }
+        get { extras.checkpoint }
+        set { extras.checkpoint = newValue }
     }
+    /// Schedules that are set or cancelled with it or not at all, each another one, at most ``ScheduleChange/countMax``.
+    public var schedules: [ScheduleChange] {
+        get { extras.schedules }
+        set { extras.schedules = newValue }
+    }
+    /// The schedule whose time has come: its event is the only one of the append. It does not travel.
+    public var firing: ScheduleKey? {
+        get { extras.firing }
+        set { extras.firing = newValue }
+    }
+    /// Whether it carries more than events and snapshots.
+    public var hasExtras: Bool { boxed != nil }
 
     /// An append of those parts.
     public init(
         tenant: TenantID, aggregates: [AggregateAppend], includeConflictingEvents: Bool = false,
-        checkpoint: AppendCheckpoint? = nil
+        checkpoint: AppendCheckpoint? = nil, schedules: [ScheduleChange] = []
     ) {
         self.tenant = tenant
         self.aggregates = aggregates
         self.includeConflictingEvents = includeConflictingEvents
-        self.checkpoint = checkpoint
+        if checkpoint != nil || !schedules.isEmpty { extras = Extras(checkpoint: checkpoint, schedules: schedules) }
     }
 
     /// How many events it carries.
@@ -59,40 +80,12 @@ public struct AppendRequest: Hashable, Sendable {
         hasher.combine(boxed)
     }
 
-    /// Bytes of its events' canonical encodings, and of its snapshots.
+    /// Bytes of its events' canonical encodings, of its snapshots and of its schedules.
     public var contentBytes: Int {
-        aggregates.reduce(0) {
+        let bytes = aggregates.reduce(0) {
             $0 + $1.events.reduce($1.snapshot?.payload.readableBytes ?? 0) { $0 + $1.body.readableBytes }
         }
-    }
-}
-
-/// An event of a consumer to which a worker reacts by appending: stored with the append, so that nobody reacts to it a second
-/// time. All that the worker was delivered of the slot before is settled, or is stored as settled or blocked.
-public struct AppendCheckpoint: Hashable, Sendable {
-    /// The consumer, of the append's tenant.
-    public var consumer: ConsumerName
-    /// The number of the slot.
-    public var slot: Int
-    /// The epoch under which the worker has the slot.
-    public var epoch: UInt64
-    /// The event.
-    public var event: Checkpoint
-    /// The event's key.
-    public var key: ConsumerKey
-    /// ``ConsumeMessage/Delivery/isKeyBlocked`` of the event's delivery.
-    public var isKeyBlocked: Bool
-
-    /// A checkpoint of those parts.
-    public init(
-        consumer: ConsumerName, slot: Int, epoch: UInt64, event: Checkpoint, key: ConsumerKey, isKeyBlocked: Bool
-    ) {
-        self.consumer = consumer
-        self.slot = slot
-        self.epoch = epoch
-        self.event = event
-        self.key = key
-        self.isKeyBlocked = isKeyBlocked
+        return hasExtras ? schedules.reduce(bytes) { $0 + $1.contentBytes } : bytes
     }
 }
 

@@ -108,6 +108,8 @@ public struct Reason: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public static let eventSettled = Reason("EVENT_SETTLED")
     /// The event that an append reacts to was taken back, since its key was blocked; it comes again. Nothing was written.
     public static let eventTakenBack = Reason("EVENT_TAKEN_BACK")
+    /// The tenant has as many schedules as it may: nothing was written.
+    public static let tooManySchedules = Reason("TOO_MANY_SCHEDULES")
     /// The connection's identity may not use the tenant.
     public static let tenantNotAllowed = Reason("TENANT_NOT_ALLOWED")
     /// The server does not know the call.

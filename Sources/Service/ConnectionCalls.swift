@@ -213,6 +213,7 @@ public final class ConnectionCalls {
         case .unblockKeys(let request): UnblockKeysCall.make(request, handle)
         case .awaitConsumer(let request): AwaitConsumerCall(request, handle)
         case .consume(let request): ConsumeCall(request, creditBytes, handle)
+        case .changeSchedules, .listSchedules: preconditionFailure("not there yet")
         }
     }
 }

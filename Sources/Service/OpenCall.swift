@@ -91,9 +91,10 @@ extension CallRequest {
         let state = OpenCall.stateBytes
         return switch self {
         case .append, .getHead, .getStatus, .listSnapshots, .deleteSnapshots, .getSettings, .getConsumer,
-            .listConsumers, .deleteConsumer, .resetConsumer, .listBlockedKeys, .awaitConsumer:
+            .listConsumers, .deleteConsumer, .resetConsumer, .listBlockedKeys, .awaitConsumer, .listSchedules:
             state
         case .putConsumer(let request): state + request.definition.filter.stateBytes
+        case .changeSchedules(let request): request.changes.reduce(state) { $0 + $1.contentBytes }
         case .unblockKeys(let request): state + request.keys.count * (OpenCall.valueBytes + ConsumerKey.bytesMax)
         // What its slots hold is on the account as it comes.
         case .consume: 2 * state
