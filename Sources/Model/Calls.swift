@@ -17,7 +17,8 @@ public struct AppendRequest: Hashable, Sendable {
     private struct Extras: Hashable {
         var checkpoint: AppendCheckpoint?
         var schedules: [ScheduleChange] = []
-        var firing: ScheduleKey?
+        var schedulesMax = Int.max
+        var firing: ScheduleFiring?
     }
     private indirect enum Boxed: Hashable { case extras(Extras) }
     private var boxed: Boxed?
@@ -35,8 +36,13 @@ public struct AppendRequest: Hashable, Sendable {
         get { extras.schedules }
         set { extras.schedules = newValue }
     }
+    /// So many schedules the tenant may have. It does not travel: the server fills it in.
+    public var schedulesMax: Int {
+        get { extras.schedulesMax }
+        set { if hasExtras { extras.schedulesMax = newValue } }
+    }
     /// The schedule whose time has come: its event is the only one of the append. It does not travel.
-    public var firing: ScheduleKey? {
+    public var firing: ScheduleFiring? {
         get { extras.firing }
         set { extras.firing = newValue }
     }

@@ -51,6 +51,29 @@ public struct NewSchedule: Hashable, Sendable {
     public var contentBytes: Int { event.body.readableBytes + 256 }
 }
 
+/// A schedule whose time has come, as it was read.
+public struct ScheduleFiring: Hashable, Sendable {
+    /// Its key.
+    public var key: ScheduleKey
+    /// When its event was to be appended.
+    public var due: Timestamp
+    /// ``NewSchedule/latenessMillisMax``.
+    public var latenessMillisMax: UInt64?
+
+    /// A firing of those parts.
+    public init(_ key: ScheduleKey, due: Timestamp, latenessMillisMax: UInt64?) {
+        self.key = key
+        self.due = due
+        self.latenessMillisMax = latenessMillisMax
+    }
+
+    /// Whether it is too late for the event to be appended.
+    public func isMissed(at now: Timestamp) -> Bool {
+        guard let latenessMillisMax, now > due else { return false }
+        return UInt64(now.microseconds - due.microseconds) / 1_000 > latenessMillisMax
+    }
+}
+
 /// A change of one schedule.
 public enum ScheduleChange: Hashable, Sendable {
     /// Sets it: makes it, or replaces the one of its key.

@@ -126,6 +126,7 @@ public final class EventServer: ServiceLifecycle.Service {
             logger.info("listening", metadata: ["address": "\(address)", "storage": "\(engine.name)"])
             onListening(address)
         }
+        service.startSchedules(on: group.next())
         try? await gracefulShutdown()
         try? await listener.close()
         logger.info("draining", metadata: ["connections": "\(service.connectionCount)"])

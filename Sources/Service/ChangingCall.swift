@@ -88,6 +88,11 @@ final class ChangingCall: CallWork {
     }
 
     private func applied(_ result: Result<WriteOutcome, MartletError>) {
+        if case .success(.schedules) = result, case .ready(.schedules(let change)) = self.change,
+            case .asked(let changes) = change.kind, let due = changes.firstDue
+        {
+            handle.service.schedules.note(due)
+        }
         if case .success(.consumer) = result, let consumer {
             // Its workers here hear of it at once, those of other servers when these ask next.
             handle.service.groups.tend(consumer, now: handle.eventLoop.now)
@@ -139,6 +144,7 @@ extension WriteOutcome {
         case .consumer(.reset(let after, let before)):
             .success(.consumerReset(ResetConsumerReceipt(after: after, before: before)))
         case .consumer(.unblocked(let count)): .success(.keysUnblocked(UInt64(count)))
+        case .schedules(.changed(let changed)): .success(.schedulesChanged(changed))
         default: .failure(refusal ?? .unexpectedOutcome)
         }
     }

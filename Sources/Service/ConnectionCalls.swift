@@ -213,7 +213,8 @@ public final class ConnectionCalls {
         case .unblockKeys(let request): UnblockKeysCall.make(request, handle)
         case .awaitConsumer(let request): AwaitConsumerCall(request, handle)
         case .consume(let request): ConsumeCall(request, creditBytes, handle)
-        case .changeSchedules, .listSchedules: preconditionFailure("not there yet")
+        case .changeSchedules(let request): ChangeSchedulesCall.make(request, handle)
+        case .listSchedules(let request): ListSchedulesCall.make(request, handle)
         }
     }
 }

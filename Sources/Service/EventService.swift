@@ -45,6 +45,7 @@ public final class EventService: Sendable {
     let groups: ConsumerGroups
     let progress: ProgressSaver
     let watch: ConsumerWatch
+    let schedules: ScheduleRunner
     private let refresh: TenantStateRefresh
     private let registry = NIOLockedValueBox(Registry())
     private let forget = NIOLockedValueBox<@Sendable () -> Void>({})
@@ -69,6 +70,7 @@ public final class EventService: Sendable {
         groups = ConsumerGroups(store: store, limits: limits)
         progress = ProgressSaver(store: store, pool: pools.calls, limits: limits)
         watch = ConsumerWatch(store: store, limits: limits)
+        schedules = ScheduleRunner(store: store, logger: logger)
         let check = TenantStateCheck(hub: hub, settings: settings, forgetPages: { [reads] in reads.historyChanged($0) })
         refresh = TenantStateRefresh(
             tenants: { hub.followedTenants },
@@ -153,8 +155,12 @@ public final class EventService: Sendable {
     /// ``StorageEngine/interrupt(_:)``.
     public func interruptStorage(_ work: StorageWork) { store.interrupt(work) }
 
+    /// Begins to append events whose time has come; until then they wait.
+    public func startSchedules(on eventLoop: any EventLoop) { schedules.start(on: eventLoop) }
+
     /// Commits what waits, refuses reads, and ends the threads.
     public func shutDown() async {
+        schedules.stop()
         await store.shutDown()
         release()
     }

@@ -37,6 +37,9 @@ public struct BatchQuestions: Sendable {
     /// Those of them that get events, settings or other consumers: an engine with several writers locks their rows, in the
     /// tenants' order. Of the others nothing changes but snapshots, and how far consumers have come.
     public var movingTenants: Set<TenantID> = []
+    /// Those of ``tenants`` that may come into being without events: an engine with several writers makes their rows, and
+    /// locks none that is there.
+    public var madeTenants: Set<TenantID> = []
     /// Versions of these aggregates.
     public var aggregates: Set<AggregateKey> = []
     /// Which of these events are stored.
@@ -46,6 +49,8 @@ public struct BatchQuestions: Sendable {
     public var snapshots: Set<AggregateKey> = []
     /// What there is of consumers; most often nothing is asked for. An engine with several writers locks it last.
     public var consumers = ConsumerQuestions()
+    /// What there is of schedules; most often nothing is asked for.
+    public var schedules = ScheduleQuestions()
 
     /// No questions yet.
     public init() {}
@@ -102,12 +107,24 @@ public struct BatchFacts: Sendable {
     /// How many tenants the storage can keep, and how many more than those of ``heads``.
     public var newTenants: (max: UInt64, left: UInt64) = (.max, .max)
 
+    /// What was asked for of schedules.
+    public var schedules: ScheduleFacts {
+        get { if case .facts(let facts)? = boxedSchedules { facts } else { ScheduleFacts() } }
+        set { boxedSchedules = .facts(newValue) }
+    }
+
     /// Boxed: most batches have nothing to do with consumers.
     private indirect enum BoxedConsumers {
         case facts(ConsumerFacts)
     }
 
+    /// Boxed: most batches have nothing to do with schedules.
+    private indirect enum BoxedSchedules {
+        case facts(ScheduleFacts)
+    }
+
     private var boxedConsumers: BoxedConsumers?
+    private var boxedSchedules: BoxedSchedules?
 
     /// No facts yet.
     public init() {}
@@ -192,7 +209,9 @@ public struct TenantPlan: Sendable {
 
     /// What is stored beside the events. Boxed, like the place in the run: plans are passed on many times, and few have this.
     private indirect enum Beside: Sendable {
-        case changes(snapshots: [SnapshotChange], settings: SettingsChange?, consumers: [ConsumerPlan])
+        case changes(
+            snapshots: [SnapshotChange], settings: SettingsChange?, consumers: [ConsumerPlan],
+            schedules: SchedulesPlan?)
     }
 
     private let place: Place
@@ -202,12 +221,15 @@ public struct TenantPlan: Sendable {
 
     init(
         tenant: TenantID, oldHead: TenantHead, run: RecordedRun?, aggregates: [AggregateName: Move],
-        snapshots: [SnapshotChange], settings: SettingsChange?, consumers: [ConsumerPlan]
+        snapshots: [SnapshotChange], settings: SettingsChange?, consumers: [ConsumerPlan], schedules: SchedulesPlan?
     ) {
         place = run.map { .run($0) } ?? .head(tenant, oldHead)
         self.aggregates = aggregates
-        let isEmpty = snapshots.isEmpty && settings == nil && consumers.isEmpty
-        beside = isEmpty ? nil : .changes(snapshots: snapshots, settings: settings, consumers: consumers)
+        let isEmpty = snapshots.isEmpty && settings == nil && consumers.isEmpty && schedules == nil
+        beside =
+            isEmpty
+            ? nil
+            : .changes(snapshots: snapshots, settings: settings, consumers: consumers, schedules: schedules)
     }
 
     /// Whose it is.
@@ -239,17 +261,22 @@ public struct TenantPlan: Sendable {
 
     /// Changes of snapshots.
     public var snapshots: [SnapshotChange] {
-        if case .changes(let snapshots, _, _)? = beside { snapshots } else { [] }
+        if case .changes(let snapshots, _, _, _)? = beside { snapshots } else { [] }
     }
 
     /// The change of the settings; nil for none.
     public var settings: SettingsChange? {
-        if case .changes(_, let settings, _)? = beside { settings } else { nil }
+        if case .changes(_, let settings, _, _)? = beside { settings } else { nil }
     }
 
     /// Changes of consumers, in the order of their names.
     public var consumers: [ConsumerPlan] {
-        if case .changes(_, _, let consumers)? = beside { consumers } else { [] }
+        if case .changes(_, _, let consumers, _)? = beside { consumers } else { [] }
+    }
+
+    /// The change of the schedules; nil for none.
+    public var schedules: SchedulesPlan? {
+        if case .changes(_, _, _, let schedules)? = beside { schedules } else { nil }
     }
 
     /// The highest epoch or revision of any consumer that was deleted; nil where it stays.

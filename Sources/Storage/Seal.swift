@@ -1,4 +1,4 @@
-import FoundationEssentials
+public import FoundationEssentials
 public import MartletModel
 import MartletRecordCodec
 public import NIOCore
@@ -85,6 +85,45 @@ public enum Seal {
         head.writeInteger(blocked.tries)
         head.writeInteger(blocked.since.microseconds)
         add(blocked.reason, to: &head)
+        return CRC32C.checksum(of: head)
+    }
+
+    /// Of a schedule, but for whether it is set aside.
+    public static func schedule(_ row: ScheduleRow, of tenant: TenantID) -> UInt32 {
+        var head = ByteBuffer()
+        head.writeBytes(tenant.uuid.bytes)
+        add(row.key.text, to: &head)
+        head.writeInteger(row.due.microseconds)
+        head.writeBytes(row.aggregate.id.bytes)
+        add(row.aggregate.type.text, to: &head)
+        head.writeBytes(row.eventID.bytes)
+        add(row.eventType.text, to: &head)
+        add(row.contentType, to: &head)
+        head.writeInteger(row.schemaVersion)
+        head.writeInteger(UInt64(row.payloadBytes))
+        head.writeInteger(UInt8(row.latenessMillisMax == nil ? 0 : 1))
+        head.writeInteger(row.latenessMillisMax ?? 0)
+        head.writeInteger(row.checksum)
+        return CRC32C.checksum(of: head)
+    }
+
+    /// Of why a schedule is set aside.
+    public static func parked(_ reason: String, _ key: ScheduleKey, event: UUID, of tenant: TenantID) -> UInt32 {
+        var head = ByteBuffer()
+        head.writeBytes(tenant.uuid.bytes)
+        add(key.text, to: &head)
+        head.writeBytes(event.bytes)
+        add(reason, to: &head)
+        return CRC32C.checksum(of: head)
+    }
+
+    /// Of how many schedules a tenant has, and when the first is due.
+    public static func schedules(count: Int, due: Timestamp?, of tenant: TenantID) -> UInt32 {
+        var head = ByteBuffer()
+        head.writeBytes(tenant.uuid.bytes)
+        head.writeInteger(Int64(count))
+        head.writeInteger(UInt8(due == nil ? 0 : 1))
+        head.writeInteger(due?.microseconds ?? 0)
         return CRC32C.checksum(of: head)
     }
 

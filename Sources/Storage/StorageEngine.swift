@@ -150,6 +150,15 @@ public protocol StorageReader: AnyObject {
     /// kept on disk.
     func lastBlockedKey(of id: ConsumerID) throws(StorageError) -> StoredBlockedKey?
 
+    /// Schedules of a tenant in the order of their keys, above that one, at most so many; only those that are set aside, or
+    /// all. Their events are not read.
+    func schedules(
+        of tenant: TenantID, after key: ScheduleKey?, isParkedOnly: Bool, countMax: Int
+    ) throws(StorageError) -> [ListedSchedule]
+
+    /// Schedules of any tenants whose time has come.
+    func dueSchedules(_ question: DueQuestion) throws(StorageError) -> DueSchedules
+
     /// What snapshots an aggregate has, newest first. Their states are not read: one counts as intact where it is as long
     /// as it was saved.
     func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo]

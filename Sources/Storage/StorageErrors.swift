@@ -169,6 +169,8 @@ extension WriteOutcome {
         case .settingsConflict(let revision): .settingsConflict(revision)
         case .limitReached(let limit): .storageLimitReached(limit)
         case .consumer(let outcome): outcome.refusal
+        case .schedules(let outcome): outcome.refusal
+        case .firing: nil
         }
     }
 }

@@ -27,10 +27,10 @@ public enum WriteCommand: Hashable, Sendable {
     /// Memory that it keeps; 0 where nobody has said (``AppendRequest/heldBytes``).
     public var heldBytes: Int { if case .append(let request) = self { request.heldBytes } else { 0 } }
 
-    /// How many rows it adds, about: an append's events, what a change writes.
+    /// How many rows it adds, about: an append's events and schedules, what a change writes.
     public var rowCount: Int {
         switch self {
-        case .append(let request): request.eventCount
+        case .append(let request): request.eventCount + (request.hasExtras ? request.schedules.count : 0)
         case .change(let change): change.rowCount
         }
     }
@@ -46,6 +46,8 @@ public indirect enum TenantChange: Hashable, Sendable {
     case putSettings(PutSettingsRequest)
     /// Changes a consumer, or what is stored of it.
     case consumer(ConsumerChange)
+    /// Changes schedules.
+    case schedules(SchedulesChange)
 
     /// The tenant.
     public var tenant: TenantID {
@@ -54,6 +56,7 @@ public indirect enum TenantChange: Hashable, Sendable {
         case .deleteSnapshots(let request): request.tenant
         case .putSettings(let request): request.tenant
         case .consumer(let change): change.consumer.tenant
+        case .schedules(let change): change.tenant
         }
     }
 
@@ -62,7 +65,7 @@ public indirect enum TenantChange: Hashable, Sendable {
         switch self {
         case .saveSnapshot(let request, _): request.aggregate
         case .deleteSnapshots(let request): request.aggregate
-        case .putSettings, .consumer: nil
+        case .putSettings, .consumer, .schedules: nil
         }
     }
 
@@ -73,10 +76,17 @@ public indirect enum TenantChange: Hashable, Sendable {
         case .deleteSnapshots: 0
         case .putSettings(let request): request.document.readableBytes
         case .consumer(let change): change.contentBytes
+        case .schedules(let change): change.contentBytes
         }
     }
 
-    fileprivate var rowCount: Int { if case .consumer(let change) = self { change.rowCount } else { 1 } }
+    fileprivate var rowCount: Int {
+        switch self {
+        case .consumer(let change): change.rowCount
+        case .schedules(let change): change.keys.count
+        case .saveSnapshot, .deleteSnapshots, .putSettings: 1
+        }
+    }
 }
 
 /// The result of a command: the caller decides what to make of it, so these are values, not errors.
@@ -103,6 +113,10 @@ public enum WriteOutcome: Hashable, Sendable {
     case settingsConflict(revision: UInt64)
     /// What became of a change of a consumer.
     indirect case consumer(ConsumerOutcome)
+    /// What became of a change of schedules.
+    indirect case schedules(SchedulesOutcome)
+    /// Why the event of a schedule was not appended.
+    indirect case firing(FiringOutcome)
     /// The storage has no number left for what the command would add; nothing was written.
     case limitReached(StorageLimit)
 

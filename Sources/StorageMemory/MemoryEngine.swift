@@ -20,6 +20,7 @@ public final class MemoryEngine: StorageEngine {
         var snapshots: [AggregateName: [StoredSnapshot]] = [:]
         var sizes: [AggregateName: AggregateSize] = [:]
         var consumers = MemoryConsumers()
+        var schedules = MemorySchedules()
 
         var head: TenantHead {
             events.last.map {
@@ -117,6 +118,7 @@ public final class MemoryEngine: StorageEngine {
                 consumers.positions[key] = index.map { tenant.position($0) }
             }
             facts.consumers = consumers
+            facts.schedules = MemorySchedules.facts(questions.schedules) { tenants[$0]?.schedules }
             for key in questions.events {
                 guard let tenant = tenants[key.tenant],
                     let index = tenant.events.firstIndex(where: { $0.event.id == key.id })
@@ -168,6 +170,14 @@ public final class MemoryEngine: StorageEngine {
         func lastBlockedKey(of id: ConsumerID) throws(StorageError) -> StoredBlockedKey? {
             tenant(id.tenant).consumers.lastBlockedKey(of: id.name)
         }
+
+        func schedules(
+            of tenant: TenantID, after key: ScheduleKey?, isParkedOnly: Bool, countMax: Int
+        ) throws(StorageError) -> [ListedSchedule] {
+            self.tenant(tenant).schedules.list(after: key, isParkedOnly: isParkedOnly, countMax: countMax)
+        }
+
+        func dueSchedules(_ question: DueQuestion) throws(StorageError) -> DueSchedules { engine.due(question) }
 
         func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] {
             (self.tenant(tenant).snapshots[aggregate] ?? []).map(\.info).sorted { $0.version > $1.version }
@@ -274,6 +284,7 @@ extension MemoryEngine.Tenant {
             settings.revision = change.revision
         }
         consumers.carryOut(plan.consumers, epochFloor: plan.consumerEpochFloor)
+        if let plan = plan.schedules { schedules.carryOut(plan) }
     }
 }
 

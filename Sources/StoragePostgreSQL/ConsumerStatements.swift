@@ -70,7 +70,7 @@ extension Schema {
         "CREATE INDEX blocked_keys_by_failure ON \(name).blocked_keys (tenant_no, consumer, since, slot, key);"
     }
 
-    private static let hot = """
+    static let hot = """
         fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500,
         autovacuum_analyze_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0
         """

@@ -40,7 +40,8 @@ extension PostgreSQLWriter {
             calls.append(PostgresCall(statement, values))
             return calls.count - 1
         }
-        let new = moving.filter { borrowed.known[$0] == nil }
+        let made = questions.madeTenants.union(moving).sorted()
+        let new = made.filter { borrowed.known[$0] == nil }
         if !new.isEmpty { _ = add("make_tenants", [PostgresValue(new.map(\.uuid))]) }
         let lockTenants = isWaiting ? "lock_tenants" : "lock_free_tenants"
         let lockedRows = moving.isEmpty ? nil : add(lockTenants, [PostgresValue(moving.map(\.uuid))])
@@ -53,6 +54,9 @@ extension PostgreSQLWriter {
         let consumers = ConsumerLookUp(questions.consumers)
         let consumerRows = calls.count..<calls.count + consumers.calls.count
         calls += consumers.calls
+        let schedules = ScheduleLookUp(questions.schedules)
+        let scheduleRows = calls.count..<calls.count + schedules.calls.count
+        calls += schedules.calls
         // Last: each statement sees more than the one before, and a tenant's row is there before all else of it.
         let besideRows = beside.isEmpty ? nil : add("tenants", [PostgresValue(beside.map(\.uuid))])
         let results = try connection.pipeline(calls)
@@ -82,6 +86,9 @@ extension PostgreSQLWriter {
         }
         if let storedRows { try readStored(results[storedRows], events, &found) }
         found.facts.consumers = try consumers.facts(results[consumerRows])
+        if !questions.schedules.isEmpty {
+            found.facts.schedules = try schedules.facts(results[scheduleRows], connection)
+        }
         return found
     }
 

@@ -53,7 +53,7 @@ extension PostgreSQLWriter {
         let due = DueSnapshots(batch, plan, facts)
         let tenants = plan.tenants.compactMap { borrowed.known[$0.tenant] }
         let stored = PlanCalls(
-            plan,
+            plan, server: server,
             before: zip(plan.tenants, tenants).map { plan, tenant in
                 PlanCalls.Before(no: tenant.no, aggregateCount: tenant.aggregateCount) { tenant.aggregate($0) }
             })
@@ -99,7 +99,7 @@ extension PostgreSQLWriter {
     /// - Returns: whether that is enough.
     private static func note(_ command: WriteCommand, _ borrowed: TenantCacheLease, in facts: inout BatchFacts) -> Bool
     {
-        guard case .append(let request) = command, request.checkpoint == nil else { return false }
+        guard case .append(let request) = command, !request.hasExtras else { return false }
         guard let tenant = borrowed.known[request.tenant], tenant.isTrusted else { return false }
         facts.heads[request.tenant] = tenant.head
         for part in request.aggregates {

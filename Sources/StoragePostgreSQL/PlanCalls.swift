@@ -29,11 +29,14 @@ struct PlanCalls {
     private(set) var movedRows: [PostgresCall]
     private let notices: [String]
 
-    /// - Parameter before: of each tenant of the plan, in its order.
-    init(_ plan: BatchPlan, before: [Before]) {
+    /// - Parameters:
+    ///   - server: the server that stores it.
+    ///   - before: of each tenant of the plan, in its order.
+    init(_ plan: BatchPlan, server: UUID, before: [Before]) {
         var aggregates = NewAggregates()
         var beside: [PostgresCall] = []
         var consumers = ConsumerCalls()
+        var schedules = ScheduleCalls(server: server)
         let runs = plan.tenants.compactMap { $0.run }
         let eventCount = runs.reduce(0) { $0 + $1.events.count }
         let bytes = runs.reduce(0) { $0 + $1.entries.readableBytes }
@@ -55,9 +58,10 @@ struct PlanCalls {
             after.numbers = growing.mapValues(\.no)
             beside += BesideCalls.calls(tenantPlan, tenantNo: before.no, numbers: after.numbers)
             consumers.add(tenantPlan, tenantNo: before.no)
+            schedules.add(tenantPlan, tenantNo: before.no)
             self.after.append(after)
         }
-        rows = aggregates.calls + events.calls + beside + consumers.calls
+        rows = aggregates.calls + events.calls + beside + consumers.calls + schedules.calls
         let moving = zip(plan.tenants, after).filter { $0.0.run != nil }
         movedRows = []
         if !moving.isEmpty {

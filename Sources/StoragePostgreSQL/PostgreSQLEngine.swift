@@ -163,7 +163,8 @@ public final class PostgreSQLEngine: StorageEngine {
 
     /// A reader on a connection of its own.
     public func makeReader() -> any StorageReader {
-        PostgreSQLReader(connectionString: connectionString, schema: schema, open: shared.open)
+        PostgreSQLReader(
+            connectionString: connectionString, schema: schema, server: shared.server, open: shared.open)
     }
 
     /// A listener on a connection of its own.

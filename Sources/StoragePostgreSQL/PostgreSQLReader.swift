@@ -9,11 +9,14 @@ import NIOCore
 final class PostgreSQLReader: StorageReader {
     private let connectionString: String
     private let schema: Schema
+    /// Tells this server from others on the same database.
+    let server: UUID
     private let openConnections: OpenConnections
     /// What of one tenant was learned from its pages: nothing of it changes what another one gets.
     private var sizes = RecentlyUsed<TenantID, PageSizes>(countMax: 1_024)
 
-    init(connectionString: String, schema: Schema, open: OpenConnections) {
+    init(connectionString: String, schema: Schema, server: UUID, open: OpenConnections) {
+        self.server = server
         self.connectionString = connectionString
         self.schema = schema
         openConnections = open
@@ -241,7 +244,7 @@ final class PostgreSQLReader: StorageReader {
         do throws(PostgresFault) { return try rows.unsigned(row, column, to: max) } catch { throw error.storageError }
     }
 
-    private func run(_ statement: String, _ parameters: [PostgresValue]) throws(StorageError) -> PostgresResult {
+    func run(_ statement: String, _ parameters: [PostgresValue]) throws(StorageError) -> PostgresResult {
         // A connection that broke while it was idle says so only now: a read can simply be done again.
         for isLastAttempt in [false, true] {
             var used: PostgresConnection?

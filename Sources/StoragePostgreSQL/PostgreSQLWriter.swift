@@ -85,7 +85,7 @@ final class PostgreSQLWriter: StorageWriter {
             let found = try lookUp(questions, lockWait, borrowed: borrowed, on: connection)
             let free = found.locked.isEmpty ? batch : batch.filter { !found.locked.contains($0.tenant) }
             let plan = WriteDecision.decide(free, facts: found.facts, now: now)
-            let stored = PlanCalls(plan, before: plan.tenants.map { Self.before($0, found) })
+            let stored = PlanCalls(plan, server: server, before: plan.tenants.map { Self.before($0, found) })
             let rest =
                 plan.tenants.isEmpty
                 ? Rest(isProof: plan.outcomes.contains(where: \.isReplay))

@@ -1,7 +1,7 @@
 /// The statements of a reader.
 extension Schema {
     /// What a reader prepares.
-    var readerStatements: [(name: String, sql: String)] { ofEvents + ofConsumers }
+    var readerStatements: [(name: String, sql: String)] { ofEvents + ofConsumers + ofSchedules }
 
     private var ofEvents: [(name: String, sql: String)] {
         [

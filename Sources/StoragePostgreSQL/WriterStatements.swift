@@ -18,7 +18,7 @@ extension Schema {
                     "tenant_no", "position", "aggregate_no", "version", "recorded_at", "event_id", "type",
                     "content_type", "schema_version", "payload_bytes", "record", "aggregate_bytes",
                 ])
-            + besideEvents + consumerLookUps + consumerChanges
+            + besideEvents + consumerLookUps + consumerChanges + scheduleLookUps + scheduleChanges
     }
 
     /// A statement for each number of rows: `put_events-1`, `put_events-2`, `put_events-4` … A row's values cost less

@@ -84,6 +84,28 @@ final class SQLiteReader: StorageReader {
         }
     }
 
+    func schedules(
+        of tenant: TenantID, after key: ScheduleKey?, isParkedOnly: Bool, countMax: Int
+    ) throws(StorageError) -> [ListedSchedule] {
+        try read { connection throws(SQLiteFault) in
+            try Self.atOnce(connection, statements: 2) { () throws(SQLiteFault) in
+                guard let (no, _) = try Self.tenant(tenant, connection) else { return [] }
+                return try TenantScheduleRows(tenant: tenant, tenantNo: no, connection: connection).list(
+                    after: key, isParkedOnly: isParkedOnly, countMax: countMax)
+            }
+        }
+    }
+
+    func dueSchedules(_ question: DueQuestion) throws(StorageError) -> DueSchedules {
+        try read { connection throws(SQLiteFault) in
+            try Self.atOnce(connection, statements: 2 + question.tenantsMax) { () throws(SQLiteFault) in
+                var found = DueSchedules()
+                try found.find(question, connection)
+                return found
+            }
+        }
+    }
+
     func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] {
         try read { connection throws(SQLiteFault) in
             guard let (tenantNo, _) = try Self.tenant(tenant, connection),

@@ -208,6 +208,7 @@ final class SQLiteWriter: StorageWriter {
         facts.sizes.reserveCapacity(batch.count)
         var last: (id: TenantID, tenant: Tenant?)?
         var consumers = ConsumerQuestions()
+        var schedules = ScheduleQuestions()
         for command in batch {
             let id = command.tenant
             if last?.id != id {
@@ -224,12 +225,19 @@ final class SQLiteWriter: StorageWriter {
             }
             switch command {
             case .append(let request):
-                if let checkpoint = request.checkpoint { consumers.add(checkpoint, of: id) }
+                if request.hasExtras {
+                    if let checkpoint = request.checkpoint { consumers.add(checkpoint, of: id) }
+                    schedules.add(request)
+                    try facts.find(request.schedules, of: id, tenant.no, connection)
+                }
                 for part in request.aggregates {
                     let key = AggregateKey(tenant: id, name: part.aggregate)
                     try look(at: key, snapshots: part.snapshot != nil, in: tenant, &facts, &rows, connection)
                 }
             case .change(.consumer(let change)): consumers.add(change)
+            case .change(.schedules(let change)):
+                schedules.add(change)
+                if case .asked(let changes) = change.kind { try facts.find(changes, of: id, tenant.no, connection) }
             case .change(let change):
                 guard let name = change.aggregate else { continue }
                 let key = AggregateKey(tenant: id, name: name)
@@ -240,6 +248,13 @@ final class SQLiteWriter: StorageWriter {
             facts.consumers = try consumers.facts { tenant in
                 rows.tenants[tenant].map {
                     TenantConsumerRows(tenant: tenant, tenantNo: $0.no, connection: connection)
+                }
+            }
+        }
+        if !schedules.isEmpty {
+            facts.schedules = try schedules.facts { tenant in
+                rows.tenants[tenant].map {
+                    TenantScheduleRows(tenant: tenant, tenantNo: $0.no, connection: connection)
                 }
             }
         }
@@ -269,20 +284,11 @@ final class SQLiteWriter: StorageWriter {
     private func find(
         _ batch: [WriteCommand], _ rows: BatchRows, _ facts: inout BatchFacts, _ connection: SQLiteConnection
     ) throws(SQLiteFault) -> Bool {
-        let select = try connection.statement(.selectPositionOfID)
         for case .append(let request) in batch {
             guard let tenant = rows.tenants[request.tenant] else { continue }
             for part in request.aggregates {
                 for event in part.events {
-                    select.bind(1, tenant.no)
-                    select.bind(2, event.id)
-                    guard
-                        let position = try select.firstRow({ row throws(SQLiteFault) in
-                            Position(try row.unsigned(0))
-                        })
-                    else { continue }
-                    let key = EventKey(tenant: request.tenant, id: event.id)
-                    facts.stored[key] = try BlockRows.storedEvent(at: position, key, tenantNo: tenant.no, connection)
+                    try facts.find(EventKey(tenant: request.tenant, id: event.id), tenant.no, connection)
                 }
             }
         }
@@ -380,6 +386,9 @@ final class SQLiteWriter: StorageWriter {
         let consumers = TenantConsumerRows(tenant: plan.tenant, tenantNo: tenantNo, connection: connection)
         for consumer in plan.consumers { try consumers.store(consumer) }
         if let epoch = plan.consumerEpochFloor { try consumers.put(epochFloor: epoch) }
+        if let schedules = plan.schedules {
+            try TenantScheduleRows(tenant: plan.tenant, tenantNo: tenantNo, connection: connection).store(schedules)
+        }
     }
 
     private func store(

@@ -27,7 +27,7 @@ enum Schema {
             sql: third, move: { connection throws(SQLiteFault) in try BlockMigration.run(connection) },
             cleanUp: thirdCleanUp),
         Migration(sql: fourth), Migration(sql: fifth), Migration(sql: ConsumerRows.migration),
-        Migration(sql: ConsumerRows.lastFailureMigration),
+        Migration(sql: ConsumerRows.lastFailureMigration), Migration(sql: ScheduleTables.migration),
     ]
 
     private static let first = """
@@ -217,6 +217,9 @@ enum Query: Int, CaseIterable {
     case selectSlot, selectSlots, putSlot, deleteSlots
     case selectWorkers, putWorker, deleteWorker, deleteWorkers
     case selectBlockedKey, selectBlockedKeys, selectLastBlockedKey, putBlockedKey, deleteBlockedKey, deleteBlockedKeys
+    case selectScheduleHead, selectSchedules, selectParkedSchedules, selectEarliestSchedules, selectDueSchedules
+    case selectScheduleTenant, countSchedules, selectDueTenants, selectNextDue
+    case putSchedule, parkSchedule, deleteSchedule, putScheduleTenant
 
     var sql: String {
         switch self {
@@ -311,6 +314,10 @@ enum Query: Int, CaseIterable {
             INSERT OR REPLACE INTO documents (tenant_no, kind, key, value, revision, checksum)
             VALUES (?1, 'revision', '', x'', ?2, ?3)
             """
+        case .selectScheduleHead, .selectSchedules, .selectParkedSchedules, .selectEarliestSchedules,
+            .selectDueSchedules, .selectScheduleTenant, .countSchedules, .selectDueTenants, .selectNextDue,
+            .putSchedule, .parkSchedule, .deleteSchedule, .putScheduleTenant:
+            ScheduleTables.sql(self)
         default: ConsumerRows.sql(self)
         }
     }

@@ -157,6 +157,18 @@ public final class FaultyEngine: WrappingEngine {
             return try base.lastBlockedKey(of: id)
         }
 
+        func schedules(
+            of tenant: TenantID, after key: ScheduleKey?, isParkedOnly: Bool, countMax: Int
+        ) throws(StorageError) -> [ListedSchedule] {
+            try engine.checkRead()
+            return try base.schedules(of: tenant, after: key, isParkedOnly: isParkedOnly, countMax: countMax)
+        }
+
+        func dueSchedules(_ question: DueQuestion) throws(StorageError) -> DueSchedules {
+            try engine.checkRead()
+            return try base.dueSchedules(question)
+        }
+
         func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] {
             try engine.checkRead()
             return try base.snapshots(of: aggregate, in: tenant)

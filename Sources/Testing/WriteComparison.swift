@@ -7,9 +7,10 @@ import NIOCore
 /// Random batches of commands for an engine and for the oracle: each must come to the same, and leave the same behind.
 ///
 /// Appends, with and without snapshots, expected versions that hold and that do not, repeated calls and ids that are used
-/// again, reactions to a consumer's events; snapshots that are saved, not worth keeping, beyond their aggregate, and deleted; settings that are put, deleted,
-/// and expected at another revision; consumers with all that is done to them (``ConsumerWorkload``); of new tenants and old
-/// ones, in one batch.
+/// again, reactions to a consumer's events; snapshots that are saved, not worth keeping, beyond their aggregate, and
+/// deleted; settings that are put, deleted, and expected at another revision; consumers with all that is done to them
+/// (``ConsumerWorkload``); schedules, and events whose time has come (``ScheduleWorkload``); of new tenants and old ones, in
+/// one batch.
 public struct WriteComparison {
     /// Gives the same batches again.
     public let seed: UInt64
@@ -19,6 +20,7 @@ public struct WriteComparison {
     private let names = ["order", "order", "customer"].map { AggregateName.new($0) }
     private var appends: [AppendRequest] = []
     private var consumers = ConsumerWorkload()
+    private var schedules = ScheduleWorkload()
     private var micros: Int64 = 1_000_000
 
     /// A comparison that has written nothing yet.
@@ -64,7 +66,19 @@ public struct WriteComparison {
             }
         }
         try same("where the tenants stand") { try $0.tenantStates(of: tenants) }
+        let due = DueQuestion(
+            now: Timestamp(microseconds: micros), patienceMicros: 0, tenantsMax: 100, countPerTenantMax: 100,
+            bytesMax: 1 << 20)
+        try same("which schedules are due") {
+            Dictionary(grouping: try $0.dueSchedules(due).schedules, by: \.tenant)
+        }
+        try same("when the next schedule is due") { try $0.dueSchedules(due).next }
         for tenant in tenants {
+            for isParkedOnly in [false, true] {
+                try same("the schedules of \(tenant), parked only: \(isParkedOnly)") {
+                    try $0.schedules(of: tenant, after: nil, isParkedOnly: isParkedOnly, countMax: 100)
+                }
+            }
             try same("the settings of \(tenant)") { try $0.settings(of: tenant) }
             try same("the log of \(tenant)") { try $0.events(of: tenant) }
             for id in ConsumerWorkload.ids(of: tenant) {
@@ -105,7 +119,9 @@ public struct WriteComparison {
 
     private mutating func command() throws -> WriteCommand {
         let (tenant, name) = (pick(tenants), pick(names))
-        switch Int.random(in: 0..<14, using: &random) {
+        switch Int.random(in: 0..<18, using: &random) {
+        case 14...:
+            return try schedules.command(of: tenant, near: micros, names, oracle.makeReader(), &random)
         case 10...: return .change(.consumer(consumers.change(of: tenant, &random)))
         case 0:
             return .change(
@@ -144,6 +160,10 @@ public struct WriteComparison {
                 let stored = try oracle.makeReader().events(of: tenant)
                 request.checkpoint = consumers.checkpoint(of: tenant, among: stored, &random)
             }
+            if Int.random(in: 0..<4, using: &random) == 0 {
+                request.schedules = try schedules.changes(2, near: micros, names, &random)
+                request.schedulesMax = Int.random(in: 2...6, using: &random)
+            }
             appends.append(request)
             return .append(request)
         }
@@ -172,12 +192,14 @@ extension WriteCommand {
             "append of \(request.eventCount) to \(request.aggregates[0].aggregate) of \(tenant)"
                 + (request.aggregates[0].snapshot == nil ? "" : " with a snapshot")
                 + (request.checkpoint.map { " with \($0)" } ?? "")
+                + (request.firing.map { " by \($0)" } ?? "") + (request.hasExtras ? " \(request.schedules)" : "")
         case .change(.saveSnapshot(let request, let kept)):
             "snapshot \(request.version) of \(request.aggregate) of \(tenant), \(kept) kept"
         case .change(.deleteSnapshots(let request)):
             "deletion of snapshot \(request.version?.rawValue ?? 0) of \(request.aggregate) of \(tenant)"
         case .change(.putSettings(let request)):
             "settings \(request.kind) of \(tenant), expected revision \(request.expectedRevision ?? 0)"
+        case .change(.schedules(let change)): "\(change.kind) of \(tenant)"
         case .change(.consumer(let change)): "\(change.kind) of \(change.consumer.name) of \(tenant)"
         }
     }

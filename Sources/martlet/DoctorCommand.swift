@@ -15,7 +15,7 @@ struct DoctorCommand: AsyncParsableCommand {
             server itself (--server). Prints one line per check; exits with code 1 if one failed.
 
             With --deep, reads a storage from end to end and checks everything that must be true of it: \
-            checksums of events, positions, versions, ids, columns, indexes, snapshots, settings and consumers. It may \
+            checksums of events, positions, versions, ids, columns, indexes, snapshots, settings, consumers and schedules. It may \
             belong to a running server, or be a backup: nothing is written to it.
             """)
 

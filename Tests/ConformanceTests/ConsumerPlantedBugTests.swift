@@ -231,6 +231,16 @@ private final class MutantReader: StorageReader {
         }
     }
 
+    func schedules(
+        of tenant: TenantID, after key: ScheduleKey?, isParkedOnly: Bool, countMax: Int
+    ) throws(StorageError) -> [ListedSchedule] {
+        try base.schedules(of: tenant, after: key, isParkedOnly: isParkedOnly, countMax: countMax)
+    }
+
+    func dueSchedules(_ question: DueQuestion) throws(StorageError) -> DueSchedules {
+        try base.dueSchedules(question)
+    }
+
     func blockedKeys(
         of id: ConsumerID, slot: Int?, after key: BlockedKeyID?, countMax: Int
     ) throws(StorageError) -> [StoredBlockedKey] {

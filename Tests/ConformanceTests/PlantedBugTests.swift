@@ -172,6 +172,16 @@ final class Mutant: StorageEngine {
             try base.lastBlockedKey(of: id)
         }
 
+        func schedules(
+            of tenant: TenantID, after key: ScheduleKey?, isParkedOnly: Bool, countMax: Int
+        ) throws(StorageError) -> [ListedSchedule] {
+            try base.schedules(of: self.tenant(tenant), after: key, isParkedOnly: isParkedOnly, countMax: countMax)
+        }
+
+        func dueSchedules(_ question: DueQuestion) throws(StorageError) -> DueSchedules {
+            try base.dueSchedules(question)
+        }
+
         func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] {
             let keys = try base.snapshots(of: aggregate, in: self.tenant(tenant))
             return bug == .snapshotsComeOldestFirst ? keys.reversed() : keys

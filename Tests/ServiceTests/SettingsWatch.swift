@@ -50,6 +50,16 @@ final class SettingsWatch: StorageReader {
         try inner.lastBlockedKey(of: id)
     }
 
+    func schedules(
+        of tenant: TenantID, after key: ScheduleKey?, isParkedOnly: Bool, countMax: Int
+    ) throws(StorageError) -> [ListedSchedule] {
+        try inner.schedules(of: tenant, after: key, isParkedOnly: isParkedOnly, countMax: countMax)
+    }
+
+    func dueSchedules(_ question: DueQuestion) throws(StorageError) -> DueSchedules {
+        try inner.dueSchedules(question)
+    }
+
     func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] { [] }
 
     func snapshot(

@@ -7,6 +7,7 @@ struct AppendCall {
     private let tenant: TenantID
     private let eventCount: Int
     private let includesConflictingEvents: Bool
+    private let firstDue: Timestamp?
     /// What can stop it; nil where nothing can.
     var ticket: StoreTicket?
 
@@ -14,11 +15,14 @@ struct AppendCall {
         tenant = request.tenant
         eventCount = request.eventCount
         includesConflictingEvents = request.includeConflictingEvents
+        firstDue = request.hasExtras ? request.schedules.firstDue : nil
     }
 
     /// Starts an append whose call is open.
     static func start(_ request: AppendRequest, _ handle: CallHandle) {
         let (calls, key) = (handle.calls, handle.key)
+        var request = request
+        if request.hasExtras { request.schedulesMax = handle.limits.schedulesPerTenantMax }
         let ticket = calls.service.store.write(.append(request)) {
             [mailbox = calls.mailbox, bound = calls.bound] in
             mailbox.deliver(.init(calls: bound, call: key, result: $0))
@@ -31,6 +35,7 @@ struct AppendCall {
         switch result {
         case .success(.appended(let receipt)):
             if !receipt.replayed { handle.service.counters.append(eventCount) }
+            if let firstDue { handle.service.schedules.note(firstDue) }
             handle.answer(.append(receipt))
         case .success(.versionConflict(let conflicts)) where includesConflictingEvents:
             ConflictingEventsCall.start(conflicts, tenant, handle)

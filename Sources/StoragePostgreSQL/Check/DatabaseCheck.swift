@@ -10,7 +10,8 @@ import NIOCore
 public struct DatabaseCheck {
     /// The result of a check.
     public struct Outcome: Sendable {
-        /// What was checked: `schema`, `events`, `heads`, `aggregates`, `snapshots`, `documents`, `consumers`, `indexes`.
+        /// What was checked: `schema`, `events`, `heads`, `aggregates`, `snapshots`, `documents`, `consumers`, `schedules`,
+        /// `indexes`.
         public var subject: String
         /// What it looked at.
         public var summary: String
@@ -71,7 +72,7 @@ public struct DatabaseCheck {
         tell(first)
         guard first.findingsCount == 0 else { return total }
         let checks: [(PostgresConnection) throws(PostgresFault) -> Outcome] = [
-            events, heads, aggregates, snapshots, documents, consumers, IndexCheck(schema: schema).check,
+            events, heads, aggregates, snapshots, documents, consumers, schedules, IndexCheck(schema: schema).check,
         ]
         for check in checks { tell(try attempt(check, connection)) }
         return total
@@ -345,6 +346,11 @@ public struct DatabaseCheck {
             WHERE t.settings_revision <> coalesce(d.revision, 0)
             """, next: "put its settings again")
         return outcome
+    }
+
+    private func schedules(_ connection: PostgresConnection) throws(PostgresFault) -> Outcome {
+        var check = ScheduleCheck(connection)
+        return try check.run()
     }
 
     private func consumers(_ connection: PostgresConnection) throws(PostgresFault) -> Outcome {

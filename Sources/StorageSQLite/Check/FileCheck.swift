@@ -27,6 +27,8 @@ public struct FileCheck {
         case settings
         /// Definitions, slots, workers and blocked keys of consumers.
         case consumers
+        /// Schedules, and what is counted of them.
+        case schedules
     }
 
     /// How far a check has come.
@@ -148,6 +150,14 @@ public struct FileCheck {
             consumers = check.summary
         }
         tell(.consumers, consumers)
+
+        var schedules = ""
+        try attempt(.schedules, context) { () throws(SQLiteFault) in
+            var check = try ScheduleCheck(context)
+            try check.run()
+            schedules = "\(check.count) schedules"
+        }
+        tell(.schedules, schedules)
         return context.findingsTotal
     }
 

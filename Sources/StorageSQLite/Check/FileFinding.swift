@@ -22,6 +22,7 @@ public struct FileFinding: Hashable, Sendable, CustomStringConvertible {
         case .snapshots:
             "delete the aggregate's snapshots with martlet snapshots delete: loads read the events until one is saved"
         case .settings: "put the tenant's settings again with martlet upcasters apply and martlet policies set"
+        case .schedules: "set the schedule again or cancel it; of a count, set any schedule of the tenant"
         case .consumers:
             "stop the server and restore a backup; a row of consumer_workers alone can be deleted instead, because servers "
                 + "write their workers again"
