@@ -367,7 +367,7 @@ void   martlet__v1__reused_event_id__free_unpacked
   assert(message->base.descriptor == &martlet__v1__reused_event_id__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor martlet__v1__append_request__field_descriptors[4] =
+static const ProtobufCFieldDescriptor martlet__v1__append_request__field_descriptors[5] =
 {
   {
     "tenant",
@@ -417,17 +417,30 @@ static const ProtobufCFieldDescriptor martlet__v1__append_request__field_descrip
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "schedules",
+    5,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__AppendRequest, n_schedules),
+    offsetof(Martlet__V1__AppendRequest, schedules),
+    &martlet__v1__schedule_change__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__append_request__field_indices_by_name[] = {
   1,   /* field[1] = aggregates */
   3,   /* field[3] = checkpoint */
   2,   /* field[2] = include_conflicting_events */
+  4,   /* field[4] = schedules */
   0,   /* field[0] = tenant */
 };
 static const ProtobufCIntRange martlet__v1__append_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor martlet__v1__append_request__descriptor =
 {
@@ -437,7 +450,7 @@ const ProtobufCMessageDescriptor martlet__v1__append_request__descriptor =
   "Martlet__V1__AppendRequest",
   "martlet.v1",
   sizeof(Martlet__V1__AppendRequest),
-  4,
+  5,
   martlet__v1__append_request__field_descriptors,
   martlet__v1__append_request__field_indices_by_name,
   1,  martlet__v1__append_request__number_ranges,

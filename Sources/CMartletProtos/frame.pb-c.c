@@ -502,7 +502,7 @@ void   martlet__v1__go_away__free_unpacked
   assert(message->base.descriptor == &martlet__v1__go_away__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor martlet__v1__client_frame__field_descriptors[30] =
+static const ProtobufCFieldDescriptor martlet__v1__client_frame__field_descriptors[32] =
 {
   {
     "call_id",
@@ -864,12 +864,37 @@ static const ProtobufCFieldDescriptor martlet__v1__client_frame__field_descripto
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "change_schedules",
+    37,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ClientFrame, body_case),
+    offsetof(Martlet__V1__ClientFrame, change_schedules),
+    &martlet__v1__change_schedules_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "list_schedules",
+    38,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ClientFrame, body_case),
+    offsetof(Martlet__V1__ClientFrame, list_schedules),
+    &martlet__v1__list_schedules_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__client_frame__field_indices_by_name[] = {
   9,   /* field[9] = append */
   28,   /* field[28] = await_consumer */
   0,   /* field[0] = call_id */
   5,   /* field[5] = cancel */
+  30,   /* field[30] = change_schedules */
   29,   /* field[29] = consume */
   4,   /* field[4] = credit */
   2,   /* field[2] = credit_bytes */
@@ -882,6 +907,7 @@ static const unsigned martlet__v1__client_frame__field_indices_by_name[] = {
   3,   /* field[3] = hello */
   26,   /* field[26] = list_blocked_keys */
   23,   /* field[23] = list_consumers */
+  31,   /* field[31] = list_schedules */
   17,   /* field[17] = list_snapshots */
   10,   /* field[10] = load */
   16,   /* field[16] = load_snapshot */
@@ -901,7 +927,7 @@ static const ProtobufCIntRange martlet__v1__client_frame__number_ranges[2 + 1] =
 {
   { 1, 0 },
   { 16, 9 },
-  { 0, 30 }
+  { 0, 32 }
 };
 const ProtobufCMessageDescriptor martlet__v1__client_frame__descriptor =
 {
@@ -911,14 +937,14 @@ const ProtobufCMessageDescriptor martlet__v1__client_frame__descriptor =
   "Martlet__V1__ClientFrame",
   "martlet.v1",
   sizeof(Martlet__V1__ClientFrame),
-  30,
+  32,
   martlet__v1__client_frame__field_descriptors,
   martlet__v1__client_frame__field_indices_by_name,
   2,  martlet__v1__client_frame__number_ranges,
   (ProtobufCMessageInit) martlet__v1__client_frame__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__server_frame__field_descriptors[27] =
+static const ProtobufCFieldDescriptor martlet__v1__server_frame__field_descriptors[29] =
 {
   {
     "call_id",
@@ -1244,11 +1270,36 @@ static const ProtobufCFieldDescriptor martlet__v1__server_frame__field_descripto
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "change_schedules",
+    37,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ServerFrame, body_case),
+    offsetof(Martlet__V1__ServerFrame, change_schedules),
+    &martlet__v1__change_schedules_response__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "list_schedules",
+    38,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ServerFrame, body_case),
+    offsetof(Martlet__V1__ServerFrame, list_schedules),
+    &martlet__v1__list_schedules_response__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__server_frame__field_indices_by_name[] = {
   6,   /* field[6] = append */
   25,   /* field[25] = await_consumer */
   0,   /* field[0] = call_id */
+  27,   /* field[27] = change_schedules */
   26,   /* field[26] = consume */
   21,   /* field[21] = delete_consumer */
   15,   /* field[15] = delete_snapshots */
@@ -1259,6 +1310,7 @@ static const unsigned martlet__v1__server_frame__field_indices_by_name[] = {
   3,   /* field[3] = go_away */
   23,   /* field[23] = list_blocked_keys */
   20,   /* field[20] = list_consumers */
+  28,   /* field[28] = list_schedules */
   14,   /* field[14] = list_snapshots */
   7,   /* field[7] = load */
   13,   /* field[13] = load_snapshot */
@@ -1279,7 +1331,7 @@ static const ProtobufCIntRange martlet__v1__server_frame__number_ranges[3 + 1] =
   { 1, 0 },
   { 4, 1 },
   { 16, 6 },
-  { 0, 27 }
+  { 0, 29 }
 };
 const ProtobufCMessageDescriptor martlet__v1__server_frame__descriptor =
 {
@@ -1289,7 +1341,7 @@ const ProtobufCMessageDescriptor martlet__v1__server_frame__descriptor =
   "Martlet__V1__ServerFrame",
   "martlet.v1",
   sizeof(Martlet__V1__ServerFrame),
-  27,
+  29,
   martlet__v1__server_frame__field_descriptors,
   martlet__v1__server_frame__field_indices_by_name,
   3,  martlet__v1__server_frame__number_ranges,
@@ -1463,7 +1515,7 @@ const ProtobufCMessageDescriptor martlet__v1__welcome__descriptor =
   (ProtobufCMessageInit) martlet__v1__welcome__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__limits__field_descriptors[20] =
+static const ProtobufCFieldDescriptor martlet__v1__limits__field_descriptors[21] =
 {
   {
     "frame_bytes_max",
@@ -1705,6 +1757,18 @@ static const ProtobufCFieldDescriptor martlet__v1__limits__field_descriptors[20]
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "schedules_per_tenant_max",
+    21,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__Limits, schedules_per_tenant_max),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__limits__field_indices_by_name[] = {
   4,   /* field[4] = aggregates_per_append_max */
@@ -1720,6 +1784,7 @@ static const unsigned martlet__v1__limits__field_indices_by_name[] = {
   9,   /* field[9] = keepalive_millis */
   2,   /* field[2] = metadata_bytes_max */
   1,   /* field[1] = payload_bytes_max */
+  20,   /* field[20] = schedules_per_tenant_max */
   11,   /* field[11] = settings_bytes_max */
   10,   /* field[10] = snapshot_bytes_max */
   12,   /* field[12] = stream_credit_bytes_min */
@@ -1731,7 +1796,7 @@ static const unsigned martlet__v1__limits__field_indices_by_name[] = {
 static const ProtobufCIntRange martlet__v1__limits__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 20 }
+  { 0, 21 }
 };
 const ProtobufCMessageDescriptor martlet__v1__limits__descriptor =
 {
@@ -1741,7 +1806,7 @@ const ProtobufCMessageDescriptor martlet__v1__limits__descriptor =
   "Martlet__V1__Limits",
   "martlet.v1",
   sizeof(Martlet__V1__Limits),
-  20,
+  21,
   martlet__v1__limits__field_descriptors,
   martlet__v1__limits__field_indices_by_name,
   1,  martlet__v1__limits__number_ranges,

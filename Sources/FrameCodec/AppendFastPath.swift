@@ -61,10 +61,17 @@ enum AppendFastPath {
             else { return nil }
             checkpoint = read
         }
-        guard fields.isAtEnd, !aggregates.isEmpty, areDistinct(aggregates, eventCount) else { return nil }
+        var schedules: [ScheduleChange] = []
+        while fields.take(5 << 3 | 2) {
+            guard let range = fields.content(), schedules.count < ScheduleChange.countMax,
+                let change = unsafe change(bytes, range, message, &events)
+            else { return nil }
+            schedules.append(change)
+        }
+        guard fields.isAtEnd, !aggregates.isEmpty, areDistinct(aggregates, eventCount, schedules) else { return nil }
         var request = AppendRequest(
             tenant: TenantID(tenant), aggregates: aggregates, includeConflictingEvents: includesConflicts,
-            checkpoint: checkpoint)
+            checkpoint: checkpoint, schedules: schedules)
         request.settleBuffers()
         return request
     }
@@ -124,6 +131,34 @@ enum AppendFastPath {
         }
     }
 
+    @unsafe private static func change(
+        _ bytes: UnsafeRawBufferPointer, _ range: Range<Int>, _ message: ByteBuffer, _ events: inout CanonicalEvents
+    ) -> ScheduleChange? {
+        var fields = unsafe StrictFields(bytes, range)
+        if fields.take(2 << 3 | 2) {
+            guard let keyRange = fields.content(), fields.isAtEnd else { return nil }
+            return unsafe key(bytes, keyRange).map { .cancel($0) }
+        }
+        guard fields.take(1 << 3 | 2), let setRange = fields.content(), fields.isAtEnd else { return nil }
+        var set = unsafe StrictFields(bytes, setRange)
+        guard set.take(1 << 3 | 2), let keyRange = set.content(), let key = unsafe key(bytes, keyRange),
+            let due = set.number(2 << 3), due <= UInt64(Timestamp.latest.microseconds),
+            set.take(3 << 3 | 2), let nameRange = set.content(),
+            let name = unsafe AggregateName(canonical: nameRange, of: bytes),
+            set.take(4 << 3 | 2), let eventRange = set.content(),
+            let event = unsafe events.event(in: eventRange, of: bytes, message: message),
+            let lateness = set.number(5 << 3), lateness <= NewSchedule.latenessMillisLimit, set.isAtEnd
+        else { return nil }
+        return .set(
+            NewSchedule(
+                key, due: Timestamp(microseconds: Int64(due)), aggregate: name, event: event,
+                latenessMillisMax: lateness == 0 ? nil : lateness))
+    }
+
+    @unsafe private static func key(_ bytes: UnsafeRawBufferPointer, _ range: Range<Int>) -> ScheduleKey? {
+        unsafe ScheduleKey(received: ProtobufCBinaryData(UnsafeRawBufferPointer(rebasing: bytes[range])))
+    }
+
     @unsafe private static func expected(_ bytes: UnsafeRawBufferPointer, _ range: Range<Int>) -> ExpectedVersion? {
         var fields = unsafe StrictFields(bytes, range)
         let expected: ExpectedVersion
@@ -142,17 +177,24 @@ enum AppendFastPath {
         return fields.isAtEnd ? expected : nil
     }
 
-    /// Whether no aggregate is named twice, and no event's id comes twice.
-    private static func areDistinct(_ aggregates: [AggregateAppend], _ eventCount: Int) -> Bool {
+    /// Whether no aggregate and no schedule is named twice, and no event's id comes twice.
+    private static func areDistinct(
+        _ aggregates: [AggregateAppend], _ eventCount: Int, _ schedules: [ScheduleChange]
+    ) -> Bool {
         if aggregates.count > 1 {
             var names = Set<AggregateName>(minimumCapacity: aggregates.count)
             for part in aggregates where !names.insert(part.aggregate).inserted { return false }
         }
-        guard eventCount > 1 else { return true }
-        var ids = Set<UUID>(minimumCapacity: eventCount)
+        if schedules.count > 1 {
+            var keys = Set<ScheduleKey>(minimumCapacity: schedules.count)
+            for change in schedules where !keys.insert(change.key).inserted { return false }
+        }
+        guard eventCount + schedules.count > 1 else { return true }
+        var ids = Set<UUID>(minimumCapacity: eventCount + schedules.count)
         for part in aggregates {
             for event in part.events where !ids.insert(event.id).inserted { return false }
         }
+        for case .set(let schedule) in schedules where !ids.insert(schedule.event.id).inserted { return false }
         return true
     }
 }

@@ -19,6 +19,7 @@ extension AppendRequest {
         }
         var last = ByteBuffer()
         checkpoint?.encode(to: &last)
+        for change in schedules { change.encode(field: 5, to: &last) }
         size += last.readableBytes
         buffer.writeFields(1 + FieldWriter.size(ofContent: size)) { writer in
             writer.varint(16 << 3 | 2)

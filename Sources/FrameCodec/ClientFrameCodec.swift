@@ -91,6 +91,7 @@ public enum ClientFrameCodec {
             return try unsafe SettingsMessages.decode(frame.pointee.get_settings)
         default:
             if let request = try unsafe ConsumerRequests.decode(frame, limits: limits) { return request }
+            if let request = try unsafe ScheduleRequests.decode(frame, limits: limits) { return request }
             throw MartletError(
                 .unimplemented, reason: .unknownCall,
                 message: "the frame contains no request that this server knows: "

@@ -136,8 +136,11 @@ extension AppendRequest {
             names.append((name, expected, events, snapshot))
         }
         let admission = encoder.admission
+        let schedules = try unsafe ScheduleChangeReader(
+            message.pointee.schedules, count: message.pointee.n_schedules, name: "schedules", encoder: &encoder)
+        if admission == .admitted, case .refused(let error) = encoder.admission { throw error }
         var rest = encoder.finish(isAdmitting: true)[...]
-        try Self.requireDistinctIDs(rest)
+        try rest.requireDistinctIDs()
         self.init(
             tenant: tenant,
             aggregates: names.map { name, expected, count, snapshot in
@@ -148,14 +151,18 @@ extension AppendRequest {
             includeConflictingEvents: unsafe message.pointee.include_conflicting_events != 0,
             checkpoint: unsafe message.pointee.checkpoint == nil
                 ? nil : try unsafe AppendCheckpoint(message.pointee.checkpoint))
+        self.schedules = schedules.changes(&rest)
         self.admission = admission
         settleBuffers()
     }
+}
 
-    private static func requireDistinctIDs(_ events: ArraySlice<EncodedEvent>) throws(MartletError) {
-        guard events.count > 1 else { return }
+extension ArraySlice<EncodedEvent> {
+    /// Throws where two events have the same id.
+    func requireDistinctIDs() throws(MartletError) {
+        guard count > 1 else { return }
         var ids: Set<UUID> = []
-        for event in events where !ids.insert(event.id).inserted {
+        for event in self where !ids.insert(event.id).inserted {
             throw .invalidField("events", "contain the id \(event.id) twice: give each event its own id")
         }
     }

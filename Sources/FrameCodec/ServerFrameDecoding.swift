@@ -103,7 +103,7 @@ extension ServerFrameCodec {
                 SettingsDocument(
                     document: ByteBuffer(bytes: frame.pointee.get_settings.pointee.document.bytes),
                     revision: frame.pointee.get_settings.pointee.revision))
-        default: return unsafe ConsumerAnswers.decode(frame, entries: entries)
+        default: return unsafe ConsumerAnswers.decode(frame, entries: entries) ?? ScheduleAnswers.decode(frame)
         }
     }
 }

@@ -91,6 +91,8 @@ public enum ServerFrameCodec {
         case .keysUnblocked(let count): ConsumerAnswers.encode(unblocked: count, to: &buffer)
         case .consumerReached(let position): ConsumerAnswers.encode(reached: position, to: &buffer)
         case .consume(let message): message.encode(to: &buffer, &end)
+        case .schedulesChanged(let outcomes): ScheduleAnswers.encode(outcomes, to: &buffer)
+        case .schedules(let all): ScheduleAnswers.encode(all, to: &buffer)
         }
     }
 

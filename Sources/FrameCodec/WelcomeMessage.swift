@@ -82,6 +82,7 @@ extension Limits {
                 unsafe message.pointee.consumers_per_tenant_max = UInt64(consumersPerTenantMax)
                 unsafe message.pointee.workers_per_consumer_max = UInt64(workersPerConsumerMax)
                 unsafe message.pointee.consumer_lease_millis = UInt64(consumerLeaseMillis)
+                unsafe message.pointee.schedules_per_tenant_max = UInt64(schedulesPerTenantMax)
                 return try unsafe body(message)
             }
         }
@@ -111,6 +112,7 @@ extension Limits {
         unsafe replace(&consumersPerTenantMax, sent.consumers_per_tenant_max)
         unsafe replace(&workersPerConsumerMax, sent.workers_per_consumer_max)
         unsafe replace(&consumerLeaseMillis, sent.consumer_lease_millis)
+        unsafe replace(&schedulesPerTenantMax, sent.schedules_per_tenant_max)
         guard let upcasters = unsafe sent.upcasters?.pointee else { return }
         unsafe replace(&upcasting.documentBytesMax, upcasters.document_bytes_max)
         unsafe replace(&upcasting.documentDepthMax, upcasters.document_depth_max)

@@ -33,8 +33,8 @@ import NIOCore
     private typealias Field = UnsafePointer<ProtobufCFieldDescriptor>
 
     /// replies, append, save_snapshot, delete_snapshots, put_settings, put_consumer, delete_consumer, reset_consumer,
-    /// unblock_keys.
-    private static let writes: Set<UInt32> = [9, 16, 22, 25, 26, 28, 31, 32, 34]
+    /// unblock_keys, change_schedules.
+    private static let writes: Set<UInt32> = [9, 16, 22, 25, 26, 28, 31, 32, 34, 37]
 
     static func ofClientFrame(_ message: ByteBuffer) -> WireForm {
         unsafe withMessage(Martlet__V1__ClientFrame(), martlet__v1__client_frame__init) { frame in

@@ -62,6 +62,7 @@ public struct ClientSession: ~Copyable {
         case saveSnapshot, loadSnapshot, listSnapshots, deleteSnapshots, putSettings, getSettings
         case putConsumer, getConsumer, listConsumers, deleteConsumer, resetConsumer
         case listBlockedKeys, unblockKeys, awaitConsumer, consume
+        case changeSchedules, listSchedules
     }
 
     private struct Call {
@@ -336,6 +337,8 @@ extension ClientSession.Kind {
         case .unblockKeys: self = .unblockKeys
         case .awaitConsumer: self = .awaitConsumer
         case .consume: self = .consume
+        case .changeSchedules: self = .changeSchedules
+        case .listSchedules: self = .listSchedules
         }
     }
 
@@ -363,6 +366,8 @@ extension ClientSession.Kind {
         case .keysUnblocked: self = .unblockKeys
         case .consumerReached: self = .awaitConsumer
         case .consume: self = .consume
+        case .schedulesChanged: self = .changeSchedules
+        case .schedules: self = .listSchedules
         }
     }
 
@@ -371,7 +376,7 @@ extension ClientSession.Kind {
         case .load, .read, .subscribe, .consume: true
         case .append, .getHead, .getStatus, .saveSnapshot, .loadSnapshot, .listSnapshots, .deleteSnapshots,
             .putSettings, .getSettings, .putConsumer, .getConsumer, .listConsumers, .deleteConsumer, .resetConsumer,
-            .listBlockedKeys, .unblockKeys, .awaitConsumer:
+            .listBlockedKeys, .unblockKeys, .awaitConsumer, .changeSchedules, .listSchedules:
             false
         }
     }

@@ -15,6 +15,7 @@ PROTOBUF_C__BEGIN_DECLS
 #endif
 
 #include "martlet/v1/event.pb-c.h"
+#include "martlet/v1/schedule.pb-c.h"
 #include "martlet/v1/snapshot.pb-c.h"
 
 typedef struct Martlet__V1__AppendRequest Martlet__V1__AppendRequest;
@@ -55,10 +56,16 @@ struct  Martlet__V1__AppendRequest
    * The append is the reaction to an event of a consumer, which is settled with it or not at all.
    */
   Martlet__V1__AppendCheckpoint *checkpoint;
+  /*
+   * Schedules that are set or cancelled with the append or not at all: at most 100, each another one. No two events of the
+   * call have one id, those of its schedules among them.
+   */
+  size_t n_schedules;
+  Martlet__V1__ScheduleChange **schedules;
 };
 #define MARTLET__V1__APPEND_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__append_request__descriptor) \
-    , {0,NULL}, 0,NULL, 0, NULL }
+    , {0,NULL}, 0,NULL, 0, NULL, 0,NULL }
 
 
 /*

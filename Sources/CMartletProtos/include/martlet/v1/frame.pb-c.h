@@ -17,6 +17,7 @@ PROTOBUF_C__BEGIN_DECLS
 #include "martlet/v1/append.pb-c.h"
 #include "martlet/v1/consumer.pb-c.h"
 #include "martlet/v1/query.pb-c.h"
+#include "martlet/v1/schedule.pb-c.h"
 #include "martlet/v1/settings.pb-c.h"
 #include "martlet/v1/snapshot.pb-c.h"
 #include "martlet/v1/status.pb-c.h"
@@ -68,7 +69,9 @@ typedef enum {
   MARTLET__V1__CLIENT_FRAME__BODY_LIST_BLOCKED_KEYS = 33,
   MARTLET__V1__CLIENT_FRAME__BODY_UNBLOCK_KEYS = 34,
   MARTLET__V1__CLIENT_FRAME__BODY_AWAIT_CONSUMER = 35,
-  MARTLET__V1__CLIENT_FRAME__BODY_CONSUME = 36
+  MARTLET__V1__CLIENT_FRAME__BODY_CONSUME = 36,
+  MARTLET__V1__CLIENT_FRAME__BODY_CHANGE_SCHEDULES = 37,
+  MARTLET__V1__CLIENT_FRAME__BODY_LIST_SCHEDULES = 38
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(MARTLET__V1__CLIENT_FRAME__BODY__CASE)
 } Martlet__V1__ClientFrame__BodyCase;
 
@@ -202,6 +205,14 @@ struct  Martlet__V1__ClientFrame
      * Works on a consumer.
      */
     Martlet__V1__ConsumeRequest *consume;
+    /*
+     * Sets and cancels schedules.
+     */
+    Martlet__V1__ChangeSchedulesRequest *change_schedules;
+    /*
+     * Asks which schedules a tenant has.
+     */
+    Martlet__V1__ListSchedulesRequest *list_schedules;
   };
 };
 #define MARTLET__V1__CLIENT_FRAME__INIT \
@@ -236,7 +247,9 @@ typedef enum {
   MARTLET__V1__SERVER_FRAME__BODY_LIST_BLOCKED_KEYS = 33,
   MARTLET__V1__SERVER_FRAME__BODY_UNBLOCK_KEYS = 34,
   MARTLET__V1__SERVER_FRAME__BODY_AWAIT_CONSUMER = 35,
-  MARTLET__V1__SERVER_FRAME__BODY_CONSUME = 36
+  MARTLET__V1__SERVER_FRAME__BODY_CONSUME = 36,
+  MARTLET__V1__SERVER_FRAME__BODY_CHANGE_SCHEDULES = 37,
+  MARTLET__V1__SERVER_FRAME__BODY_LIST_SCHEDULES = 38
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(MARTLET__V1__SERVER_FRAME__BODY__CASE)
 } Martlet__V1__ServerFrame__BodyCase;
 
@@ -357,6 +370,14 @@ struct  Martlet__V1__ServerFrame
      * A message to a worker.
      */
     Martlet__V1__ConsumeResponse *consume;
+    /*
+     * The answer to change_schedules; it ends the call.
+     */
+    Martlet__V1__ChangeSchedulesResponse *change_schedules;
+    /*
+     * The answer to list_schedules; it ends the call.
+     */
+    Martlet__V1__ListSchedulesResponse *list_schedules;
   };
 };
 #define MARTLET__V1__SERVER_FRAME__INIT \
@@ -513,10 +534,14 @@ struct  Martlet__V1__Limits
    * For so long a worker counts as present after it was last heard of, in milliseconds.
    */
   uint64_t consumer_lease_millis;
+  /*
+   * Schedules of one tenant, parked ones among them.
+   */
+  uint64_t schedules_per_tenant_max;
 };
 #define MARTLET__V1__LIMITS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__limits__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0 }
 
 
 /*
