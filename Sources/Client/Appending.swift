@@ -43,16 +43,20 @@ extension MartletClient {
     ///     (``MartletModel/MartletError/decodedConflictEvents()``).
     ///   - checkpoint: the event of a consumer that the append reacts to (``ConsumedEvent/checkpoint(of:)``): it is settled
     ///     with the append or not at all. That the event is not tried again as if it had failed, it is acknowledged too.
+    ///   - schedules: schedules that are set or cancelled with the append or not at all, each another one, at most
+    ///     ``MartletModel/ScheduleChange/countMax``.
     ///   - timeout: in all; nil means ``ClientConfiguration/requestTimeout``.
     /// - Throws: as ``append(_:to:expecting:tenant:)``; with a checkpoint, `FENCED` where the worker does not have the slot
-    ///   any more, `EVENT_SETTLED` where the event is settled already, `EVENT_TAKEN_BACK` where it comes again.
+    ///   any more, `EVENT_SETTLED` where the event is settled already, `EVENT_TAKEN_BACK` where it comes again; with
+    ///   schedules, `TOO_MANY_SCHEDULES`.
     nonisolated(nonsending) public func append(
         _ parts: [NewAggregateEvents], tenant: TenantID, includeConflictingEvents: Bool = false,
-        checkpoint: AppendCheckpoint? = nil, timeout: Duration? = nil
+        checkpoint: AppendCheckpoint? = nil, schedules: [NewScheduleChange] = [], timeout: Duration? = nil
     ) async throws(MartletError) -> AppendReceipt {
         try await append(
             AppendRequest(
-                parts, tenant: tenant, includeConflictingEvents: includeConflictingEvents, checkpoint: checkpoint),
+                parts, tenant: tenant, includeConflictingEvents: includeConflictingEvents, checkpoint: checkpoint,
+                schedules: schedules),
             timeout: timeout)
     }
 
@@ -74,13 +78,9 @@ extension AppendRequest {
     /// - Throws: what is wrong with the first event that cannot be encoded.
     public init(
         _ parts: [NewAggregateEvents], tenant: TenantID, includeConflictingEvents: Bool = false,
-        checkpoint: AppendCheckpoint? = nil
+        checkpoint: AppendCheckpoint? = nil, schedules: [NewScheduleChange] = []
     ) throws(MartletError) {
-        // The server judges sizes: its limits are its own.
-        var limits = Limits()
-        limits.payloadBytesMax = .max
-        limits.metadataBytesMax = .max
-        var encoder = EventEncoder(limits: limits)
+        var encoder = EventEncoder.forServer
         var aggregates: [AggregateAppend] = []
         aggregates.reserveCapacity(parts.count)
         for partIndex in parts.indices {
@@ -98,7 +98,18 @@ extension AppendRequest {
         }
         self.init(
             tenant: tenant, aggregates: aggregates, includeConflictingEvents: includeConflictingEvents,
-            checkpoint: checkpoint)
+            checkpoint: checkpoint,
+            schedules: schedules.isEmpty ? [] : try ScheduleChange.encoded(schedules, name: "schedules"))
+    }
+}
+
+extension EventEncoder {
+    /// Sizes are the server's to judge: its limits are its own.
+    static var forServer: EventEncoder {
+        var limits = Limits()
+        limits.payloadBytesMax = .max
+        limits.metadataBytesMax = .max
+        return EventEncoder(limits: limits)
     }
 }
 

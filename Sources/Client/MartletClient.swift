@@ -117,11 +117,11 @@ public final class MartletClient: Sendable, Service {
         var budget: Duration? = configuration.retryBudget
         switch request {
         case .append, .saveSnapshot, .deleteSnapshots, .putSettings, .putConsumer, .deleteConsumer, .resetConsumer,
-            .unblockKeys:
+            .unblockKeys, .changeSchedules:
             writes = true
         case .subscribe, .awaitConsumer, .consume: budget = nil
         case .load, .read, .getHead, .getStatus, .loadSnapshot, .listSnapshots, .getSettings, .getConsumer,
-            .listConsumers, .listBlockedKeys:
+            .listConsumers, .listBlockedKeys, .listSchedules:
             break
         }
         return Attempts(

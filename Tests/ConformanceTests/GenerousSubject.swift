@@ -100,4 +100,12 @@ struct GenerousSubject: ConformanceSubject {
     func awaitConsumer(_ request: AwaitConsumerRequest, timeout: Duration) async throws(MartletError) -> Position {
         try await base.awaitConsumer(request, timeout: timeout)
     }
+
+    func changeSchedules(_ request: ChangeSchedulesRequest) async throws(MartletError) -> [ScheduleChanged] {
+        try await base.changeSchedules(request)
+    }
+
+    func schedules(_ request: ListSchedulesRequest) async throws(MartletError) -> [ListedSchedule] {
+        try await base.schedules(request)
+    }
 }

@@ -133,6 +133,16 @@ public struct ClientSubject: ConformanceSubject {
 
     /// Works on a consumer.
     public func consume(_ request: ConsumeRequest) -> any ConformanceWorker { ClientWorker(client.consume(request)) }
+
+    /// Sets and cancels schedules.
+    public func changeSchedules(_ request: ChangeSchedulesRequest) async throws(MartletError) -> [ScheduleChanged] {
+        try await client.changeSchedules(request)
+    }
+
+    /// A page of a tenant's schedules.
+    public func schedules(_ request: ListSchedulesRequest) async throws(MartletError) -> [ListedSchedule] {
+        try await client.schedules(request)
+    }
 }
 
 /// A worker behind a client, which says that it is there by itself.

@@ -45,6 +45,11 @@ public protocol ConformanceSubject: Sendable {
     func awaitConsumer(_ request: AwaitConsumerRequest, timeout: Duration) async throws(MartletError) -> Position
     /// Works on a consumer, until the worker leaves or is let go of.
     func consume(_ request: ConsumeRequest) -> any ConformanceWorker
+
+    /// Sets and cancels schedules; what became of each change.
+    func changeSchedules(_ request: ChangeSchedulesRequest) async throws(MartletError) -> [ScheduleChanged]
+    /// A page of a tenant's schedules.
+    func schedules(_ request: ListSchedulesRequest) async throws(MartletError) -> [ListedSchedule]
 }
 
 /// A worker of a consumer, as a clause sees it. It says by itself that it is there.

@@ -246,6 +246,26 @@ extension EngineSubject {
     }
 }
 
+// MARK: Schedules
+
+extension EngineSubject {
+    /// Sets and cancels schedules.
+    public func changeSchedules(_ request: ChangeSchedulesRequest) async throws(MartletError) -> [ScheduleChanged] {
+        guard case .schedulesChanged(let outcomes) = try await connection.answer(.changeSchedules(request)) else {
+            throw .noAnswer
+        }
+        return outcomes
+    }
+
+    /// A page of a tenant's schedules.
+    public func schedules(_ request: ListSchedulesRequest) async throws(MartletError) -> [ListedSchedule] {
+        guard case .schedules(let page) = try await connection.answer(.listSchedules(request)) else {
+            throw .noAnswer
+        }
+        return page
+    }
+}
+
 /// A worker of a service in this process; its connection says that it is there.
 private final class EngineWorker: ConformanceWorker {
     private let call: ServiceCall
