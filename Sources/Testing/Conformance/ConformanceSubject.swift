@@ -147,7 +147,7 @@ public enum ConformanceSuite {
     public static let clauses: [ConformanceClause] =
         appendClauses + replayClauses + loadClauses + readClauses + subscribeClauses + snapshotClauses + upcastClauses
         + raceClauses + consumerClauses + consumerPlaceClauses + workerClauses + settlementClauses + blockedKeyClauses
-        + reactionClauses
+        + reactionClauses + scheduleClauses
 }
 
 func require(_ condition: Bool, _ message: @autoclosure () -> String) throws {

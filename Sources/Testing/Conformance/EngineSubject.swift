@@ -18,6 +18,7 @@ public final class EngineSubject: ConformanceSubject {
         service = try EventService.start(
             engine: engine, limits: limits, serverVersion: "test", clock: clock, logger: logger)
         connection = ServiceConnection(service, on: eventLoop)
+        service.startSchedules(on: eventLoop)
     }
 
     /// Ends its calls and its threads.
