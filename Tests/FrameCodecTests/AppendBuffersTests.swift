@@ -70,6 +70,26 @@ import Testing
         #expect(received.heldBytes == 4 << 20 + events[0].body.storageCapacity)
     }
 
+    /// The events of schedules lie in the same buffer, and leave it together with the others.
+    @Test func schedulesLeaveAFrameThatASnapshotMadeLarge() throws {
+        var frame = frame([try text(10)], snapshotBytes: 4 << 20)
+        var request = try append(in: frame)
+        let schedule = NewSchedule(
+            GoldenFrames.dunning, due: Timestamp(microseconds: 1), aggregate: GoldenFrames.order,
+            event: try text(1_000))
+        request.schedules = [.cancel(GoldenFrames.reminder), .set(schedule)]
+        frame.body = .request(.append(request))
+        let received = try receive(frame)
+        guard case .set(let read) = received.schedules.last else {
+            Issue.record("\(received.schedules)")
+            return
+        }
+        #expect(read.event.body.storageCapacity < 4 << 10, "it keeps the frame")
+        #expect(read.event.body.storageCapacity == received.aggregates[0].events[0].body.storageCapacity)
+        #expect(read.event.bodyChecksum == CRC32C.checksum(of: read.event.body))
+        #expect(received.heldBytes == 4 << 20 + read.event.body.storageCapacity)
+    }
+
     @Test func bodiesStayInAFrameThatIsNotMuchLarger() throws {
         let received = try receive(frame([try text(40 << 10)], snapshotBytes: 20 << 10), readBytes: 64 << 10)
         #expect(received.aggregates[0].events[0].body.storageCapacity == 64 << 10)

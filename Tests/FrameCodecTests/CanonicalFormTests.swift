@@ -41,6 +41,7 @@ import Testing
     private func events(of frame: ClientFrame) -> [EncodedEvent] {
         guard case .request(.append(let request)) = frame.body else { return [] }
         return request.aggregates.flatMap(\.events)
+            + request.schedules.compactMap { if case .set(let schedule) = $0 { schedule.event } else { nil } }
     }
 
     @Test func damagedAppendsAreDeclinedOrReadAsProtobufReadsThem() throws {
@@ -229,7 +230,8 @@ enum RandomFrames {
         let request = AppendRequest(
             tenant: TenantID(UUID(high: random.next(), low: random.next())), aggregates: parts,
             includeConflictingEvents: Bool.random(using: &random),
-            checkpoint: Int.random(in: 0..<4, using: &random) == 0 ? try checkpoint(using: &random) : nil)
+            checkpoint: Int.random(in: 0..<4, using: &random) == 0 ? try checkpoint(using: &random) : nil,
+            schedules: Int.random(in: 0..<3, using: &random) == 0 ? try changes(1...3, using: &random) : [])
         return ClientFrame(
             CallID(random.next() >> UInt64.random(in: 0..<64, using: &random)), .request(.append(request)),
             timeoutMillis: [0, 30_000, .max].randomElement(using: &random) ?? 0,

@@ -156,7 +156,7 @@ enum GoldenFrames {
                                 tenant: tenant, kind: .snapshotPolicies, document: policies, expectedRevision: 4))))
             ),
             ("get_settings request", ClientFrame(CallID(14), .request(.getSettings(tenant, .snapshotPolicies)))),
-        ] + clientOfConsumers()
+        ] + clientOfConsumers() + (try clientOfSchedules())
     }
 
     static let state = NewSnapshot(schemaVersion: 2, payload: ByteBuffer(string: #"{"n":1}"#))
@@ -351,6 +351,6 @@ enum GoldenFrames {
                 "get_settings response",
                 ServerFrame(CallID(14), .settings(SettingsDocument(document: policies, revision: 5)))
             ),
-        ] + (try serverOfConsumers())
+        ] + (try serverOfConsumers()) + (try serverOfSchedules())
     }
 }

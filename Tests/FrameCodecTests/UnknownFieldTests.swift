@@ -88,6 +88,14 @@ import Testing
         ("unblock_keys request", [34, 3, 1], "unblock_keys.keys[0].place"), ("replies", [], "the frame"),
         ("replies", [9], "replies"), ("replies", [9, 1], "replies.replies[0]"),
         ("replies", [9, 1, 1], "replies.replies[0].acknowledge"),
+        ("append request with schedules", [16, 5], "append.schedules[0]"),
+        ("append request with schedules", [16, 5, 1], "append.schedules[0].set"),
+        ("append request with schedules", [16, 5, 1, 4], "append.schedules[0].set.event"),
+        ("change_schedules request", [], "the frame"), ("change_schedules request", [37], "change_schedules"),
+        ("change_schedules request", [37, 2], "change_schedules.changes[0]"),
+        ("change_schedules request", [37, 2, 1], "change_schedules.changes[0].set"),
+        ("change_schedules request", [37, 2, 1, 3], "change_schedules.changes[0].set.aggregate"),
+        ("change_schedules request", [37, 2, 1, 4], "change_schedules.changes[0].set.event"),
     ]
 
     @Test func aWriteIsRefusedByTheNumberAtAnyDepth() throws {
@@ -124,7 +132,7 @@ import Testing
             ("load request with a snapshot", [[17, 9], [17, 10], [17, 10, 3]]), ("list_snapshots request", [[24, 2]]),
             ("get_consumer request", [[], [29]]), ("list_consumers request", [[30]]),
             ("list_blocked_keys request", [[33], [33, 3]]), ("await_consumer request", [[35]]),
-            ("consume request", [[], [36]]),
+            ("consume request", [[], [36]]), ("list_schedules request", [[], [38]]),
         ]
         let frames = Dictionary(uniqueKeysWithValues: try GoldenFrames.client())
         for (name, paths) in reads {

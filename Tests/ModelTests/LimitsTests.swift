@@ -147,6 +147,8 @@ import Testing
             ("consumer_lease_millis", limits.consumerLeaseMillis), ("replies_max", WorkerReply.countMax),
             ("unblocked_keys_max", UnblockKeysRequest.keysMax),
             ("reject_reason_bytes_max", WorkerReply.reasonBytesMax),
+            ("schedules_per_tenant_max", limits.schedulesPerTenantMax),
+            ("schedule_changes_max", ScheduleChange.countMax),
         ]
         let page = try ManualPage("PROTOCOL").text
         let section = try #require(

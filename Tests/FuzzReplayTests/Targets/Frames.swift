@@ -83,7 +83,9 @@ enum ClientFrames {
         var input = Input(bytes)
         var message = ByteBuffer(bytes: [1 << 3, 7, 3 << 3, 100])
         let choice = Int(input.byte())
-        let field = choice < 208 ? 16 + choice % 13 : [9, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37][(choice - 208) % 11]
+        // What the inputs of before meant stays.
+        let later = [9, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37]
+        let field = choice < 208 ? 16 + choice % 13 : choice >= 254 ? 38 : later[(choice - 208) % 11]
         message.writeField(UInt32(field), length: input.rest.count)
         message.writeBytes(input.rest)
         try run(message.array)
@@ -136,7 +138,7 @@ enum ServerFrames {
         var message = ByteBuffer(bytes: [1 << 3, 7])
         let choice = Int(input.byte())
         let fields = [4, 5, 6, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27]
-        let field = choice < 210 ? fields[choice % 15] : 28 + (choice - 210) % 9
+        let field = choice < 210 ? fields[choice % 15] : choice >= 252 ? 37 + choice % 2 : 28 + (choice - 210) % 9
         message.writeField(UInt32(field), length: input.rest.count)
         message.writeBytes(input.rest)
         try run(message.array)
