@@ -24,7 +24,7 @@ struct Martlet: AsyncParsableCommand {
             ServeCommand.self, AppendCommand.self, LoadCommand.self, ReadCommand.self, SubscribeCommand.self,
             DiffCommand.self, HeadCommand.self, StatusCommand.self, ImportCommand.self, ExportCommand.self,
             UpcastersCommand.self, SnapshotsCommand.self, PoliciesCommand.self, ConsumersCommand.self,
-            DoctorCommand.self, BenchCommand.self,
+            SchedulesCommand.self, DoctorCommand.self, BenchCommand.self,
         ])
 
     static func main() async {
