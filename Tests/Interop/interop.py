@@ -18,6 +18,7 @@ from martlet.v1 import append_pb2, event_pb2, frame_pb2, query_pb2, subscribe_pb
 
 import consumers
 import rehydration
+import schedules
 from martlet_client import Connection, MartletError, aggregate, entries_size, event
 
 parser = argparse.ArgumentParser()
@@ -420,7 +421,7 @@ def varint(value):
 
 
 tools = SimpleNamespace(connect=connect, append=append, expected=expected, refused=refused, load=load, tenant=TENANT)
-checks += rehydration.checks(tools) + consumers.checks(tools)
+checks += rehydration.checks(tools) + consumers.checks(tools) + schedules.checks(tools)
 failed = 0
 for one in checks:
     try:
