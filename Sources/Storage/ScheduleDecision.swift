@@ -6,8 +6,8 @@ import MartletModel
 /// - *Once.* A schedule's event is appended together with the schedule's end, and its id is unique in its tenant: setting the
 ///   schedule again when that has happened changes nothing.
 /// - *Never early.* The event's commit time is that of the decision, which refuses to append before the schedule's time.
-/// - *Nothing is lost silently.* An event that cannot be appended is set aside, with the reason; only one that has said so
-///   itself (``NewSchedule/latenessMillisMax``) is dropped.
+/// - *Nothing is lost silently.* An event that cannot be appended, or would be too late by its own word, is set aside, with the
+///   reason.
 final class ScheduleDecision {
     private var facts: ScheduleFacts
     private let now: Timestamp
@@ -62,11 +62,10 @@ final class ScheduleDecision {
         }
     }
 
-    /// Why an event cannot be appended now; nil where it can.
-    func refusal(of firing: ScheduleFiring, event: UUID, in tenant: TenantID) -> FiringOutcome? {
-        let row = facts.schedules[ScheduleID(tenant: tenant, key: firing.key)]
-        guard let row, !row.isParked, row.eventID == event, row.due == firing.due, row.due <= now else { return .gone }
-        return firing.isMissed(at: now) ? .missed : nil
+    /// Whether the schedule is as it was read, and its time has come.
+    func isDue(_ firing: ScheduleFiring, event: UUID, in tenant: TenantID) -> Bool {
+        guard let row = facts.schedules[ScheduleID(tenant: tenant, key: firing.key)] else { return false }
+        return !row.isParked && row.eventID == event && row.due == firing.due && row.due <= now
     }
 
     /// Ends a schedule, if its event still is that one.

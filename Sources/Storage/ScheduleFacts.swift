@@ -76,9 +76,7 @@ public enum SchedulesOutcome: Hashable, Sendable {
 public enum FiringOutcome: Hashable, Sendable {
     /// The schedule is not there any more, or not as it was; or its time has not come by the clock of the decision.
     case gone
-    /// It would have been too late: the schedule is deleted, and nothing was appended.
-    case missed
-    /// It cannot be appended: the schedule is set aside, for that reason.
+    /// It cannot be appended, or would have been too late: the schedule is set aside, for that reason.
     case parked(reason: String)
 }
 

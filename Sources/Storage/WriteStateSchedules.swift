@@ -22,11 +22,12 @@ extension WriteState {
             if scheduleDecision().end(firing.key, event: event.id, in: request.tenant) { note(request.tenant) }
             return outcome
         }
-        if let refusal = scheduleDecision().refusal(of: firing, event: event.id, in: request.tenant) {
-            if refusal == .missed, scheduleDecision().end(firing.key, event: event.id, in: request.tenant) {
-                note(request.tenant)
-            }
-            return .firing(refusal)
+        guard scheduleDecision().isDue(firing, event: event.id, in: request.tenant) else { return .firing(.gone) }
+        if firing.isMissed(at: now), let millis = firing.latenessMillisMax {
+            let late = (now.microseconds - firing.due.microseconds) / 1_000
+            return park(
+                firing.key, event.id, "it would be \(late) ms late, and may be at most \(millis) ms late",
+                request.tenant)
         }
         if case .refused(let error) = request.admission {
             return park(firing.key, event.id, error.message, request.tenant)

@@ -26,12 +26,12 @@ import Testing
             let options = "--aggregate \(order) --type Overdue --event-id \(id) --late-at-most 90s"
             let set = try await martlet("schedules set dunning --at 9999-01-01T00:00:00Z \(options) --payload {}")
             #expect(
-                set.output == #"{"key":"dunning","outcome":"set","due":"9999-01-01T00:00:00Z","event_id":"\#(id)"}"#
+                set.output == #"{"key":"dunning","outcome":"set","due":"9999-01-01T00:00:00.000000Z","event_id":"\#(id)"}"#
                     + "\n", "\(set.errors)")
             let list = try await martlet("schedules list")
             #expect(
                 list.output
-                    == #"{"key":"dunning","due":"9999-01-01T00:00:00Z","aggregate_type":"order","#
+                    == #"{"key":"dunning","due":"9999-01-01T00:00:00.000000Z","aggregate_type":"order","#
                     + #""aggregate_id":"11111111-1111-4111-8111-111111111111","event_id":"\#(id)","#
                     + #""event_type":"Overdue","payload_bytes":2,"late_at_most_millis":90000,"parked":null}"# + "\n",
                 "\(list.errors)")

@@ -131,9 +131,7 @@ final class ScheduleRunner: Sendable {
             schedule.key, due: schedule.due, latenessMillisMax: schedule.latenessMillisMax)
         store.write(.append(request)) { [self] result in
             switch result {
-            case .success(.firing(.missed)): note("an event was due for too long: it is not appended", one)
-            case .success(.firing(.parked(let reason))):
-                note("an event cannot be appended: its schedule is parked", one, reason)
+            case .success(.firing(.parked(let reason))): noteParked(one, reason)
             case .success(.firing(.gone)), .success(.appended): break
             case .success(let outcome):
                 logger.error("the decision on a schedule is unexpected", metadata: ["outcome": "\(outcome)"])
@@ -143,12 +141,13 @@ final class ScheduleRunner: Sendable {
         }
     }
 
-    private func note(_ message: Logger.Message, _ one: DueSchedules.Schedule, _ reason: String? = nil) {
-        var metadata: Logger.Metadata = [
-            "tenant": "\(one.tenant)", "schedule": "\(one.schedule.key)", "event": "\(one.schedule.event.id)",
-        ]
-        metadata["reason"] = reason.map { "\($0)" }
-        logger.warning(message, metadata: metadata)
+    private func noteParked(_ one: DueSchedules.Schedule, _ reason: String) {
+        logger.warning(
+            "an event is not appended: its schedule is parked",
+            metadata: [
+                "tenant": "\(one.tenant)", "schedule": "\(one.schedule.key)", "event": "\(one.schedule.event.id)",
+                "reason": "\(reason)",
+            ])
     }
 
     /// A schedule is not what was set: nothing is appended by it.
