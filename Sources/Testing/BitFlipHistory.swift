@@ -32,9 +32,47 @@ public struct BitFlipHistory: Sendable {
                 now: Timestamp(microseconds: 50_000))
         }
         for (index, tenant) in tenants.enumerated() {
+            try Self.schedule(writer, tenant, names[index])
             // No bit turns the name of a consumer into one that another tenant has.
             consumers.append(try ConsumerHistory(engine, of: tenant, label: "tenant-\(index)", &numbers))
         }
+    }
+
+    /// Two schedules that wait, and one that is set aside.
+    private static func schedule(_ writer: any StorageWriter, _ tenant: TenantID, _ name: AggregateName) throws {
+        var changes: [ScheduleChange] = []
+        for (number, text) in ["invoice-1", "invoice-2", "reminder"].enumerated() {
+            guard let key = ScheduleKey(text) else { preconditionFailure("a valid key") }
+            changes.append(
+                .set(
+                    NewSchedule(
+                        key, due: Timestamp(microseconds: Int64(number + 1) * 7_000), aggregate: name,
+                        event: try .sample(#"{"amount": \#(number)}"#),
+                        latenessMillisMax: number == 0 ? nil : 60_000)))
+        }
+        guard case .set(let last) = changes[2] else { return }
+        for kind in [.asked(changes), .park(last.key, event: last.event.id, reason: "no")] as [SchedulesChange.Kind] {
+            _ = try writer.apply(
+                .schedules(SchedulesChange(kind, of: tenant, countMax: 10)), now: Timestamp(microseconds: 1))
+        }
+    }
+
+    private static func schedules(of tenants: [TenantID], _ reader: any StorageReader) throws(StorageError) -> [String]
+    {
+        var answers: [String] = []
+        for tenant in tenants {
+            for isParkedOnly in [false, true] {
+                let found = try reader.schedules(of: tenant, after: nil, isParkedOnly: isParkedOnly, countMax: 10)
+                answers += found.map { "schedule \($0)" }
+            }
+        }
+        for now in [Timestamp(microseconds: 0), Timestamp(microseconds: 100_000)] {
+            let due = try reader.dueSchedules(
+                DueQuestion(
+                    now: now, patienceMicros: 0, tenantsMax: 10, countPerTenantMax: 10, bytesMax: .max))
+            answers += due.schedules.map { "due \($0)" }.sorted() + ["next due \(String(describing: due.next))"]
+        }
+        return answers
     }
 
     /// Those of the answers that are events: each with its bytes, and thereby with its place.
@@ -86,6 +124,7 @@ public struct BitFlipHistory: Sendable {
             }
         }
         for consumers in consumers { answers += try consumers.answers(of: reader) }
+        answers += try Self.schedules(of: tenants, reader)
         let writer = engine.makeWriter()
         for consumers in consumers { answers += try consumers.answers(of: writer) }
         for request in sent {

@@ -26,7 +26,8 @@ import Testing
             let options = "--aggregate \(order) --type Overdue --event-id \(id) --late-at-most 90s"
             let set = try await martlet("schedules set dunning --at 9999-01-01T00:00:00Z \(options) --payload {}")
             #expect(
-                set.output == #"{"key":"dunning","outcome":"set","due":"9999-01-01T00:00:00.000000Z","event_id":"\#(id)"}"#
+                set.output
+                    == #"{"key":"dunning","outcome":"set","due":"9999-01-01T00:00:00.000000Z","event_id":"\#(id)"}"#
                     + "\n", "\(set.errors)")
             let list = try await martlet("schedules list")
             #expect(

@@ -5,7 +5,6 @@ import MartletTLSOpenSSL
 import MartletTesting
 import NIOConcurrencyHelpers
 import NIOCore
-import NIOPosix
 import Testing
 
 /// Schedules that are due while servers are killed: each event comes once, none early, none is lost, and outside of the
@@ -136,7 +135,7 @@ import Testing
     }
 }
 
-/// How late a timer of an event loop is, with nothing behind it.
+/// How late a timer is with nothing behind it.
 private final class BareTimers: Sendable {
     private let dues: [Timestamp]
     private let late = NIOLockedValueBox<[Int64]>([])
@@ -144,10 +143,10 @@ private final class BareTimers: Sendable {
     init(_ dues: [Timestamp]) { self.dues = dues }
 
     func start() {
-        let eventLoop = MultiThreadedEventLoopGroup.singleton.next()
         let now = Timestamp.now().microseconds
         for due in dues {
-            eventLoop.scheduleTask(in: .microseconds(max(0, due.microseconds - now))) { [late] in
+            Task { [late] in
+                try await Task.sleep(for: .microseconds(max(0, due.microseconds - now)))
                 let micros = Timestamp.now().microseconds - due.microseconds
                 late.withLockedValue { $0.append(micros) }
             }

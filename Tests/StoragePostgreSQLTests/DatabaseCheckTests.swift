@@ -16,7 +16,10 @@ import Testing
         #expect(outcomes.flatMap(\.findings).isEmpty, "\(outcomes.flatMap(\.findings))")
         #expect(
             outcomes.map(\.subject)
-                == ["schema", "events", "heads", "aggregates", "snapshots", "documents", "consumers", "indexes"])
+                == [
+                    "schema", "events", "heads", "aggregates", "snapshots", "documents", "consumers", "schedules",
+                    "indexes",
+                ])
         #expect(outcomes[1].summary == "\(count) events, 0 without a checksum")
         #expect(outcomes[6].summary.hasPrefix("2 consumers"), "\(outcomes[6])")
     }
@@ -85,10 +88,8 @@ import Testing
         "consumer_workers.session": "as consumer_workers.name",
         "consumer_workers.server": "as consumer_workers.name",
         "consumer_workers.until": "as consumer_workers.name",
+        "schedules.server": "tells which server looks after it first: the others do so a moment later",
     ]
-
-    /// Tables that no statement of a server names, so that nothing of them is served.
-    private static let unused: Set<String> = ["schedules"]
 
     /// A column and its type. A new one is in the catalog by itself.
     private struct Column {
@@ -146,14 +147,9 @@ import Testing
         _ = try Self.fill(bench)
         let history = try BitFlipHistory(bench.engine(), &numbers)
         let before = try history.answers(of: bench.engine())
-        try Self.fillUnused(bench)
+        try Self.fillListeners(bench)
         // Numbers of tenants are the database's to give; damage does not ask.
         try bench.run("ALTER TABLE tenants ALTER no DROP IDENTITY, ALTER no SET DEFAULT 1000000")
-        let schema = Schema(name: bench.schema)
-        let statements = (schema.readerStatements + schema.writerStatements).map(\.sql)
-        for table in Self.unused {
-            #expect(!statements.contains { $0.contains("\(bench.schema).\(table)") }, "\(table) is used")
-        }
         let columns = try Column.all(bench)
         for column in columns {
             let rows = try bench.rows("SELECT count(*) FROM \(column.table) WHERE \(column.condition)")
@@ -192,7 +188,7 @@ import Testing
                 unserved[column.id, default: 0] += 1
             } else {
                 try connection.run("ROLLBACK")
-                #expect(Self.unused.contains(column.table), "seed \(random.seed): \(change)")
+                Issue.record("seed \(random.seed): \(change) is not found")
                 unserved[column.table, default: 0] += 1
             }
         }
@@ -203,13 +199,9 @@ import Testing
         #expect(found + refused + unserved.values.reduce(0, +) == Self.flips && found > Self.flips * 3 / 5)
     }
 
-    /// Rows of tables that no server writes yet, or only one that runs.
-    private static func fillUnused(_ bench: Bench) throws {
-        try bench.run(
-            """
-            INSERT INTO schedules SELECT 7, no, head_id, 'value' FROM tenants WHERE position > 0;
-            INSERT INTO listeners VALUES (gen_random_uuid(), now() + interval '1 hour');
-            """)
+    /// Rows that only a server writes that runs.
+    private static func fillListeners(_ bench: Bench) throws {
+        try bench.run("INSERT INTO listeners VALUES (gen_random_uuid(), now() + interval '1 hour');")
     }
 
     /// The revision beside the head is told from damage by its copy alone, whatever documents are left.

@@ -28,7 +28,7 @@ struct HistoryTests {
         ProcessInfo.processInfo.environment["MARTLET_TEST_PASTS"].flatMap { Int($0) } ?? 3
     private static let tables = [
         "tenants", "aggregates", "events", "snapshots", "documents", "consumers", "consumer_epochs", "consumer_slots",
-        "consumer_workers", "blocked_keys", "schedules",
+        "consumer_workers", "blocked_keys", "schedules", "schedule_tenants",
     ]
 
     /// What a subscriber got, and how it ended.

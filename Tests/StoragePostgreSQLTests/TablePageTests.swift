@@ -7,7 +7,7 @@ import Testing
 /// Docs/POSTGRESQL.md names the tables and columns that are there.
 @Suite(.blocking, .needsPostgres) struct TablePageTests {
     /// What the page calls by a name in code that is no table's and no column's.
-    private static let otherTables: Set<String> = ["information_schema", "schedules"]
+    private static let otherTables: Set<String> = ["information_schema"]
 
     @Test func thePageNamesEachTableWithItsColumns() throws {
         let bench = try Bench()
