@@ -57,6 +57,7 @@ class Connection:
         # A request that follows a grant of credit is not to wait for the acknowledgement of the grant, up to 40 ms.
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = context.wrap_socket(plain, server_hostname=host)
+        self.timeout = timeout
         self.received = b""
         self.last_call_id = 0
         self.welcome = None
@@ -69,28 +70,39 @@ class Connection:
     # Frames: one flag byte, four bytes of length, big-endian, one message.
 
     def send_bytes(self, data):
+        self.socket.settimeout(self.timeout)
         self.socket.sendall(data)
 
     def send(self, frame):
         body = frame.SerializeToString()
         self.send_bytes(b"\0" + struct.pack(">I", len(body)) + body)
 
-    def receive(self):
-        while len(self.received) < 5 or len(self.received) < 5 + struct.unpack(">I", self.received[1:5])[0]:
-            data = self.socket.recv(1 << 16)
-            if not data:
-                raise EOFError("the server closed the connection")
-            self.received += data
-        length = struct.unpack(">I", self.received[1:5])[0]
-        assert self.received[0] == 0, "flag byte"
-        frame = frame_pb2.ServerFrame.FromString(self.received[5 : 5 + length])
-        self.received = self.received[5 + length :]
-        if frame.WhichOneof("body") == "ping":
-            self.send(frame_pb2.ClientFrame(pong=frame_pb2.Pong(token=frame.ping.token)))
-            return self.receive()
-        if frame.call_id == 0 and frame.WhichOneof("body") == "status":
-            raise MartletError(frame.status, on_connection=True)
-        return frame
+    def receive(self, seconds=None):
+        """The next frame; waits at most `seconds` for each part of it. Answers pings."""
+        while True:
+            while len(self.received) < 5 or len(self.received) < 5 + struct.unpack(">I", self.received[1:5])[0]:
+                self.socket.settimeout(seconds or self.timeout)
+                data = self.socket.recv(1 << 16)
+                if not data:
+                    raise EOFError("the server closed the connection")
+                self.received += data
+            length = struct.unpack(">I", self.received[1:5])[0]
+            assert self.received[0] == 0, "flag byte"
+            frame = frame_pb2.ServerFrame.FromString(self.received[5 : 5 + length])
+            self.received = self.received[5 + length :]
+            if frame.WhichOneof("body") == "ping":
+                self.send(frame_pb2.ClientFrame(pong=frame_pb2.Pong(token=frame.ping.token)))
+            elif frame.call_id == 0 and frame.WhichOneof("body") == "status":
+                raise MartletError(frame.status, on_connection=True)
+            else:
+                return frame
+
+    def receive_within(self, seconds):
+        """The next frame, or None if it is not there in time; then a part of it may be, which is kept."""
+        try:
+            return self.receive(seconds)
+        except TimeoutError:
+            return None
 
     def hello(self, versions=(1,)):
         self.send(frame_pb2.ClientFrame(hello=frame_pb2.Hello(protocol_versions=versions, client_name="interop")))
@@ -117,6 +129,8 @@ class Connection:
         """The answer to a call that has one."""
         call_id = self.start(**request)
         frame = self.receive()
+        while frame.WhichOneof("body") == "go_away":
+            frame = self.receive()
         assert frame.call_id == call_id, "the answer is for another call"
         kind = frame.WhichOneof("body")
         if kind == "status":
