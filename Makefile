@@ -4,7 +4,7 @@ SHELL := /bin/bash
 
 # What tests need beside the build: a PostgreSQL of their own, and Python for the interop client.
 TEST_ENV = MARTLET_TEST_PYTHON=$(CURDIR)/.build-python/bin/python \
-	MARTLET_TEST_PYTHON_PATH=$(CURDIR)/.build-python/generated .ci/with-postgres
+	MARTLET_TEST_PYTHON_PATH=$(CURDIR)/.build-python/generated .ci/with-postgres --unsynced
 # One test after the other: many hold peers to times, which a machine with all of them at once would not keep, and
 # Foundation's Process reads beyond its buffer when more than about 1,300 files are open in the process that starts one.
 # Tests that start the real binary say nothing about races and memory inside the test process.
