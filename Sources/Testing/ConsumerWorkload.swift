@@ -92,7 +92,7 @@ struct ConsumerWorkload {
             leaving: [UUID(high: .random(in: 0...2, using: &random), low: .random(in: 1...2, using: &random))],
             returned: returned.map { GroupTending.Returned(slot: $0.number, epoch: $0.epoch) },
             // Over at once, or not before the test is.
-            leaseMicros: Int.random(in: 0..<5, using: &random) == 0 ? -1 : 3_600_000_000, workersMax: 2)
+            leaseMicros: Int.random(in: 0..<5, using: &random) == 0 ? -1_000_000 : 3_600_000_000, workersMax: 2)
     }
 
     private func saving(_ id: ConsumerID, _ random: inout SeededGenerator) -> SlotSaving {
