@@ -1,4 +1,4 @@
-"""The example's statement lines, but an event with the tag `fails` fails in its first tries, as many as the tag says."""
+"""The statement lines of the example, but an event with the tag `fails` fails as often as the tag says."""
 
 import signal
 

@@ -384,7 +384,7 @@ class Worker:
         )
         for tries_left in reversed(range(READS_MAX)):
             try:
-                found = [str(uuid.UUID(bytes=one.event.id)) for part in calls.stream(read=request) for one in part.events]
+                found = [place_of(one).event_id for part in calls.stream(read=request) for one in part.events]
                 break
             except MartletError as error:
                 # The view broke: the past is changing at this moment. The next one shows what it has become.
@@ -393,8 +393,8 @@ class Worker:
         if found != [place.event_id]:
             raise HistoryChanged(
                 f"the read model of {self.projection} has taken in event {place.event_id} at position {place.position} "
-                f"in slot {slot}, but the server has {found[0] if found else 'no event'} there. Rebuild the read model: "
-                f"stop its workers, empty its tables, delete its rows of martlet_projection_slots and "
+                f"in slot {slot}, but the server has {found[0] if found else 'no event'} there. Rebuild the read "
+                f"model: stop its workers, empty its tables, delete its rows of martlet_projection_slots and "
                 f"martlet_projection_keys, and run: martlet consumers reset {self.consumer} --to start"
             )
 

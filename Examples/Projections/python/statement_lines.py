@@ -1,4 +1,4 @@
-"""A projection of the bank's accounts (Examples/Bank): a line of the statement for each movement, with the balance after it.
+"""A projection of the bank's accounts (Examples/Bank): a line for each movement, with the balance after it.
 
     PYTHONPATH=../../../Tests/Interop:../../../.build-python/generated python3 statement_lines.py --port 7311 \\
         --ca ../../../Certs/dev/ca.pem --tenant UUID --consumer statements --worker a --database statements.db
