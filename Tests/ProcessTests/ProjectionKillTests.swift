@@ -52,20 +52,26 @@ import Testing
             for number in 0..<3 { projectors.append(try bench.projector(number, port, database)) }
             let appending = Task { [seed = random.next()] in try await bench.append(client, seed: seed) }
             var (kills, serverKills) = (0, 0)
+            // It sleeps past its lease while the others are killed, and goes on as if nothing had happened.
+            var stopped: (number: Int, until: ContinuousClock.Instant)?
             // Killed while there is something to do, and some more times after that.
-            while kills < 20 || serverKills < 5 {
+            while kills < 20 || serverKills < 5 || stopped != nil {
                 try await Task.sleep(for: .milliseconds(Int.random(in: 50...400, using: &random)))
+                if let (number, until) = stopped, until <= .now {
+                    kill(projectors[number].processIdentifier, SIGCONT)
+                    stopped = nil
+                }
+                if kills >= 20 && serverKills >= 5 { continue }
                 if kills >= 20 || (serverKills < 5 && Int.random(in: 0..<5, using: &random) == 0) {
                     try await server.stop(SIGKILL)
                     server = try await ServerProcess(storage: storage, port: port)
                     serverKills += 1
                 } else {
                     let victim = Int.random(in: 0..<projectors.count, using: &random)
-                    if kills == 7 {
-                        // It sleeps past its lease, and goes on as if nothing had happened.
+                    guard victim != stopped?.number else { continue }
+                    if kills == 2 {
                         kill(projectors[victim].processIdentifier, SIGSTOP)
-                        try await Task.sleep(for: .milliseconds(Limits().consumerLeaseMillis + 1_000))
-                        kill(projectors[victim].processIdentifier, SIGCONT)
+                        stopped = (victim, .now + .milliseconds(Limits().consumerLeaseMillis + 1_000))
                     } else {
                         kill(projectors[victim].processIdentifier, SIGKILL)
                         projectors[victim] = try bench.projector(victim, port, database)
