@@ -11,6 +11,9 @@ import Testing
 
 /// The suite against everything that must keep the contract.
 @Suite struct ConformanceTests {
+    /// One schema for all clauses: each of them has tenants of its own.
+    private static let database = try? PostgresTestDatabase()
+
     private func check(
         _ clause: ConformanceClause, on engine: any StorageEngine
     ) async throws {
@@ -46,8 +49,7 @@ import Testing
         .enabled(if: PostgresTestDatabase.isAvailable, "MARTLET_TEST_POSTGRES names no database"),
         arguments: ConformanceSuite.clauses)
     func postgreSQLKeeps(_ clause: ConformanceClause) async throws {
-        let database = try PostgresTestDatabase()
-        try await check(clause, on: PostgreSQLEngine(database))
+        try await check(clause, on: PostgreSQLEngine(#require(Self.database)))
     }
 
     @Test(arguments: ConformanceSuite.clauses)
@@ -60,8 +62,7 @@ import Testing
         .enabled(if: PostgresTestDatabase.isAvailable, "MARTLET_TEST_POSTGRES names no database"),
         arguments: ConformanceSuite.clauses)
     func postgreSQLThroughClientAndServerKeeps(_ clause: ConformanceClause) async throws {
-        let database = try PostgresTestDatabase()
-        try await checkThroughClient(clause, on: PostgreSQLEngine(database))
+        try await checkThroughClient(clause, on: PostgreSQLEngine(#require(Self.database)))
     }
 
     @Test func clausesHaveNamesOfTheirOwn() {

@@ -46,8 +46,8 @@ import Testing
         expectFound(failure, "\(clause): \(failure ?? "it holds")")
     }
 
-    /// What the bugs are planted in keeps the contract without them.
-    @Test(arguments: Self.clauses)
+    /// What the bugs are planted in keeps the contract without them, as far as they are looked for.
+    @Test(arguments: Self.clauses.filter { ConsumerMutant.Bug.allClauses.contains($0.id) })
     func withoutABugTheClausesHold(_ clause: ConformanceClause) async throws {
         #expect(try await failure(of: clause, on: ConsumerMutant(nil)) == nil)
     }
@@ -198,6 +198,9 @@ final class ConsumerMutant: WrappingEngine {
 }
 
 extension ConsumerMutant.Bug {
+    /// The clauses of all bugs.
+    static var allClauses: Set<String> { allCases.reduce(into: []) { $0.formUnion($1.clauses) } }
+
     /// Clauses that are there for it: each finds it.
     var clauses: Set<String> {
         switch self {
