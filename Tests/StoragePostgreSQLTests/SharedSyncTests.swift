@@ -45,13 +45,15 @@ import Testing
         return lines.count { $0.contains("/pg_wal/") && !$0.contains("resumed") }
     }
 
-    /// A thousand at once, of one tenant or of many.
-    @Test(arguments: [1, 250]) func concurrentChangesShareSyncs(_ tenantCount: Int) async throws {
+    /// A thousand at once, of one tenant or of many, in a database that syncs.
+    @Test(.enabled(if: OwnCluster.isAvailable, "there is no PostgreSQL to start"), arguments: [1, 250])
+    func concurrentChangesShareSyncs(_ tenantCount: Int) async throws {
         guard FileManager.default.isExecutableFile(atPath: Self.strace) else {
             Issue.record("strace is missing: run the tests by make test")
             return
         }
-        let bench = try Bench()
+        let cluster = try OwnCluster(syncs: true)
+        let bench = try Bench(url: cluster.url())
         let store = EventStore(engine: bench.engine(), limits: Limits(), clock: { .now() }, logger: .silent)
         try store.start()
         let tenants = (0..<tenantCount).map { _ in TenantID(UUID()) }
