@@ -12,7 +12,7 @@ UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests --skip AttackTests
 # Attacks that measure what others feel meanwhile: they want a quiet machine, and a target of their own.
 TIMED_ATTACKS = AttackTests.FairnessTests AttackTests.LoopTimeTests AttackTests.MemoryTests
 
-.PHONY: help run test example test-attacks test-log test-groups test-bits test-crowd test-steps test-tsan test-asan fuzz demo bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos format protos certs clean
+.PHONY: help run test test-long example test-attacks test-log test-groups test-bits test-crowd test-steps test-tsan test-asan fuzz demo bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos format protos certs clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,11 @@ test: setup-tests lint lint-protos ## Install what is missing, check everything,
 	swift build --build-tests
 	$(TEST_ENV) .ci/report-failures swift test --skip-build --no-parallel $(TIMED_ATTACKS:%=--skip %)
 	$(MAKE) example
+
+test-long: setup-tests ## Run every test with many more rounds of what is random
+	swift build --build-tests
+	MARTLET_TEST_LONG=1 MARTLET_TEST_BITS=1000 MARTLET_TEST_PASTS=17 $(TEST_ENV) \
+		.ci/report-failures swift test --skip-build --no-parallel $(TIMED_ATTACKS:%=--skip %)
 
 test-attacks: setup-tests ## Attack a server through the wire, with bounds on what others feel; on a quiet machine
 	swift build --build-tests

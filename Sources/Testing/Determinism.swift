@@ -21,6 +21,14 @@ public final class ManualClock: Sendable {
     public var clock: Clock { { [self] in now } }
 }
 
+/// How often a test tries what needs many tries: few times with every change, and often by `make test-long`.
+public enum TestRounds {
+    private static let isLong = ProcessInfo.processInfo.environment["MARTLET_TEST_LONG"] != nil
+
+    /// How often.
+    public static func count(_ usual: Int, long: Int) -> Int { isLong ? long : usual }
+}
+
 /// Random numbers that can be had again (SplitMix64, Steele et al., OOPSLA 2014).
 public struct SeededGenerator: RandomNumberGenerator, Sendable {
     /// Gives the same numbers again.

@@ -12,7 +12,7 @@ public struct FollowRace: Sendable {
     /// Subscribers.
     public var subscribers = 20
     /// Appends of each writer.
-    public var appendsPerWriter = 60
+    public var appendsPerWriter = TestRounds.count(30, long: 200)
 
     private let tenant = TenantID(UUID())
     private let seed: UInt64

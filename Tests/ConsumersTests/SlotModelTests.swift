@@ -8,7 +8,7 @@ import Testing
 /// A slot through random days: workers that acknowledge in any order, fail, fall silent and crash; changes that are lost;
 /// keys that operators retry and skip. What was handled is held against the rules at each step.
 @Suite struct SlotModelTests {
-    @Test(arguments: 0..<200)
+    @Test(arguments: 0..<TestRounds.count(80, long: 1_000))
     func everyKeyIsHandledInOrderAndWhole(_ round: Int) throws {
         let seed = UInt64.random(in: 0...UInt64.max)
         var world = World(seed: seed)
@@ -17,7 +17,7 @@ import Testing
     }
 
     /// Each event is reacted to once, by an append that settles it in what is stored before the machine hears of it.
-    @Test(arguments: 0..<200)
+    @Test(arguments: 0..<TestRounds.count(80, long: 1_000))
     func everyEventIsReactedToOnce(_ round: Int) throws {
         let seed = UInt64.random(in: 0...UInt64.max)
         var world = World(seed: seed, reacts: true)

@@ -47,7 +47,7 @@ import Testing
     @Test func damagedAppendsAreDeclinedOrReadAsProtobufReadsThem() throws {
         var random = SeededGenerator.fromEnvironment()
         var accepted = 0
-        for _ in 0..<20_000 {
+        for _ in 0..<TestRounds.count(6_000, long: 50_000) {
             let frame = try RandomFrames.append(using: &random)
             let message = RandomFrames.message { ClientFrameCodec.encode(frame, to: &$0) }
             let damaged = RandomFrames.damage(Array(message.readableBytesView), using: &random)
@@ -56,7 +56,7 @@ import Testing
             let unpacked = try ClientFrameCodec.unpack(ByteBuffer(bytes: damaged), limits: Limits())
             #expect(read == unpacked, "seed \(random.seed): \(damaged)")
         }
-        #expect(accepted > 1_000, "seed \(random.seed): \(accepted) comparisons say little")
+        #expect(accepted > 300, "seed \(random.seed): \(accepted) comparisons say little")
     }
 
     @Test func whatIsWrongIsFoundTheLongWay() throws {
@@ -138,7 +138,7 @@ import Testing
     @Test func damagedAnswersAreDeclinedOrReadAsProtobufReadsThem() throws {
         var random = SeededGenerator.fromEnvironment()
         var accepted = 0
-        for _ in 0..<20_000 {
+        for _ in 0..<TestRounds.count(6_000, long: 50_000) {
             let frame = try RandomFrames.answer(using: &random)
             let message = RandomFrames.message { ServerFrameCodec.encode(frame, to: &$0) }
             let damaged = RandomFrames.damage(Array(message.readableBytesView), using: &random)
@@ -147,7 +147,7 @@ import Testing
             let unpacked = try ServerFrameCodec.unpack(ByteBuffer(bytes: damaged), limits: Limits())
             #expect(read == unpacked, "seed \(random.seed): \(damaged)")
         }
-        #expect(accepted > 1_000, "seed \(random.seed): \(accepted) comparisons say little")
+        #expect(accepted > 300, "seed \(random.seed): \(accepted) comparisons say little")
     }
 }
 

@@ -68,7 +68,7 @@ struct ExpectedPageTests {
         for count in [1, 2, 3, 4, 7, 50] {
             let entries = try Self.entries(count, of: aggregate, using: &random)
             let bits = entries.joined().count * 8
-            for bit in (0..<400).map({ _ in Int(random.next() % UInt64(bits)) }) {
+            for bit in (0..<(count == 50 ? 60 : 400)).map({ _ in Int(random.next() % UInt64(bits)) }) {
                 var flipped = Array(entries.joined())
                 flipped[bit / 8] ^= 1 << UInt8(bit % 8)
                 for numbers in [ExpectedPage.Numbers.positions, .versions(aggregate)] {
@@ -78,7 +78,7 @@ struct ExpectedPageTests {
                 }
             }
         }
-        #expect(tried == 4_800)
+        #expect(tried == 4_120)
     }
 
     /// What cannot be proved by the short pass is looked at again.

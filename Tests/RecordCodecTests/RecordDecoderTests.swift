@@ -40,7 +40,7 @@ import Testing
         var random = SeededGenerator.fromEnvironment()
         var decoder = RecordDecoder()
         var decoded = 0
-        for _ in 0..<20_000 {
+        for _ in 0..<TestRounds.count(5_000, long: 50_000) {
             var bytes = try record(using: &random).array
             for _ in 0..<Int.random(in: 1...2, using: &random) where !bytes.isEmpty {
                 let at = Int.random(in: 0..<bytes.count, using: &random)
@@ -56,7 +56,7 @@ import Testing
             #expect(ProtobufOracle.allows(event, of: record), "seed \(random.seed): \(bytes)")
             decoded += event == nil ? 0 : 1
         }
-        #expect(decoded > 1_000, "seed \(random.seed): \(decoded) comparisons say little")
+        #expect(decoded > 300, "seed \(random.seed): \(decoded) comparisons say little")
     }
 
     @Test func whatIsNotKnownIsSteppedOver() throws {

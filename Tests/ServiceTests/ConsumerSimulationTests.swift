@@ -64,7 +64,7 @@ import Testing
         }
     }
 
-    @Test(arguments: 0..<16)
+    @Test(arguments: 0..<TestRounds.count(8, long: 100))
     func everyKeyIsHandledInOrder(_ number: Int) throws {
         let base = SeededGenerator.fromEnvironment()
         var random = SeededGenerator(seed: base.seed &+ UInt64(number))

@@ -25,7 +25,7 @@ struct HistoryTests {
     }
 
     private static let rounds =
-        ProcessInfo.processInfo.environment["MARTLET_TEST_PASTS"].flatMap { Int($0) } ?? 3
+        ProcessInfo.processInfo.environment["MARTLET_TEST_PASTS"].flatMap { Int($0) } ?? TestRounds.count(1, long: 3)
     private static let tables = [
         "tenants", "aggregates", "events", "snapshots", "documents", "consumers", "consumer_epochs", "consumer_slots",
         "consumer_workers", "blocked_keys", "schedules", "schedule_tenants",

@@ -17,7 +17,7 @@ struct PoolerTests {
         let cluster = try OwnCluster()
         let bench = try Bench(url: cluster.url())
         let pooler = try Pooler(cluster, mode: mode)
-        for round in 0..<5 {
+        for round in 0..<3 {
             let error = refusal { () throws(StorageError) in try engine(pooler.url, bench).prepare() }
             #expect(error?.kind == .misconfigured, "round \(round): \(String(describing: error))")
             #expect(error?.description.contains("pool_mode = session") == true, "round \(round)")

@@ -11,7 +11,7 @@ import Testing
 /// all that is read is as before. No event is ever read that was not stored so.
 @Suite(.blocking) struct FileBitFlipTests {
     /// How many; `make test-bits` flips 1,000.
-    private static let flips = Int(ProcessInfo.processInfo.environment["MARTLET_TEST_BITS"] ?? "") ?? 300
+    private static let flips = Int(ProcessInfo.processInfo.environment["MARTLET_TEST_BITS"] ?? "") ?? 150
 
     @Test func bitsAreFoundOrServeNothing() throws {
         let random = SeededGenerator.fromEnvironment()

@@ -29,7 +29,7 @@ import Testing
     @Test func aFileIsFreeAsSoonAsItsWriterIsGone() throws {
         let folder = try TemporaryFolder()
         let tenant = TenantID(UUID())
-        for _ in 0..<500 {
+        for _ in 0..<TestRounds.count(150, long: 1_000) {
             let engine = SQLiteEngine(path: folder.path + "/m.db", logger: .silent)
             try engine.prepare()
             try engine.makeWriter().append(try .sample(tenant: tenant))

@@ -65,7 +65,7 @@ import Testing
             guard thread > 0 else {
                 defer { isDone.withLockedValue { $0 = true } }
                 let writer = engine.makeWriter()
-                for round in 0..<1_500 {
+                for round in 0..<TestRounds.count(600, long: 5_000) {
                     _ = try writer.commit(
                         [.sample(1, to: names[round % 5], .any, tenant: tenant)], now: Timestamp(microseconds: 1))
                 }

@@ -155,7 +155,7 @@ import Testing
         world.end()
     }
 
-    @Test(arguments: 0..<40) func everyoneGetsWhatMatchesOnceAndInOrder(_ round: Int) {
+    @Test(arguments: 0..<TestRounds.count(16, long: 200)) func everyoneGetsWhatMatchesOnceAndInOrder(_ round: Int) {
         let environment = MartletTesting.SeededGenerator.fromEnvironment()
         var random = MartletTesting.SeededGenerator(seed: environment.seed &+ UInt64(round))
         var limits = Limits()

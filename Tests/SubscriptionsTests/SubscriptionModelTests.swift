@@ -2,6 +2,7 @@ import MartletModel
 import MartletRecordCodec
 import MartletStorage
 import MartletSubscriptions
+import enum MartletTesting.TestRounds
 import NIOCore
 import NIOEmbedded
 import Testing
@@ -9,7 +10,7 @@ import Testing
 /// One machine against the real hub and storage by the book, with everything that can happen happening in
 /// random order: what it sends is checked against the log at each step.
 @Suite struct SubscriptionModelTests {
-    @Test(arguments: 0..<300)
+    @Test(arguments: 0..<TestRounds.count(100, long: 1_000))
     func deliversEachMatchingEventOnce(seed: Int) throws {
         let world = World(seed: UInt64(seed))
         for _ in 0..<400 { try world.step() }

@@ -1,4 +1,5 @@
 import MartletModel
+import MartletTesting
 import MartletUpcasting
 import NIOCore
 import Testing
@@ -7,7 +8,7 @@ import Testing
 @Suite("Properties")
 struct PropertyTests {
     #if DEBUG
-        static let rounds = 20_000
+        static let rounds = TestRounds.count(6_000, long: 200_000)
     #else
         static let rounds = 200_000
     #endif
