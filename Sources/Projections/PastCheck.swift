@@ -17,6 +17,15 @@ struct PastCheck: Sendable {
     ///   - slot: the slot.
     /// - Throws: `HISTORY_CHANGED` where the server has another event there, or none; what a read throws.
     func check(_ place: Checkpoint, of slot: Int) async throws(MartletError) {
+        try await check(place, in: "slot \(slot)")
+    }
+
+    /// The same of a generation.
+    func check(_ place: Checkpoint, of generation: ProjectionGeneration) async throws(MartletError) {
+        try await check(place, in: "generation \(generation.number ?? 0)")
+    }
+
+    private func check(_ place: Checkpoint, in part: String) async throws(MartletError) {
         guard place.position > .start else { return }
         let (found, head) = try await event(at: place.position)
         if let found, found == place.eventID { return }
@@ -27,7 +36,7 @@ struct PastCheck: Sendable {
         throw MartletError(
             .failedPrecondition, reason: .historyChanged,
             message: "the read model of \(consumer.name), tenant \(consumer.tenant), has taken in \(stored) at "
-                + "position \(place.position) in slot \(slot), but the server \(there). The server was restored, or a "
+                + "position \(place.position) in \(part), but the server \(there). The server was restored, or a "
                 + "failover lost commits. Nothing more is taken in. Reset and rebuild the read model: stop its "
                 + "runners, empty its tables, delete its rows of martlet_projection_slots and martlet_projection_keys, "
                 + "and reset the consumer: martlet consumers reset \(consumer.name) --to start")

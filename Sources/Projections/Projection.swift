@@ -37,6 +37,14 @@ public struct ProjectedEvent: Hashable, Sendable {
     public var attempt: UInt32
     /// It may have been handled before, but for what was written through the transaction.
     public var mayBeRepeated: Bool
+    /// A rebuild takes it in again: side effects are to be left out. See ``ProjectionRebuilder``.
+    public var isReplay = false
+    /// The generation of tables that takes it in.
+    public var generation = ProjectionGeneration(nil)
+
+    /// The name of the table to write to, for a ``RebuildableProjection``: that of the event's generation. Another projection's
+    /// tables are called what they are called.
+    public func table(_ name: String) -> String { generation.table(name) }
 }
 
 /// What is to become of an event that a projection cannot take in.

@@ -59,11 +59,21 @@ public protocol ProjectionDatabase: Sendable {
     /// The name of the database's type for bytes: `bytea` or `blob`.
     var bytesType: String { get }
 
+    /// A statement that bounds for how long the statements after it in a transaction wait for locks; nil where the database
+    /// does that by itself. A switch of generations begins with it: readers that hold a table for long then hold up the
+    /// switch only, which is tried again, and not whoever comes after it.
+    var lockTimeoutStatement: String? { get }
+
     /// Runs `body` in a transaction of its own: committed when it returns, rolled back when it throws. Transactions of
     /// several tasks run at the same time, or one after the other.
     func withTransaction<Result: Sendable>(
         _ body: @Sendable (Transaction) async throws -> Result
     ) async throws -> Result
+}
+
+extension ProjectionDatabase {
+    /// Nil.
+    public var lockTimeoutStatement: String? { nil }
 }
 
 /// What a database cannot do.

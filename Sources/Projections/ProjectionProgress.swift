@@ -37,7 +37,9 @@ struct ProjectionProgress: Sendable {
     /// The consumer's tenant and name.
     let projection: String
 
-    init(_ consumer: ConsumerID) { projection = "\(consumer.tenant)/\(consumer.name)" }
+    init(_ consumer: ConsumerID) { self.init(projection: "\(consumer.tenant)/\(consumer.name)") }
+
+    init(projection: String) { self.projection = projection }
 
     /// Makes the tables where they are missing.
     /// - Parameter bytesType: the database's type for bytes.
@@ -83,18 +85,23 @@ struct ProjectionProgress: Sendable {
     }
 
     /// Takes a slot over: from then on nobody commits under a lower epoch.
-    /// - Parameter isAgain: an earlier try under this epoch may have committed.
+    /// - Parameters:
+    ///   - isAgain: an earlier try under this epoch may have committed.
+    ///   - start: the floor of a slot that nobody has had.
     /// - Returns: the slot's floor.
     func claim(
-        _ slot: Int, epoch: UInt64, isAgain: Bool, _ transaction: any ProjectionTransaction
+        _ slot: Int, epoch: UInt64, isAgain: Bool, from start: Checkpoint = .start,
+        _ transaction: any ProjectionTransaction
     ) async throws -> Checkpoint {
         let rows = try await transaction.execute(
             """
-            INSERT INTO martlet_projection_slots (projection, slot, epoch, position) VALUES ($1, $2, $3, 0)
+            INSERT INTO martlet_projection_slots (projection, slot, epoch, position, event_id)
+            VALUES ($1, $2, $3, $4, $5)
             ON CONFLICT (projection, slot) DO UPDATE SET epoch = excluded.epoch
             WHERE martlet_projection_slots.epoch < excluded.epoch
             RETURNING position, event_id
-            """, .text(projection), .integer(Int64(slot)), .integer(Int64(epoch)))
+            """, .text(projection), .integer(Int64(slot)), .integer(Int64(epoch)),
+            .integer(Int64(start.position.rawValue)), Self.value(start.eventID))
         if let floor = rows.first.flatMap(Self.checkpoint) { return floor }
         guard isAgain else { throw try await fenced(slot, transaction) }
         return try await lock(slot, epoch: epoch, transaction)
@@ -110,6 +117,17 @@ struct ProjectionProgress: Sendable {
             """, .text(projection), .integer(Int64(slot)), .integer(Int64(epoch)))
         guard let floor = rows.first.flatMap(Self.checkpoint) else { throw try await fenced(slot, transaction) }
         return floor
+    }
+
+    /// Locks the slot's row, whoever has it.
+    /// - Returns: the floor; nil where nobody has had the slot.
+    func lock(_ slot: Int, _ transaction: any ProjectionTransaction) async throws -> Checkpoint? {
+        try await transaction.execute(
+            """
+            UPDATE martlet_projection_slots SET position = position WHERE projection = $1 AND slot = $2
+            RETURNING position, event_id
+            """, .text(projection), .integer(Int64(slot))
+        ).first.flatMap(Self.checkpoint)
     }
 
     private func fenced(_ slot: Int, _ transaction: any ProjectionTransaction) async throws -> Fenced {
@@ -140,6 +158,88 @@ struct ProjectionProgress: Sendable {
         return keys
     }
 
+    /// The keys of all slots that have rows.
+    func keys(_ transaction: any ProjectionTransaction) async throws -> [ConsumerKey: Place] {
+        let rows = try await transaction.execute(
+            "SELECT position, event_id, slot, key FROM martlet_projection_keys WHERE projection = $1", .text(projection)
+        )
+        var keys: [ConsumerKey: Place] = [:]
+        for row in rows where row.count == 4 {
+            guard let place = Self.checkpoint(row), let slot = row[2].integer, let key = row[3].bytes else { continue }
+            keys[ConsumerKey(bytes: key)] = Place(slot: Int(slot), place: place)
+        }
+        return keys
+    }
+
+    /// A place of a slot, or of a key of it.
+    struct Place: Sendable {
+        var slot: Int
+        var place: Checkpoint
+
+        var position: Position { place.position }
+    }
+
+    /// Locks the rows of all slots, whoever has them.
+    /// - Returns: their floors.
+    func lockAll(_ transaction: any ProjectionTransaction) async throws -> [Place] {
+        try await transaction.execute(
+            """
+            UPDATE martlet_projection_slots SET position = position WHERE projection = $1
+            RETURNING position, event_id, slot
+            """, .text(projection)
+        ).compactMap { row in
+            guard let place = Self.checkpoint(row), let slot = row[2].integer else { return nil }
+            return Place(slot: Int(slot), place: place)
+        }
+    }
+
+    /// Moves the floors of all slots, which are locked.
+    func moveAll(to floor: Checkpoint, _ transaction: any ProjectionTransaction) async throws {
+        try await transaction.execute(
+            "UPDATE martlet_projection_slots SET position = $1, event_id = $2 WHERE projection = $3",
+            .integer(Int64(floor.position.rawValue)), Self.value(floor.eventID), .text(projection))
+    }
+
+    /// The floors of all slots.
+    func floors(_ transaction: any ProjectionTransaction) async throws -> [Int: Position] {
+        let rows = try await transaction.execute(
+            "SELECT slot, position FROM martlet_projection_slots WHERE projection = $1", .text(projection))
+        var floors: [Int: Position] = [:]
+        for row in rows {
+            if let slot = row[0].integer, let position = row[1].integer {
+                floors[Int(slot)] = Position(UInt64(position))
+            }
+        }
+        return floors
+    }
+
+    /// Copies the rows of all slots and keys for another name.
+    func copy(to other: ProjectionProgress, _ transaction: any ProjectionTransaction) async throws {
+        try await transaction.execute(
+            """
+            INSERT INTO martlet_projection_slots (projection, slot, epoch, position, event_id)
+            SELECT '\(other.projection)', slot, 0, position, event_id FROM martlet_projection_slots
+            WHERE projection = $1
+            """, .text(projection))
+        try await transaction.execute(
+            """
+            INSERT INTO martlet_projection_keys (projection, slot, key, position, event_id)
+            SELECT '\(other.projection)', slot, key, position, event_id FROM martlet_projection_keys
+            WHERE projection = $1
+            """, .text(projection))
+    }
+
+    /// Deletes the rows of all keys.
+    func deleteKeys(_ transaction: any ProjectionTransaction) async throws {
+        try await transaction.execute("DELETE FROM martlet_projection_keys WHERE projection = $1", .text(projection))
+    }
+
+    /// Deletes the rows of all slots and keys.
+    func deleteAll(_ transaction: any ProjectionTransaction) async throws {
+        try await deleteKeys(transaction)
+        try await transaction.execute("DELETE FROM martlet_projection_slots WHERE projection = $1", .text(projection))
+    }
+
     /// Writes a key's row.
     func put(
         _ key: ConsumerKey, of slot: Int, at place: Checkpoint, _ transaction: any ProjectionTransaction
@@ -162,10 +262,10 @@ struct ProjectionProgress: Sendable {
     }
 
     /// A position and an event id, the first two columns of a row.
-    private static func checkpoint(_ row: [SQLValue]) -> Checkpoint? {
+    static func checkpoint(_ row: [SQLValue]) -> Checkpoint? {
         guard row.count >= 2, let position = row[0].integer else { return nil }
         return Checkpoint(position: Position(UInt64(position)), eventID: row[1].text.flatMap { UUID(text: $0) })
     }
 
-    private static func value(_ id: UUID?) -> SQLValue { id.map { .text($0.uuidString.lowercased()) } ?? .null }
+    static func value(_ id: UUID?) -> SQLValue { id.map { .text($0.uuidString.lowercased()) } ?? .null }
 }

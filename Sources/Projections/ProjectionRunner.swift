@@ -13,12 +13,14 @@ import NIOConcurrencyHelpers
 /// when it comes again.
 ///
 /// Put the consumer before (``MartletClient/MartletClient/putConsumer(_:timeout:)``). Do not reset it afterwards: what the
-/// read model has is not taken in again. A consumer of another name builds another read model.
+/// read model has is not taken in again. ``ProjectionRebuilder`` builds a ``RebuildableProjection`` anew meanwhile.
 public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
     /// Events of a slot that share a transaction, at most, where they are there at once.
     public var batchEventsMax = 100
     /// How long it waits before it turns to a database again that has failed: at first, and at most.
     public var databaseBackoff: (first: Duration, max: Duration) = (.milliseconds(100), .seconds(5))
+    /// How often it looks whether a generation of the projection's version is live, while it waits for that.
+    public var versionPause: Duration = .seconds(1)
     /// Called when a slot stops, with its number and why: nothing more of it is handled by this worker until the consumer's
     /// definition is put, or a key of the slot is tried again.
     public var onStop: @Sendable (Int, String) -> Void = { _, _ in }
@@ -49,6 +51,8 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
     private let logger: Logger
     private let progress: ProjectionProgress
     private let past: PastCheck
+    /// Of a ``RebuildableProjection``.
+    private let generations: GenerationStore?
 
     /// A runner that does nothing yet.
     /// - Parameter worker: the same each time that it comes; another runner of that name ends this one.
@@ -63,33 +67,17 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
         self.logger = logger
         progress = ProjectionProgress(consumer)
         past = PastCheck(client: client, consumer: consumer)
+        generations = projection is any RebuildableProjection ? GenerationStore(consumer) : nil
     }
 
-    /// Makes the two tables in which the read model's database keeps how far it is, where they are missing; ``run()`` does it
-    /// too.
+    /// Makes the tables in which the read model's database keeps how far it is, where they are missing, and the first
+    /// generation of a ``RebuildableProjection``; ``run()`` does it too.
     /// - Throws: a ``ProjectionDatabaseError`` also where they are there, but not as this version needs them.
     public func prepare() async throws {
-        try await makeTables()
-        try await retrying {
-            try await database.withTransaction { try await ProjectionProgress.verify($0) }
-        }
+        try await ReadModelTables(database: database, retrying: retrying).prepare(projection, generations)
     }
 
-    private func makeTables() async throws {
-        let type = database.bytesType
-        for isLast in [false, false, true] {
-            do {
-                return try await retrying {
-                    try await database.withTransaction { transaction in
-                        try await ProjectionProgress.prepare(transaction, bytesType: type)
-                    }
-                }
-            } catch let error as ProjectionDatabaseError where !isLast {
-                // Of two that make a table at the same moment, PostgreSQL refuses one; then it is there.
-                logger.debug("the tables could not be made at first: \(error)")
-            }
-        }
-    }
+    private var retrying: DatabaseRetrying { DatabaseRetrying(backoff: databaseBackoff, logger: logger) }
 
     /// Runs until its task is cancelled, and returns then: what is under way is rolled back, and comes again to whoever is next.
     /// - Throws: what a retry cannot repair: `CONSUMER_NOT_FOUND`, `WORKER_REPLACED`, an error of the database that is not
@@ -102,6 +90,7 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
 
     private func follow() async throws {
         try await prepare()
+        try await waitForItsVersion()
         var request = request
         let progress = progress
         request.epochAbove = try await retrying {
@@ -115,6 +104,21 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
             group.addTask { for try await _ in failures {} }
             group.addTask { try await dispatch(consumption, failure) }
             try await group.next()
+        }
+    }
+
+    /// Waits while the live generation is of an older version than the projection.
+    private func waitForItsVersion() async throws {
+        guard let generations, let declared = projection as? any RebuildableProjection else { return }
+        var isTold = false
+        while true {
+            let live = try await retrying { try await database.withTransaction { try await generations.live($0) } }
+            guard live.version < declared.version else { return try live.check(projection) }
+            if !isTold {
+                isTold = true
+                logger.notice("waiting for a rebuild: version \(declared.version) of the projection is not live yet")
+            }
+            try await Task.sleep(for: versionPause)
         }
     }
 
@@ -161,7 +165,7 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
     private func project(_ assignment: Assignment, _ consumption: Consumption) async throws {
         let slot = assignment.slot
         do {
-            var projector = SlotProjector(slot, progress, database, projection)
+            var projector = SlotProjector(slot, progress, database, projection, generations)
             let claimed = try await retrying { try await projector.claim() }
             try await past.check(claimed, of: slot.number)
             let blocked = try await blockedKeys(of: slot.number)
@@ -243,18 +247,6 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
                 return keys
             }
             after = last.place
-        }
-    }
-
-    /// Does something again as long as the database says that it may succeed later.
-    private func retrying<Result>(_ body: () async throws -> Result) async throws -> Result {
-        var wait = databaseBackoff.first
-        while true {
-            do { return try await body() } catch let error as ProjectionDatabaseError where error.isTransient {
-                logger.warning("the read model's database failed: \(error)")
-                try await Task.sleep(for: wait)
-                wait = min(wait * 2, databaseBackoff.max)
-            }
         }
     }
 }

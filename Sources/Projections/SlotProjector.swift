@@ -17,6 +17,11 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
     private let progress: ProjectionProgress
     private let database: Database
     private let projection: any Projection
+    /// Of a projection that has generations.
+    private let generations: GenerationStore?
+    /// The one that was live in the last transaction; ``keys`` are of this one.
+    private var generation = ProjectionGeneration(nil)
+    private var switches: Int64 = 0
     /// Up to where keys with rows of their own are in the read model.
     private var keys: [ConsumerKey: Position] = [:]
     /// Keys whose event has failed: until it comes again, later ones are passed over.
@@ -28,12 +33,13 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
     /// A slot that is still to be claimed.
     init(
         _ slot: ConsumeMessage.Slot, _ progress: ProjectionProgress, _ database: Database,
-        _ projection: any Projection
+        _ projection: any Projection, _ generations: GenerationStore?
     ) {
         (number, epoch) = (slot.number, slot.epoch)
         self.progress = progress
         self.database = database
         self.projection = projection
+        self.generations = generations
     }
 
     /// Takes the slot over; again after the database failed.
@@ -41,9 +47,12 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
     /// - Throws: ``ProjectionProgress/Fenced`` where another worker has it already; what the database throws.
     mutating func claim() async throws -> Checkpoint {
         let (number, epoch, progress, mayBeClaimed) = (number, epoch, progress, mayBeClaimed)
+        let generations = generations
         self.mayBeClaimed = true
         return try await database.withTransaction { transaction in
-            try await progress.claim(number, epoch: epoch, isAgain: mayBeClaimed, transaction)
+            // A generation that becomes live meanwhile would not know of a slot that has no row yet.
+            let start = try await generations?.lockLive(transaction).place ?? .start
+            return try await progress.claim(number, epoch: epoch, isAgain: mayBeClaimed, from: start, transaction)
         }
     }
 
@@ -53,10 +62,9 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
     ///   - checkpoint: how far the slot is on the server.
     /// - Throws: ``ProjectionProgress/Fenced``; what the database throws.
     mutating func begin(blocked: [ConsumerKey], checkpoint: Position) async throws {
-        let (number, epoch, progress) = (number, epoch, progress)
-        keys = try await database.withTransaction { transaction in
-            let floor = try await progress.lock(number, epoch: epoch, transaction)
-            var keys = try await progress.keys(of: number, transaction)
+        let (number, progress, known) = (number, progress, self)
+        (keys, generation, switches) = try await database.withTransaction { transaction in
+            var (floor, keys, generation, switches) = try await known.lock(reloads: true, transaction)
             let isBlocked = Set(blocked)
             // Where all up to the floor is settled, so is all of what is not blocked any more: it is in the read model. Where it
             // is not, a key may have failed that the server has not heard of.
@@ -70,8 +78,27 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
                 try await progress.put(key, of: number, at: floor, transaction)
                 keys[key] = floor.position
             }
-            return keys
+            return (keys, generation, switches)
         }
+    }
+
+    /// What a transaction has locked, with the slot's row: the generation that is live.
+    private typealias Locked = (
+        floor: Checkpoint, keys: [ConsumerKey: Position], generation: ProjectionGeneration, switches: Int64
+    )
+
+    /// Locks the slot's row.
+    /// - Returns: the slot's floor, and the keys of the generation that is live.
+    private func lock(reloads: Bool = false, _ transaction: any ProjectionTransaction) async throws -> Locked {
+        let floor = try await progress.lock(number, epoch: epoch, transaction)
+        let current = try await generations?.current(transaction)
+        if let current { try current.live.check(projection) }
+        let isSame = current.map { $0.switches == switches && $0.live.generation == generation } ?? true
+        guard reloads || !isSame else { return (floor, keys, generation, switches) }
+        return (
+            floor, try await progress.keys(of: number, transaction), current?.live.generation ?? generation,
+            current?.switches ?? switches
+        )
     }
 
     /// Takes in events of the slot, in their order; later ones of a key that has failed are passed over, as they come again.
@@ -105,10 +132,10 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
 
     /// Reads again what is stored of the slot, after the database failed.
     mutating func reload() async throws {
-        let (number, epoch, progress) = (number, epoch, progress)
-        keys = try await database.withTransaction { transaction in
-            _ = try await progress.lock(number, epoch: epoch, transaction)
-            return try await progress.keys(of: number, transaction)
+        let known = self
+        (keys, generation, switches) = try await database.withTransaction { transaction in
+            let (_, keys, generation, switches) = try await known.lock(reloads: true, transaction)
+            return (keys, generation, switches)
         }
     }
 
@@ -120,22 +147,17 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
         return true
     }
 
-    private struct HandlerFailure: Error {
-        var failure: ProjectionFailure
-    }
-
     private mutating func commit(_ events: [ConsumedEvent]) async throws {
-        let (number, epoch, progress, projection, known) = (number, epoch, progress, projection, keys)
-        keys = try await database.withTransaction { transaction in
-            var keys = known
-            let floor = try await progress.lock(number, epoch: epoch, transaction)
+        let (number, progress, projection, known) = (number, progress, projection, self)
+        (keys, generation, switches) = try await database.withTransaction { transaction in
+            var (floor, keys, generation, switches) = try await known.lock(transaction)
             var last = floor
             for event in events {
                 let place = Checkpoint(position: event.event.position, eventID: event.event.event.id)
                 let position = place.position
                 if let row = keys[event.key] {
                     guard position > row else { continue }
-                    try await Self.handle(event, projection, transaction)
+                    try await projection.take(event.projected(generation), transaction)
                     if position > last.position, !event.isKeyBlocked {
                         // It has caught up with the floor, and none of it is passed over from here on.
                         try await progress.delete(event.key, of: number, transaction)
@@ -145,31 +167,12 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
                         keys[event.key] = position
                     }
                 } else if position > last.position {
-                    try await Self.handle(event, projection, transaction)
+                    try await projection.take(event.projected(generation), transaction)
                 }
                 if position > last.position { last = place }
             }
             if last.position > floor.position { try await progress.move(number, to: last, transaction) }
-            return keys
-        }
-    }
-
-    private static func handle(
-        _ event: ConsumedEvent, _ projection: any Projection, _ transaction: any ProjectionTransaction
-    ) async throws {
-        do {
-            try await projection.handle(
-                ProjectedEvent(
-                    event: event.event, key: event.key, attempt: event.attempt, mayBeRepeated: event.mayBeRepeated),
-                in: transaction)
-        } catch let failure as ProjectionFailure {
-            throw HandlerFailure(failure: failure)
-        } catch let error as ProjectionDatabaseError where error.isTransient {
-            throw error
-        } catch let error as CancellationError {
-            throw error
-        } catch {
-            throw HandlerFailure(failure: ProjectionFailure(.retry(after: nil), "\(error)"))
+            return (keys, generation, switches)
         }
     }
 
@@ -177,11 +180,21 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
     private mutating func note(failed event: ConsumedEvent) async throws {
         failed[event.key] = event.event.position
         guard keys[event.key] == nil else { return }
-        let (number, epoch, progress) = (number, epoch, progress)
-        keys[event.key] = try await database.withTransaction { transaction in
-            let floor = try await progress.lock(number, epoch: epoch, transaction)
-            try await progress.put(event.key, of: number, at: floor, transaction)
-            return floor.position
+        let (number, progress, known) = (number, progress, self)
+        (keys, generation, switches) = try await database.withTransaction { transaction in
+            var (floor, keys, generation, switches) = try await known.lock(transaction)
+            if keys[event.key] == nil {
+                try await progress.put(event.key, of: number, at: floor, transaction)
+                keys[event.key] = floor.position
+            }
+            return (keys, generation, switches)
         }
+    }
+}
+
+extension ConsumedEvent {
+    fileprivate func projected(_ generation: ProjectionGeneration) -> ProjectedEvent {
+        ProjectedEvent(
+            event: event, key: key, attempt: attempt, mayBeRepeated: mayBeRepeated, generation: generation)
     }
 }

@@ -22,6 +22,9 @@ public final class PostgreSQLReadModels: ProjectionDatabase {
     /// `bytea`.
     public var bytesType: String { "bytea" }
 
+    /// At most 2 s.
+    public var lockTimeoutStatement: String? { "SET LOCAL lock_timeout = '2s'" }
+
     private let url: String
     private let threads: NIOThreadPool
     private let turn: Turnstile

@@ -1,0 +1,292 @@
+public import Logging
+public import MartletClient
+public import MartletModel
+
+/// Builds a projection's tables anew while the old ones are in use, switches to them, and compares the two.
+///
+///     let rebuilder = ProjectionRebuilder(Balances(), of: consumer, client: client, database: readModels)
+///     try await rebuilder.rebuild()
+///
+/// It runs beside the projection's runners, in the same process or another one. What it builds is kept in the database with
+/// how far it has come: after a crash, or an error, the same call goes on there.
+///
+/// Events up to where the consumer had settled everything when the build began are replays (``ProjectedEvent/isReplay``):
+/// what a handler does besides writing to its tables was done before. Of later ones, and of those that the live generation
+/// lacks, it may have been done: ``ProjectedEvent/mayBeRepeated`` is set, as it is for all of them.
+public struct ProjectionRebuilder<Database: ProjectionDatabase>: Sendable {
+    /// Events that share a transaction, at most.
+    public var batchEventsMax = 200
+    /// So many events behind the live generation it may be to switch: they are taken in while that one waits.
+    public var switchEventsMax = 200
+    /// Events that are taken in in a second, at most; nil is no bound.
+    public var eventsPerSecondMax: Double?
+    /// The part of the time in which it works: with 0.25, it rests three times as long as each transaction has taken.
+    public var timeShare = 1.0
+    /// How often an event is tried. One that fails with `.park` or `.stop` is tried once.
+    public var triesMax: UInt32 = 3
+    /// After a switch, the old generation stays for ``switchBack()``, and one that was kept before is dropped.
+    public var keepsOld = false
+    /// Positions of events that count as taken in: those that somebody has skipped and that still fail.
+    public var skipped: Set<Position> = []
+    /// How long it waits before it turns to a database again that has failed: at first, and at most.
+    public var databaseBackoff: (first: Duration, max: Duration) = (.milliseconds(100), .seconds(5))
+    /// Called after each transaction.
+    public var onProgress: @Sendable (RebuildProgress) -> Void = { _ in }
+
+    let projection: any RebuildableProjection
+    let consumer: ConsumerID
+    let client: MartletClient
+    let database: Database
+    let logger: Logger
+    let store: GenerationStore
+    private let clock: any _Concurrency.Clock<Duration>
+
+    /// A rebuilder that does nothing yet.
+    /// - Parameter clock: what pauses and rates are measured by.
+    public init(
+        _ projection: any RebuildableProjection, of consumer: ConsumerID, client: MartletClient, database: Database,
+        clock: any _Concurrency.Clock<Duration> = ContinuousClock(),
+        logger: Logger = Logger(label: "martlet.projection")
+    ) {
+        self.projection = projection
+        self.consumer = consumer
+        self.client = client
+        self.database = database
+        self.clock = clock
+        self.logger = logger
+        store = GenerationStore(consumer)
+    }
+
+    var retrying: DatabaseRetrying { DatabaseRetrying(backoff: databaseBackoff, logger: logger) }
+
+    /// Builds the next generation from the tenant's first event on, and switches to it.
+    ///
+    /// Goes on with one that an earlier call of this version has begun; a second call takes it over from the first.
+    /// - Returns: the number of the generation, which is live.
+    /// - Throws: a ``ProjectionRebuildError``, of the kind `.event` for an event that fails although the live generation has
+    ///   it; what a ``ProjectionRunner`` throws.
+    @discardableResult
+    public func rebuild() async throws -> Int64 { try await replace(.rebuild) }
+
+    /// Has the generation that the last switch kept (``keepsOld``) take in what has come since, and switches to it.
+    /// - Returns: its number.
+    /// - Throws: as ``rebuild()``; also where none of this version was kept.
+    @discardableResult
+    public func switchBack() async throws -> Int64 { try await replace(.back) }
+
+    private func replace(_ state: GenerationStore.State) async throws -> Int64 {
+        let builder = try await begin(state)
+        var pace = makePace()
+        while true {
+            guard try await catchUp(builder, &pace) <= switchEventsMax else { continue }
+            try await catchUpKeys(builder, &pace)
+            switch try await retrying({ try await GenerationSwitch(builder: builder, rebuilder: self).run() }) {
+            case .done:
+                await dropUnneeded()
+                return builder.generation.number ?? 0
+            case .behind: continue
+            }
+        }
+    }
+
+    /// Drops what an earlier ``rebuild()`` or ``switchBack()`` has built and not switched to, and what a switch has kept.
+    public func abandon() async throws {
+        try await prepare()
+        try await retrying {
+            try await database.withTransaction { transaction in
+                let live = try await store.lockLive(transaction)
+                for row in try await store.rows(transaction) where row.generation != live.generation {
+                    try await store.drop(row, transaction)
+                }
+            }
+        }
+    }
+
+    /// Drops all tables and views of the projection, and all that is stored of its progress: after the server has lost events
+    /// that the read model contains. Stop the projection's runners before, and reset the consumer afterwards.
+    public func deleteEverything() async throws {
+        try await prepare()
+        try await retrying {
+            try await database.withTransaction { transaction in
+                let live = try await store.lockLive(transaction)
+                _ = try await store.progress.lockAll(transaction)
+                try await store.hide(live.tables, transaction)
+                for row in try await store.rows(transaction) { try await store.drop(row, transaction) }
+                try await store.deleteLive(transaction)
+                try await store.progress.deleteAll(transaction)
+            }
+        }
+    }
+
+    func prepare() async throws {
+        try await ReadModelTables(database: database, retrying: retrying).prepare(projection, store)
+    }
+
+    func makePace() -> RebuildPace {
+        RebuildPace(clock, eventsPerSecondMax: eventsPerSecondMax, timeShare: timeShare)
+    }
+
+    // MARK: Building
+
+    /// Begins with a generation, or goes on with one.
+    func begin(_ state: GenerationStore.State) async throws -> GenerationBuilder<Database> {
+        try await prepare()
+        let description = try await client.consumer(consumer)
+        let source = ReplayedEvents(consumer, description.definition, client)
+        let (row, owner, floors) = try await retrying {
+            try await database.withTransaction { transaction in
+                let live = try await store.lockLive(transaction)
+                if state == .verify { try live.check(projection) }
+                let rows = try await store.rows(transaction)
+                var known: GenerationStore.Row?
+                for row in rows where row.generation != live.generation {
+                    let isWanted =
+                        row.version == projection.version
+                        && (row.state == state || state == .back && row.state == .kept)
+                    if isWanted {
+                        known = row
+                    } else if row.state != .kept {
+                        try await store.drop(row, transaction)
+                    }
+                }
+                if known == nil, state == .back {
+                    throw ProjectionRebuildError(
+                        .nothingKept,
+                        "no generation of version \(projection.version) of \(store.projection) was kept: rebuild instead"
+                    )
+                }
+                var row =
+                    known
+                    ?? GenerationStore.Row(
+                        generation: ProjectionGeneration((rows.compactMap(\.generation.number).max() ?? 0) + 1),
+                        state: state, version: projection.version, tables: projection.tables.map(\.name),
+                        place: .start, replayTo: description.settledTo)
+                if known == nil {
+                    try await store.make(row.generation, of: projection, transaction)
+                    try await store.insert(row, owner: 0, transaction)
+                } else if row.state == .kept {
+                    row.replayTo = description.settledTo
+                    try await store.setReplay(row.generation, to: row.replayTo, transaction)
+                }
+                row.state = state
+                let owner = try await store.own(row.generation, as: state, transaction)
+                return (row, owner, try await store.progress(of: row.generation).floors(transaction))
+            }
+        }
+        return GenerationBuilder(
+            database: database, store: store, projection: projection, source: source, row: row, owner: owner,
+            skipped: skipped, floors: floors)
+    }
+
+    /// Takes in what there is: up to the tenant's head, or for a verification up to what the live generation has.
+    /// - Returns: how many events that were.
+    func catchUp(_ builder: GenerationBuilder<Database>, _ pace: inout RebuildPace) async throws -> Int {
+        let (place, end) = try await retrying {
+            try await database.withTransaction { transaction in
+                let place = try await builder.lock(transaction)
+                guard builder.isVerification else { return (place, nil as Position?) }
+                let last = try await store.progress.last(transaction)?.floor.position ?? .start
+                let live = try await store.live(transaction)
+                return (place, max(last, live.place.position))
+            }
+        }
+        if let end, end <= place.position { return 0 }
+        let stream = try await builder.source.read(
+            after: place, of: builder.generation, to: end.map { .position($0) } ?? .head)
+        var (position, count) = (place.position, 0)
+        let size = max(1, batchEventsMax)
+        var waiting: [RecordedEvent] = []
+        func take() async throws {
+            let began = pace.now
+            let reached = try await self.take(waiting[...], builder, pace).position
+            onProgress(
+                pace.progress(
+                    builder.generation, from: position.rawValue, to: reached.rawValue,
+                    end: (end ?? stream.view.head.position).rawValue, events: waiting.count))
+            position = reached
+            count += waiting.count
+            try await pace.rest(events: waiting.count, began: began)
+            waiting.removeAll(keepingCapacity: true)
+        }
+        for try await event in stream {
+            waiting.append(event)
+            if waiting.count == size { try await take() }
+        }
+        if !waiting.isEmpty { try await take() }
+        return count
+    }
+
+    /// Takes events in: together; where one of them fails, those before it, that one alone, and those after it.
+    private func take(
+        _ events: ArraySlice<RecordedEvent>, _ builder: GenerationBuilder<Database>, _ pace: RebuildPace
+    ) async throws -> Checkpoint {
+        var place = Checkpoint.start
+        var (rest, attempt) = (events, UInt32(1))
+        var failed: Int?
+        while let start = rest.indices.first {
+            let end = failed.map { $0 == start ? $0 + 1 : $0 } ?? events.endIndex
+            let part = rest[..<end]
+            do {
+                place = try await retrying { try await builder.take(part, attempt: attempt) }
+            } catch let failure as GenerationBuilder<Database>.Failure {
+                let index = part.firstIndex { $0.position == failure.event.position } ?? start
+                if index != failed {
+                    failed = index
+                    continue
+                }
+                if attempt < triesMax, case .retry(let time) = failure.failure.kind {
+                    attempt += 1
+                    try await pace.pause(time ?? .milliseconds(100))
+                    continue
+                }
+                place = try await retrying { try await builder.passOver(failure) }
+            }
+            if end != failed { failed = nil }
+            (rest, attempt) = (rest[end...], 1)
+        }
+        return place
+    }
+
+    /// Takes in what is behind of keys that no longer wait for an event that the live generation lacks, too.
+    func catchUpKeys(_ builder: GenerationBuilder<Database>, _ pace: inout RebuildPace) async throws {
+        let keys = try await retrying {
+            try await database.withTransaction { transaction in
+                try await builder.keysBehind(try await builder.live(transaction), transaction)
+            }
+        }
+        for key in keys.keys.sorted(by: { $0.bytes.lexicographicallyPrecedes($1.bytes) }) {
+            let began = pace.now
+            do {
+                try await retrying {
+                    try await database.withTransaction { transaction in
+                        let place = try await builder.lock(transaction)
+                        try await builder.catchUp(key, to: place, try await builder.live(transaction), transaction)
+                    }
+                }
+            } catch let failure as GenerationBuilder<Database>.Failure {
+                // It may wait in the live generation by now; then it is not behind any more.
+                let isWaiting = try await retrying {
+                    try await database.withTransaction { transaction in
+                        try await builder.keysBehind(try await builder.live(transaction), transaction)[key] == nil
+                    }
+                }
+                guard isWaiting else { throw builder.error(of: failure) }
+            }
+            try await pace.rest(events: 1, began: began)
+        }
+    }
+
+    /// Drops generations that nobody needs. One that stays, because readers hold its tables, goes the next time.
+    func dropUnneeded() async {
+        do {
+            try await database.withTransaction { transaction in
+                if let statement = database.lockTimeoutStatement { try await transaction.execute(statement) }
+                for row in try await store.rows(transaction) where row.state == .dropped {
+                    try await store.drop(row, transaction)
+                }
+            }
+        } catch {
+            logger.warning("the old generation's tables are not dropped yet: \(error)")
+        }
+    }
+}
