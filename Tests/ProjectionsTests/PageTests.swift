@@ -22,12 +22,27 @@ struct Balances: Projection {
     }
 }
 
+struct Totals: RebuildableProjection {
+    let tables = [ProjectionTable("totals", "account text PRIMARY KEY, cents bigint NOT NULL")]
+
+    func handle(_ event: ProjectedEvent, in transaction: any ProjectionTransaction) async throws {
+        let totals = event.table("totals")
+        let cents = Int64(String(buffer: event.event.event.payload)) ?? 0
+        try await transaction.execute(
+            """
+            INSERT INTO \(totals) (account, cents) VALUES ($1, $2)
+            ON CONFLICT (account) DO UPDATE SET cents = \(totals).cents + excluded.cents
+            """, .text("\(event.event.aggregate.id)"), .integer(cents))
+        if !event.isReplay { /* send the mail */  }
+    }
+}
+
 /// The examples of Docs/PROJECTIONS.md: what the page shows is compiled and run here.
 @Suite struct PageTests {
     @Test func thePageShowsWhatIsRunHere() throws {
         let source = ManualPage.words(of: try String(contentsOfFile: #filePath, encoding: .utf8))
         let blocks = try ManualPage("PROJECTIONS").text.components(separatedBy: "```swift\n").dropFirst()
-        #expect(blocks.count == 3)
+        #expect(blocks.count == 5)
         for block in blocks {
             let example = ManualPage.words(of: block.components(separatedBy: "```")[0])
             #expect(source.contains(example), "\(example)")
@@ -68,6 +83,40 @@ struct Balances: Projection {
                 #expect(blocked.first?.blocked.first.position == Position(3) && blocked.first?.blocked.until == .asked)
             }
         }
+    }
+
+    @Test func theExampleIsRebuilt() async throws {
+        let consumer = ConsumerID(tenant: TenantID(UUID()), name: try #require(ConsumerName("totals")))
+        let folder = try TemporaryFolder()
+        let database = try SQLiteReadModels(path: folder.path + "/read.db")
+        try await TestServer.with(SQLiteEngine(path: folder.path + "/m.db", logger: .silent)) { server in
+            try await server.withClient { client in
+                try await client.putConsumer(PutConsumerRequest(consumer, ConsumerDefinition()))
+                let type = try #require(EventType("Deposited"))
+                let events = ["7", "35"].map {
+                    NewEvent(type: type, contentType: "text/plain", payload: ByteBuffer(string: $0))
+                }
+                _ = try await client.append(
+                    events, to: AggregateName.new("account"), expecting: .none, tenant: consumer.tenant)
+                let verification = try await rebuild(consumer, client, database)
+                #expect(verification.differences.isEmpty && verification.generation == 2)
+                let rows = try await database.withTransaction { try await $0.execute("SELECT cents FROM totals") }
+                #expect(rows == [[.integer(42)]])
+            }
+        }
+    }
+
+    private func rebuild(
+        _ consumer: ConsumerID, _ client: MartletClient, _ database: SQLiteReadModels
+    ) async throws -> ProjectionVerification {
+        var rebuilder = ProjectionRebuilder(Totals(), of: consumer, client: client, database: database)
+        rebuilder.eventsPerSecondMax = 5_000
+        rebuilder.onProgress = { progress in
+            print("\(progress.position) of \(progress.end), \(progress.timeLeft ?? .zero) left")
+        }
+        try await rebuilder.rebuild()
+        let verification = try await rebuilder.verify()
+        return verification
     }
 
     private func follow(
