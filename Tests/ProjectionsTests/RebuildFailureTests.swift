@@ -103,6 +103,37 @@ import Testing
         }
     }
 
+    /// The server passes over later events of a key that waits, while others move the slot's floor on.
+    @Test(arguments: TestReadModels.Kind.available)
+    func aKeyThatWaitsOverTheSwitchKeepsARow(_ kind: TestReadModels.Kind) async throws {
+        var harness = try await RebuildHarness(kind)
+        harness.definition.slotCount = 1
+        let fails = NIOLockedValueBox(true)
+        let ledger = Self.ledger(fails, .retry(after: .seconds(2)))
+        let shared = harness
+        try await shared.with { client in
+            let waiting = try await shared.append(1, client, "bad")
+            try await shared.whileRunning(client, ledger) {
+                while try await client.consumer(shared.consumer).blockedKeyCount == 0 {
+                    try await Task.sleep(for: .milliseconds(10))
+                }
+                fails.withLockedValue { $0 = false }
+                // The event succeeds here: the key is in the new generation, and waits on the server only.
+                #expect(try await shared.rebuilder(client, ledger).rebuild() == 2)
+                let passedOver = try await shared.append(1, client)
+                for account in 2...9 as ClosedRange<UInt64> { try await shared.append(account, client) }
+                try await shared.awaitHead(client)
+                #expect(try await client.consumer(shared.consumer).blockedKeyCount == 1)
+                try await shared.expectAll(client, without: [passedOver])
+                while try await client.consumer(shared.consumer).blockedKeyCount > 0 {
+                    try await Task.sleep(for: .milliseconds(10))
+                }
+            }
+            #expect(waiting == Position(1))
+            try await shared.expectAll(client)
+        }
+    }
+
     /// The live generation takes in what the rebuild has passed over, before the switch.
     @Test(arguments: TestReadModels.Kind.available)
     func aKeyThatIsRetriedDuringTheRebuildIsNotLost(_ kind: TestReadModels.Kind) async throws {
