@@ -18,8 +18,8 @@ import Testing
             }
         })
         try await harness.with { client in
-            // Of the last two events of account 1 the live generation has none, and so must the replay.
-            for account in [1, 2, 2, 3, 1, 1] as [UInt64] { try await harness.append(account, client, "four") }
+            // The last two events of account 1 are not in the live generation, and must not be in the replay.
+            for account in [1, 2, 2, 1, 1, 3] as [UInt64] { try await harness.append(account, client, "four") }
             try await harness.takeIn(client, ledger)
             fails.withLockedValue { $0 = false }
             // What is not taken in yet is no difference.
