@@ -236,12 +236,14 @@ final class ConsumeCall: CallWork {
         let returning = slots.all.values.count { $0.isReturning }
         guard excess > returning else { return }
         let left = slots.all.values.filter { !$0.isReturning }.sorted { $0.number > $1.number }
-        for slot in left.prefix(excess - returning) {
-            slot.isReturning = true
-            slot.machine.drain()
-            slot.leaveRun()
-            slots.touch(slot)
-        }
+        for slot in left.prefix(excess - returning) { giveBack(slot) }
+    }
+
+    private func giveBack(_ slot: WorkerSlot) {
+        slot.isReturning = true
+        slot.machine.drain()
+        slot.leaveRun()
+        slots.touch(slot)
     }
 
     private func giveBack(drained: [WorkerSlot]) {
@@ -319,6 +321,9 @@ final class ConsumeCall: CallWork {
             {
                 let event = RetriedEvent(entry: run.nextEntry, upcastFailure: next.event.upcastFailure)
                 deliver(delivery, event, of: slot, now)
+                // A worker that keeps progress of its own learns that the key is blocked before any later event comes: the
+                // slot begins again.
+                if event.upcastFailure != nil, !slot.isReturning { giveBack(slot) }
             }
             run.advance()
         }
