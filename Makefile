@@ -12,7 +12,7 @@ UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests --skip AttackTests
 # Attacks that measure what others feel meanwhile: they want a quiet machine, and a target of their own.
 TIMED_ATTACKS = AttackTests.FairnessTests AttackTests.LoopTimeTests AttackTests.MemoryTests
 
-.PHONY: help run test test-long example test-attacks test-log test-groups test-bits test-crowd test-steps test-tsan test-asan fuzz demo bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos format protos certs clean
+.PHONY: help run test test-long example test-attacks test-log test-groups test-schedules test-bits test-crowd test-steps test-tsan test-asan fuzz demo bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos format protos certs clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,12 @@ test-groups: setup-tests ## Kill, stop and add processes of a group of 32 over 1
 	swift build --build-tests
 	MARTLET_TEST_GROUP_EVENTS=$(or $(EVENTS),1000000) MARTLET_TEST_GROUP_KEYS=10000 MARTLET_TEST_GROUP_WORKERS=32 \
 		MARTLET_TEST_GROUP_PACE=2000 $(TEST_ENV) swift test --skip-build --no-parallel --filter GroupKillTests
+
+test-schedules: setup-tests ## Kill servers while 10,000 schedules are due within 10 s, beside a bare timer; on a quiet machine
+	swift build -c release --product martlet
+	swift build --build-tests
+	MARTLET_TEST_BINARY=.build/release/martlet MARTLET_TEST_SCHEDULE_COUNT=10000 MARTLET_TEST_SCHEDULE_MILLIS=10000 \
+		MARTLET_TEST_SCHEDULE_LATENESS=100 $(TEST_ENV) swift test --skip-build --no-parallel --filter ScheduleKillTests
 
 test-bits: setup-tests ## Flip 1,000 bits each in SQLite's file, PostgreSQL's files and its values
 	swift build --build-tests

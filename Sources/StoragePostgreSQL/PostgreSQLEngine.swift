@@ -27,6 +27,7 @@ public final class PostgreSQLEngine: StorageEngine {
     private let schema: Schema
     private let logger: Logger
     private let shared: SharedByWriters
+    private let owners: ScheduleOwners
 
     /// An engine on that database.
     ///
@@ -57,6 +58,7 @@ public final class PostgreSQLEngine: StorageEngine {
         shared = SharedByWriters(
             server: UUID(), ownBackends: OwnBackends(), memory: memory, listeners: listeners,
             open: OpenConnections(logger, now: now))
+        owners = ScheduleOwners(server: shared.server)
         writersMax = writers
         readersMax = readers
     }
@@ -164,7 +166,7 @@ public final class PostgreSQLEngine: StorageEngine {
     /// A reader on a connection of its own.
     public func makeReader() -> any StorageReader {
         PostgreSQLReader(
-            connectionString: connectionString, schema: schema, server: shared.server, open: shared.open)
+            connectionString: connectionString, schema: schema, owners: owners, open: shared.open)
     }
 
     /// A listener on a connection of its own.

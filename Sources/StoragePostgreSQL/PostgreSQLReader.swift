@@ -9,14 +9,14 @@ import NIOCore
 final class PostgreSQLReader: StorageReader {
     private let connectionString: String
     private let schema: Schema
-    /// Tells this server from others on the same database.
-    let server: UUID
+    /// Which schedules other servers see to.
+    let owners: ScheduleOwners
     private let openConnections: OpenConnections
     /// What of one tenant was learned from its pages: nothing of it changes what another one gets.
     private var sizes = RecentlyUsed<TenantID, PageSizes>(countMax: 1_024)
 
-    init(connectionString: String, schema: Schema, server: UUID, open: OpenConnections) {
-        self.server = server
+    init(connectionString: String, schema: Schema, owners: ScheduleOwners, open: OpenConnections) {
+        self.owners = owners
         self.connectionString = connectionString
         self.schema = schema
         openConnections = open

@@ -204,9 +204,12 @@ extension PostgreSQLReader {
         for row in 0..<rows.rowCount {
             let index = Int(rows.integer(row, 0)) - 1
             let tenant = tenants[index].id
-            let overdue = Timestamp(microseconds: rows.integer(row, 2) &+ question.patienceMicros)
-            if unsafe UUID(bytes: rows.bytes(row, 15)) != server, overdue > question.now {
-                found.next = min(found.next ?? overdue, overdue)
+            let due = Timestamp(microseconds: rows.integer(row, 2))
+            let time = owners.takes(
+                due, of: unsafe UUID(bytes: rows.bytes(row, 15)), patienceMicros: question.patienceMicros,
+                now: question.now)
+            guard time <= question.now else {
+                found.next = min(found.next ?? time, time)
                 continue
             }
             guard let schedule = ScheduleRows(rows: rows).schedule(row, of: tenant) else {

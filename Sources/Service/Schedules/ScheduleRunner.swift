@@ -18,7 +18,7 @@ final class ScheduleRunner: Sendable {
     /// A tenant whose events could not be written is left alone for so long.
     private static let rest = TimeAmount.seconds(1)
     /// So long the server that has set a schedule has for itself once it is due.
-    private static let patienceMicros: Int64 = 50_000
+    private static let patienceMicros: Int64 = 100_000
     /// Tenants that have events on their way, or rest.
     private static let busyTenantsMax = 1_024
     private static let tenantsPerLook = 64
