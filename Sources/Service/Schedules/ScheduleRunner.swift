@@ -10,7 +10,7 @@ import NIOCore
 /// It looks for them when the first that it knows of is due, and once a second, as other servers set some too. Those of
 /// another server it leaves to that one for a moment. Of two servers that append the same event, the decision lets one.
 ///
-/// What it holds is bounded: so many events of so many tenants at a time. A tenant whose events are on their way is not looked
+/// What it holds is bounded: so many bytes, and events of so many tenants at a time. A tenant whose events are on their way is not looked
 /// at again until they are there, so that one that is locked, or has a million events due at once, holds up no other.
 final class ScheduleRunner: Sendable {
     /// It looks that often at least.
@@ -24,6 +24,8 @@ final class ScheduleRunner: Sendable {
     private static let tenantsPerLook = 64
     private static let countPerTenantMax = 64
     private static let bytesPerLook = 4 << 20
+    /// It looks for no more while so much is on its way.
+    private static let bytesMax = 16 << 20
 
     private struct State {
         var eventLoop: (any EventLoop)?
@@ -34,6 +36,10 @@ final class ScheduleRunner: Sendable {
         var looksAgain = false
         /// Of each tenant, how many events are on their way.
         var busy: [TenantID: Int] = [:]
+        /// What those events hold.
+        var bytes = 0
+        /// When something was logged last, and how much was not since.
+        var logged: (at: Timestamp, omitted: Int)?
     }
 
     private let store: EventStore
@@ -85,7 +91,7 @@ final class ScheduleRunner: Sendable {
     private func look() {
         let except = state.withLockedValue { state -> Set<TenantID>? in
             guard state.eventLoop != nil else { return nil }
-            guard !state.isLooking, state.busy.count < Self.busyTenantsMax else {
+            guard !state.isLooking, state.busy.count < Self.busyTenantsMax, state.bytes < Self.bytesMax else {
                 state.looksAgain = true
                 return nil
             }
@@ -107,7 +113,10 @@ final class ScheduleRunner: Sendable {
     private func looked(_ result: Result<DueSchedules, MartletError>) {
         let found = (try? result.get()) ?? DueSchedules()
         let (looksAgain, isOver) = state.withLockedValue { state in
-            for one in found.schedules { state.busy[one.tenant, default: 0] += 1 }
+            for one in found.schedules {
+                state.busy[one.tenant, default: 0] += 1
+                state.bytes += one.schedule.contentBytes
+            }
             for id in found.damaged.keys { state.busy[id.tenant, default: 0] += 1 }
             state.isLooking = false
             // There may be more of other tenants.
@@ -130,8 +139,11 @@ final class ScheduleRunner: Sendable {
         request.firing = ScheduleFiring(
             schedule.key, due: schedule.due, latenessMillisMax: schedule.latenessMillisMax)
         store.write(.append(request)) { [self] result in
+            state.withLockedValue { $0.bytes -= schedule.contentBytes }
             switch result {
-            case .success(.firing(.parked(let reason))): noteParked(one, reason)
+            case .success(.firing(.parked(let reason))):
+                let id = ScheduleID(tenant: one.tenant, key: schedule.key)
+                noteParked(id, event: schedule.event.id, isDamaged: false, reason)
             case .success(.firing(.gone)), .success(.appended): break
             case .success(let outcome):
                 logger.error("the decision on a schedule is unexpected", metadata: ["outcome": "\(outcome)"])
@@ -141,21 +153,32 @@ final class ScheduleRunner: Sendable {
         }
     }
 
-    private func noteParked(_ one: DueSchedules.Schedule, _ reason: String) {
-        logger.warning(
-            "an event is not appended: its schedule is parked",
+    /// Logs that a schedule is parked, at most once a second, however many are.
+    private func noteParked(_ id: ScheduleID, event: UUID, isDamaged: Bool, _ reason: String) {
+        let now = store.clock()
+        let omitted = state.withLockedValue { state -> Int? in
+            if let logged = state.logged, abs(now.microseconds - logged.at.microseconds) < 1_000_000 {
+                state.logged?.omitted += 1
+                return nil
+            }
+            defer { state.logged = (now, 0) }
+            return state.logged?.omitted ?? 0
+        }
+        guard let omitted else { return }
+        logger.log(
+            level: isDamaged ? .error : .warning, "a schedule is parked: its event is not appended",
             metadata: [
-                "tenant": "\(one.tenant)", "schedule": "\(one.schedule.key)", "event": "\(one.schedule.event.id)",
-                "reason": "\(reason)",
+                "tenant": "\(id.tenant)", "schedule": "\(id.key)", "event": "\(event)", "reason": "\(reason)",
+                "omitted": "\(omitted)",
             ])
     }
 
     /// A schedule is not what was set: nothing is appended by it.
     private func park(_ id: ScheduleID, _ event: UUID) {
-        logger.error(
-            "a schedule is damaged: it is parked", metadata: ["tenant": "\(id.tenant)", "schedule": "\(id.key)"])
+        let reason = "it is damaged: set it again"
+        noteParked(id, event: event, isDamaged: true, reason)
         let change = SchedulesChange(
-            .park(id.key, event: event, reason: "it is damaged: set it again"), of: id.tenant, countMax: .max)
+            .park(id.key, event: event, reason: reason), of: id.tenant, countMax: .max)
         store.write(.change(.schedules(change))) { [self] result in
             if case .failure = result { done(id.tenant, after: Self.rest) } else { done(id.tenant) }
         }
