@@ -38,7 +38,8 @@ import Testing
         let place = "\(name), seed \(random.seed)"
         var servers = started
         let tenants = (0..<4).map { _ in TenantID(UUID()) }
-        let begin = Timestamp.now().microseconds + 2_000_000
+        // Time enough to set them before.
+        let begin = Timestamp.now().microseconds + 2_000_000 + 1_000 * Int64(Self.count)
         let dues = (0..<Self.count).map { _ in
             Timestamp(microseconds: begin + Int64.random(in: 0..<Self.millis * 1_000, using: &random))
         }
