@@ -50,6 +50,7 @@ let package = Package(
         .library(name: "MartletClient", targets: ["MartletClient"]),
         .library(name: "MartletEventSourcing", targets: ["MartletEventSourcing"]),
         .library(name: "MartletKit", targets: ["MartletKit"]),
+        .library(name: "MartletProcesses", targets: ["MartletProcesses"]),
         .library(name: "MartletProjections", targets: ["MartletProjections"]),
         .library(name: "MartletProjectionsPostgreSQL", targets: ["MartletProjectionsPostgreSQL"]),
         .library(name: "MartletProjectionsSQLite", targets: ["MartletProjectionsSQLite"]),
@@ -160,6 +161,11 @@ let package = Package(
                 "MartletClient", "MartletModel", .instrumentation, .logging, .nioConcurrencyHelpers, .nioCore,
             ]),
         layer(
+            "MartletProcesses",
+            [
+                "MartletClient", "MartletEventSourcing", "MartletModel", .logging, .nioConcurrencyHelpers, .nioCore,
+            ]),
+        layer(
             "MartletProjections",
             ["MartletClient", "MartletModel", .logging, .nioConcurrencyHelpers]),
         layer(
@@ -191,6 +197,12 @@ let package = Package(
                 "MartletProjectionsSQLite", "MartletTLSOpenSSL", .logging, .nioCore,
             ],
             path: "Tests/Projector", swiftSettings: house),
+        .executableTarget(
+            name: "Transfers",
+            dependencies: [
+                "MartletClient", "MartletEventSourcing", "MartletModel", "MartletProcesses", "MartletTLSOpenSSL",
+            ],
+            path: "Tests/Transfers", swiftSettings: house),
 
         tests("ArchitectureTests", []),
         tests(
@@ -256,6 +268,12 @@ let package = Package(
                 "martlet", "MartletClient", "MartletEventSourcing", "MartletModel", "MartletProjections",
                 "MartletProjectionsPostgreSQL", "MartletProjectionsSQLite", "MartletTLSOpenSSL", "MartletTesting",
                 .nioConcurrencyHelpers, .nioCore,
+            ]),
+        tests(
+            "ProcessesTests",
+            [
+                "Transfers", "MartletClient", "MartletEventSourcing", "MartletModel", "MartletProcesses",
+                "MartletStorageMemory", "MartletTesting", .nioCore,
             ]),
         tests(
             "ProjectionsTests",

@@ -42,6 +42,21 @@ public struct ConsumedEvent: Hashable, Sendable {
     /// The credit that it took.
     package var creditBytes: Int
 
+    package init(
+        event: RecordedEvent, delivery: ConsumerDelivery, slot: Int, epoch: UInt64, attempt: UInt32,
+        mayBeRepeated: Bool, key: ConsumerKey, isKeyBlocked: Bool, creditBytes: Int
+    ) {
+        self.event = event
+        self.delivery = delivery
+        self.slot = slot
+        self.epoch = epoch
+        self.attempt = attempt
+        self.mayBeRepeated = mayBeRepeated
+        self.key = key
+        self.isKeyBlocked = isKeyBlocked
+        self.creditBytes = creditBytes
+    }
+
     /// What an append carries that is the reaction to the event: then nobody reacts to it a second time.
     ///
     /// It says that all events of the slot that came before are settled. A worker that uses it handles the events of a slot

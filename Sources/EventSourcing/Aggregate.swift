@@ -59,15 +59,22 @@ public struct Loaded<A: Aggregate>: Sendable {
     /// The aggregate's id.
     public let id: UUID
     /// Its state.
-    public internal(set) var state: A
+    public package(set) var state: A
     /// Its version: the number of its events up to here.
-    public internal(set) var version: MartletModel.Version
+    public package(set) var version: MartletModel.Version
     /// The position of the tenant at which it was read: loading as of this position gives the same again, for ever.
     public internal(set) var position: Position
     /// Version of the newest snapshot that is known to be there and readable.
     public internal(set) var snapshotVersion: MartletModel.Version?
     /// How many events were applied, beside what a snapshot held.
     public internal(set) var eventsReplayed = 0
+
+    package init(id: UUID, state: A, version: MartletModel.Version, position: Position) {
+        self.id = id
+        self.state = state
+        self.version = version
+        self.position = position
+    }
 
     /// What the state holds.
     public subscript<Value>(dynamicMember keyPath: KeyPath<A, Value>) -> Value { state[keyPath: keyPath] }

@@ -43,7 +43,7 @@ public struct CommandContext: Hashable, Sendable {
     }
 
     /// The metadata of the command's events.
-    func metadata(occurredAt: Timestamp) -> EventMetadata {
+    package func metadata(occurredAt: Timestamp) -> EventMetadata {
         var metadata = EventMetadata()
         metadata.userID = userID
         metadata.role = role

@@ -133,7 +133,7 @@ public struct EventCodec<A: Aggregate>: Sendable {
     ) throws(EventUnencodable) -> NewEvent { try encodeAndReadBack(event, id: id, metadata: metadata).stored }
 
     /// The event as it is stored, and as every later reader gets it.
-    func encodeAndReadBack(
+    package func encodeAndReadBack(
         _ event: A.Event, id: UUID, metadata: EventMetadata
     ) throws(EventUnencodable) -> (stored: NewEvent, event: A.Event) {
         do {

@@ -57,7 +57,7 @@ public struct Repository<A: Aggregate>: Sendable {
     func name(_ id: UUID) -> AggregateName { AggregateName(type: A.type, id: id) }
 
     /// As ``load(_:asOf:)``; without events, the state before the first one.
-    func loadOrNew(_ id: UUID, asOf target: LoadTarget = .now) async throws -> Loaded<A> {
+    package func loadOrNew(_ id: UUID, asOf target: LoadTarget = .now) async throws -> Loaded<A> {
         counters.add(to: \.loads)
         var use: SnapshotUse?
         if A.self is any Codable.Type { use = SnapshotUse(schemaVersions: codec.snapshots.readable) }

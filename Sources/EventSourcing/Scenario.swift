@@ -6,6 +6,8 @@ import NIOCore
 public struct ScenarioFailure: Error, Hashable, Sendable, CustomStringConvertible {
     /// What was expected, and what came.
     public var description: String
+
+    package init(description: String) { self.description = description }
 }
 
 /// A test of an aggregate that needs no server: given what happened, when a command comes, then this is decided.

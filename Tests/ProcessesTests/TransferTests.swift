@@ -1,0 +1,93 @@
+import Foundation
+import MartletEventSourcing
+import MartletModel
+import MartletProcesses
+import MartletTesting
+import Testing
+
+@testable import Transfers
+
+/// The transfers of the bank, given, when and then; and the page that shows them.
+@Suite struct TransferTests {
+    /// What Docs/PROCESSES.md shows is compiled and run here.
+    @Test func thePageShowsWhatIsRunHere() throws {
+        var source = ""
+        for file in [
+            "Transfers/Transfer.swift", "ProcessesTests/TransferTests.swift", "ProcessesTests/RunnerTests.swift",
+        ] {
+            source += try String(contentsOfFile: "\(MartletTesting.Repository.root)/Tests/\(file)", encoding: .utf8)
+        }
+        let blocks = try ManualPage("PROCESSES").text.components(separatedBy: "```swift\n").dropFirst()
+        #expect(blocks.count == 5)
+        for block in blocks {
+            let example = ManualPage.words(of: block.components(separatedBy: "```")[0])
+            #expect(ManualPage.words(of: source).contains(example), "\(example)")
+        }
+    }
+
+    private let id = UUID()
+    private let ada = UUID()
+    private let bob = UUID()
+
+    private func posting(_ cents: Int) -> Account.Posting { Account.Posting(cents: cents, transfer: id) }
+
+    private func accounts(_ cents: Int) throws -> ProcessScenario<Transfers> {
+        try ProcessScenario(Transfers()).given(Account.self, ada, .opened, .deposited(.init(cents: cents)))
+            .given(Account.self, bob, .opened)
+    }
+
+    /// The money has left Ada's account.
+    private func withdrawn() async throws -> ProcessScenario<Transfers> {
+        try await accounts(500).when(Transfer.self, id, .requested(from: ada, to: bob, cents: 200))
+            .then(
+                .appends(Account.self, ada, .withdrawn(posting(200))),
+                .appends(Clearing.self, id, .asked(cents: 200)),
+                .appends(Transfer.self, id, .withdrawn),
+                .setsTimeOut("approval", of: id, after: .seconds(60), .overdue))
+    }
+
+    @Test func anApprovedTransferIsCompleted() async throws {
+        let completed = try await withdrawn().when(Clearing.self, id, .approved)
+            .then(
+                .appends(Account.self, bob, .deposited(posting(200))), .appends(Transfer.self, id, .completed),
+                .cancelsTimeOut("approval", of: id))
+        #expect(try completed.state(of: Account.self, bob).cents == 200)
+        try await completed.whenTimePasses(.seconds(60)).then()
+        try await completed.when(Clearing.self, id, .approved).then()
+    }
+
+    @Test func aRejectionThePageShows() async throws {
+        try await ProcessScenario(Transfers())
+            .given(Account.self, ada, .opened, .deposited(.init(cents: 100)))
+            .when(Transfer.self, id, .requested(from: ada, to: bob, cents: 200))
+            .then(.appends(Transfer.self, id, .rejected(reason: "tooLittle(balance: 100)")))
+    }
+
+    @Test func aClosedAccountGivesTheMoneyBack() async throws {
+        try await withdrawn().given(Account.self, bob, .closed).when(Clearing.self, id, .approved)
+            .then(
+                .appends(Account.self, ada, .deposited(posting(200))),
+                .appends(Transfer.self, id, .refunded(reason: "isNotOpen")), .cancelsTimeOut("approval", of: id))
+    }
+
+    @Test func aTimeOutThePageShows() async throws {
+        let waiting = try await withdrawn().whenTimePasses(.seconds(59)).then()
+        let refunded = try await waiting.whenTimePasses(.seconds(1))
+            .then(
+                .appends(Account.self, ada, .deposited(posting(200))),
+                .appends(Transfer.self, id, .refunded(reason: "it was not approved in time")),
+                .cancelsTimeOut("approval", of: id))
+        // An approval that comes too late changes nothing.
+        try await refunded.when(Clearing.self, id, .approved).then()
+    }
+
+    @Test func scenariosSayWhatIsWrong() async throws {
+        let failure = await #expect(throws: ScenarioFailure.self) {
+            try await accounts(500).when(Transfer.self, id, .requested(from: ada, to: bob, cents: 200)).then()
+        }
+        let text = try #require(failure?.description)
+        #expect(text.hasPrefix("expected nothing, but the process does account/"))
+        #expect(text.contains("transfer/\(id.uuidString.lowercased()): withdrawn {}"))
+        await #expect(throws: ScenarioFailure.self) { try await withdrawn().when(Clearing.self, id, .approved).then() }
+    }
+}
