@@ -12,7 +12,7 @@ UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests --skip AttackTests
 # Attacks that measure what others feel meanwhile: they want a quiet machine, and a target of their own.
 TIMED_ATTACKS = AttackTests.FairnessTests AttackTests.LoopTimeTests AttackTests.MemoryTests
 
-.PHONY: help run test test-long example test-attacks test-log test-groups test-schedules test-bits test-crowd test-steps test-tsan test-asan fuzz demo bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos format protos certs clean
+.PHONY: help run test test-long example test-attacks test-log test-groups test-schedules test-bits test-crowd test-steps test-tsan test-asan fuzz demo bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos format protos certs clean test-transfers
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ test-schedules: setup-tests ## Kill servers while 10,000 schedules are due withi
 	swift build --build-tests
 	MARTLET_TEST_BINARY=.build/release/martlet MARTLET_TEST_SCHEDULE_COUNT=10000 MARTLET_TEST_SCHEDULE_MILLIS=10000 \
 		MARTLET_TEST_SCHEDULE_LATENESS=100 $(TEST_ENV) swift test --skip-build --no-parallel --filter ScheduleKillTests
+test-transfers: setup-tests ## Run a saga over 10,000 transfers while its runners and the server are killed; TRANSFERS=10000
+	swift build --build-tests
+	MARTLET_TEST_TRANSFERS=$(or $(TRANSFERS),10000) swift test --skip-build --no-parallel --filter TransferKillTests
 
 test-bits: setup-tests ## Flip 1,000 bits each in SQLite's file, PostgreSQL's files and its values
 	swift build --build-tests

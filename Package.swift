@@ -265,15 +265,17 @@ let package = Package(
         tests(
             "ProcessTests",
             [
-                "martlet", "MartletClient", "MartletEventSourcing", "MartletModel", "MartletProjections",
-                "MartletProjectionsPostgreSQL", "MartletProjectionsSQLite", "MartletTLSOpenSSL", "MartletTesting",
+                "martlet", "Transfers", "MartletClient", "MartletEventSourcing", "MartletModel", "MartletProcesses",
+                "MartletProjections", "MartletProjectionsPostgreSQL", "MartletProjectionsSQLite", "MartletTLSOpenSSL",
+                "MartletTesting",
                 .nioConcurrencyHelpers, .nioCore,
             ]),
         tests(
             "ProcessesTests",
             [
                 "Transfers", "MartletClient", "MartletEventSourcing", "MartletModel", "MartletProcesses",
-                "MartletStorageMemory", "MartletTesting", .nioCore,
+                "MartletStorage", "MartletStorageMemory", "MartletStoragePostgreSQL", "MartletStorageSQLite",
+                "MartletTesting", .nioConcurrencyHelpers, .nioCore,
             ]),
         tests(
             "ProjectionsTests",
