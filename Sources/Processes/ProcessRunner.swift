@@ -104,11 +104,7 @@ public struct ProcessRunner<Manager: ProcessManager>: Sendable {
                 case .committed(let slot, let checkpoint):
                     mailboxes[slot]?.put { $0.committed = checkpoint.position }
                 case .stopped(let slot, let reason):
-                    mailboxes[slot]?.put { content in
-                        consumption.giveBack(content.events)
-                        content.events = []
-                        content.hasStopped = true
-                    }
+                    if let mailbox = mailboxes[slot] { consumption.giveBack(mailbox.stop()) }
                     onStop(slot, reason)
                 case .paused: break
                 }

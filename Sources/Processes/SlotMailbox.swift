@@ -30,6 +30,16 @@ final class SlotMailbox: Sendable {
         wakeUp.yield()
     }
 
+    /// The slot has stopped.
+    /// - Returns: events that were not taken: they come again when it goes on.
+    func stop() -> [ConsumedEvent] {
+        defer { wakeUp.yield() }
+        return state.withLockedValue { state in
+            defer { state.content = Content(committed: state.content.committed, hasStopped: true) }
+            return state.content.events
+        }
+    }
+
     func take() -> Content {
         state.withLockedValue { state in
             defer { state.content = Content() }

@@ -118,6 +118,27 @@ import Testing
         }
     }
 
+    @Test func snapshotsThatAreDueAreSaved() async throws {
+        try await with(Transfers(), Self.filter) { client in
+            let policies = #"{"policies": [{"aggregate_type": "account", "every_events": 3}]}"#
+            _ = try await client.putSettings(
+                PutSettingsRequest(tenant: tenant, kind: .snapshotPolicies, document: ByteBuffer(string: policies)))
+            var options = RepositoryOptions()
+            options.snapshots = .never
+            let accounts = try MartletEventSourcing.Repository<Account>(client, tenant: tenant, options: options)
+            let transfers = try MartletEventSourcing.Repository<Transfer>(client, tenant: tenant)
+            let ada = UUID()
+            try await accounts.execute(ada, .open)
+            try await accounts.execute(ada, .deposit(.init(cents: 500)))
+            try await transfers.execute(UUID(), .request(from: ada, to: UUID(), cents: 200))
+            let name = AggregateName(type: Account.type, id: ada)
+            try await wait {
+                try await client.listSnapshots(of: name, tenant: tenant).map(\.version) == [Version(3)]
+            }
+            #expect(try await accounts.load(ada).cents == 300 && accounts.figures.snapshotsUsed == 1)
+        }
+    }
+
     @Test func oneEventConcernsSeveralInstances() async throws {
         try await with(Meetings(), Meetings.filter(reactingTo: Meetings.rooms)) { client in
             let guests = (0..<3).map { _ in UUID() }
