@@ -22,7 +22,8 @@ struct TransferBench: Sendable {
 
     let consumer: ConsumerID
     let clearing: ConsumerID
-    let patience = Duration.seconds(3)
+    /// Where something is killed all the time, most transfers are to end by themselves.
+    let patience: Duration
     let accounts: [UUID]
     let closed: Set<UUID>
     let requests: [Request]
@@ -32,6 +33,7 @@ struct TransferBench: Sendable {
     private let openMax = 60
 
     init(transfers: Int, _ random: inout SeededGenerator) throws {
+        patience = .seconds(transfers > 1_000 ? 12 : 3)
         let tenant = TenantID(UUID())
         consumer = ConsumerID(tenant: tenant, name: try #require(ConsumerName("transfers")))
         clearing = ConsumerID(tenant: tenant, name: try #require(ConsumerName("clearing")))
