@@ -47,7 +47,7 @@ import Testing
 
     @Test func anEventIsAppendedWhenItsTimeHasComeAndNotBefore() async throws {
         try await withClient { client in
-            let schedule = try await schedule("a", in: 300, client)
+            let schedule = try await schedule("a", in: 1_500, client)
             #expect(try await client.setSchedule(schedule, tenant: tenant) == .set)
             let listed = try await client.schedules(of: tenant)
             #expect(

@@ -18,7 +18,7 @@ import Testing
             ScheduleMutant(bug), eventLoop: MultiThreadedEventLoopGroup.singleton.next(), logger: .silent)
         var failure: String?
         // What never comes is not waited for as long as on a slow machine it may take.
-        let patience = Duration.seconds(bug?.isFoundByWaiting == true ? 2 : 60)
+        let patience = Duration.seconds(bug?.isFoundByWaiting == true ? 4 : 60)
         do {
             try await clause.check(subject, random: SeededGenerator(seed: 1), patience: patience)
         } catch { failure = "\(error)" }
@@ -52,7 +52,7 @@ final class ScheduleMutant: WrappingEngine {
     enum Bug: String, CaseIterable, Sendable, CustomStringConvertible {
         /// What is due is appended a second time, under another id.
         case firesTwice
-        /// It is appended 200 ms before its time.
+        /// It is appended 2 s before its time.
         case firesEarly
         /// Of several that are due, the last comes first.
         case lastComesFirst
@@ -119,7 +119,7 @@ final class ScheduleMutant: WrappingEngine {
             var all = CommitResult(outcomes: [], runs: [])
             for command in batch {
                 let planted = try plant(command)
-                let early = bug == .firesEarly ? Timestamp(microseconds: now.microseconds + 200_000) : now
+                let early = bug == .firesEarly ? Timestamp(microseconds: now.microseconds + 2_000_000) : now
                 let isFiring = if case .append(let request) = command { request.firing != nil } else { false }
                 let result = try base.commit([planted], now: isFiring ? early : now, lockWait: lockWait)
                 all.outcomes += result.outcomes
@@ -221,7 +221,7 @@ private final class ScheduleMutantReader: StorageReader {
 
     func dueSchedules(_ question: DueQuestion) throws(StorageError) -> DueSchedules {
         var question = question
-        if bug == .firesEarly { question.now.microseconds += 200_000 }
+        if bug == .firesEarly { question.now.microseconds += 2_000_000 }
         var found = try base.dueSchedules(question)
         if bug == .lastComesFirst { found.schedules.reverse() }
         return found

@@ -7,7 +7,7 @@ import NIOCore
 extension ConformanceSuite {
     static let scheduleClauses: [ConformanceClause] = [
         ConformanceClause("schedule.fires", "An event is appended once when it is due, and never before.") { s in
-            let (aggregate, due) = (s.aggregate(), Timestamp.inMillis(180))
+            let (aggregate, due) = (s.aggregate(), Timestamp.inMillis(1_000))
             let event = try s.event("Reminded")
             try requireEqual(try await s.change(.set(s.schedule("a", due, event, aggregate))), [.set], "what became")
             let listed = ListedSchedule(
@@ -50,8 +50,8 @@ extension ConformanceSuite {
             let aggregate = s.aggregate()
             let events = try s.events(2)
             _ = try await s.change([
-                .set(s.schedule("a", .inMillis(120), events[0], aggregate)),
-                .set(s.schedule("b", .inMillis(240), events[1], aggregate)),
+                .set(s.schedule("a", .inMillis(1_500), events[0], aggregate)),
+                .set(s.schedule("b", .inMillis(1_600), events[1], aggregate)),
             ])
             try requireEqual(
                 try await s.change([.cancel(s.key("a")), .cancel(s.key("c"))]), [.cancelled, .absent], "what became")
@@ -107,7 +107,7 @@ extension ConformanceSuite {
         ConformanceClause("schedule.parks", "An event that cannot be appended is set aside with the reason.") { s in
             let (aggregate, id) = (s.aggregate(), UUID.v7())
             let event = try s.event(id: id)
-            _ = try await s.change(.set(s.schedule("a", .inMillis(400), event, aggregate)))
+            _ = try await s.change(.set(s.schedule("a", .inMillis(1_500), event, aggregate)))
             try await s.append([try s.event(id: id, payload: #"{"n": 2}"#)], to: aggregate)
             try await s.until("it is parked") { try await s.schedules(isParkedOnly: true).count == 1 }
             let parked = try await s.schedules()
