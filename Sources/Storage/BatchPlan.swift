@@ -95,8 +95,8 @@ public struct BatchFacts: Sendable {
     public var snapshots: [AggregateKey: [SnapshotKey]] = [:]
     /// What was asked for of consumers.
     public var consumers: ConsumerFacts {
-        get { if case .facts(let facts)? = boxedConsumers { facts } else { ConsumerFacts() } }
-        set { boxedConsumers = .facts(newValue) }
+        get { if case .facts(let facts, _)? = beside { facts } else { ConsumerFacts() } }
+        set { beside = .facts(newValue, schedules) }
     }
     /// Revisions of the settings of the batch's tenants.
     public var settingsRevisions: [TenantID: UInt64] = [:]
@@ -109,22 +109,16 @@ public struct BatchFacts: Sendable {
 
     /// What was asked for of schedules.
     public var schedules: ScheduleFacts {
-        get { if case .facts(let facts)? = boxedSchedules { facts } else { ScheduleFacts() } }
-        set { boxedSchedules = .facts(newValue) }
+        get { if case .facts(_, let facts)? = beside { facts } else { ScheduleFacts() } }
+        set { beside = .facts(consumers, newValue) }
     }
 
-    /// Boxed: most batches have nothing to do with consumers.
-    private indirect enum BoxedConsumers {
-        case facts(ConsumerFacts)
+    /// Boxed: most batches have nothing to do with either.
+    private indirect enum Beside {
+        case facts(ConsumerFacts, ScheduleFacts)
     }
 
-    /// Boxed: most batches have nothing to do with schedules.
-    private indirect enum BoxedSchedules {
-        case facts(ScheduleFacts)
-    }
-
-    private var boxedConsumers: BoxedConsumers?
-    private var boxedSchedules: BoxedSchedules?
+    private var beside: Beside?
 
     /// No facts yet.
     public init() {}

@@ -36,10 +36,15 @@ struct WriteState {
 
     var facts: BatchFacts
     let now: Timestamp
-    /// Made for the first change of a consumer.
-    var consumers: ConsumerDecision?
-    /// Made for the first change of a schedule.
-    var schedules: ScheduleDecision?
+    /// What decides on consumers and schedules; one reference, as the state is passed on.
+    final class Beside {
+        /// Made for the first change of a consumer.
+        var consumers: ConsumerDecision?
+        /// Made for the first change of a schedule.
+        var schedules: ScheduleDecision?
+    }
+
+    var beside: Beside?
     var tenants: [TenantID: Tenant] = [:]
     /// The tenant that was asked for last.
     var current: Tenant?
@@ -126,9 +131,16 @@ struct WriteState {
     }
 
     private mutating func consumerDecision() -> ConsumerDecision {
-        let decision = consumers ?? ConsumerDecision(facts.consumers, now: now)
-        consumers = decision
+        let beside = decisionsBeside()
+        let decision = beside.consumers ?? ConsumerDecision(facts.consumers, now: now)
+        beside.consumers = decision
         return decision
+    }
+
+    mutating func decisionsBeside() -> Beside {
+        let known = beside ?? Beside()
+        beside = known
+        return known
     }
 
     /// Whether what is stored of the tenant is the first of it.
@@ -360,8 +372,8 @@ struct WriteState {
                     entries: tenant.entries, events: tenant.events)
             return TenantPlan(
                 tenant: id, oldHead: tenant.oldHead, run: run, aggregates: tenant.moves, snapshots: tenant.snapshots,
-                settings: tenant.settings, consumers: consumers?.plans(of: id) ?? [],
-                schedules: schedules?.plan(of: id))
+                settings: tenant.settings, consumers: beside?.consumers?.plans(of: id) ?? [],
+                schedules: beside?.schedules?.plan(of: id))
         }
     }
 }

@@ -4,8 +4,9 @@ import MartletModel
 /// Schedules, and the events of those whose time has come.
 extension WriteState {
     private mutating func scheduleDecision() -> ScheduleDecision {
-        let decision = schedules ?? ScheduleDecision(facts.schedules, now: now)
-        schedules = decision
+        let beside = decisionsBeside()
+        let decision = beside.schedules ?? ScheduleDecision(facts.schedules, now: now)
+        beside.schedules = decision
         return decision
     }
 

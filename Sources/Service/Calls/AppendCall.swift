@@ -7,7 +7,7 @@ struct AppendCall {
     private let tenant: TenantID
     private let eventCount: Int
     private let includesConflictingEvents: Bool
-    private let firstDue: Timestamp?
+    private let changesSchedules: Bool
     /// What can stop it; nil where nothing can.
     var ticket: StoreTicket?
 
@@ -15,15 +15,15 @@ struct AppendCall {
         tenant = request.tenant
         eventCount = request.eventCount
         includesConflictingEvents = request.includeConflictingEvents
-        firstDue = request.hasExtras ? request.schedules.firstDue : nil
+        changesSchedules = request.hasExtras && !request.schedules.isEmpty
     }
 
     /// Starts an append whose call is open.
     static func start(_ request: AppendRequest, _ handle: CallHandle) {
         let (calls, key) = (handle.calls, handle.key)
-        var request = request
-        if request.hasExtras { request.schedulesMax = handle.limits.schedulesPerTenantMax }
-        let ticket = calls.service.store.write(.append(request)) {
+        let command: WriteCommand =
+            request.hasExtras ? .append(request.limited(by: handle.limits)) : .append(request)
+        let ticket = calls.service.store.write(command) {
             [mailbox = calls.mailbox, bound = calls.bound] in
             mailbox.deliver(.init(calls: bound, call: key, result: $0))
         }
@@ -35,12 +35,21 @@ struct AppendCall {
         switch result {
         case .success(.appended(let receipt)):
             if !receipt.replayed { handle.service.counters.append(eventCount) }
-            if let firstDue { handle.service.schedules.note(firstDue) }
+            if changesSchedules { handle.service.schedules.lookSoon() }
             handle.answer(.append(receipt))
         case .success(.versionConflict(let conflicts)) where includesConflictingEvents:
             ConflictingEventsCall.start(conflicts, tenant, handle)
         case .success(let outcome): handle.end(outcome.refusal ?? .unexpectedOutcome)
         case .failure(let error): handle.end(error)
         }
+    }
+}
+
+extension AppendRequest {
+    /// The same, with how many schedules its tenant may have.
+    fileprivate func limited(by limits: Limits) -> AppendRequest {
+        var request = self
+        request.schedulesMax = limits.schedulesPerTenantMax
+        return request
     }
 }
