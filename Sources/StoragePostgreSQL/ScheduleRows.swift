@@ -12,14 +12,15 @@ struct ScheduleRows {
         guard let key = ScheduleKey(rows.text(row, 1)), let type = AggregateType(rows.text(row, 3)),
             let id = unsafe UUID(bytes: rows.bytes(row, 4)), let eventID = unsafe UUID(bytes: rows.bytes(row, 5)),
             let eventType = EventType(rows.text(row, 6)), let schemaVersion = UInt32(exactly: rows.integer(row, 8)),
-            rows.integer(row, 9) >= 0, rows.isNull(row, 10) || rows.integer(row, 10) >= 0
+            let checksum = UInt32(exactly: rows.integer(row, 11)), rows.integer(row, 9) >= 0,
+            rows.isNull(row, 10) || rows.integer(row, 10) >= 0
         else { return nil }
         let found = ScheduleRow(
             key: key, due: Timestamp(microseconds: rows.integer(row, 2)),
             aggregate: AggregateName(type: type, id: id), eventID: eventID, eventType: eventType,
             contentType: rows.text(row, 7), schemaVersion: schemaVersion, payloadBytes: Int(rows.integer(row, 9)),
             latenessMillisMax: rows.isNull(row, 10) ? nil : UInt64(rows.integer(row, 10)),
-            checksum: UInt32(truncatingIfNeeded: rows.integer(row, 11)),
+            checksum: checksum,
             parked: rows.isNull(row, 13) ? nil : rows.text(row, 13))
         guard rows.integer(row, 12) == Int64(Seal.schedule(found, of: tenant)) else { return nil }
         guard let reason = found.parked else { return rows.isNull(row, 14) ? found : nil }

@@ -171,13 +171,14 @@ struct TenantScheduleRows {
         guard let key = ScheduleKey(row.text(0)), let type = AggregateType(row.text(2)),
             let id = unsafe UUID(bytes: row.blob(3)), let eventID = unsafe UUID(bytes: row.blob(4)),
             let eventType = EventType(row.text(5)), let schemaVersion = UInt32(exactly: row.integer(7)),
-            row.integer(8) >= 0, row.isNull(9) || row.integer(9) >= 0
+            let checksum = UInt32(exactly: row.integer(10)), row.integer(8) >= 0,
+            row.isNull(9) || row.integer(9) >= 0
         else { return nil }
         let found = ScheduleRow(
             key: key, due: Timestamp(microseconds: row.integer(1)), aggregate: AggregateName(type: type, id: id),
             eventID: eventID, eventType: eventType, contentType: row.text(6), schemaVersion: schemaVersion,
             payloadBytes: Int(row.integer(8)), latenessMillisMax: row.isNull(9) ? nil : UInt64(row.integer(9)),
-            checksum: UInt32(truncatingIfNeeded: row.integer(10)), parked: row.isNull(12) ? nil : row.text(12))
+            checksum: checksum, parked: row.isNull(12) ? nil : row.text(12))
         guard row.integer(11) == Int64(Seal.schedule(found, of: tenant)) else { return nil }
         guard let reason = found.parked else { return row.isNull(13) ? found : nil }
         let seal = Seal.parked(reason, key, event: eventID, of: tenant)
