@@ -32,14 +32,14 @@ final class ScheduleDecision {
     }
 
     /// Changes schedules.
-    /// - Parameter isStored: whether a schedule's event is stored.
+    /// - Parameter stored: ids of their events that are stored.
     /// - Returns: what became of each change.
-    func apply(_ changes: [ScheduleChange], of tenant: TenantID, isStored: (NewSchedule) -> Bool) -> [ScheduleChanged] {
+    func apply(_ changes: [ScheduleChange], of tenant: TenantID, stored: Set<UUID>) -> [ScheduleChanged] {
         changes.map { change in
             let id = ScheduleID(tenant: tenant, key: change.key)
             switch change {
             case .set(let schedule):
-                if isStored(schedule) { return .fired }
+                if stored.contains(schedule.event.id) { return .fired }
                 let isNew = facts.schedules[id] == nil
                 set(ScheduleFacts.Row(due: schedule.due, eventID: schedule.event.id), id, .set(schedule))
                 return isNew ? .set : .moved
@@ -52,11 +52,11 @@ final class ScheduleDecision {
     }
 
     /// How many schedules the tenant would have after those changes.
-    func count(after changes: [ScheduleChange], of tenant: TenantID, isStored: (NewSchedule) -> Bool) -> Int {
+    func count(after changes: [ScheduleChange], of tenant: TenantID, stored: Set<UUID>) -> Int {
         changes.reduce(facts.tenants[tenant]?.count ?? 0) { count, change in
             let isThere = facts.schedules[ScheduleID(tenant: tenant, key: change.key)] != nil
             return switch change {
-            case .set(let schedule): isThere || isStored(schedule) ? count : count + 1
+            case .set(let schedule): isThere || stored.contains(schedule.event.id) ? count : count + 1
             case .cancel: isThere ? count - 1 : count
             }
         }

@@ -83,20 +83,25 @@ extension WriteState {
                     position: stored.position))
         }
         guard reused.isEmpty else { return .eventIDsReused(reused) }
-        let known = self
-        let count = scheduleDecision().count(after: changes, of: tenant) {
-            known.storedEvent($0.event.id, in: tenant) != nil
-        }
+        let stored = storedIDs(of: changes, in: tenant)
+        let count = scheduleDecision().count(after: changes, of: tenant, stored: stored)
         return count > countMax && changes.contains { !$0.isCancel } ? .tooMany(max: countMax) : nil
     }
 
-    /// Changes schedules of a tenant, as nothing speaks against.
+    /// Those ids of the events of schedules that are stored.
+    private func storedIDs(of changes: [ScheduleChange], in tenant: TenantID) -> Set<UUID> {
+        var ids: Set<UUID> = []
+        for case .set(let schedule) in changes where storedEvent(schedule.event.id, in: tenant) != nil {
+            ids.insert(schedule.event.id)
+        }
+        return ids
+    }
+
+    /// Changes schedules of a tenant: nothing speaks against it.
     mutating func apply(_ changes: [ScheduleChange], to tenant: TenantID) -> [ScheduleChanged] {
         guard !changes.isEmpty else { return [] }
-        let known = self
-        let changed = scheduleDecision().apply(changes, of: tenant) {
-            known.storedEvent($0.event.id, in: tenant) != nil
-        }
+        let stored = storedIDs(of: changes, in: tenant)
+        let changed = scheduleDecision().apply(changes, of: tenant, stored: stored)
         if changed.contains(where: { $0 != .absent && $0 != .fired }) {
             count(tenant, find(tenant))
             note(tenant)

@@ -7,7 +7,8 @@ struct AppendCall {
     private let tenant: TenantID
     private let eventCount: Int
     private let includesConflictingEvents: Bool
-    private let changesSchedules: Bool
+    /// When the first of its schedules is due; nil where it sets none.
+    private let firstDue: Timestamp?
     /// What can stop it; nil where nothing can.
     var ticket: StoreTicket?
 
@@ -15,7 +16,7 @@ struct AppendCall {
         tenant = request.tenant
         eventCount = request.eventCount
         includesConflictingEvents = request.includeConflictingEvents
-        changesSchedules = request.hasExtras && !request.schedules.isEmpty
+        firstDue = request.hasExtras ? request.schedules.firstDue : nil
     }
 
     /// Starts an append whose call is open.
@@ -35,7 +36,7 @@ struct AppendCall {
         switch result {
         case .success(.appended(let receipt)):
             if !receipt.replayed { handle.service.counters.append(eventCount) }
-            if changesSchedules { handle.service.schedules.lookSoon() }
+            if let firstDue { handle.service.schedules.note(firstDue) }
             handle.answer(.append(receipt))
         case .success(.versionConflict(let conflicts)) where includesConflictingEvents:
             ConflictingEventsCall.start(conflicts, tenant, handle)

@@ -69,9 +69,6 @@ final class ScheduleRunner: Sendable {
     /// A schedule is set that is due then.
     func note(_ due: Timestamp) { arm(due) }
 
-    /// Schedules are set, it is not known for when.
-    func lookSoon() { arm(store.clock()) }
-
     /// Looks at that moment, if not before.
     private func arm(_ time: Timestamp) {
         let now = store.clock()
