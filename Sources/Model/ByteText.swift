@@ -78,3 +78,15 @@ public enum ByteText {
     /// The high bit of each byte that is 0.
     private static func zeros(_ word: UInt64) -> UInt64 { (word &- lowBits) & ~word }
 }
+
+extension String {
+    /// The text of bytes; nil where they are not UTF-8. The bytes are not kept.
+    ///
+    /// The standard library's `init(validating:as:)` takes several times as long, as it is made for any encoding.
+    @unsafe package init?(utf8 bytes: UnsafeRawBufferPointer) {
+        let text = unsafe bytes.assumingMemoryBound(to: UInt8.self)
+        do throws(UTF8.ValidationError) {
+            self.init(copying: try UTF8Span(validating: unsafe text.span))
+        } catch { return nil }
+    }
+}

@@ -81,7 +81,7 @@ public struct EventType: Hashable, Sendable, CustomStringConvertible {
             text = unsafe String(decoding: bytes, as: UTF8.self)
             return
         }
-        guard let text = unsafe String(validating: bytes, as: UTF8.self), let type = EventType(text) else { return nil }
+        guard let text = unsafe String(utf8: bytes), let type = EventType(text) else { return nil }
         self.text = type.text
     }
 

@@ -22,7 +22,7 @@ public import NIOCore
     }
 
     /// The text, if it is UTF-8.
-    public var text: String? { unsafe String(validating: bytes, as: UTF8.self) }
+    public var text: String? { unsafe String(utf8: bytes) }
 
     /// The UUID, if there are 16 bytes.
     public var uuid: UUID? { unsafe UUID(bytes: bytes) }

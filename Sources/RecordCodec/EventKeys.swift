@@ -16,25 +16,6 @@ public struct KeyedEntry: Hashable, Sendable {
     public var key: ConsumerKey
     /// Why an upcaster failed on it; nil where none did.
     public var upcastFailure: String?
-    /// The slot that its key belongs to; 0 where nobody asked for one.
-    public var slot = 0
-}
-
-/// Some of a consumer's slots.
-public struct SlotChoice: Hashable, Sendable {
-    /// Into how many slots keys are divided.
-    public let count: Int
-    private var chosen: [Bool]
-
-    /// Those of that many slots.
-    public init(_ numbers: some Sequence<Int>, of count: Int) {
-        self.count = count
-        chosen = Array(repeating: false, count: count)
-        for number in numbers where chosen.indices.contains(number) { chosen[number] = true }
-    }
-
-    /// Whether a slot is one of them.
-    public func contains(_ number: Int) -> Bool { chosen[number] }
 }
 
 extension RecordedEntries {
@@ -47,31 +28,7 @@ extension RecordedEntries {
         return found
     }
 
-    /// The keys of those events whose keys belong to one of the slots, in order; of the others hardly more than the slot is
-    /// determined.
-    /// - Returns: also the last event of all; nil where there is none.
-    public static func keyed(
-        _ entries: ByteBuffer, by rule: KeyRule, in slots: SlotChoice
-    ) throws(RecordFault) -> (events: [KeyedEntry], last: Checkpoint?) {
-        var found: [KeyedEntry] = []
-        var last: RecordOutline?
-        try forEachRecord(in: entries) { bytes, entry, outline throws(RecordFault) in
-            last = outline
-            guard let slot = slot(bytes, outline, by: rule, of: slots.count) else { throw .noEvent }
-            guard slots.contains(slot) else { return }
-            var event = try keyed(bytes, entry, outline, by: rule)
-            event.slot = slot
-            found.append(event)
-        }
-        guard let last else { return ([], nil) }
-        let bytes = entries.readableBytesUInt8Span
-        guard let layout = RecordLayout(bytes, last), let id = UUID(bytes: bytes.extracting(layout.eventID)) else {
-            throw .noEvent
-        }
-        return (found, Checkpoint(position: last.position, eventID: id))
-    }
-
-    private static func forEachRecord(
+    static func forEachRecord(
         in entries: ByteBuffer, _ body: (Span<UInt8>, Range<Int>, RecordOutline) throws(RecordFault) -> Void
     ) throws(RecordFault) {
         let bytes = entries.readableBytesUInt8Span
@@ -84,7 +41,7 @@ extension RecordedEntries {
         guard !fields.isBroken else { throw RecordFault("bytes that are not an entry of the field events") }
     }
 
-    private static func keyed(
+    static func keyed(
         _ bytes: Span<UInt8>, _ entry: Range<Int>, _ outline: RecordOutline, by rule: KeyRule
     ) throws(RecordFault) -> KeyedEntry {
         guard let layout = RecordLayout(bytes, outline), let key = ConsumerKey(rule, layout, in: bytes),
@@ -96,7 +53,7 @@ extension RecordedEntries {
     }
 
     /// The slot of an event, without making its key; nil where it is none.
-    private static func slot(_ bytes: Span<UInt8>, _ outline: RecordOutline, by rule: KeyRule, of count: Int) -> Int? {
+    static func slot(_ bytes: Span<UInt8>, _ outline: RecordOutline, by rule: KeyRule, of count: Int) -> Int? {
         let type = bytes.extracting(outline.aggregateType)
         switch rule {
         case .tag(let name):
@@ -112,7 +69,7 @@ extension RecordedEntries {
 }
 
 extension RecordFault {
-    fileprivate static var noEvent: RecordFault { RecordFault("bytes that are not a recorded event") }
+    static var noEvent: RecordFault { RecordFault("bytes that are not a recorded event") }
 }
 
 extension ConsumerKey {

@@ -10,7 +10,7 @@ public enum PayloadChecks {
     ) throws(MartletError) -> String {
         let bytes = unsafe field.bytes
         if unsafe bytes.isEmpty || isPlainJSON(bytes) { return NewEvent.json }
-        guard bytes.count <= 128, let text = unsafe String(validating: bytes, as: UTF8.self) else {
+        guard bytes.count <= 128, let text = unsafe String(utf8: bytes) else {
             throw invalidContentType(name)
         }
         return try contentType(text, name: name)

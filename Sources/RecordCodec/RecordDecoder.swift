@@ -32,7 +32,7 @@ public struct RecordDecoder: Sendable {
             let metadata = unsafe Self.metadata(bytes, layout.metadata),
             let payload = record.getSlice(
                 at: record.readerIndex + layout.payload.lowerBound, length: layout.payload.count),
-            let failure = unsafe String(validating: bytes.part(layout.outline.upcastFailure), as: UTF8.self)
+            let failure = unsafe String(utf8: bytes.part(layout.outline.upcastFailure))
         else { return nil }
         return RecordedEvent(
             position: layout.position, version: layout.version, recordedAt: layout.recordedAt,
@@ -61,7 +61,7 @@ public struct RecordDecoder: Sendable {
 
     @unsafe private static func contentType(_ bytes: UnsafeRawBufferPointer) -> String? {
         if unsafe PayloadChecks.isPlainJSON(bytes) { return NewEvent.json }
-        return unsafe String(validating: bytes, as: UTF8.self)
+        return unsafe String(utf8: bytes)
     }
 
     @unsafe private static func metadata(_ bytes: UnsafeRawBufferPointer, _ range: Range<Int>) -> EventMetadata? {
@@ -107,7 +107,7 @@ public struct RecordDecoder: Sendable {
         _ text: inout String, _ bytes: UnsafeRawBufferPointer, _ range: Range<Int>
     ) -> Bool {
         guard !range.isEmpty else { return true }
-        guard let found = unsafe String(validating: bytes.part(range), as: UTF8.self) else { return false }
+        guard let found = unsafe String(utf8: bytes.part(range)) else { return false }
         text = found
         return true
     }

@@ -50,6 +50,7 @@ public final class EventService: Sendable {
     private let registry = NIOLockedValueBox(Registry())
     private let forget = NIOLockedValueBox<@Sendable () -> Void>({})
     private let mailboxes = NIOLockedValueBox<[ObjectIdentifier: LoopMailbox]>([:])
+    private let readings = NIOLockedValueBox<[ObjectIdentifier: NIOLoopBound<ConsumerReadings>]>([:])
 
     private init(
         limits: Limits, serverVersion: String, clock: @escaping Clock, logger: Logger,
@@ -264,6 +265,18 @@ public final class EventService: Sendable {
             mailboxes[id] = made
             return made
         }
+    }
+
+    /// The readings of consumers' events on the event loop that this is called on.
+    func readings(of eventLoop: any EventLoop) -> ConsumerReadings {
+        let bound = readings.withLockedValue { readings in
+            let id = ObjectIdentifier(eventLoop)
+            if let known = readings[id] { return known }
+            let made = NIOLoopBound(ConsumerReadings(), eventLoop: eventLoop)
+            readings[id] = made
+            return made
+        }
+        return bound.value
     }
 
     /// Has a tenant's settings read again, on nobody's account: what is known of them is not what is in force.

@@ -124,6 +124,14 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     /// where that is not known now.
     public var sentTo: Checkpoint? { machine?.sentTo }
 
+    /// Whether it has come as far as the tenant has, and waits for new events.
+    public var isLive: Bool { machine?.isLive == true }
+
+    /// Under which upcasters what it emits is delivered, and whether these are the ones in force.
+    public var deliversUnder: (version: UpcastersVersion, isInForce: Bool) {
+        (upcastersVersion, feed.map { !hasNews($0) } ?? false)
+    }
+
     /// The subscriber grants more bytes of events.
     public func addCredit(_ bytes: UInt64) {
         eventLoop.preconditionInEventLoop()

@@ -86,16 +86,28 @@ import Testing
         let all = try RecordedEntries.keyed(entries, by: rule)
         for count in [1, 2, 7, 64, 1_024] {
             let chosen = (0..<count).filter { _ in Int.random(in: 0..<3, using: &random) == 0 }
-            let (events, last) = try RecordedEntries.keyed(entries, by: rule, in: SlotChoice(chosen, of: count))
-            var expected = all
-            for index in expected.indices { expected[index].slot = expected[index].key.slot(of: count) }
-            expected = expected.filter { Set(chosen).contains($0.slot) }
-            #expect(events == expected, "seed \(seed), \(count) slots")
-            #expect(last == all.last.map { Checkpoint(position: $0.position, eventID: $0.id) })
+            let slotted = try SlottedEntries(entries, by: rule, slotCount: count)
+            #expect(slotted.count == all.count)
+            #expect(slotted.last == all.last.map { Checkpoint(position: $0.position, eventID: $0.id) })
+            let choice = SlotChoice(chosen, of: count)
+            var events: [KeyedEntry] = []
+            var index = slotted.index(from: 0, in: choice)
+            while index < slotted.count {
+                let event = try slotted.event(index)
+                #expect(slotted.slot(of: index) == event.key.slot(of: count), "seed \(seed), \(count) slots")
+                #expect(slotted.position(of: index) == event.position)
+                #expect(slotted.index(after: event.position) == index + 1)
+                #expect(slotted.bytes(of: index) == event.entry.count)
+                #expect(slotted.entry(index) == entries.getSlice(at: event.entry.lowerBound, length: event.entry.count))
+                events.append(event)
+                index = slotted.index(from: index + 1, in: choice)
+            }
+            #expect(
+                events == all.filter { Set(chosen).contains($0.key.slot(of: count)) }, "seed \(seed), \(count) slots")
         }
-        #expect(try RecordedEntries.keyed(ByteBuffer(), by: rule, in: SlotChoice([0], of: 1)).last == nil)
+        #expect(try SlottedEntries(ByteBuffer(), by: rule, slotCount: 1).last == nil)
         #expect(throws: RecordFault.self) {
-            try RecordedEntries.keyed(ByteBuffer(bytes: [0x0A, 0x01, 0x00]), by: rule, in: SlotChoice([], of: 1))
+            try SlottedEntries(ByteBuffer(bytes: [0x0A, 0x01, 0x00]), by: rule, slotCount: 1)
         }
     }
 }

@@ -298,10 +298,10 @@ final class ConsumeCall: CallWork {
     private func take(_ run: SlotRun, _ now: SlotMachine.Moment) {
         while handle.isWritable {
             guard let next = run.next else {
-                guard run.leavePage() else { return }
+                guard run.leavePage() else { return run.wait() }
                 continue
             }
-            guard let slot = run.slots[next.event.slot], slot.machine.readTo.position < next.event.position else {
+            guard let slot = run.slots[next.slot], slot.machine.readTo.position < next.position else {
                 run.advance()
                 continue
             }
@@ -314,13 +314,11 @@ final class ConsumeCall: CallWork {
                 run.waitingSince = nil
                 continue
             }
-            guard has(credit: next.bytes) else { return }
-            let place = Checkpoint(position: next.event.position, eventID: next.event.id)
+            guard has(credit: next.bytes), let (event, entry) = run.nextEvent() else { return }
+            let place = Checkpoint(position: event.position, eventID: event.id)
             slots.touch(slot)
-            if let delivery = slot.machine.deliver(next: SlotMachine.Event(place: place, key: next.event.key), now: now)
-            {
-                let event = RetriedEvent(entry: run.nextEntry, upcastFailure: next.event.upcastFailure)
-                deliver(delivery, event, of: slot, now)
+            if let delivery = slot.machine.deliver(next: SlotMachine.Event(place: place, key: event.key), now: now) {
+                deliver(delivery, RetriedEvent(entry: entry, upcastFailure: event.upcastFailure), of: slot, now)
                 // A worker that keeps progress of its own learns that the key is blocked before any later event comes: the
                 // slot begins again.
                 if event.upcastFailure != nil, !slot.isReturning { giveBack(slot) }

@@ -1,37 +1,32 @@
-import DequeModule
-import FoundationEssentials
+import MartletConsumers
 import MartletModel
 import MartletRecordCodec
-import MartletSubscriptions
-import MartletTenants
 import NIOCore
 
-/// Reads a consumer's events once for several slots of a worker. Used on the worker's event loop.
-///
-/// It reads no further before all of what it has read is taken, so that it holds a page at most.
+/// Goes through a consumer's events for several slots of a worker. Used on the worker's event loop.
 final class SlotRun {
     /// An event that is to be taken next.
     struct Next {
-        var event: KeyedEntry
+        var slot: Int
+        var position: Position
         var bytes: Int
     }
 
-    private struct Page {
-        var entries: ByteBuffer
-        /// Those of slots that took part when it was looked through.
-        var events: [KeyedEntry]
-        /// What was looked at with it, as far as the event there is known.
-        var end: Checkpoint?
-    }
-
-    private let definition: ConsumerDefinition
+    private let key: ReadingKey
     private let handle: CallHandle
-    private let tenant: TenantID
-    private let owner: FairPool.Holder
-    private var driver: SubscriptionDriver?
-    private var pages: Deque<Page> = []
+    private let readings: ConsumerReadings
+    private var reading: SharedReading?
+    /// Which of its reading's members it is.
+    var memberIndex = 0
+    /// The page of its reading that it is on.
+    var pageNumber = 0
+    /// Its events.
+    private var page: SlottedEntries?
+    /// All of ``slots`` before it was taken.
     private var index = 0
-    private var heldBytes = 0
+    private var choice: SlotChoice
+    /// Slots have come or gone since events were chosen.
+    private var hasOtherSlots = false
     /// Up to there everything was taken by all of ``slots``, or is not theirs.
     private(set) var position: Position
     /// Up to there all of ``slots`` have read on; they are told when they need to know.
@@ -40,86 +35,53 @@ final class SlotRun {
     var waitingSince: NIODeadline?
     /// The slots that take part, by number. Each has taken what is its own up to ``position``, or has read further.
     private(set) var slots: [Int: WorkerSlot] = [:]
-    /// Slots have come whose events pages were not looked through for.
-    private var hasNewSlots = false
-    private let onPage: () -> Void
+    /// Something came.
+    let onPage: () -> Void
     private let onEnd: (MartletError?) -> Void
 
     /// - Parameters:
     ///   - onPage: something came.
     ///   - onEnd: it is over, for that reason, or (nil) because there was no room for what came.
     init(
-        after: Position, of tenant: TenantID, _ definition: ConsumerDefinition, _ handle: CallHandle,
-        onPage: @escaping () -> Void, onEnd: @escaping (MartletError?) -> Void
+        after: Position, by key: ReadingKey, _ handle: CallHandle, onPage: @escaping () -> Void,
+        onEnd: @escaping (MartletError?) -> Void
     ) {
         position = after
-        self.tenant = tenant
-        self.definition = definition
+        self.key = key
         self.handle = handle
         self.onPage = onPage
         self.onEnd = onEnd
-        owner = .tenant(tenant)
+        readings = handle.service.readings(of: handle.eventLoop)
+        choice = SlotChoice([], of: key.slotCount)
     }
 
-    func start() {
-        let service = handle.service
-        let request = SubscribeRequest(
-            tenant: tenant, start: .after(position), filter: definition.filter, heartbeatMillis: .max,
-            upcasting: UpcastingOptions(isRaw: definition.isRaw, onFailure: .raw))
-        let driver = SubscriptionDriver(
-            request: request, creditBytes: UInt64(handle.limits.pageBytesMax), eventLoop: handle.eventLoop,
-            hub: service.hub, reads: service.reads, room: handle.makeRoom(for: tenant), limits: service.limits,
-            onUpcastFailures: { service.counters.failUpcasts($0) }, emit: { [weak self] in self?.take($0) },
-            onEnd: { [weak self] error in
-                self?.end()
-                self?.onEnd(error)
-            })
-        self.driver = driver
-        driver.start()
-    }
+    func start() { join(readings.reading(after: position, by: key, handle.service, on: handle.eventLoop)) }
 
     /// Ends it; nothing is called any more.
     func end() {
-        driver?.cancel()
-        driver = nil
-        pages = []
-        handle.service.pools.calls.give(heldBytes, for: owner)
-        heldBytes = 0
+        reading?.leave(self)
+        reading = nil
+        page = nil
     }
 
-    private func take(_ message: SubscriptionMessage) {
-        if case .heartbeat(_, let bytes)? = message.signal, bytes > 0 {
-            // One event larger than a page.
-            driver?.addCredit(bytes)
-        }
-        var end = driver?.sentTo
-        if end?.eventID == nil { end = nil }
-        guard message.entries.readableBytes > 0 else {
-            guard let end else { return }
-            pages.append(Page(entries: ByteBuffer(), events: [], end: end))
-            return onPage()
-        }
-        let entries = message.entries.withoutLooseMemory()
-        guard handle.service.pools.calls.take(entries.storageCapacity, for: owner) else {
-            self.end()
-            return onEnd(nil)
-        }
-        heldBytes += entries.storageCapacity
-        do throws(RecordFault) {
-            let (events, last) = try lookThrough(entries)
-            pages.append(Page(entries: entries, events: events, end: end ?? last))
-        } catch {
-            self.end()
-            return onEnd(.unreadableRecord)
-        }
+    /// Its reading is over.
+    func readingEnded(_ error: MartletError?) {
+        reading = nil
+        page = nil
+        onEnd(error)
+    }
+
+    private func join(_ reading: SharedReading) {
+        self.reading = reading
+        reading.join(self)
+        enterPage()
+    }
+
+    /// Goes on with another reading, which has begun at ``position`` or before.
+    func goOn(with other: SharedReading) {
+        reading?.leave(self)
+        join(other)
         onPage()
-    }
-
-    private func lookThrough(
-        _ entries: ByteBuffer
-    ) throws(RecordFault) -> (events: [KeyedEntry], last: Checkpoint?) {
-        try RecordedEntries.keyed(
-            entries, by: definition.keyRule, in: SlotChoice(slots.keys, of: definition.slotCount))
     }
 
     // MARK: Who takes part
@@ -129,47 +91,54 @@ final class SlotRun {
         slot.leaveRun()
         slots[slot.number] = slot
         slot.run = self
-        hasNewSlots = !pages.isEmpty
+        hasOtherSlots = true
     }
 
     /// See ``WorkerSlot/leaveRun()``.
-    func leave(_ slot: WorkerSlot) { if slots[slot.number] === slot { slots[slot.number] = nil } }
+    func leave(_ slot: WorkerSlot) {
+        guard slots[slot.number] === slot else { return }
+        slots[slot.number] = nil
+        hasOtherSlots = true
+    }
 
     // MARK: What was read
 
-    /// The next event; nil where a page ends, or nothing is there.
+    /// The next event of its slots; nil where a page ends, or nothing is there.
     var next: Next? {
-        if hasNewSlots { lookThroughAgain() }
-        guard let page = pages.first, index < page.events.count else { return nil }
-        let event = page.events[index]
-        return Next(event: event, bytes: event.entry.count)
+        if page == nil { enterPage() }
+        guard let page else { return nil }
+        if hasOtherSlots { chooseAgain(page) }
+        index = page.index(from: index, in: choice)
+        guard index < page.count else { return nil }
+        return Next(slot: page.slot(of: index), position: page.position(of: index), bytes: page.bytes(of: index))
     }
 
-    private func lookThroughAgain() {
-        hasNewSlots = false
-        do throws(RecordFault) {
-            for number in pages.indices where pages[number].entries.readableBytes > 0 {
-                pages[number].events = try lookThrough(pages[number].entries).events
-            }
-        } catch {
+    private func enterPage() {
+        page = reading?.events(ofPage: pageNumber)
+        index = page?.index(after: position) ?? 0
+    }
+
+    private func chooseAgain(_ page: SlottedEntries) {
+        hasOtherSlots = false
+        choice = SlotChoice(slots.keys, of: key.slotCount)
+        // What was passed over may be of a slot that has come since.
+        index = page.index(after: position)
+    }
+
+    /// The next event, with its entry.
+    func nextEvent() -> (event: KeyedEntry, entry: ByteBuffer)? {
+        guard let page, index < page.count else { return nil }
+        do throws(RecordFault) { return (try page.event(index), page.entry(index)) } catch {
             end()
-            return onEnd(.unreadableRecord)
+            onEnd(.unreadableRecord)
+            return nil
         }
-        index = pages.first?.events.firstIndex { $0.position > position } ?? pages.first?.events.count ?? 0
-    }
-
-    /// The entry of the next event.
-    var nextEntry: ByteBuffer {
-        guard let page = pages.first, index < page.events.count else { return ByteBuffer() }
-        let entry = page.events[index].entry
-        return page.entries.getSlice(at: page.entries.readerIndex + entry.lowerBound, length: entry.count)
-            ?? ByteBuffer()
     }
 
     /// The next event was taken, or is nobody's.
     func advance() {
-        guard let page = pages.first else { return }
-        position = page.events[index].position
+        guard let page, index < page.count else { return }
+        position = page.position(of: index)
         index += 1
         waitingSince = nil
     }
@@ -177,25 +146,22 @@ final class SlotRun {
     /// Leaves a page whose events were all taken.
     /// - Returns: whether there was one.
     func leavePage() -> Bool {
-        guard let page = pages.first, index == page.events.count else { return false }
-        pages.removeFirst()
-        index = 0
-        if page.entries.readableBytes > 0 {
-            handle.service.pools.calls.give(page.entries.storageCapacity, for: owner)
-            heldBytes -= page.entries.storageCapacity
-            driver?.addCredit(UInt64(page.entries.readableBytes))
-        }
-        if let end = page.end {
-            position = max(position, end.position)
+        guard let page, let reading else { return false }
+        guard index == page.count else { return false }
+        self.page = nil
+        if let end = reading.leavePage(self), end.position >= position {
+            position = end.position
             readTo = end
         }
+        guard let larger = readings.larger(than: reading, after: position) else {
+            enterPage()
+            return true
+        }
+        reading.leave(self)
+        join(larger)
         return true
     }
-}
 
-extension ByteBuffer {
-    /// The same bytes, where they are cut out of something more than twice as large: a slice keeps all of that in memory.
-    func withoutLooseMemory() -> ByteBuffer {
-        storageCapacity > 2 * readableBytes ? ByteBuffer(bytes: readableBytesView) : self
-    }
+    /// All that is there was taken, and more is wanted.
+    func wait() { if page == nil { reading?.waits(self) } }
 }

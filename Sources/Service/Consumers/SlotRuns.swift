@@ -91,7 +91,7 @@ final class SlotRuns {
     private func make(after position: Position, _ definition: ConsumerDefinition) -> SlotRun {
         weak var made: SlotRun?
         let run = SlotRun(
-            after: position, of: tenant, definition, handle, onPage: onPage,
+            after: position, by: ReadingKey(tenant, definition), handle, onPage: onPage,
             onEnd: { [weak self] error in
                 guard let self else { return }
                 if let made { drop(made) }
