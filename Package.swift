@@ -307,8 +307,9 @@ let package = Package(
         tests(
             "StoragePostgreSQLTests",
             [
-                "MartletClient", "MartletModel", "MartletRecordCodec", "MartletStorage", "MartletStorageMemory",
-                "MartletStoragePostgreSQL", "MartletTesting", .nioConcurrencyHelpers, .nioCore,
+                "MartletClient", "MartletModel", "MartletRecordCodec", "MartletService", "MartletStorage",
+                "MartletStorageMemory", "MartletStoragePostgreSQL", "MartletTenants", "MartletTesting",
+                .nioConcurrencyHelpers, .nioCore, .nioEmbedded,
             ]),
         tests(
             "StorageSQLiteTests",
