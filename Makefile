@@ -140,6 +140,11 @@ bench-consume: certs setup-tests ## Groups of 1, 4 and 16 workers beside a subsc
 	swift build -c release --product martlet
 	.ci/with-postgres .ci/bench-consume $(BENCH)
 
+bench-rebuild: certs setup-tests ## What a projection's rebuild does to live appends and deliveries, on both engines
+	swift build -c release --product martlet
+	swift build -c release --product Projector
+	.ci/with-postgres Benchmarks/rebuild $(BENCH)
+
 MICRO = MARTLET_BENCHMARKS=1 swift package --allow-writing-to-package-directory benchmark
 MICRO_THRESHOLDS = --path Benchmarks/Micro/Thresholds --target Micro --no-progress
 

@@ -1,5 +1,5 @@
 // A projection as a process of its own, for tests that kill it: balances and a list of effects, in the database that the
-// environment names.
+// environment names. With `PROJECTOR_BUILD`, it builds another one and ends: for `make bench-rebuild`.
 import Foundation
 import Logging
 import MartletClient
@@ -65,9 +65,10 @@ func follow<Database: ProjectionDatabase>(_ database: Database) async throws {
     let fences = try setting("FENCES")
     let logger = Logger(label: "projector") { _ in FenceLog(path: fences) }
     try await MartletClient.withClient(configuration, logger: logger) { client in
+        let consumer = ConsumerID(tenant: TenantID(tenant), name: name)
+        if let work = try? setting("BUILD") { return try await build(work, of: consumer, client, database) }
         let runner = ProjectionRunner(
-            Effects(), of: ConsumerID(tenant: TenantID(tenant), name: name), as: worker, client: client,
-            database: database, logger: logger)
+            Effects(), of: consumer, as: worker, client: client, database: database, logger: logger)
         while true {
             // The server may be away for longer than a call waits.
             do { try await runner.run() } catch let error as MartletError where error.isRetryable {
