@@ -17,7 +17,7 @@ import NIOCore
 /// - *The floor comes first.* An event of a blocked key is delivered when the floor is at or above it. What a worker settles
 ///   by itself, in a read model or by an append, then never passes over an event that is still to be delivered.
 /// - *One failure stops one key.* Later events of a blocked key are passed over, and are read again by key when it is tried.
-public struct SlotMachine {
+public struct SlotMachine: ~Copyable {
     private struct Entry {
         let event: Event
         private let keyHash: Int

@@ -17,7 +17,7 @@ public struct SlotChoice: Hashable, Sendable {
 ///
 /// They are looked through once, for whoever has slots: of an event no more is read than its slot is determined by. Its
 /// key is made when it is asked for.
-public struct SlottedEntries: Sendable {
+public final class SlottedEntries: Sendable {
     /// The entries, as they came.
     public let entries: ByteBuffer
     /// The last event; nil where there is none.
@@ -109,7 +109,8 @@ public struct SlottedEntries: Sendable {
 
     /// An event with its key.
     public func event(_ index: Int) throws(RecordFault) -> KeyedEntry {
-        let (bytes, range) = (entries.readableBytesUInt8Span, range(of: index))
+        let (entries, range) = (entries, range(of: index))
+        let bytes = entries.readableBytesUInt8Span
         var fields = LenientFields(range)
         guard let record = fields.next(in: bytes)?.content, let outline = RecordOutline(bytes, record: record) else {
             throw .noEvent

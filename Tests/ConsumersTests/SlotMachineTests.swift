@@ -252,7 +252,7 @@ extension SlotProgress {
 private final class Slot {
     private var machine: SlotMachine
 
-    init(_ machine: SlotMachine) { self.machine = machine }
+    init(_ machine: consuming SlotMachine) { self.machine = machine }
 
     var wantsEvents: Position? { machine.wantsEvents }
     var wantsKey: SlotMachine.KeyRange? { machine.wantsKey }

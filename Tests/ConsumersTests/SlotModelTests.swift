@@ -41,7 +41,7 @@ import Testing
 }
 
 /// A log, what is stored of a slot, its machine, and a worker.
-struct World {
+struct World: ~Copyable {
     enum Bug: CaseIterable {
         /// A crash loses what blocks keys.
         case blockedKeysAreForgotten

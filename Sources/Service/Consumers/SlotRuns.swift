@@ -59,7 +59,7 @@ final class SlotRuns {
             }
         }
         wanting = [:]
-        guard let first = left.values.map(\.machine.readTo.position).min() else { return }
+        guard let first = left.values.map({ $0.machine.readTo.position }).min() else { return }
         // What no reading will come to waits until one is over.
         guard all.count < 2 else { return behind.merge(left) { _, newer in newer } }
         let run = make(after: first, definition)

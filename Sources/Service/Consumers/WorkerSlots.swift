@@ -26,7 +26,7 @@ final class WorkerSlot {
     /// Why it has stopped, as it is kept for who asks; nil until the worker was told.
     var stopReason: String?
 
-    init(number: Int, epoch: UInt64, machine: SlotMachine, now: NIODeadline) {
+    init(number: Int, epoch: UInt64, machine: consuming SlotMachine, now: NIODeadline) {
         self.number = number
         self.epoch = epoch
         self.machine = machine
