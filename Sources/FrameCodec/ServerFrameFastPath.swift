@@ -4,8 +4,8 @@ import MartletRecordCodec
 import MartletSession
 import NIOCore
 
-/// Recognises the answers that most frames from a server hold, receipts of appends and pages of events, in the form in
-/// which this code's own server writes them. ``ServerFrameCodec`` goes the long way with what it declines, with the same
+/// Recognises the answers that most frames from a server hold, receipts of appends, pages of events and what workers are to
+/// handle, in the form in which this code's own server writes them. ``ServerFrameCodec`` goes the long way with what it declines, with the same
 /// result.
 enum ServerFrameFastPath {
     /// The answer that a message of ServerFrame holds; nil where it is declined.
@@ -35,10 +35,58 @@ enum ServerFrameFastPath {
             }
             return ServerFrame(CallID(callID), .read(page, nil))
         }
+        if fields.take(0xA2, 0x02) {
+            guard let content = fields.content(), fields.isAtEnd, let events = unsafe work(bytes, content, message)
+            else { return nil }
+            return ServerFrame(CallID(callID), .consume(events))
+        }
         guard fields.take(0x9A, 0x01), let content = fields.content(), fields.isAtEnd,
             let delivery = unsafe delivery(bytes, content, message)
         else { return nil }
         return ServerFrame(CallID(callID), .subscribe(delivery))
+    }
+
+    /// More in one frame than are read this way.
+    private static let deliveriesMax = 8_192
+
+    /// Events for a worker.
+    @unsafe private static func work(
+        _ bytes: UnsafeRawBufferPointer, _ range: Range<Int>, _ message: ByteBuffer
+    ) -> ConsumeMessage? {
+        var fields = unsafe StrictFields(bytes, range)
+        guard fields.take(3 << 3 | 2), let events = fields.content(), fields.isAtEnd else { return nil }
+        fields = unsafe StrictFields(bytes, events)
+        var deliveries: [ConsumeMessage.Delivery] = []
+        while fields.take(2 << 3 | 2) {
+            guard deliveries.count < deliveriesMax, let content = fields.content(),
+                let delivery = unsafe workDelivery(bytes, content)
+            else { return nil }
+            deliveries.append(delivery)
+        }
+        let entries = fields.rest
+        var count = 0
+        while fields.take(1 << 3 | 2) {
+            guard fields.content() != nil else { return nil }
+            count += 1
+        }
+        guard fields.isAtEnd, count == deliveries.count,
+            let page = message.getSlice(at: message.readerIndex + entries.lowerBound, length: entries.count)
+        else { return nil }
+        return .events(page, deliveries)
+    }
+
+    @unsafe private static func workDelivery(
+        _ bytes: UnsafeRawBufferPointer, _ range: Range<Int>
+    ) -> ConsumeMessage.Delivery? {
+        var fields = unsafe StrictFields(bytes, range)
+        guard let number = fields.number(1 << 3), let slot = fields.number(2 << 3).flatMap({ UInt32(exactly: $0) }),
+            let attempt = fields.number(3 << 3).flatMap({ UInt32(exactly: $0) }),
+            let mayBeRepeated = fields.flag(4 << 3), let key = fields.optional(5 << 3 | 2),
+            let isKeyBlocked = fields.flag(6 << 3), fields.isAtEnd
+        else { return nil }
+        return ConsumeMessage.Delivery(
+            number: number, slot: Int(slot), attempt: attempt, mayBeRepeated: mayBeRepeated,
+            key: unsafe ConsumerKey(bytes: UnsafeRawBufferPointer(rebasing: bytes[key])), isKeyBlocked: isKeyBlocked)
     }
 
     /// A message of a subscription that says nothing but its events and the head.

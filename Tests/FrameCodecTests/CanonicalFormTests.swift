@@ -251,14 +251,26 @@ enum RandomFrames {
         func number() -> UInt64 { random.next() >> UInt64.random(in: 0..<64, using: &random) }
         let id = CallID(number())
         var entries = ByteBuffer()
-        for _ in 0..<Int.random(in: 0...3, using: &random) {
+        let count = Int.random(in: 0...3, using: &random)
+        for _ in 0..<count {
             RecordedEntries.write(
                 position: Position(number()), version: Version(number()),
                 recordedAt: Timestamp(microseconds: Int64(bitPattern: number())),
                 aggregate: try aggregate(using: &random), body: try EncodedEvent(event(using: &random)).body,
                 to: &entries)
         }
-        switch Int.random(in: 0..<4, using: &random) {
+        switch Int.random(in: 0..<5, using: &random) {
+        case 4:
+            let deliveries = (0..<count).map { _ in
+                let key = [[0x67], [0x61, 0x3A, 0xFF], Array(repeating: 0x74, count: 255)] as [[UInt8]]
+                return ConsumeMessage.Delivery(
+                    number: number(), slot: [0, 7, 1_023].randomElement(using: &random) ?? 0,
+                    attempt: [1, 2, .max].randomElement(using: &random) ?? 1,
+                    mayBeRepeated: Bool.random(using: &random),
+                    key: ConsumerKey(bytes: key.randomElement(using: &random) ?? []),
+                    isKeyBlocked: Bool.random(using: &random))
+            }
+            return ServerFrame(id, .consume(.events(entries, deliveries)))
         case 0:
             let aggregates = try (0..<Int.random(in: 0...3, using: &random)).map { _ in
                 AppendedAggregate(
