@@ -19,6 +19,7 @@ extension Target.Dependency {
     static let logging = product(name: "Logging", package: "swift-log")
     static let unixSignals = product(name: "UnixSignals", package: "swift-service-lifecycle")
     static let metrics = product(name: "Metrics", package: "swift-metrics")
+    static let metricsTestKit = product(name: "MetricsTestKit", package: "swift-metrics")
     static let nioConcurrencyHelpers = product(name: "NIOConcurrencyHelpers", package: "swift-nio")
     static let nioCore = product(name: "NIOCore", package: "swift-nio")
     static let nioEmbedded = product(name: "NIOEmbedded", package: "swift-nio")
@@ -301,7 +302,7 @@ let package = Package(
                 "MartletAccess", "MartletConsumers", "MartletDelivery", "MartletModel", "MartletQueries",
                 "MartletRecordCodec", "MartletService", "MartletStorage", "MartletStorageMemory",
                 "MartletSubscriptions", "MartletTenants", "MartletTesting", "MartletUpcasting",
-                .nioConcurrencyHelpers, .nioCore, .nioEmbedded,
+                .metricsTestKit, .nioConcurrencyHelpers, .nioCore, .nioEmbedded,
             ]),
         tests("SessionTests", ["MartletModel", "MartletSession", .nioCore]),
         tests(

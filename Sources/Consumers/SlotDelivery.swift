@@ -22,11 +22,14 @@ extension SlotMachine {
         public var place: Checkpoint
         /// Its key.
         public var key: ConsumerKey
+        /// When it was committed: only for who asks how old the oldest one is.
+        public var recordedAt: Timestamp
 
         /// An event at that place.
-        public init(place: Checkpoint, key: ConsumerKey) {
+        public init(place: Checkpoint, key: ConsumerKey, recordedAt: Timestamp = Timestamp(microseconds: 0)) {
             self.place = place
             self.key = key
+            self.recordedAt = recordedAt
         }
     }
 
@@ -72,6 +75,14 @@ extension SlotMachine {
         case blockedKeysFull
         /// Another epoch is in force.
         case fenced
+    }
+
+    /// What has happened, for who counts it.
+    public struct Counts: Hashable, Sendable {
+        /// Deliveries that were taken back because no word of them came in time.
+        public var timedOut = 0
+        /// Keys that came to be blocked until somebody asks for them.
+        public var keysParked = 0
     }
 
     /// Events of one key that are to be read from the log.

@@ -79,6 +79,7 @@ public struct SlotMachine: ~Copyable {
     private var isDraining = false
     /// Something was settled that is not stored: worth a change of its own.
     private var hasSettled = false
+    private var counts = Counts()
 
     /// Why nothing is delivered any more; nil while it is.
     public private(set) var stop: Stop?
@@ -186,6 +187,7 @@ public struct SlotMachine: ~Copyable {
         catchingUp.removeAll { $0 == range.key }
         keys[range.key]?.catchUp = nil
         keys[range.key]?.blocked.until = .asked
+        counts.keysParked += 1
         keys[range.key]?.blocked.setReason(reason)
         changedKeys.insert(range.key)
     }
@@ -291,7 +293,8 @@ public struct SlotMachine: ~Copyable {
     public mutating func tick(now: Moment) {
         while let last = timeouts.nextDue(now: now.uptime) {
             while firstUnderWay <= last {
-                _ = reject(firstUnderWay, .retry(after: nil), reason: "not acknowledged in time", now: now)
+                let answer = reject(firstUnderWay, .retry(after: nil), reason: "not acknowledged in time", now: now)
+                if answer == .taken { counts.timedOut += 1 }
                 firstUnderWay += 1
             }
         }
@@ -359,7 +362,7 @@ public struct SlotMachine: ~Copyable {
             first: first.place, until: settings.until(rejection, tries: tries, now: now.time), reason: reason,
             tries: tries, since: since ?? now.time)
         keys[key] = KeyState(blocked: blocked, passedTo: passedTo)
-        if let due = blocked.due { nextDue = min(nextDue ?? due, due) }
+        if let due = blocked.due { nextDue = min(nextDue ?? due, due) } else { counts.keysParked += 1 }
         if known == nil { unstoredBlocks.insert(key) }
         changedKeys.insert(key)
     }
@@ -476,6 +479,15 @@ public struct SlotMachine: ~Copyable {
 
     /// How many events are under way.
     public var underWayCount: Int { underWay.count }
+
+    /// How many keys are blocked.
+    public var blockedKeyCount: Int { keys.count }
+
+    /// What has happened since it was asked last.
+    public mutating func takeCounts() -> Counts {
+        defer { counts = Counts() }
+        return counts
+    }
 
     /// The event that holds the floor back: the oldest that is not settled.
     public var oldest: Event? { window.first?.event }

@@ -78,6 +78,8 @@ public struct Limits: Hashable, Sendable {
     public static let consumerLeaseMillisMax = 86_400_000
     /// How far consumers have come is stored so often at most.
     public var consumerProgressMillis = 100
+    /// Consumers that have metrics of their own; those of one tenant alone get at most half of them.
+    public var consumerSeriesMax = 200
     /// Schedules of one tenant, parked ones among them.
     public var schedulesPerTenantMax = 1_000_000
 
@@ -194,7 +196,7 @@ public struct Limits: Hashable, Sendable {
             ("heartbeat_millis_min", heartbeatMillisMin), ("settings_tenants_max", settingsTenantsMax),
             ("consumers_per_tenant_max", consumersPerTenantMax), ("workers_per_consumer_max", workersPerConsumerMax),
             ("consumer_progress_millis", consumerProgressMillis),
-            ("schedules_per_tenant_max", schedulesPerTenantMax),
+            ("consumer_series_max", consumerSeriesMax), ("schedules_per_tenant_max", schedulesPerTenantMax),
         ] {
             try require(value >= 1, "\(name) must be at least 1")
         }

@@ -93,6 +93,7 @@ final class ChangingCall: CallWork {
         {
             handle.service.schedules.note(due)
         }
+        if case .success(let outcome) = result { handle.service.counters.count(outcome) }
         if case .success(.consumer) = result, let consumer {
             // Its workers here hear of it at once, those of other servers when these ask next.
             handle.service.groups.tend(consumer, now: handle.eventLoop.now)
@@ -143,7 +144,7 @@ extension WriteOutcome {
         case .consumer(.deleted): .success(.consumerDeleted)
         case .consumer(.reset(let after, let before)):
             .success(.consumerReset(ResetConsumerReceipt(after: after, before: before)))
-        case .consumer(.unblocked(let count)): .success(.keysUnblocked(UInt64(count)))
+        case .consumer(.unblocked(let count, skipped: _)): .success(.keysUnblocked(UInt64(count)))
         case .schedules(.changed(let changed)): .success(.schedulesChanged(changed))
         default: .failure(refusal ?? .unexpectedOutcome)
         }

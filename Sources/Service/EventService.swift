@@ -4,6 +4,7 @@ import MartletQueries
 public import MartletStorage
 import MartletSubscriptions
 public import MartletTenants
+public import Metrics
 import NIOConcurrencyHelpers
 public import NIOCore
 
@@ -35,7 +36,8 @@ public final class EventService: Sendable {
     let startedAt: Timestamp
     /// Where it logs.
     public let logger: Logger
-    let counters = ServiceCounters()
+    let counters: ServiceCounters
+    let consumerGauges: ConsumerGauges
     let store: EventStore
     let hub: EventHub
     let reads: ReadCoalescer
@@ -54,8 +56,11 @@ public final class EventService: Sendable {
 
     private init(
         limits: Limits, serverVersion: String, clock: @escaping Clock, logger: Logger,
-        uptime: @escaping @Sendable () -> NIODeadline, store: EventStore, hub: EventHub, settings: SettingsCache
+        uptime: @escaping @Sendable () -> NIODeadline, metrics: any MetricsFactory, store: EventStore, hub: EventHub,
+        settings: SettingsCache
     ) {
+        counters = ServiceCounters(metrics)
+        consumerGauges = ConsumerGauges(limits, metrics)
         self.limits = limits
         self.serverVersion = serverVersion
         self.clock = clock
@@ -69,9 +74,9 @@ public final class EventService: Sendable {
         reads = ReadCoalescer(source: StoragePages(store, settings: settings), limits: limits)
         probe = StorageProbe(store: store, uptime: uptime)
         groups = ConsumerGroups(store: store, limits: limits)
-        progress = ProgressSaver(store: store, pool: pools.calls, limits: limits)
+        progress = ProgressSaver(store: store, pool: pools.calls, limits: limits, counters: counters.consumers)
         watch = ConsumerWatch(store: store, limits: limits)
-        schedules = ScheduleRunner(store: store, logger: logger)
+        schedules = ScheduleRunner(store: store, logger: logger, counters: counters.schedules)
         let check = TenantStateCheck(hub: hub, settings: settings, forgetPages: { [reads] in reads.historyChanged($0) })
         refresh = TenantStateRefresh(
             tenants: { hub.followedTenants },
@@ -86,11 +91,13 @@ public final class EventService: Sendable {
 
     /// A service over an engine, whose threads are started.
     ///
+    /// - Parameter metrics: what makes its metrics; by default what the program has set up for all (`MetricsSystem`).
     /// - Throws: ``MartletError`` for storage that cannot be used.
     public static func start(
-        engine: any StorageEngine, limits: Limits, serverVersion: String, clock: @escaping Clock, logger: Logger
+        engine: any StorageEngine, limits: Limits, serverVersion: String, clock: @escaping Clock, logger: Logger,
+        metrics: any MetricsFactory = MetricsSystem.factory
     ) throws(MartletError) -> EventService {
-        let service = make(engine, limits, serverVersion, clock, logger, uptime: { .now() })
+        let service = make(engine, limits, serverVersion, clock, logger, uptime: { .now() }, metrics)
         do throws(StorageError) {
             try service.store.start()
             return service
@@ -106,9 +113,9 @@ public final class EventService: Sendable {
     /// - Throws: ``MartletError`` for storage that cannot be used.
     package static func startByHand(
         engine: any StorageEngine, limits: Limits, serverVersion: String, clock: @escaping Clock, logger: Logger,
-        uptime: @escaping @Sendable () -> NIODeadline
+        uptime: @escaping @Sendable () -> NIODeadline, metrics: any MetricsFactory = MetricsSystem.factory
     ) throws(MartletError) -> (EventService, StorageHands) {
-        let service = make(engine, limits, serverVersion, clock, logger, uptime: uptime)
+        let service = make(engine, limits, serverVersion, clock, logger, uptime: uptime, metrics)
         do throws(StorageError) {
             return (service, try service.store.startByHand())
         } catch {
@@ -119,7 +126,7 @@ public final class EventService: Sendable {
 
     private static func make(
         _ engine: any StorageEngine, _ limits: Limits, _ serverVersion: String, _ clock: @escaping Clock,
-        _ logger: Logger, uptime: @escaping @Sendable () -> NIODeadline
+        _ logger: Logger, uptime: @escaping @Sendable () -> NIODeadline, _ metrics: any MetricsFactory
     ) -> EventService {
         let started = NIOLockedValueBox<EventService?>(nil)
         let hub = EventHub(
@@ -145,8 +152,8 @@ public final class EventService: Sendable {
             onCommit: { hub.publish($0) },
             onNews: { news in started.withLockedValue { $0 }?.take(news) })
         let service = EventService(
-            limits: limits, serverVersion: serverVersion, clock: clock, logger: logger, uptime: uptime, store: store,
-            hub: hub, settings: settings)
+            limits: limits, serverVersion: serverVersion, clock: clock, logger: logger, uptime: uptime,
+            metrics: metrics, store: store, hub: hub, settings: settings)
         started.withLockedValue { $0 = service }
         service.forget.withLockedValue { $0 = { started.withLockedValue { $0 = nil } } }
         return service

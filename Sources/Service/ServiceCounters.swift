@@ -1,4 +1,5 @@
 import MartletModel
+import MartletStorage
 import Metrics
 import Synchronization
 
@@ -11,17 +12,35 @@ final class ServiceCounters: Sendable {
     private let upcastFailures = Atomic<UInt64>(0)
     private let isDrainingFlag = Atomic<Bool>(false)
 
-    private let connectionsGauge = Gauge(label: "martlet_connections")
-    private let subscriptionsGauge = Gauge(label: "martlet_subscriptions")
-    private let deliveredCounter = Counter(label: "martlet_events_delivered_total")
-    private let appendedCounter = Counter(label: "martlet_events_appended_total")
-    private let snapshotsSkippedCounter = Counter(label: "martlet_snapshots_skipped_total")
-    private let upcastFailuresCounter = Counter(label: "martlet_upcast_failures_total")
-    private let callsCounter = Counter(label: "martlet_calls_total")
-    private let failedCallsCounter = Counter(label: "martlet_calls_failed_total")
-    private let refusedConnectionsCounter = Counter(label: "martlet_connections_refused_total")
-    private let evictedConnectionsCounter = Counter(label: "martlet_connections_evicted_total")
-    private let failedAcceptsCounter = Counter(label: "martlet_accepts_failed_total")
+    private let connectionsGauge: Gauge
+    private let subscriptionsGauge: Gauge
+    private let deliveredCounter: Counter
+    private let appendedCounter: Counter
+    private let snapshotsSkippedCounter: Counter
+    private let upcastFailuresCounter: Counter
+    private let callsCounter: Counter
+    private let failedCallsCounter: Counter
+    private let refusedConnectionsCounter: Counter
+    private let evictedConnectionsCounter: Counter
+    private let failedAcceptsCounter: Counter
+    let consumers: ConsumerCounters
+    let schedules: ScheduleCounters
+
+    init(_ metrics: any MetricsFactory) {
+        connectionsGauge = metrics.gauge(.connections)
+        subscriptionsGauge = metrics.gauge(.subscriptions)
+        deliveredCounter = metrics.counter(.eventsDelivered)
+        appendedCounter = metrics.counter(.eventsAppended)
+        snapshotsSkippedCounter = metrics.counter(.snapshotsSkipped)
+        upcastFailuresCounter = metrics.counter(.upcastFailures)
+        callsCounter = metrics.counter(.calls)
+        failedCallsCounter = metrics.counter(.callsFailed)
+        refusedConnectionsCounter = metrics.counter(.connectionsRefused)
+        evictedConnectionsCounter = metrics.counter(.connectionsEvicted)
+        failedAcceptsCounter = metrics.counter(.acceptsFailed)
+        consumers = ConsumerCounters(metrics)
+        schedules = ScheduleCounters(metrics)
+    }
 
     var connectionCount: Int { connections.load(ordering: .relaxed) }
     var subscriptionCount: Int { subscriptions.load(ordering: .relaxed) }
@@ -66,6 +85,18 @@ final class ServiceCounters: Sendable {
     }
 
     func append(_ count: Int) { appendedCounter.increment(by: count) }
+
+    /// Counts what became of a change, or of an append that is refused, as far as anybody counts it.
+    func count(_ outcome: WriteOutcome) {
+        switch outcome {
+        case .consumer(.unblocked(let count, let skipped)): consumers.unblock(count, skipped: skipped)
+        case .checkpointRefused(.fenced): consumers.fenceAppend()
+        case .schedules(.changed(let changed)):
+            schedules.change(
+                set: changed.count { $0 == .set || $0 == .moved }, cancelled: changed.count { $0 == .cancelled })
+        default: break
+        }
+    }
 
     func callStarted() { callsCounter.increment() }
 

@@ -189,8 +189,9 @@ public enum ConsumerOutcome: Hashable, Sendable {
     case tended(GroupView)
     /// What became of each slot's change, in the order of the changes.
     case progress([SlotSaved])
-    /// Of the keys, so many are tried again; the others are not blocked, or not from that event.
-    case unblocked(Int)
+    /// Of the keys, so many are tried again, and of these so many without the event that was skipped; the others are not
+    /// blocked, or not from that event.
+    case unblocked(Int, skipped: Int)
     /// There is no such consumer; nothing was written.
     case missing
     /// The consumer is there with another definition, of that revision; nothing was written.

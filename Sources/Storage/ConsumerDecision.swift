@@ -297,13 +297,14 @@ final class ConsumerDecision {
 
     private func unblock(_ keys: [KeyUnblocking], _ id: ConsumerID) -> ConsumerOutcome {
         var touched: Set<Int> = []
-        var count = 0
+        var (count, skipped) = (0, 0)
         for key in keys {
             let place = BlockedKeyID(slot: SlotID(consumer: id, number: key.slot), key: key.key)
             guard var blocked = facts.blockedKeys[place], slot(key.slot, of: id) != nil else { continue }
             if let position = key.skipping {
                 guard blocked.first.position == position, !blocked.isFirstHandled else { continue }
                 blocked.isFirstHandled = true
+                skipped += 1
             }
             // Before all that are due by themselves.
             blocked.until = .retry(at: Timestamp(microseconds: 0))
@@ -315,7 +316,7 @@ final class ConsumerDecision {
         for number in touched {
             if let slot = slot(number, of: id) { set(Self.fenced(slot), number, id) }
         }
-        return .unblocked(count)
+        return .unblocked(count, skipped: skipped)
     }
 
     // MARK: What is known, and what is to be stored

@@ -62,6 +62,7 @@ import Testing
             Broken("keepalive_millis must be at least 1") { $0.keepaliveMillis = 0 },
             Broken("handshake_millis must be at least 1") { $0.handshakeMillis = 0 },
             Broken("heartbeat_millis_min must be at least 1") { $0.heartbeatMillisMin = 0 },
+            Broken("consumer_series_max must be at least 1") { $0.consumerSeriesMax = 0 },
         ]
     }
 
@@ -113,6 +114,7 @@ import Testing
                 $0.keepaliveMillis = 1
                 $0.handshakeMillis = 1
                 $0.heartbeatMillisMin = 1
+                $0.consumerSeriesMax = 1
             },
         ]
         for change in edges {

@@ -5,6 +5,7 @@ import MartletRecordCodec
 import MartletStorage
 import MartletStorageMemory
 import MartletTesting
+import MetricsTestKit
 import NIOConcurrencyHelpers
 import NIOCore
 import NIOEmbedded
@@ -18,6 +19,7 @@ final class ConsumerBench {
     /// One of them.
     final class Server {
         let loop = EmbeddedEventLoop()
+        let metrics = TestMetrics()
         let service: EventService
         fileprivate let hands: StorageHands
         /// Nothing happens there.
@@ -29,7 +31,7 @@ final class ConsumerBench {
             let loop = loop
             (service, hands) = try EventService.startByHand(
                 engine: engine, limits: limits, serverVersion: "1", clock: clock, logger: .silent,
-                uptime: { loop.now })
+                uptime: { loop.now }, metrics: metrics)
         }
 
         deinit { service.release() }
@@ -76,6 +78,8 @@ final class ConsumerBench {
     }
 
     var service: EventService { servers[0].service }
+    var metrics: TestMetrics { servers[0].metrics }
+    var now: Timestamp { Timestamp(microseconds: micros.withLockedValue { $0 }) }
 
     func id(_ name: String = "balances") -> ConsumerID {
         guard let name = ConsumerName(name) else { preconditionFailure("a name") }

@@ -220,15 +220,16 @@ import Testing
             try group.change(
                 .unblock([KeyUnblocking(slot: 0, key: Group.key, skipping: skipping.map { Position($0) })]))
         }
-        #expect(try unblock(4) == .unblocked(0), "it is not blocked from there")
+        #expect(try unblock(4) == .unblocked(0, skipped: 0), "it is not blocked from there")
         #expect(try group.save(slot, from: 5, to: 6) == .saved, "nothing happened")
-        #expect(try unblock(3) == .unblocked(1))
-        #expect(try unblock(3) == .unblocked(0), "skipped before")
+        #expect(try unblock(3) == .unblocked(1, skipped: 1))
+        #expect(try unblock(3) == .unblocked(0, skipped: 0), "skipped before")
         #expect(try group.save(slot, from: 6, to: 7) == .fenced(epoch: slot.epoch + 1))
         let skipped = try #require(try group.blockedKeys().first?.blocked)
         #expect(skipped.isFirstHandled && skipped.until == .retry(at: Timestamp(microseconds: 0)))
-        #expect(try unblock(nil) == .unblocked(1), "again")
-        #expect(try group.change(.unblock([KeyUnblocking(slot: 0, key: ConsumerKey(bytes: [1]))])) == .unblocked(0))
+        #expect(try unblock(nil) == .unblocked(1, skipped: 0), "again")
+        let other = KeyUnblocking(slot: 0, key: ConsumerKey(bytes: [1]))
+        #expect(try group.change(.unblock([other])) == .unblocked(0, skipped: 0))
     }
 
     /// Nothing but damage makes two of them: what is stored must not end the server.
@@ -269,7 +270,7 @@ import Testing
             .progress([save]), .delete, .tend(tending), .put(put), .tend(tending),
         ])
         #expect(outcomes[0] == .put(revision: 1, isNew: true))
-        #expect(outcomes[2] == .progress([.saved]) && outcomes[3] == .unblocked(1))
+        #expect(outcomes[2] == .progress([.saved]) && outcomes[3] == .unblocked(1, skipped: 0))
         #expect(outcomes[4] == .progress([.fenced(epoch: 2)]))
         #expect(outcomes[5] == .deleted && outcomes[6] == .missing && outcomes[7] == .put(revision: 3, isNew: true))
         let stored = try #require(try group.stored())

@@ -7,6 +7,9 @@ struct AppendCall {
     private let tenant: TenantID
     private let eventCount: Int
     private let includesConflictingEvents: Bool
+    /// How many schedules it sets, and how many it cancels.
+    private let setCount: UInt8
+    private let cancelledCount: UInt8
     /// When the first of its schedules is due; nil where it sets none.
     private let firstDue: Timestamp?
     /// What can stop it; nil where nothing can.
@@ -16,7 +19,10 @@ struct AppendCall {
         tenant = request.tenant
         eventCount = request.eventCount
         includesConflictingEvents = request.includeConflictingEvents
-        firstDue = request.hasExtras ? request.schedules.firstDue : nil
+        let schedules = request.hasExtras ? request.schedules : []
+        firstDue = schedules.firstDue
+        setCount = UInt8(clamping: schedules.count { !$0.isCancel })
+        cancelledCount = UInt8(clamping: schedules.count - Int(setCount))
     }
 
     /// Starts an append whose call is open.
@@ -35,12 +41,17 @@ struct AppendCall {
     func finish(_ result: Result<WriteOutcome, MartletError>, _ handle: CallHandle) {
         switch result {
         case .success(.appended(let receipt)):
-            if !receipt.replayed { handle.service.counters.append(eventCount) }
+            if !receipt.replayed {
+                handle.service.counters.append(eventCount)
+                handle.service.counters.schedules.change(set: Int(setCount), cancelled: Int(cancelledCount))
+            }
             if let firstDue { handle.service.schedules.note(firstDue) }
             handle.answer(.append(receipt))
         case .success(.versionConflict(let conflicts)) where includesConflictingEvents:
             ConflictingEventsCall.start(conflicts, tenant, handle)
-        case .success(let outcome): handle.end(outcome.refusal ?? .unexpectedOutcome)
+        case .success(let outcome):
+            handle.service.counters.count(outcome)
+            handle.end(outcome.refusal ?? .unexpectedOutcome)
         case .failure(let error): handle.end(error)
         }
     }

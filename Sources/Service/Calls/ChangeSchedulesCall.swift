@@ -10,6 +10,10 @@ enum ChangeSchedulesCall {
     }
 }
 
+extension ScheduleChange {
+    var isCancel: Bool { if case .cancel = self { true } else { false } }
+}
+
 extension [ScheduleChange] {
     /// When the first of those that are set is due; nil where none is set.
     var firstDue: Timestamp? {

@@ -47,11 +47,13 @@ final class ConsumeCall: CallWork {
     private var isPumping = false
     private var hasToldSlots = false
     private var hasToldPause = false
+    private let metrics: WorkerMetrics
 
     init(_ request: ConsumeRequest, _ creditBytes: UInt64, _ handle: CallHandle) {
         self.request = request
         self.handle = handle
         batch = DeliveryBatch(creditBytes: creditBytes)
+        metrics = WorkerMetrics(handle.service, request.consumer, session, now: handle.eventLoop.now)
         lastHeard = handle.eventLoop.now
     }
 
@@ -84,6 +86,7 @@ final class ConsumeCall: CallWork {
         service.groups.join(worker, of: id, now: handle.eventLoop.now) { news in
             bound.eventLoop.execute { bound.value.take(news) }
         }
+        metrics.start(now: handle.eventLoop.now)
         scheduleTick()
     }
 
@@ -120,6 +123,7 @@ final class ConsumeCall: CallWork {
         let now = handle.eventLoop.now
         service.progress.saveLast(savings, of: id, now: now)
         service.groups.leave(session, of: id, now: now)
+        metrics.end(slots.takeCounts())
         service.pools.calls.give(heldBytes, for: owner)
         heldBytes = 0
     }
@@ -315,9 +319,11 @@ final class ConsumeCall: CallWork {
                 continue
             }
             guard has(credit: next.bytes), let (event, entry) = run.nextEvent() else { return }
-            let place = Checkpoint(position: event.position, eventID: event.id)
+            let taken = SlotMachine.Event(
+                place: Checkpoint(position: event.position, eventID: event.id), key: event.key,
+                recordedAt: event.recordedAt)
             slots.touch(slot)
-            if let delivery = slot.machine.deliver(next: SlotMachine.Event(place: place, key: event.key), now: now) {
+            if let delivery = slot.machine.deliver(next: taken, now: now) {
                 deliver(delivery, RetriedEvent(entry: entry, upcastFailure: event.upcastFailure), of: slot, now)
                 // A worker that keeps progress of its own learns that the key is blocked before any later event comes: the
                 // slot begins again.
@@ -492,6 +498,7 @@ final class ConsumeCall: CallWork {
         }
         service.groups.tendIfDue(id, now: now.uptime)
         pump()
+        if metrics.isDue(now.uptime) { metrics.tell(slots.takeCounts(), slots, runs?.all ?? [], now: now) }
         if case .working = state { scheduleTick() }
     }
 }

@@ -48,7 +48,8 @@ enum KeyReading {
                             at: page.entries.readerIndex + entry.entry.lowerBound, length: entry.entry.count)
                         return (
                             SlotMachine.Event(
-                                place: Checkpoint(position: entry.position, eventID: entry.id), key: entry.key),
+                                place: Checkpoint(position: entry.position, eventID: entry.id), key: entry.key,
+                                recordedAt: entry.recordedAt),
                             // A copy: a slice keeps the whole page.
                             RetriedEvent(
                                 entry: bytes.map { ByteBuffer(bytes: $0.readableBytesView) } ?? ByteBuffer(),

@@ -30,13 +30,15 @@ final class ProgressSaver: Sendable {
     private let store: EventStore
     private let pool: FairPool
     private let limits: Limits
+    private let counters: ConsumerCounters
     private let interval: TimeAmount
     private let state = NIOLockedValueBox(State())
 
-    init(store: EventStore, pool: FairPool, limits: Limits) {
+    init(store: EventStore, pool: FairPool, limits: Limits, counters: ConsumerCounters) {
         self.store = store
         self.pool = pool
         self.limits = limits
+        self.counters = counters
         interval = .milliseconds(Int64(limits.consumerProgressMillis))
     }
 
@@ -89,10 +91,12 @@ final class ProgressSaver: Sendable {
     }
 
     private func write(_ waiting: ArraySlice<Waiting>, of id: ConsumerID) {
-        store.write(.change(.consumer(ConsumerChange(.progress(waiting.map(\.saving)), of: id)))) { result in
+        store.write(.change(.consumer(ConsumerChange(.progress(waiting.map(\.saving)), of: id)))) {
+            [counters] result in
             switch result {
             case .failure(let error): for one in waiting { one.completion(.failure(error)) }
             case .success(.consumer(.progress(let saved))):
+                counters.fenceProgress(saved.count { $0 != .saved })
                 for (one, saved) in zip(waiting, saved) { one.completion(.success(saved)) }
             case .success(let outcome):
                 let error = outcome.refusal ?? .unexpectedOutcome

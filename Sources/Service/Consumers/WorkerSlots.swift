@@ -97,11 +97,13 @@ struct WorkerSlots {
     /// Replies that changed nothing: no more than there were deliveries, and some.
     private var idleReplies: UInt64 = 0
     private static let idleRepliesMax: UInt64 = 10_000
+    private var counts = WorkerCounts()
 
     subscript(_ number: Int) -> WorkerSlot? { all[number] }
 
     mutating func add(_ slot: WorkerSlot) {
         all[slot.number] = slot
+        counts.slotsAssigned += 1
         touch(slot)
     }
 
@@ -110,7 +112,16 @@ struct WorkerSlots {
         if slot.openCount > 0 { open = open.filter { $0.value.slot != number } }
         countedBytes -= slot.countedBytes
         slot.countedBytes = 0
+        counts.slotsLost += 1
+        counts.add(slot.machine.takeCounts())
         return slot
+    }
+
+    /// What has happened since this was asked last.
+    mutating func takeCounts() -> WorkerCounts {
+        for slot in all.values { counts.add(slot.machine.takeCounts()) }
+        defer { counts = WorkerCounts() }
+        return counts
     }
 
     // MARK: What is to be done
@@ -163,6 +174,8 @@ struct WorkerSlots {
         lastNumber += 1
         open[lastNumber] = Open(slot: slot.number, epoch: slot.epoch, number: delivery.number)
         slot.openCount += 1
+        counts.delivered += 1
+        if delivery.attempt > 1 { counts.redelivered += 1 }
         touch(slot)
         if slot.openCount > slot.machine.underWayCount { forgetTakenBack(of: slot) }
         return ConsumeMessage.Delivery(
@@ -183,12 +196,12 @@ struct WorkerSlots {
         case .alive: return
         case .acknowledge(let number, upTo: false):
             guard let (slot, delivery) = try settle(number) else { return }
-            _ = slot.machine.acknowledge(delivery)
+            acknowledge(delivery, of: slot)
         case .acknowledge(let number, upTo: true):
             try check(number)
             if firstOpen > number { return try countIdle() }
             while firstOpen <= number {
-                if let (slot, delivery) = takeOff(firstOpen) { _ = slot.machine.acknowledge(delivery) }
+                if let (slot, delivery) = takeOff(firstOpen) { acknowledge(delivery, of: slot) }
                 firstOpen += 1
             }
         case .reject(let number, let failure, let reason):
@@ -199,8 +212,12 @@ struct WorkerSlots {
                 case .park: .park
                 case .stop: .stop
                 }
-            _ = slot.machine.reject(delivery, rejection, reason: reason, now: now)
+            if slot.machine.reject(delivery, rejection, reason: reason, now: now) == .taken { counts.add(rejection) }
         }
+    }
+
+    private mutating func acknowledge(_ delivery: UInt64, of slot: WorkerSlot) {
+        if slot.machine.acknowledge(delivery) == .taken { counts.acknowledged += 1 }
     }
 
     private mutating func settle(_ number: UInt64) throws(MartletError) -> (WorkerSlot, UInt64)? {
@@ -237,6 +254,21 @@ struct WorkerSlots {
             .invalidArgument, reason: .neverDelivered,
             message: "\(idleReplies) replies on this stream were about deliveries that are settled: say of each "
                 + "delivery once what became of it")
+    }
+}
+
+extension WorkerCounts {
+    fileprivate mutating func add(_ counts: SlotMachine.Counts) {
+        timedOut += counts.timedOut
+        keysParked += counts.keysParked
+    }
+
+    fileprivate mutating func add(_ rejection: SlotMachine.Rejection) {
+        switch rejection {
+        case .retry: rejectedToRetry += 1
+        case .park: rejectedToPark += 1
+        case .stop: rejectedToStop += 1
+        }
     }
 }
 

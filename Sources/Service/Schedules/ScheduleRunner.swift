@@ -44,11 +44,13 @@ final class ScheduleRunner: Sendable {
 
     private let store: EventStore
     private let logger: Logger
+    private let counters: ScheduleCounters
     private let state = NIOLockedValueBox(State())
 
-    init(store: EventStore, logger: Logger) {
+    init(store: EventStore, logger: Logger, counters: ScheduleCounters) {
         self.store = store
         self.logger = logger
+        self.counters = counters
     }
 
     /// Begins.
@@ -142,9 +144,13 @@ final class ScheduleRunner: Sendable {
             state.withLockedValue { $0.bytes -= schedule.contentBytes }
             switch result {
             case .success(.firing(.parked(let reason))):
+                counters.park()
                 let id = ScheduleID(tenant: one.tenant, key: schedule.key)
                 noteParked(id, event: schedule.event.id, isDamaged: false, reason)
-            case .success(.firing(.gone)), .success(.appended): break
+            case .success(.appended(let receipt)):
+                // A replay was appended before: by another server, or by this one, which did not hear of it.
+                if !receipt.replayed { counters.fire(due: schedule.due, at: receipt.recordedAt) }
+            case .success(.firing(.gone)): break
             case .success(let outcome):
                 logger.error("the decision on a schedule is unexpected", metadata: ["outcome": "\(outcome)"])
             case .failure: return done(one.tenant, after: Self.rest)
@@ -180,7 +186,9 @@ final class ScheduleRunner: Sendable {
         let change = SchedulesChange(
             .park(id.key, event: event, reason: reason), of: id.tenant, countMax: .max)
         store.write(.change(.schedules(change))) { [self] result in
-            if case .failure = result { done(id.tenant, after: Self.rest) } else { done(id.tenant) }
+            if case .failure = result { return done(id.tenant, after: Self.rest) }
+            counters.park()
+            done(id.tenant)
         }
     }
 
