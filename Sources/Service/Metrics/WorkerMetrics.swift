@@ -68,9 +68,15 @@ final class WorkerMetrics {
                 ends[ObjectIdentifier(run)] = run.position
                 continue
             }
+            // It was read and not delivered, unless its slot has had it from another reading, or passes it over. What of the
+            // events behind it is passed over too is not looked at.
+            guard let slot = run.slots[next.slot], slot.machine.readTo.position < next.position,
+                !slot.machine.hasBlockedKeys || slot.machine.progress.blocked[next.key] == nil
+            else {
+                ends[ObjectIdentifier(run)] = next.position
+                continue
+            }
             ends[ObjectIdentifier(run)] = next.position.previous
-            // It was read and not delivered, unless its slot has had it from another reading.
-            guard let slot = run.slots[next.slot], slot.machine.readTo.position < next.position else { continue }
             oldest = min(oldest ?? next.recordedAt, next.recordedAt)
         }
         let head = feed?.head.position ?? .start
