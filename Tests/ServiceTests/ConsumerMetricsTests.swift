@@ -65,7 +65,8 @@ import Testing
         let bench = try ConsumerBench()
         try bench.put(Self.definition(isFiltered: isFiltered) { $0.acknowledgementTimeout = .seconds(600) })
         func append() throws {
-            let name = Self.account(["account", "order"].randomElement(using: &random) ?? "", .random(in: 0..<9, using: &random))
+            let type = Bool.random(using: &random) ? "account" : "order"
+            let name = Self.account(type, .random(in: 0..<9, using: &random))
             try bench.append(String(repeating: "7", count: .random(in: 1...90, using: &random)), to: name)
         }
         for _ in 0..<40 { try append() }
@@ -179,6 +180,33 @@ import Testing
         #expect(bench.total(.consumerEventsDelivered) == 2 && bench.total(.consumerEventsRedelivered) == 1)
         #expect(bench.total(.consumerEventsAcknowledged) == 1)
         #expect(bench.total(.consumerEventsRejected, kind: "retry") == 0, "nobody said so")
+    }
+
+    @Test func whatBecameOfASlotCountsThoughItIsLostAtOnce() throws {
+        let bench = try ConsumerBench()
+        try bench.put(Self.definition(slots: 1))
+        try bench.append("0", to: Self.accounts[0])
+        let worker = try bench.worker("a")
+        worker.say(.reject(try #require(try worker.take().first).delivery.number, .park, reason: "no"))
+        bench.pass(.milliseconds(200), worker)
+        guard case .blockedKeys(let keys) = try bench.answer(.listBlockedKeys(ListBlockedKeysRequest(bench.id())))
+        else {
+            throw ConsumerBench.Unexpected()
+        }
+        let retry = UnblockKeysRequest(bench.id(), keys: keys.map { .init($0.place) })
+        #expect(try bench.answer(.unblockKeys(retry)) == .keysUnblocked(1))
+        bench.pass(.seconds(2), worker)
+        #expect(bench.total(.consumerSlotsLost) == 1 && bench.total(.consumerKeysParked) == 1)
+    }
+
+    @Test func anEventThatWaitsForCreditGrowsOld() throws {
+        let bench = try ConsumerBench()
+        try bench.put(Self.definition(slots: 1))
+        try bench.append(String(repeating: "7", count: 2_000), to: Self.accounts[0])
+        let worker = try bench.worker("a", creditBytes: 1_000)
+        bench.pass(.seconds(5), worker)
+        #expect(bench.gauge(.consumerPositionsBehind) == 1 && bench.gauge(.consumerEventsInFlight) == 0)
+        #expect(try #require(bench.gauge(.consumerOldestUnsettled)) >= 4)
     }
 
     @Test func fencesThatRefuseAreCounted() throws {
