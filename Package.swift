@@ -302,7 +302,7 @@ let package = Package(
                 "MartletAccess", "MartletConsumers", "MartletDelivery", "MartletModel", "MartletQueries",
                 "MartletRecordCodec", "MartletService", "MartletStorage", "MartletStorageMemory",
                 "MartletSubscriptions", "MartletTenants", "MartletTesting", "MartletUpcasting",
-                .metricsTestKit, .nioConcurrencyHelpers, .nioCore, .nioEmbedded,
+                .metrics, .metricsTestKit, .nioConcurrencyHelpers, .nioCore, .nioEmbedded,
             ]),
         tests("SessionTests", ["MartletModel", "MartletSession", .nioCore]),
         tests(

@@ -2,8 +2,10 @@ import Dispatch
 import FoundationEssentials
 import MartletModel
 import MartletTesting
+import Metrics
 import MetricsTestKit
 import NIOCore
+import Synchronization
 import Testing
 
 @testable import MartletService
@@ -26,7 +28,7 @@ import Testing
         ConsumerFigures(positionsBehind: behind, eventsInFlight: inFlight, workers: 1)
     }
 
-    private static func gauges(_ metrics: TestMetrics, max: Int) -> ConsumerGauges {
+    private static func gauges(_ metrics: any MetricsFactory, max: Int) -> ConsumerGauges {
         var limits = Limits()
         limits.consumerSeriesMax = max
         return ConsumerGauges(limits, metrics)
@@ -121,24 +123,58 @@ import Testing
         #expect(try metrics.expectGauge(MetricName.consumerWorkers.rawValue, labels).values == [1, 2])
     }
 
-    /// However workers of many event loops come and go at once, each series is there while one is, and no longer.
-    @Test func noSeriesIsLeftBehindByWorkersOfManyThreads() throws {
-        let metrics = TestMetrics()
+    /// A worker that comes back while the metrics backend still removes the series of its consumer waits for nothing, and
+    /// its series is there afterwards.
+    @Test func whatComesBackWhileItsSeriesGoesIsThere() throws {
+        let metrics = StandingMetrics()
         let gauges = Self.gauges(metrics, max: 6)
-        let ids = try (0..<8).map { try Self.id(UInt64($0 % 3), $0) }
-        let stays = UUID()
-        gauges.set(Self.figures(1, inFlight: 1), of: stays, ids[0], now: .uptimeNanoseconds(0))
-        DispatchQueue.concurrentPerform(iterations: 8) { thread in
-            for round in 1...500 {
-                let (session, id) = (UUID(), ids[(thread + round) % ids.count])
-                let now = NIODeadline.uptimeNanoseconds(UInt64(round) * 1_000_000_000)
-                gauges.set(Self.figures(1, inFlight: 1), of: session, id, now: now)
-                gauges.remove(session, of: id)
-            }
-        }
-        gauges.set(Self.figures(1, inFlight: 1), of: stays, ids[0], now: .uptimeNanoseconds(600_000_000_000))
-        #expect(Self.names(metrics) == ["\(ids[0].tenant)/c0"])
-        gauges.remove(stays, of: ids[0])
-        #expect(Self.names(metrics).isEmpty)
+        let id = try Self.id(1, 1)
+        let (first, second) = (UUID(), UUID())
+        gauges.set(Self.figures(1, inFlight: 1), of: first, id, now: .uptimeNanoseconds(0))
+        let removing = Threads.start { gauges.remove(first, of: id) }
+        metrics.waitUntilItStands()
+        gauges.set(Self.figures(2, inFlight: 3), of: second, id, now: .uptimeNanoseconds(2_000_000_000))
+        metrics.goOn()
+        try removing.value()
+        let labels = [("tenant", "\(id.tenant)"), ("consumer", "c1")]
+        #expect(Self.names(metrics.base) == ["\(id.tenant)/c1"])
+        let gauge = try metrics.base.expectGauge(MetricName.consumerEventsInFlight.rawValue, labels)
+        #expect(gauge.values == [3], "the one that was made again")
+        gauges.remove(second, of: id)
+        #expect(Self.names(metrics.base).isEmpty)
     }
+}
+
+/// A metrics backend that stands still when it is to forget a gauge for the first time.
+private final class StandingMetrics: MetricsFactory {
+    let base = TestMetrics()
+    private let isFirst = Atomic(true)
+    private let stands = DispatchSemaphore(value: 0)
+    private let goesOn = DispatchSemaphore(value: 0)
+
+    func waitUntilItStands() { stands.wait() }
+    func goOn() { goesOn.signal() }
+
+    func destroyRecorder(_ handler: any RecorderHandler) {
+        if isFirst.exchange(false, ordering: .relaxed) {
+            stands.signal()
+            goesOn.wait()
+        }
+        base.destroyRecorder(handler)
+    }
+
+    func makeCounter(label: String, dimensions: [(String, String)]) -> any CounterHandler {
+        base.makeCounter(label: label, dimensions: dimensions)
+    }
+
+    func makeRecorder(label: String, dimensions: [(String, String)], aggregate: Bool) -> any RecorderHandler {
+        base.makeRecorder(label: label, dimensions: dimensions, aggregate: aggregate)
+    }
+
+    func makeTimer(label: String, dimensions: [(String, String)]) -> any TimerHandler {
+        base.makeTimer(label: label, dimensions: dimensions)
+    }
+
+    func destroyCounter(_ handler: any CounterHandler) { base.destroyCounter(handler) }
+    func destroyTimer(_ handler: any TimerHandler) { base.destroyTimer(handler) }
 }
