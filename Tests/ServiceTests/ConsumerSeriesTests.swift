@@ -61,6 +61,8 @@ import Testing
         #expect(worker.error?.reason == .consumerNotFound)
         bench.advance(.seconds(2))
         #expect(Self.names(bench.metrics).isEmpty)
+        let rest = try bench.metrics.expectGauge(MetricName.consumersInRest.rawValue)
+        #expect(rest.values.isEmpty, "nothing was set in between either")
     }
 
     @Test func moreConsumersThanThatShareTheRest() throws {

@@ -86,7 +86,6 @@ final class ConsumeCall: CallWork {
         service.groups.join(worker, of: id, now: handle.eventLoop.now) { news in
             bound.eventLoop.execute { bound.value.take(news) }
         }
-        metrics.start(now: handle.eventLoop.now)
         scheduleTick()
     }
 
@@ -162,6 +161,7 @@ final class ConsumeCall: CallWork {
             })
         // Those that the view still has though they are given back are some of them.
         giveBack(excess: worker.excess - returned.count)
+        metrics.begin(now: handle.eventLoop.now)
         if !hasToldSlots, opening.isEmpty { tell([]) }
         tellPause()
         pump()

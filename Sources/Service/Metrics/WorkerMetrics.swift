@@ -13,6 +13,7 @@ final class WorkerMetrics {
     private let id: ConsumerID
     private let session: UUID
     private var nextLook: NIODeadline
+    private var hasBegun = false
     private var isOver = false
     /// The tenant's feed, while the worker has slots: its readings follow it, but a slot that has stopped takes part in none.
     private var feed: TenantFeed?
@@ -24,13 +25,16 @@ final class WorkerMetrics {
         nextLook = now + ConsumerGauges.interval
     }
 
-    /// The worker has come.
-    func start(now: NIODeadline) {
+    /// The worker has a place, so that its consumer is one that exists: before that its name is no label. More than once is
+    /// once.
+    func begin(now: NIODeadline) {
+        guard !hasBegun else { return }
+        hasBegun = true
         service.consumerGauges.set(ConsumerFigures(workers: 1), of: session, id, now: now)
     }
 
     /// Whether the worker's slots are to be looked at.
-    func isDue(_ now: NIODeadline) -> Bool { !isOver && now >= nextLook }
+    func isDue(_ now: NIODeadline) -> Bool { hasBegun && !isOver && now >= nextLook }
 
     /// Tells what has happened, and how the worker's slots are.
     func tell(_ counts: WorkerCounts, _ slots: WorkerSlots, _ runs: [SlotRun], now: SlotMachine.Moment) {
