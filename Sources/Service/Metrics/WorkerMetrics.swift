@@ -28,7 +28,7 @@ final class WorkerMetrics {
     /// The worker has a place, so that its consumer is one that exists: before that its name is no label. More than once is
     /// once.
     func begin(now: NIODeadline) {
-        guard !hasBegun else { return }
+        guard !hasBegun, !isOver else { return }
         hasBegun = true
         service.consumerGauges.set(ConsumerFigures(workers: 1), of: session, id, now: now)
     }
