@@ -35,7 +35,8 @@ final class ConsumerCrowd {
     /// Makes consumers and workers that have their slots.
     init(_ count: Int, of tenant: TenantID, _ store: EventStore) async throws {
         (self.count, self.tenant, self.store) = (count, tenant, store)
-        saver = ProgressSaver(store: store, pool: MemoryPools(limits: limits).calls, limits: limits)
+        saver = ProgressSaver(
+            store: store, pool: MemoryPools(limits: limits).calls, limits: limits, counters: ConsumerCounters())
         sessions = (0..<count).map { _ in UUID() }
         let put = ConsumerChange.Kind.put(
             PutConsumer(
@@ -66,7 +67,8 @@ final class ConsumerCrowd {
     /// Goes on with another store.
     func go(on store: EventStore) {
         self.store = store
-        saver = ProgressSaver(store: store, pool: MemoryPools(limits: limits).calls, limits: limits)
+        saver = ProgressSaver(
+            store: store, pool: MemoryPools(limits: limits).calls, limits: limits, counters: ConsumerCounters())
     }
 
     private func id(_ number: Int) throws -> ConsumerID {

@@ -19,7 +19,6 @@ final class ConsumeCall: CallWork {
     private static let idleSave = TimeAmount.seconds(10)
     private static let idleSavePositions: UInt64 = 10_000
     private static let readingKeysMax = 4
-    private static let memoryStep = 4 << 10
 
     private let request: ConsumeRequest
     private let handle: CallHandle
@@ -42,8 +41,7 @@ final class ConsumeCall: CallWork {
     private var batch: DeliveryBatch
     private var lastHeard: NIODeadline
     private var timer: Scheduled<Void>?
-    private var heldBytes = 0
-    private var isMemoryFull = false
+    private var memory: WorkerMemory
     private var isPumping = false
     private var hasToldSlots = false
     private var hasToldPause = false
@@ -53,6 +51,7 @@ final class ConsumeCall: CallWork {
         self.request = request
         self.handle = handle
         batch = DeliveryBatch(creditBytes: creditBytes)
+        memory = WorkerMemory(handle.service.pools.calls, .tenant(request.consumer.tenant))
         metrics = WorkerMetrics(handle.service, request.consumer, session, now: handle.eventLoop.now)
         lastHeard = handle.eventLoop.now
     }
@@ -62,7 +61,6 @@ final class ConsumeCall: CallWork {
 
     private var service: EventService { handle.service }
     private var id: ConsumerID { request.consumer }
-    private var owner: FairPool.Holder { .tenant(id.tenant) }
     private var now: SlotMachine.Moment {
         SlotMachine.Moment(uptime: handle.eventLoop.now, time: service.clock())
     }
@@ -123,8 +121,7 @@ final class ConsumeCall: CallWork {
         service.progress.saveLast(savings, of: id, now: now)
         service.groups.leave(session, of: id, now: now)
         metrics.end(slots.takeCounts())
-        service.pools.calls.give(heldBytes, for: owner)
-        heldBytes = 0
+        memory.giveBack()
     }
 
     private func end(_ error: MartletError) {
@@ -295,7 +292,7 @@ final class ConsumeCall: CallWork {
         }
         readKeys()
         giveBack(drained: drained)
-        accountMemory()
+        memory.hold(slots.bytes)
     }
 
     /// Takes what a reading has, as far as slots and credit allow.
@@ -309,7 +306,7 @@ final class ConsumeCall: CallWork {
                 run.advance()
                 continue
             }
-            guard !isMemoryFull else { return }
+            guard !memory.isFull else { return }
             guard slot.machine.hasRoom else {
                 let since = run.waitingSince ?? now.uptime
                 run.waitingSince = since
@@ -376,7 +373,7 @@ final class ConsumeCall: CallWork {
 
     /// Reads events of keys that are tried again.
     private func readKeys() {
-        while readingKeys < Self.readingKeysMax, !isMemoryFull, let number = wantingKeys.popFirst() {
+        while readingKeys < Self.readingKeysMax, !memory.isFull, let number = wantingKeys.popFirst() {
             guard let slot = slots.visit(number), slot.readingKey == nil, let range = slot.machine.wantsKey else {
                 continue
             }
@@ -424,17 +421,6 @@ final class ConsumeCall: CallWork {
         handle.send(.consume(.stopped(slot: slot.number, reason: reason)))
     }
 
-    private func accountMemory() {
-        let wanted = (slots.bytes + Self.memoryStep - 1) / Self.memoryStep * Self.memoryStep
-        if wanted < heldBytes {
-            service.pools.calls.give(heldBytes - wanted, for: owner)
-            heldBytes = wanted
-        } else if wanted > heldBytes, service.pools.calls.take(wanted - heldBytes, for: owner) {
-            heldBytes = wanted
-        }
-        isMemoryFull = wanted > heldBytes
-    }
-
     // MARK: How far it has come
 
     private func isDue(_ slot: WorkerSlot, _ now: NIODeadline) -> Bool {
@@ -476,7 +462,7 @@ final class ConsumeCall: CallWork {
 
     private func scheduleTick() {
         let isWaiting =
-            runs?.isWaiting == true || isMemoryFull
+            runs?.isWaiting == true || memory.isFull
             || slots.all.values.contains { $0.machine.hasBlockedKeys }
         let delay = isWaiting ? 100 : min(1_000, max(1, leaseMillis / 6))
         let bound = NIOLoopBound(self, eventLoop: handle.eventLoop)

@@ -37,7 +37,7 @@ final class ConsumerCounters: Sendable {
     private let fencedProgress: Counter
     private let fencedAppends: Counter
 
-    init(_ metrics: any MetricsFactory) {
+    init(_ metrics: any MetricsFactory = NOOPMetricsHandler.instance) {
         delivered = metrics.counter(.consumerEventsDelivered)
         redelivered = metrics.counter(.consumerEventsRedelivered)
         acknowledged = metrics.counter(.consumerEventsAcknowledged)
