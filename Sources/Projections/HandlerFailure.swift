@@ -1,6 +1,10 @@
+import MartletModel
+
 /// A handler could not take an event in. Nothing of the transaction may be committed.
 struct HandlerFailure: Error {
     var failure: ProjectionFailure
+    /// The position of the event whose handler took too long, where that is the failure.
+    var tooLong: Position?
 }
 
 extension Projection {

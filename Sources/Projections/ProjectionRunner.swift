@@ -21,6 +21,20 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
     public var databaseBackoff: (first: Duration, max: Duration) = (.milliseconds(100), .seconds(5))
     /// How often it looks whether a generation of the projection's version is live, while it waits for that.
     public var versionPause: Duration = .seconds(1)
+    /// For how long a handler may be at work on one event: from 1 ms to 1 day, what is beyond counts as the nearest of these.
+    /// Then its task is cancelled, the transaction is rolled back, and the event has failed: it is tried again after the
+    /// consumer's backoff, up to its `triesMax`. Noticed up to a tenth of the time later, at most 1 s.
+    ///
+    /// A handler in PostgreSQL that may take longer than 30 s must not be without a statement for so long:
+    /// `PostgreSQLReadModels` has the transaction ended then.
+    public var handlerTimeout: Duration = .seconds(30)
+    /// How long a handler has, once it is cancelled, to return; bounds as for ``handlerTimeout``. After that it is stuck: its
+    /// key is parked, so that it does not do the same to the next worker, the runner gives all its slots to others, and
+    /// ``run()`` throws a ``StuckHandler`` as soon as the handler returns.
+    public var handlerGrace: Duration = .seconds(10)
+    /// Called when a handler is stuck, before ``run()`` can throw. Its transaction is open and keeps its locks as long as it
+    /// does not return: end the process here, for somebody to start it again. Without that, the runner logs an error and waits.
+    public var onStuck: @Sendable (StuckHandler) -> Void = { _ in }
     /// Called when a slot stops, with its number and why: nothing more of it is handled by this worker until the consumer's
     /// definition is put, or a key of the slot is tried again.
     public var onStop: @Sendable (Int, String) -> Void = { _, _ in }
@@ -82,7 +96,8 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
     /// Runs until its task is cancelled, and returns then: what is under way is rolled back, and comes again to whoever is next.
     /// - Throws: what a retry cannot repair: `CONSUMER_NOT_FOUND`, `WORKER_REPLACED`, an error of the database that is not
     ///   transient, or `HISTORY_CHANGED`: the server no longer has an event that the read model has taken in. Nothing more is
-    ///   taken in then, and the message says what to do.
+    ///   taken in then, and the message says what to do. A ``StuckHandler`` where a handler did not return when it was
+    ///   cancelled; it has returned by then.
     public func run() async throws {
         // Whatever the cancellation makes fail.
         do { try await follow() } catch { guard Task.isCancelled else { throw error } }
@@ -97,14 +112,28 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
             try await database.withTransaction { try await progress.epochMax($0) }
         }
         let consumption = client.consumeHoldingCredit(request)
+        let timer = HandlerTimer(timeout: handlerTimeout, grace: handlerGrace)
         // What one slot fails by ends all of them.
         let (failures, failure) = AsyncThrowingStream.makeStream(of: Void.self)
         try await withThrowingTaskGroup(of: Void.self) { group in
             defer { group.cancelAll() }
             group.addTask { for try await _ in failures {} }
-            group.addTask { try await dispatch(consumption, failure) }
+            group.addTask { try await watch(timer, consumption) }
+            group.addTask { try await dispatch(consumption, timer, failure) }
             try await group.next()
         }
+    }
+
+    /// - Throws: ``StuckHandler`` when a handler is stuck.
+    private func watch(_ timer: HandlerTimer, _ consumption: Consumption) async throws {
+        let (event, time) = try await timer.watch()
+        let stuck = StuckHandler(position: event.event.position, key: event.key, slot: event.slot, time: time)
+        // Its key has no row of its own yet. Whoever gets the slot makes one, as it finds the key blocked: until then nobody
+        // moves the slot, this runner least of all.
+        consumption.reject(event.delivery, .park, reason: "\(stuck)")
+        logger.error("\(stuck)", metadata: ["consumer": "\(request.consumer.name)"])
+        onStuck(stuck)
+        throw stuck
     }
 
     /// Waits while the live generation is of an older version than the projection.
@@ -125,7 +154,8 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
     /// Divides what comes among the slots' tasks. What waits for them is bounded by the consumption's window: credit goes
     /// back to the server when a slot takes an event out of its queue.
     private func dispatch(
-        _ consumption: Consumption, _ failure: AsyncThrowingStream<Void, any Error>.Continuation
+        _ consumption: Consumption, _ timer: HandlerTimer,
+        _ failure: AsyncThrowingStream<Void, any Error>.Continuation
     ) async throws {
         try await withThrowingDiscardingTaskGroup { group in
             var assignments: [Int: Assignment] = [:]
@@ -140,7 +170,9 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
                         let assignment = Assignment(slot)
                         assignments.updateValue(assignment, forKey: slot.number)?.revoke()
                         group.addTask {
-                            do { try await project(assignment, consumption) } catch { failure.finish(throwing: error) }
+                            do { try await project(assignment, consumption, timer) } catch {
+                                failure.finish(throwing: error)
+                            }
                         }
                     }
                 case .revoked(let slots): for slot in slots { assignments.removeValue(forKey: slot)?.revoke() }
@@ -162,10 +194,12 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
     }
 
     /// Takes in the events of a slot, until it is revoked or another worker has it.
-    private func project(_ assignment: Assignment, _ consumption: Consumption) async throws {
+    private func project(
+        _ assignment: Assignment, _ consumption: Consumption, _ timer: HandlerTimer
+    ) async throws {
         let slot = assignment.slot
         do {
-            var projector = SlotProjector(slot, progress, database, projection, generations)
+            var projector = SlotProjector(slot, progress, database, projection, generations, timer)
             let claimed = try await retrying { try await projector.claim() }
             try await past.check(claimed, of: slot.number)
             let blocked = try await blockedKeys(of: slot.number)

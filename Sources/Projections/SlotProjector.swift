@@ -19,6 +19,7 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
     private let projection: any Projection
     /// Of a projection that has generations.
     private let generations: GenerationStore?
+    private let timer: HandlerTimer
     /// The one that was live in the last transaction; ``keys`` are of this one.
     private var generation = ProjectionGeneration(nil)
     private var switches: Int64 = 0
@@ -33,13 +34,14 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
     /// A slot that is still to be claimed.
     init(
         _ slot: ConsumeMessage.Slot, _ progress: ProjectionProgress, _ database: Database,
-        _ projection: any Projection, _ generations: GenerationStore?
+        _ projection: any Projection, _ generations: GenerationStore?, _ timer: HandlerTimer
     ) {
         (number, epoch) = (slot.number, slot.epoch)
         self.progress = progress
         self.database = database
         self.projection = projection
         self.generations = generations
+        self.timer = timer
     }
 
     /// Takes the slot over; again after the database failed.
@@ -113,10 +115,16 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
         } catch let failure as HandlerFailure where wanted.count == 1 {
             try await note(failed: wanted[0])
             return Outcome(failed: [(wanted[0], failure.failure)])
-        } catch is HandlerFailure {
+        } catch let first as HandlerFailure {
             // One of them: each in a transaction of its own.
             var outcome = Outcome()
             for event in wanted where passes(event) {
+                // One that took too long has had its time: the others do not wait for it once more.
+                if event.event.position == first.tooLong {
+                    try await note(failed: event)
+                    outcome.failed.append((event, first.failure))
+                    continue
+                }
                 do {
                     try await commit([event])
                     outcome.settled.append(event)
@@ -148,32 +156,38 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
     }
 
     private mutating func commit(_ events: [ConsumedEvent]) async throws {
-        let (number, progress, projection, known) = (number, progress, projection, self)
+        let (timer, known) = (timer, self)
         (keys, generation, switches) = try await database.withTransaction { transaction in
-            var (floor, keys, generation, switches) = try await known.lock(transaction)
-            var last = floor
-            for event in events {
-                let place = Checkpoint(position: event.event.position, eventID: event.event.event.id)
-                let position = place.position
-                if let row = keys[event.key] {
-                    guard position > row else { continue }
-                    try await projection.take(event.projected(generation), transaction)
-                    if position > last.position, !event.isKeyBlocked {
-                        // It has caught up with the floor, and none of it is passed over from here on.
-                        try await progress.delete(event.key, of: number, transaction)
-                        keys[event.key] = nil
-                    } else {
-                        try await progress.put(event.key, of: number, at: place, transaction)
-                        keys[event.key] = position
-                    }
-                } else if position > last.position {
-                    try await projection.take(event.projected(generation), transaction)
-                }
-                if position > last.position { last = place }
-            }
-            if last.position > floor.position { try await progress.move(number, to: last, transaction) }
-            return (keys, generation, switches)
+            try await timer.run { try await known.commit(events, $0, transaction) }
         }
+    }
+
+    private func commit(
+        _ events: [ConsumedEvent], _ time: HandlerTime, _ transaction: any ProjectionTransaction
+    ) async throws -> (keys: [ConsumerKey: Position], generation: ProjectionGeneration, switches: Int64) {
+        var (floor, keys, generation, switches) = try await lock(transaction)
+        var last = floor
+        for event in events {
+            let place = Checkpoint(position: event.event.position, eventID: event.event.event.id)
+            let position = place.position
+            if let row = keys[event.key] {
+                guard position > row else { continue }
+                try await time.handle(event) { try await projection.take(event.projected(generation), transaction) }
+                if position > last.position, !event.isKeyBlocked {
+                    // It has caught up with the floor, and none of it is passed over from here on.
+                    try await progress.delete(event.key, of: number, transaction)
+                    keys[event.key] = nil
+                } else {
+                    try await progress.put(event.key, of: number, at: place, transaction)
+                    keys[event.key] = position
+                }
+            } else if position > last.position {
+                try await time.handle(event) { try await projection.take(event.projected(generation), transaction) }
+            }
+            if position > last.position { last = place }
+        }
+        if last.position > floor.position { try await progress.move(number, to: last, transaction) }
+        return (keys, generation, switches)
     }
 
     /// Notes that a key waits for an event, before the floor passes it.

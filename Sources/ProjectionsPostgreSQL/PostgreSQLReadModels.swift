@@ -12,10 +12,11 @@ public final class PostgreSQLReadModels: ProjectionDatabase {
     public struct Transaction: ProjectionTransaction {
         fileprivate let session: Session
 
-        /// Runs one statement (``ProjectionTransaction/execute(_:_:)-(_,[SQLValue])``).
+        /// Runs one statement (``ProjectionTransaction/execute(_:_:)-(_,[SQLValue])``). Has PostgreSQL cancel it when the task
+        /// is cancelled.
         @discardableResult
         public func execute(_ sql: String, _ values: [SQLValue]) async throws -> [[SQLValue]] {
-            try await session.execute(sql, values)
+            try await session.executeUnlessCancelled(sql, values)
         }
     }
 
@@ -75,6 +76,8 @@ public final class PostgreSQLReadModels: ProjectionDatabase {
     /// `@unchecked Sendable`: of the tasks that use it, each waits for the one before.
     @safe fileprivate final class Session: @unchecked Sendable {
         @unsafe private let connection: OpaquePointer
+        /// What cancels a statement of the connection, from any thread.
+        @unsafe private let canceller: OpaquePointer?
         private let threads: NIOThreadPool
 
         init(_ url: String, _ threads: NIOThreadPool) throws {
@@ -83,6 +86,7 @@ public final class PostgreSQLReadModels: ProjectionDatabase {
                 throw ProjectionDatabaseError("no memory for a connection", isTransient: true)
             }
             unsafe self.connection = unsafe connection
+            unsafe canceller = unsafe PQgetCancel(connection)
             guard unsafe PQstatus(connection) == CONNECTION_OK else {
                 throw unsafe Self.error(of: connection, nil)
             }
@@ -91,15 +95,37 @@ public final class PostgreSQLReadModels: ProjectionDatabase {
             _ = try run("SET idle_in_transaction_session_timeout = '30s'", [])
         }
 
-        deinit { unsafe PQfinish(connection) }
+        deinit {
+            unsafe PQfreeCancel(canceller)
+            unsafe PQfinish(connection)
+        }
+
+        func executeUnlessCancelled(_ sql: String, _ values: [SQLValue]) async throws -> [[SQLValue]] {
+            let statement = InterruptibleStatement()
+            return try await withTaskCancellationHandler {
+                try await execute(sql, values, statement)
+            } onCancel: {
+                guard statement.cancel() else { return }
+                // It connects to the server for this, and none of the session's own threads may be free.
+                NIOThreadPool.singleton.submit { _ in
+                    statement.interrupt {
+                        var message = [CChar](repeating: 0, count: 256)
+                        _ = unsafe PQcancel(self.canceller, &message, Int32(message.count))
+                    }
+                }
+            }
+        }
 
         @discardableResult
-        func execute(_ sql: String, _ values: [SQLValue]) async throws -> [[SQLValue]] {
+        func execute(
+            _ sql: String, _ values: [SQLValue], _ statement: InterruptibleStatement = InterruptibleStatement()
+        ) async throws -> [[SQLValue]] {
             // Also where the task is cancelled: what was begun is to be rolled back.
             try await withCheckedThrowingContinuation { continuation in
                 threads.submit { state in
                     switch state {
-                    case .active: continuation.resume(with: Result { try self.run(sql, values) })
+                    case .active:
+                        continuation.resume(with: Result { try statement.run { try self.run(sql, values) } })
                     case .cancelled: continuation.resume(throwing: CancellationError())
                     }
                 }

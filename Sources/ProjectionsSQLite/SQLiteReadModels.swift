@@ -8,10 +8,11 @@ public final class SQLiteReadModels: ProjectionDatabase {
     public struct Transaction: ProjectionTransaction {
         fileprivate let session: Session
 
-        /// Runs one statement (``ProjectionTransaction/execute(_:_:)-(_,[SQLValue])``).
+        /// Runs one statement (``ProjectionTransaction/execute(_:_:)-(_,[SQLValue])``). Interrupts it when the task is
+        /// cancelled.
         @discardableResult
         public func execute(_ sql: String, _ values: [SQLValue]) async throws -> [[SQLValue]] {
-            try await session.execute(sql, values)
+            try await session.executeUnlessCancelled(sql, values)
         }
     }
 
@@ -80,13 +81,26 @@ public final class SQLiteReadModels: ProjectionDatabase {
             _ = unsafe sqlite3_close_v2(connection)
         }
 
+        func executeUnlessCancelled(_ sql: String, _ values: [SQLValue]) async throws -> [[SQLValue]] {
+            let statement = InterruptibleStatement()
+            return try await withTaskCancellationHandler {
+                try await execute(sql, values, statement)
+            } onCancel: {
+                guard statement.cancel() else { return }
+                statement.interrupt { unsafe sqlite3_interrupt(self.connection) }
+            }
+        }
+
         @discardableResult
-        func execute(_ sql: String, _ values: [SQLValue]) async throws -> [[SQLValue]] {
+        func execute(
+            _ sql: String, _ values: [SQLValue], _ statement: InterruptibleStatement = InterruptibleStatement()
+        ) async throws -> [[SQLValue]] {
             // Also where the task is cancelled: what was begun is to be rolled back.
             try await withCheckedThrowingContinuation { continuation in
                 thread.submit { state in
                     switch state {
-                    case .active: continuation.resume(with: Result { try self.run(sql, values) })
+                    case .active:
+                        continuation.resume(with: Result { try statement.run { try self.run(sql, values) } })
                     case .cancelled: continuation.resume(throwing: CancellationError())
                     }
                 }

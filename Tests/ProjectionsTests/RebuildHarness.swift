@@ -169,6 +169,8 @@ struct RebuildHarness: Sendable {
         ConsumerKey(.aggregate, aggregate: account(number)) { _ in nil }
     }
 
+    func slot(of account: UInt64) -> Int { Self.key(account).slot(of: definition.slotCount) }
+
     /// Appends an event to that account.
     @discardableResult
     func append(_ account: UInt64, _ client: MartletClient, _ text: String = "x") async throws -> Position {
