@@ -12,7 +12,7 @@ UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests --skip AttackTests
 # Attacks that measure what others feel meanwhile: they want a quiet machine, and a target of their own.
 TIMED_ATTACKS = AttackTests.FairnessTests AttackTests.LoopTimeTests AttackTests.MemoryTests
 
-.PHONY: help run test test-long example test-attacks test-log test-groups test-schedules test-bits test-crowd test-steps test-tsan test-asan fuzz demo bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos format protos certs clean test-transfers test-parked test-progress bench-rebuild
+.PHONY: help run test test-long example test-attacks test-log test-groups test-schedules test-bits test-crowd test-steps test-tsan test-asan fuzz demo demo-projections bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos format protos certs clean test-transfers test-parked test-progress bench-rebuild
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -102,6 +102,11 @@ fuzz: setup-fuzz ## Fuzz each target for MINUTES (1) minutes, print what they re
 demo: certs ## Import this machine's package history while a subscriber counts it
 	swift build -c release --product martlet
 	.ci/demo
+
+demo-projections: setup-tests ## Run the bank: transfers, and read models in Swift and Python; SECONDS=60
+	swift build -c release --product martlet
+	swift build -c release --product bank
+	.ci/with-postgres .ci/demo-projections $(or $(SECONDS),60)
 
 bench: certs setup-bench ## Compare both engines with UmaDB, Redis Streams and plain PostgreSQL, side by side
 	swift build -c release --product martlet

@@ -44,6 +44,14 @@ func systemLibrary(_ name: String, pkgConfig: String, apt: String) -> Target {
     .systemLibrary(name: name, pkgConfig: pkgConfig, providers: [.apt([apt])])
 }
 
+/// A target of Examples/Bank, whose own package users copy: built here as well, for the tests that run it.
+func bank(_ name: String, isProgram: Bool = false, _ dependencies: [Target.Dependency]) -> Target {
+    let path = "Examples/Bank/Sources/\(name)"
+    return isProgram
+        ? .executableTarget(name: name, dependencies: dependencies, path: path)
+        : .target(name: name, dependencies: dependencies, path: path)
+}
+
 let package = Package(
     name: "martlet",
     products: [
@@ -198,12 +206,15 @@ let package = Package(
                 "MartletProjectionsSQLite", "MartletTLSOpenSSL", .logging, .nioCore,
             ],
             path: "Tests/Projector", swiftSettings: house),
-        .executableTarget(
-            name: "Transfers",
-            dependencies: [
-                "MartletClient", "MartletEventSourcing", "MartletModel", "MartletProcesses", "MartletTLSOpenSSL",
-            ],
-            path: "Tests/Transfers", swiftSettings: house),
+        bank("Accounts", ["MartletKit"]),
+        bank("Transfers", ["Accounts", "MartletKit", "MartletProcesses"]),
+        bank("ReadModels", ["Accounts", "MartletKit", "MartletProjections"]),
+        bank(
+            "bank", isProgram: true,
+            [
+                "Accounts", "MartletKit", "MartletProcesses", "MartletProjections", "MartletProjectionsPostgreSQL",
+                "MartletProjectionsSQLite", "ReadModels", "Transfers",
+            ]),
 
         tests("ArchitectureTests", []),
         tests(
@@ -266,7 +277,8 @@ let package = Package(
         tests(
             "ProcessTests",
             [
-                "martlet", "Transfers", "MartletClient", "MartletEventSourcing", "MartletModel", "MartletProcesses",
+                "martlet", "Accounts", "Transfers", "MartletClient", "MartletEventSourcing", "MartletModel",
+                "MartletProcesses",
                 "MartletProjections", "MartletProjectionsPostgreSQL", "MartletProjectionsSQLite", "MartletTLSOpenSSL",
                 "MartletTesting",
                 .nioConcurrencyHelpers, .nioCore,
@@ -274,7 +286,7 @@ let package = Package(
         tests(
             "ProcessesTests",
             [
-                "Transfers", "MartletClient", "MartletEventSourcing", "MartletModel", "MartletProcesses",
+                "Accounts", "Transfers", "MartletClient", "MartletEventSourcing", "MartletModel", "MartletProcesses",
                 "MartletStorage", "MartletStorageMemory", "MartletStoragePostgreSQL", "MartletStorageSQLite",
                 "MartletTesting", .nioConcurrencyHelpers, .nioCore,
             ]),

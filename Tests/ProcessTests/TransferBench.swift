@@ -1,3 +1,4 @@
+import Accounts
 import Foundation
 import MartletClient
 import MartletEventSourcing
@@ -8,8 +9,7 @@ import MartletTesting
 import NIOConcurrencyHelpers
 import NIOCore
 import Testing
-
-@testable import Transfers
+import Transfers
 
 /// Transfers between random accounts, those who ask for them, and those who approve them.
 struct TransferBench: Sendable {
@@ -62,12 +62,12 @@ struct TransferBench: Sendable {
     func runner(_ number: Int, _ port: Int) throws -> Process {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: Binary.path).deletingLastPathComponent()
-            .appendingPathComponent("Transfers")
+            .appendingPathComponent("bank")
+        process.arguments = ["transfers"]
         process.environment = ProcessInfo.processInfo.environment.merging([
-            "TRANSFERS_TENANT": tenant.uuid.uuidString, "TRANSFERS_WORKER": "runner-\(number)",
-            "TRANSFERS_CONSUMER": "\(consumer.name)", "TRANSFERS_PORT": "\(port)",
-            "TRANSFERS_CA": try TestCertificates.shared.get().file("ca.pem"),
-            "TRANSFERS_PATIENCE_MILLIS": "\(Int(patience / .milliseconds(1)))",
+            "MARTLET_SERVER": "127.0.0.1:\(port)", "MARTLET_TENANT": tenant.uuid.uuidString,
+            "MARTLET_CA": try TestCertificates.shared.get().file("ca.pem"), "BANK_WORKER": "runner-\(number)",
+            "BANK_PATIENCE_MILLIS": "\(Int(patience / .milliseconds(1)))",
         ]) { $1 }
         try process.run()
         return process
@@ -84,8 +84,8 @@ struct TransferBench: Sendable {
         try await client.putConsumer(PutConsumerRequest(clearing, definition))
         let repository = try MartletEventSourcing.Repository<Account>(client, tenant: tenant)
         for account in accounts {
-            try await repository.execute(account, .open)
-            try await repository.execute(account, .deposit(.init(cents: cash)))
+            try await repository.execute(account, .open(owner: "Ada"))
+            try await repository.execute(account, .deposit(cents: cash))
             if closed.contains(account) { try await repository.execute(account, .close) }
         }
     }

@@ -1,3 +1,4 @@
+import Accounts
 import Foundation
 import MartletClient
 import MartletEventSourcing
@@ -5,8 +6,7 @@ import MartletModel
 import MartletTesting
 import NIOConcurrencyHelpers
 import Testing
-
-@testable import Transfers
+import Transfers
 
 /// Transfers run by processes that are killed at random moments, one of which sleeps past its lease, while the server is
 /// killed too: each ends, money moves as an oracle says, and nothing happens twice.

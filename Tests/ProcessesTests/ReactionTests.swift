@@ -1,3 +1,4 @@
+import Accounts
 import Foundation
 import MartletClient
 import MartletEventSourcing
@@ -5,8 +6,7 @@ import MartletModel
 import MartletProcesses
 import NIOCore
 import Testing
-
-@testable import Transfers
+import Transfers
 
 /// What plans for one event come to together.
 @Suite struct ReactionTests {
@@ -19,14 +19,14 @@ import Testing
         _ manager: Collections, cash: Int = 100
     ) throws -> ProcessScenario<Collections>.When {
         try ProcessScenario(manager)
-            .given(Account.self, Self.account, .opened, .deposited(.init(cents: cash)))
+            .given(Account.self, Self.account, .opened(owner: "Ada"), .deposited(.init(cents: cash)))
             .when(Clearing.self, UUID(), .approved)
     }
 
     @Test func commandsSeeWhatIsPlannedBeforeThem() async throws {
         let account = Self.account
         let manager = Collections(instances: [first, second]) { _ in
-            .init().execute(.withdraw(.init(cents: 60)), on: Account.self, account) { refusal in
+            .init().execute(.withdraw(cents: 60), on: Account.self, account) { refusal in
                 .init().record(.gaveUp("\(refusal)"))
             }.record(.collected)
         }
@@ -46,8 +46,8 @@ import Testing
         let account = Self.account
         let manager = Collections(instances: [first]) { _ in
             .init().record(.collected).setTimeOut("late", after: .seconds(1), .gaveUp("late"))
-                .execute(.withdraw(.init(cents: 60)), on: Account.self, account)
-                .execute(.withdraw(.init(cents: 60)), on: Account.self, account) { _ in
+                .execute(.withdraw(cents: 60), on: Account.self, account)
+                .execute(.withdraw(cents: 60), on: Account.self, account) { _ in
                     .init().record(.gaveUp("no money"))
                 }
         }
@@ -56,7 +56,7 @@ import Testing
 
     @Test func refusalsThatLeadToThemselvesEnd() async throws {
         @Sendable func plan() -> Collections.Plan {
-            .init().execute(.withdraw(.init(cents: 1)), on: Account.self, UUID(high: 7, low: 9)) { _ in plan() }
+            .init().execute(.withdraw(cents: 1), on: Account.self, UUID(high: 7, low: 9)) { _ in plan() }
                 .record(.collected)
         }
         try await when(Collections(instances: [first]) { _ in plan() })
@@ -68,7 +68,7 @@ import Testing
         let deposit = try EventCodec<Account>().encode(.deposited(.init(cents: 20)))
         let manager = Collections(instances: [first]) { _ in
             .init().append(deposit, to: account, expecting: .exact(Version(2)))
-                .execute(.withdraw(.init(cents: 120)), on: Account.self, account.id).record(.collected)
+                .execute(.withdraw(cents: 120), on: Account.self, account.id).record(.collected)
         }
         try await when(manager)
             .then(

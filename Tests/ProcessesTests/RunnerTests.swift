@@ -1,3 +1,4 @@
+import Accounts
 import Foundation
 import MartletClient
 import MartletEventSourcing
@@ -7,8 +8,7 @@ import MartletStorageMemory
 import MartletTesting
 import NIOCore
 import Testing
-
-@testable import Transfers
+import Transfers
 
 /// Runners on a server in this process.
 @Suite struct RunnerTests {
@@ -95,8 +95,8 @@ import Testing
             let transfers = try MartletEventSourcing.Repository<Transfer>(client, tenant: tenant)
             let clearing = try MartletEventSourcing.Repository<Clearing>(client, tenant: tenant)
             let (ada, bob) = (UUID(), UUID())
-            for account in [ada, bob] { try await accounts.execute(account, .open) }
-            try await accounts.execute(ada, .deposit(.init(cents: 500)))
+            for account in [ada, bob] { try await accounts.execute(account, .open(owner: "Ada")) }
+            try await accounts.execute(ada, .deposit(cents: 500))
             let (approved, forgotten) = (UUID(), UUID())
             for transfer in [approved, forgotten] {
                 try await transfers.execute(transfer, .request(from: ada, to: bob, cents: 200))
@@ -128,8 +128,8 @@ import Testing
             let accounts = try MartletEventSourcing.Repository<Account>(client, tenant: tenant, options: options)
             let transfers = try MartletEventSourcing.Repository<Transfer>(client, tenant: tenant)
             let ada = UUID()
-            try await accounts.execute(ada, .open)
-            try await accounts.execute(ada, .deposit(.init(cents: 500)))
+            try await accounts.execute(ada, .open(owner: "Ada"))
+            try await accounts.execute(ada, .deposit(cents: 500))
             try await transfers.execute(UUID(), .request(from: ada, to: UUID(), cents: 200))
             let name = AggregateName(type: Account.type, id: ada)
             try await wait {
@@ -217,7 +217,7 @@ private struct Meetings: ProcessManager {
     func plan(_ event: ProcessEvent, for guest: Loaded<Guest>) throws -> Plan {
         switch event.recorded.event.type.text {
         case "Charged":
-            return Plan().execute(.withdraw(.init(cents: 1)), on: Account.self, guest.id).record(.moved)
+            return Plan().execute(.withdraw(cents: 1), on: Account.self, guest.id).record(.moved)
         case "Silent": return Plan().cancelTimeOut("x")
         case "Slow": return Plan().record(.moved).setTimeOut("x", after: .seconds(1), .moved)
         default:

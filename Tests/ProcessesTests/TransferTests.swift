@@ -1,11 +1,11 @@
+import Accounts
 import Foundation
 import MartletEventSourcing
 import MartletModel
 import MartletProcesses
 import MartletTesting
 import Testing
-
-@testable import Transfers
+import Transfers
 
 /// The transfers of the bank, given, when and then; and the page that shows them.
 @Suite struct TransferTests {
@@ -13,10 +13,13 @@ import Testing
     @Test func thePageShowsWhatIsRunHere() throws {
         var source = ""
         for file in [
-            "Transfers/Transfer.swift", "ProcessesTests/TransferTests.swift", "ProcessesTests/RunnerTests.swift",
+            "Examples/Bank/Sources/Transfers/Transfer.swift", "Tests/ProcessesTests/TransferTests.swift",
+            "Tests/ProcessesTests/RunnerTests.swift",
         ] {
-            source += try String(contentsOfFile: "\(MartletTesting.Repository.root)/Tests/\(file)", encoding: .utf8)
+            source += try String(contentsOfFile: "\(MartletTesting.Repository.root)/\(file)", encoding: .utf8)
         }
+        // The example has its targets use each other; a program of one target needs none of this.
+        source.replace("package ", with: "")
         let blocks = try ManualPage("PROCESSES").text.components(separatedBy: "```swift\n").dropFirst()
         #expect(blocks.count == 5)
         for block in blocks {
@@ -29,11 +32,13 @@ import Testing
     private let ada = UUID()
     private let bob = UUID()
 
-    private func posting(_ cents: Int) -> Account.Posting { Account.Posting(cents: cents, transfer: id) }
+    private func posting(_ cents: Int) -> Account.Money { Account.Money(cents: cents, transfer: id) }
 
     private func accounts(_ cents: Int) throws -> ProcessScenario<Transfers> {
-        try ProcessScenario(Transfers()).given(Account.self, ada, .opened, .deposited(.init(cents: cents)))
-            .given(Account.self, bob, .opened)
+        try ProcessScenario(Transfers()).given(
+            Account.self, ada, .opened(owner: "Ada"), .deposited(.init(cents: cents))
+        )
+        .given(Account.self, bob, .opened(owner: "Bob"))
     }
 
     /// The money has left Ada's account.
@@ -58,7 +63,7 @@ import Testing
 
     @Test func aRejectionThePageShows() async throws {
         try await ProcessScenario(Transfers())
-            .given(Account.self, ada, .opened, .deposited(.init(cents: 100)))
+            .given(Account.self, ada, .opened(owner: "Ada"), .deposited(.init(cents: 100)))
             .when(Transfer.self, id, .requested(from: ada, to: bob, cents: 200))
             .then(.appends(Transfer.self, id, .rejected(reason: "tooLittle(balance: 100)")))
     }

@@ -10,22 +10,27 @@ package struct Account: Aggregate, Codable, Equatable {
         case opened(owner: String)
         case deposited(Money)
         case withdrawn(Money)
+        case closed
     }
 
+    /// Money that comes or goes, and the transfer that moves it; nil is cash.
     package struct Money: Codable, Sendable, Equatable {
         package var cents: Int
         package var currency: String
+        package var transfer: UUID?
 
-        package init(cents: Int, currency: String = "EUR") {
+        package init(cents: Int, currency: String = "EUR", transfer: UUID? = nil) {
             self.cents = cents
             self.currency = currency
+            self.transfer = transfer
         }
     }
 
     package enum Command: Sendable {
         case open(owner: String)
-        case deposit(cents: Int)
-        case withdraw(cents: Int)
+        case deposit(cents: Int, transfer: UUID? = nil)
+        case withdraw(cents: Int, transfer: UUID? = nil)
+        case close
     }
 
     package enum Refusal: Error, Equatable {
@@ -40,6 +45,7 @@ package struct Account: Aggregate, Codable, Equatable {
         .event("Opened", case: "opened")
         .event("Deposited", version: 2, case: "deposited")
         .event("Withdrawn", version: 2, case: "withdrawn")
+        .event("Closed", case: "closed")
         .upcast("Deposited", from: 1) { (old: AmountV1) in old.money }
         .upcast("Withdrawn", from: 1) { (old: AmountV1) in old.money }
         .snapshot(version: 2)
@@ -51,6 +57,7 @@ package struct Account: Aggregate, Codable, Equatable {
         }
 
     package let id: UUID
+    /// Nil unless it is open.
     package private(set) var owner: String?
     package private(set) var cents = 0
 
@@ -61,21 +68,23 @@ package struct Account: Aggregate, Codable, Equatable {
         case .opened(let owner): self.owner = owner
         case .deposited(let money): cents += money.cents
         case .withdrawn(let money): cents -= money.cents
+        case .closed: owner = nil
         }
     }
 
     package func decide(_ command: Command) throws -> [Event] {
-        switch command {
-        case .open(let owner):
+        if case .open(let owner) = command {
             guard self.owner == nil else { throw Refusal.isOpenAlready }
             return [.opened(owner: owner)]
-        case .deposit(let amount):
-            guard owner != nil else { throw Refusal.isNotOpen }
-            return [.deposited(Money(cents: amount))]
-        case .withdraw(let amount):
-            guard owner != nil else { throw Refusal.isNotOpen }
+        }
+        guard owner != nil else { throw Refusal.isNotOpen }
+        switch command {
+        case .open: return []
+        case .deposit(let amount, let transfer): return [.deposited(Money(cents: amount, transfer: transfer))]
+        case .withdraw(let amount, let transfer):
             guard cents >= amount else { throw Refusal.tooLittle(balance: cents) }
-            return [.withdrawn(Money(cents: amount))]
+            return [.withdrawn(Money(cents: amount, transfer: transfer))]
+        case .close: return [.closed]
         }
     }
 }

@@ -1,41 +1,42 @@
-import Accounts
 import Foundation
 import MartletKit
 
-/// Opens an account, moves money, and shows the state now and as it was; with a number, deposits one cent so many times
-/// into the account that BANK_ACCOUNT names, as fast as it can.
-let environment = ProcessInfo.processInfo.environment
-let server = (environment["MARTLET_SERVER"] ?? "127.0.0.1:7311").split(separator: ":")
-guard server.count == 2, let port = Int(server[1]), let ca = environment["MARTLET_CA"],
-    let tenant = UUID(uuidString: environment["MARTLET_TENANT"] ?? "")
-else {
-    print("bank: set MARTLET_CA and MARTLET_TENANT, and MARTLET_SERVER to HOST:PORT")
-    exit(2)
-}
-var configuration = ClientConfiguration(
-    host: String(server[0]), port: port, tls: TLSClientConfiguration(caFile: ca, serverName: String(server[0])),
-    clientName: "bank/1.0")
-configuration.retryBudget = .seconds(30)
+/// The bank's programs. Each is a process of its own, and may be killed at any moment: start it again, or another one, and
+/// it goes on. They find the server, the tenant and the read models in the environment (see Settings.swift).
+let usage = """
+    usage: bank                     open an account, and show it now and as it was
+           bank deposit COUNT       deposit COUNT times a cent into $BANK_ACCOUNT, as fast as it can
+           bank consumers           put the consumers of what follows; once
+           bank transfers           carry out transfers
+           bank clearing            approve transfers, as somebody outside would
+           bank projections         keep the balances and the statements in PostgreSQL up to date
+           bank customers SECONDS   open accounts, and ask for transfers for so long; then wait until each has ended
+           bank watch               show how far the consumers are, each second
+           bank audit               compare the read models with the events
+    """
 
-try await MartletClient.withClient(configuration) { client in
-    var options = RepositoryOptions()
-    options.decisionsMax = 1_000
-    options.sendsMax = 100
-    let accounts = try Repository<Account>(client, tenant: TenantID(tenant), options: options)
-    if let deposits = CommandLine.arguments.dropFirst().first.flatMap({ Int($0) }) {
-        guard let id = UUID(uuidString: environment["BANK_ACCOUNT"] ?? "") else { exit(2) }
-        for _ in 0..<deposits { try await accounts.execute(id, .deposit(cents: 1)) }
-        print("deposited \(deposits) cents")
-        return
+do {
+    let settings = try Settings()
+    let arguments = Array(CommandLine.arguments.dropFirst())
+    try await MartletClient.withClient(settings.client) { client in
+        switch (arguments.first, arguments.dropFirst().first.flatMap { Int($0) }) {
+        case (nil, nil): try await openAccount(settings, client)
+        case ("deposit", let count?): try await deposit(count, settings, client)
+        case ("consumers", nil): try await putConsumers(settings, client)
+        case ("transfers", nil): try await runTransfers(settings, client)
+        case ("clearing", nil): try await runClearing(settings, client)
+        case ("projections", nil): try await runProjections(settings, client)
+        case ("customers", let seconds?): try await Customers(settings, client).run(seconds: seconds)
+        case ("watch", nil):
+            var watch = Watch(settings, client)
+            try await watch.run()
+        case ("audit", nil):
+            var audit = Audit(settings, client)
+            try await audit.run()
+        default: throw Problem(usage)
+        }
     }
-    let id = UUID()
-    try await accounts.execute(id, .open(owner: "Ada"))
-    try await accounts.execute(id, .deposit(cents: 10_000))
-    try await accounts.execute(id, .withdraw(cents: 2_500))
-    let now = try await accounts.load(id)
-    let before = try await accounts.load(id, asOf: .version(Version(2)))
-    print("account \(id): \(now.cents) cents at version \(now.version), \(before.cents) at version \(before.version)")
-    do {
-        try await accounts.execute(id, .withdraw(cents: 1_000_000))
-    } catch let refusal as Account.Refusal { print("refused: \(refusal)") }
+} catch {
+    FileHandle.standardError.write(Data("bank: \(error)\n".utf8))
+    exit(1)
 }

@@ -1,10 +1,11 @@
+import Accounts
 import Foundation
-import MartletEventSourcing
-import MartletModel
+import MartletKit
 import MartletProcesses
 
-struct Transfer: Aggregate {
-    enum Event: Codable, Sendable {
+/// What one transfer knows: how far it has come.
+package struct Transfer: Aggregate {
+    package enum Event: Codable, Sendable {
         case requested(from: UUID, to: UUID, cents: Int)
         case rejected(reason: String)
         case withdrawn
@@ -12,19 +13,21 @@ struct Transfer: Aggregate {
         case completed
         case refunded(reason: String)
     }
-    enum Command: Sendable { case request(from: UUID, to: UUID, cents: Int) }
-    enum Phase { case new, requested, rejected, withdrawn, completed, refunded }
 
-    static let type = AggregateType(literal: "transfer")
+    package enum Command: Sendable { case request(from: UUID, to: UUID, cents: Int) }
 
-    private(set) var phase = Phase.new
-    private(set) var from = UUID()
-    private(set) var to = UUID()
-    private(set) var cents = 0
+    package enum Phase { case new, requested, rejected, withdrawn, completed, refunded }
 
-    init(id: UUID) {}
+    package static let type = AggregateType(literal: "transfer")
 
-    mutating func apply(_ event: Event) {
+    package private(set) var phase = Phase.new
+    package private(set) var from = UUID()
+    package private(set) var to = UUID()
+    package private(set) var cents = 0
+
+    package init(id: UUID) {}
+
+    package mutating func apply(_ event: Event) {
         switch event {
         case .requested(let from, let to, let cents):
             (self.from, self.to, self.cents, phase) = (from, to, cents, .requested)
@@ -36,23 +39,27 @@ struct Transfer: Aggregate {
         }
     }
 
-    func decide(_ command: Command) -> [Event] {
+    package func decide(_ command: Command) -> [Event] {
         guard phase == .new, case .request(let from, let to, let cents) = command else { return [] }
         return [.requested(from: from, to: to, cents: cents)]
     }
 }
 
-struct Transfers: ProcessManager {
-    typealias State = Transfer
+/// Moves money between accounts: takes it from one, has the transfer approved, and brings it to the other, or back.
+package struct Transfers: ProcessManager {
+    package typealias State = Transfer
 
-    var patience = Duration.seconds(60)
+    /// How long it waits for an approval.
+    package var patience: Duration
 
-    func correlate(_ event: ProcessEvent) -> [UUID] {
+    package init(patience: Duration = .seconds(60)) { self.patience = patience }
+
+    package func correlate(_ event: ProcessEvent) -> [UUID] {
         let aggregate = event.recorded.aggregate
         return [Transfer.type, Clearing.type].contains(aggregate.type) ? [aggregate.id] : []
     }
 
-    func plan(_ event: ProcessEvent, for transfer: Loaded<Transfer>) throws -> Plan {
+    package func plan(_ event: ProcessEvent, for transfer: Loaded<Transfer>) throws -> Plan {
         let isApproved = try event.events(of: Clearing.self).contains { if case .approved = $0 { true } else { false } }
         switch (transfer.phase, try event.events(of: Transfer.self).first) {
         case (.requested, .requested): return withdraw(transfer)
@@ -63,10 +70,9 @@ struct Transfers: ProcessManager {
     }
 
     private func withdraw(_ transfer: Loaded<Transfer>) -> Plan {
-        let posting = Account.Posting(cents: transfer.cents, transfer: transfer.id)
-        return Plan()
-            .execute(.withdraw(posting), on: Account.self, transfer.from) { refusal in
-                Plan().record(.rejected(reason: "\(refusal)"))
+        Plan()
+            .execute(.withdraw(cents: transfer.cents, transfer: transfer.id), on: Account.self, transfer.from) {
+                Plan().record(.rejected(reason: "\($0)"))
             }
             .execute(.ask(cents: transfer.cents), on: Clearing.self, transfer.id)
             .record(.withdrawn)
@@ -74,19 +80,17 @@ struct Transfers: ProcessManager {
     }
 
     private func deposit(_ transfer: Loaded<Transfer>) -> Plan {
-        let posting = Account.Posting(cents: transfer.cents, transfer: transfer.id)
-        return Plan()
-            .execute(.deposit(posting), on: Account.self, transfer.to) { refusal in
-                refund(transfer, "\(refusal)")
+        Plan()
+            .execute(.deposit(cents: transfer.cents, transfer: transfer.id), on: Account.self, transfer.to) {
+                refund(transfer, "\($0)")
             }
             .record(.completed)
             .cancelTimeOut("approval")
     }
 
     private func refund(_ transfer: Loaded<Transfer>, _ reason: String) -> Plan {
-        let posting = Account.Posting(cents: transfer.cents, transfer: transfer.id)
-        return Plan()
-            .execute(.deposit(posting), on: Account.self, transfer.from)
+        Plan()
+            .execute(.deposit(cents: transfer.cents, transfer: transfer.id), on: Account.self, transfer.from)
             .record(.refunded(reason: reason))
             .cancelTimeOut("approval")
     }
