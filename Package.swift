@@ -397,7 +397,8 @@ if Context.environment["MARTLET_FUZZ"] != nil {
             // The fuzzer has a main of its own.
             let renamed = ["-Xfrontend", "-entry-point-function-name", "-Xfrontend", "martlet_main"]
             return .target(
-                name: target.name, dependencies: target.dependencies, swiftSettings: fuzzed + [.unsafeFlags(renamed)])
+                name: target.name, dependencies: target.dependencies, path: target.path,
+                swiftSettings: fuzzed + [.unsafeFlags(renamed)])
         default:
             if target.swiftSettings != nil { target.swiftSettings = fuzzed }
             return target
