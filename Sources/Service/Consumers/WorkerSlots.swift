@@ -18,6 +18,8 @@ final class WorkerSlot {
     var retried: [ConsumerKey: [Position: RetriedEvent]] = [:]
     /// When its progress was stored last, or it was opened.
     var savedAt: NIODeadline
+    /// It waits to be looked at.
+    fileprivate var isTouched = false
     /// Deliveries that are open on the worker's stream.
     fileprivate var openCount = 0
     /// What is counted of its memory.
@@ -86,7 +88,7 @@ struct WorkerSlots {
     }
 
     private(set) var all: [Int: WorkerSlot] = [:]
-    private var touchedNumbers = SlotQueue()
+    private var touchedSlots: [WorkerSlot] = []
     /// How often a slot was looked at.
     private(set) var visits: UInt64 = 0
     private var countedBytes = 0
@@ -127,17 +129,21 @@ struct WorkerSlots {
     // MARK: What is to be done
 
     /// Something happened to the slot: it is looked at in the next turn.
-    mutating func touch(_ slot: WorkerSlot) { touchedNumbers.add(slot.number) }
+    mutating func touch(_ slot: WorkerSlot) {
+        guard !slot.isTouched else { return }
+        slot.isTouched = true
+        touchedSlots.append(slot)
+    }
 
     /// The slots that were touched.
-    var touched: [WorkerSlot] { touchedNumbers.all.compactMap { all[$0] } }
+    var touched: [WorkerSlot] { touchedSlots.filter { all[$0.number] === $0 } }
 
     /// The slots that were touched, which are looked at now.
     mutating func takeTouched() -> [WorkerSlot] {
-        var taken: [WorkerSlot] = []
-        while let number = touchedNumbers.popFirst() {
-            if let slot = visit(number) { taken.append(slot) }
-        }
+        let taken = touched
+        for slot in touchedSlots { slot.isTouched = false }
+        touchedSlots = []
+        visits += UInt64(taken.count)
         return taken
     }
 
