@@ -51,7 +51,10 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
         let (number, epoch, progress, mayBeClaimed) = (number, epoch, progress, mayBeClaimed)
         let generations = generations
         self.mayBeClaimed = true
+        let lockTimeout = generations == nil ? nil : database.lockTimeoutStatement
         return try await database.withTransaction { transaction in
+            // Others need the pointer too: a slot whose row stays locked must not hold them back.
+            if let lockTimeout { try await transaction.execute(lockTimeout) }
             // A generation that becomes live meanwhile would not know of a slot that has no row yet.
             let start = try await generations?.lockLive(transaction).place ?? .start
             return try await progress.claim(number, epoch: epoch, isAgain: mayBeClaimed, from: start, transaction)
