@@ -106,9 +106,35 @@ public final class EventStore: Sendable {
         _ command: WriteCommand, completion: @escaping @Sendable (Result<WriteOutcome, MartletError>) -> Void
     ) -> StoreTicket? {
         let complete = rules.complete(command)
-        switch committer.add(complete?.command ?? command, isComplete: complete != nil, completion: completion) {
+        let admission = committer.add(
+            complete?.command ?? command, isComplete: complete != nil, completion: completion)
+        return take(admission, of: command, isOld: complete?.isOld == true, completion)
+    }
+
+    /// Writes commands as ``write(_:completion:)`` does each, but in one go: no commit begins before all of them wait. They
+    /// share commits, as far as these take them.
+    ///
+    /// - Parameter commands: in the order in which those of one tenant are decided. None of them can be cancelled.
+    public func write(
+        _ commands: [(command: WriteCommand, completion: @Sendable (Result<WriteOutcome, MartletError>) -> Void)]
+    ) {
+        guard !commands.isEmpty else { return }
+        let complete = commands.map { rules.complete($0.command) }
+        let admissions = committer.add(
+            zip(commands, complete).map { ($1?.command ?? $0.command, $1 != nil, $0.completion) })
+        for (index, admission) in admissions.enumerated() {
+            let (command, completion) = commands[index]
+            _ = take(admission, of: command, isOld: complete[index]?.isOld == true, completion)
+        }
+    }
+
+    private func take(
+        _ admission: GroupCommitter.Admission, of command: WriteCommand, isOld: Bool,
+        _ completion: @Sendable (Result<WriteOutcome, MartletError>) -> Void
+    ) -> StoreTicket? {
+        switch admission {
         case .added(let number, let asks):
-            if asks || (isShared && complete?.isOld == true) { completeCommands(of: command.tenant) }
+            if asks || (isShared && isOld) { completeCommands(of: command.tenant) }
             return StoreTicket(kind: .write, tenant: command.tenant, number: number)
         case .full: completion(.failure(.writeQueueFull(limits, command)))
         case .closed: completion(.failure(.shuttingDown))

@@ -89,13 +89,27 @@ final class GroupCommitter: @unchecked Sendable {
     /// - Parameter isComplete: false where ``complete(_:_:)`` is to make it so.
     func add(_ command: WriteCommand, isComplete: Bool = true, completion: @escaping Completion) -> Admission {
         condition.withLock {
-            guard !isClosed else { return .closed }
-            guard let (number, asks) = queue.add(command, isComplete: isComplete, ticket: completion) else {
-                return .full
-            }
+            let admission = admit(command, isComplete: isComplete, completion)
             if isComplete { condition.signal() }
-            return .added(number, asks: asks)
+            return admission
         }
+    }
+
+    /// Adds commands as ``add(_:isComplete:completion:)`` does each, before any of them can be taken.
+    func add(
+        _ commands: [(command: WriteCommand, isComplete: Bool, completion: Completion)]
+    ) -> [Admission] {
+        condition.withLock {
+            defer { condition.signal() }
+            return commands.map { admit($0.command, isComplete: $0.isComplete, $0.completion) }
+        }
+    }
+
+    /// Under the lock.
+    private func admit(_ command: WriteCommand, isComplete: Bool, _ completion: @escaping Completion) -> Admission {
+        guard !isClosed else { return .closed }
+        guard let (number, asks) = queue.add(command, isComplete: isComplete, ticket: completion) else { return .full }
+        return .added(number, asks: asks)
     }
 
     /// Completes what a tenant has waiting, or says why that cannot be done: then only what needs no completion goes on.

@@ -24,6 +24,26 @@ import Testing
         await store.shutDown()
     }
 
+    /// Each has its own outcome: those for which there is no room are refused, the others are written in their order.
+    @Test func commandsWrittenInOneGoHaveAnOutcomeEach() async throws {
+        var limits = Limits()
+        limits.waitingAppendBytesMax = 20_000
+        try await withStore(limits: limits) { store in
+            let answers = Recorder<(number: UInt64, result: Result<WriteOutcome, MartletError>)>()
+            store.write(
+                try (1...20 as ClosedRange<UInt64>).map { number in
+                    (.append(try Sample.request(number)), { answers.add((number, $0)) })
+                })
+            #expect(await answers.reaches(20))
+            let stored = answers.values.filter { (try? $0.result.get().receipt) != nil }
+            let refused = answers.values.compactMap { answer -> Reason? in
+                if case .failure(let error) = answer.result { error.reason } else { nil }
+            }
+            #expect(stored.count > 1 && stored.map(\.number) == Array(1...UInt64(stored.count)))
+            #expect(refused == Array(repeating: .appendQueueFull, count: 20 - stored.count) && refused.count > 1)
+        }
+    }
+
     private func refusal(of request: AppendRequest, _ store: EventStore) async -> MartletError? {
         do throws(MartletError) {
             let receipt = try await store.append(request)

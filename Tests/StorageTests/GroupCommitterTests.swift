@@ -53,6 +53,32 @@ extension GroupCommitter.Admission {
         #expect(runs.values.count == 4, "one run a tenant and batch")
     }
 
+    /// The committer finds all of them, however quick it is to notice the first.
+    @Test func whatIsAddedInOneGoSharesACommit() async throws {
+        let committer = committer()
+        let writer = GatedWriter()
+        writer.gate.open()
+        committer.start { writer }
+        let (rounds, count) = (50, 20)
+        for round in 0..<rounds {
+            let commands = try (1...count).map { index in
+                let (number, outcomes) = (UInt64(round * count + index), outcomes)
+                let request = try Sample.request(number, of: number % 3)
+                return (
+                    command: WriteCommand.append(request), isComplete: true,
+                    completion: { @Sendable result in outcomes.add((number, result)) } as GroupCommitter.Completion
+                )
+            }
+            let added = committer.add(commands).count { $0.isAdded }
+            #expect(added == count)
+            #expect(await answered((round + 1) * count))
+        }
+        await committer.close()
+        #expect(writer.batches.map(\.count) == Array(repeating: count, count: rounds))
+        let late = WriteCommand.append(try Sample.request(1))
+        #expect(committer.add([(late, true, { _ in })]) == [.closed])
+    }
+
     @Test func aRefusedCallLeavesTheOthersAlone() async throws {
         let committer = committer()
         let writer = GatedWriter()

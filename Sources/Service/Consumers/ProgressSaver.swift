@@ -4,7 +4,8 @@ import MartletTenants
 import NIOConcurrencyHelpers
 import NIOCore
 
-/// Stores how far slots have come, of all consumers together: many rows go into one commit, at most once in a while.
+/// Stores how far slots have come, of all consumers together, at most once in a while: what has come by then goes to storage
+/// in one go, and into one commit, as far as that takes it.
 ///
 /// What waits for that is on its tenant's account until it is in storage's queue, which has an account of its own.
 final class ProgressSaver: Sendable {
@@ -65,11 +66,10 @@ final class ProgressSaver: Sendable {
 
     /// Stores at once what a worker leaves, behind all that waits.
     func saveLast(_ savings: [SlotSaving], of id: ConsumerID, now: NIODeadline) {
-        flush(now: now)
-        write(savings.map { Waiting(saving: $0) { _ in } }, of: id)
+        flush(now: now, last: (id, savings.map { Waiting(saving: $0) { _ in } }))
     }
 
-    private func flush(now: NIODeadline) {
+    private func flush(now: NIODeadline, last: (id: ConsumerID, savings: [Waiting])? = nil) {
         let waiting = state.withLockedValue { state in
             defer {
                 state.waiting = [:]
@@ -78,30 +78,35 @@ final class ProgressSaver: Sendable {
             }
             return state.waiting
         }
+        var commands = waiting.flatMap { commands($1, of: $0) }
+        if let last { commands += commands(last.savings, of: last.id) }
+        store.write(commands)
         for (id, waiting) in waiting {
-            write(waiting, of: id)
             pool.give(waiting.reduce(0) { $0 + $1.bytes }, for: .tenant(id.tenant))
         }
     }
 
-    private func write(_ waiting: [Waiting], of id: ConsumerID) {
-        for start in stride(from: 0, to: waiting.count, by: Self.slotsMax) {
-            write(waiting[start..<min(start + Self.slotsMax, waiting.count)], of: id)
+    private typealias Command = (
+        command: WriteCommand, completion: @Sendable (Result<WriteOutcome, MartletError>) -> Void
+    )
+
+    private func commands(_ waiting: [Waiting], of id: ConsumerID) -> [Command] {
+        stride(from: 0, to: waiting.count, by: Self.slotsMax).map { start in
+            let part = waiting[start..<min(start + Self.slotsMax, waiting.count)]
+            let change = ConsumerChange(.progress(part.map(\.saving)), of: id)
+            return (.change(.consumer(change)), { self.complete(part, $0) })
         }
     }
 
-    private func write(_ waiting: ArraySlice<Waiting>, of id: ConsumerID) {
-        store.write(.change(.consumer(ConsumerChange(.progress(waiting.map(\.saving)), of: id)))) {
-            [counters] result in
-            switch result {
-            case .failure(let error): for one in waiting { one.completion(.failure(error)) }
-            case .success(.consumer(.progress(let saved))):
-                counters.fenceProgress(saved.count { $0 != .saved })
-                for (one, saved) in zip(waiting, saved) { one.completion(.success(saved)) }
-            case .success(let outcome):
-                let error = outcome.refusal ?? .unexpectedOutcome
-                for one in waiting { one.completion(.failure(error)) }
-            }
+    private func complete(_ waiting: ArraySlice<Waiting>, _ result: Result<WriteOutcome, MartletError>) {
+        switch result {
+        case .failure(let error): for one in waiting { one.completion(.failure(error)) }
+        case .success(.consumer(.progress(let saved))):
+            counters.fenceProgress(saved.count { $0 != .saved })
+            for (one, saved) in zip(waiting, saved) { one.completion(.success(saved)) }
+        case .success(let outcome):
+            let error = outcome.refusal ?? .unexpectedOutcome
+            for one in waiting { one.completion(.failure(error)) }
         }
     }
 }
