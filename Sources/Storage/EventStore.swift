@@ -111,13 +111,16 @@ public final class EventStore: Sendable {
         return take(admission, of: command, isOld: complete?.isOld == true, completion)
     }
 
+    /// A command, and what is called with its outcome.
+    public typealias Writing = (
+        command: WriteCommand, completion: @Sendable (Result<WriteOutcome, MartletError>) -> Void
+    )
+
     /// Writes commands as ``write(_:completion:)`` does each, but in one go: no commit begins before all of them wait. They
     /// share commits, as far as these take them.
     ///
     /// - Parameter commands: in the order in which those of one tenant are decided. None of them can be cancelled.
-    public func write(
-        _ commands: [(command: WriteCommand, completion: @Sendable (Result<WriteOutcome, MartletError>) -> Void)]
-    ) {
+    public func write(_ commands: [Writing]) {
         guard !commands.isEmpty else { return }
         let complete = commands.map { rules.complete($0.command) }
         let admissions = committer.add(

@@ -1,3 +1,4 @@
+import DequeModule
 import FoundationEssentials
 import MartletModel
 import MartletStorage
@@ -7,6 +8,7 @@ import NIOCore
 /// The workers that are connected to this server, by consumer: tells the storage of them, and them which slots they have.
 ///
 /// One command a consumer is under way at a time, for all of its workers. What a worker gives back waits for the next one.
+/// Leases of many consumers are renewed in one go: see ``tendIfDue(_:now:)``.
 final class ConsumerGroups: Sendable {
     /// What a worker is told.
     enum News: Sendable {
@@ -55,11 +57,39 @@ final class ConsumerGroups: Sendable {
         }
     }
 
+    private struct State {
+        var groups: [ConsumerID: Group] = [:]
+        /// Groups in the order in which they were tended. An entry is over when its group has been tended again, or is gone.
+        var tended: Deque<(id: ConsumerID, at: NIODeadline)> = []
+
+        mutating func note(_ id: ConsumerID, tendedAt now: NIODeadline) {
+            groups[id]?.lastTended = now
+            tended.append((id, now))
+            if tended.count > 2 * groups.count + 16 { tended.removeAll { groups[$0.id]?.lastTended != $0.at } }
+        }
+
+        /// Takes groups that were last tended by that time, the longest ago first, until they have that many workers.
+        mutating func take(tendedBy time: NIODeadline, workersMax: Int) -> [ConsumerID] {
+            var (taken, workers): ([ConsumerID], Int) = ([], 0)
+            while workers < workersMax, let first = tended.first {
+                if let group = groups[first.id], group.lastTended == first.at {
+                    guard first.at <= time else { break }
+                    if !group.isTending {
+                        taken.append(first.id)
+                        workers += group.members.count
+                    }
+                }
+                tended.removeFirst()
+            }
+            return taken
+        }
+    }
+
     private let store: EventStore
     private let limits: Limits
     /// Names this server among those on the same storage.
     private let server = UUID()
-    private let groups = NIOLockedValueBox<[ConsumerID: Group]>([:])
+    private let state = NIOLockedValueBox(State())
 
     init(store: EventStore, limits: Limits) {
         self.store = store
@@ -71,17 +101,17 @@ final class ConsumerGroups: Sendable {
 
     /// Adds a worker. Its listener is called from any thread, until the worker leaves and perhaps once after that.
     func join(_ worker: GroupTending.Worker, of id: ConsumerID, now: NIODeadline, _ listener: @escaping Listener) {
-        groups.withLockedValue {
-            $0[id, default: Group()].members[worker.session] = Member(worker: worker, listener: listener)
+        state.withLockedValue {
+            $0.groups[id, default: Group()].members[worker.session] = Member(worker: worker, listener: listener)
         }
         tend(id, now: now)
     }
 
     /// The worker is gone: its slots are free.
     func leave(_ session: UUID, of id: ConsumerID, now: NIODeadline) {
-        let wasThere = groups.withLockedValue { groups in
-            guard let member = groups[id]?.members.removeValue(forKey: session) else { return false }
-            if member.mayBeStored { groups[id]?.leave([session], countMax: limits.workersPerConsumerMax) }
+        let wasThere = state.withLockedValue { state in
+            guard let member = state.groups[id]?.members.removeValue(forKey: session) else { return false }
+            if member.mayBeStored { state.groups[id]?.leave([session], countMax: limits.workersPerConsumerMax) }
             return true
         }
         if wasThere { tend(id, now: now) }
@@ -89,60 +119,69 @@ final class ConsumerGroups: Sendable {
 
     /// A worker gives slots back.
     func giveBack(_ slots: [GroupTending.Returned], of id: ConsumerID, now: NIODeadline) {
-        groups.withLockedValue { $0[id]?.returned += slots }
+        state.withLockedValue { $0.groups[id]?.returned += slots }
         tend(id, now: now)
     }
 
     /// A slot of a worker has stopped; it is known until the worker loses the slot or leaves.
     func stopped(_ stop: Stop, _ session: UUID, of id: ConsumerID) {
-        groups.withLockedValue { $0[id]?.members[session]?.stops[stop.slot] = stop }
+        state.withLockedValue { $0.groups[id]?.members[session]?.stops[stop.slot] = stop }
     }
 
     /// A worker has lost a slot that had stopped.
     func forgetStop(of slot: Int, _ session: UUID, of id: ConsumerID) {
-        groups.withLockedValue { _ = $0[id]?.members[session]?.stops.removeValue(forKey: slot) }
+        state.withLockedValue { _ = $0.groups[id]?.members[session]?.stops.removeValue(forKey: slot) }
     }
 
     /// The slots that have stopped, of all workers on this server. Some may go on under a higher epoch by now.
     func stops(of id: ConsumerID) -> [Stop] {
-        groups.withLockedValue { $0[id]?.members.values.flatMap(\.stops.values) ?? [] }
+        state.withLockedValue { $0.groups[id]?.members.values.flatMap(\.stops.values) ?? [] }
     }
 
-    /// Tends the group if that was not done for a while.
+    /// About so many workers are tended in one go: appends of their tenants wait while that commit is under way.
+    private static let togetherMax = 128
+
+    /// Tends the group if that was not done for a while. Those that were tended half as long ago come along: so groups get into
+    /// step with each other, and a thousand of them take a few commits each ``interval``. None waits for another one.
     func tendIfDue(_ id: ConsumerID, now: NIODeadline) {
-        let isDue = groups.withLockedValue { groups in
-            guard let last = groups[id]?.lastTended else { return false }
-            return now >= last + interval
+        let commands = state.withLockedValue { state -> [EventStore.Writing] in
+            guard let last = state.groups[id]?.lastTended, now >= last + interval else { return [] }
+            let halfAgo = now - .nanoseconds(interval.nanoseconds / 2)
+            let others = state.take(tendedBy: halfAgo, workersMax: Self.togetherMax).filter { $0 != id }
+            return ([id] + others).compactMap { command($0, &state, now) }
         }
-        if isDue { tend(id, now: now) }
+        store.write(commands)
     }
 
     /// Tends the group, now or when the command that is under way is over.
     func tend(_ id: ConsumerID, now: NIODeadline) {
-        let command = groups.withLockedValue { groups -> (GroupTending, new: Set<UUID>)? in
-            guard var group = groups[id] else { return nil }
-            guard !group.isTending else {
-                groups[id]?.isDue = true
-                return nil
-            }
-            let tending = GroupTending(
-                server: server, workers: group.members.values.map(\.worker), leaving: group.leaving,
-                returned: group.returned, leaseMicros: Int64(limits.consumerLeaseMillis) * 1_000,
-                workersMax: limits.workersPerConsumerMax)
-            let new = Set(group.members.filter { !$0.value.mayBeStored }.keys)
-            for session in new { group.members[session]?.mayBeStored = true }
-            group.isTending = true
-            group.isDue = false
-            group.lastTended = now
-            group.leaving = []
-            group.returned = []
-            groups[id] = group
-            return (tending, new)
+        guard let command = state.withLockedValue({ command(id, &$0, now) }) else { return }
+        store.write([command])
+    }
+
+    /// What tends the group; nil where a command is under way, after which it is tended again.
+    private func command(_ id: ConsumerID, _ state: inout State, _ now: NIODeadline) -> EventStore.Writing? {
+        guard var group = state.groups[id] else { return nil }
+        guard !group.isTending else {
+            state.groups[id]?.isDue = true
+            return nil
         }
-        guard let (tending, new) = command else { return }
-        store.write(.change(.consumer(ConsumerChange(.tend(tending), of: id)))) { [self] result in
-            tended(id, tending, new: new, result, since: now)
-        }
+        let tending = GroupTending(
+            server: server, workers: group.members.values.map(\.worker), leaving: group.leaving,
+            returned: group.returned, leaseMicros: Int64(limits.consumerLeaseMillis) * 1_000,
+            workersMax: limits.workersPerConsumerMax)
+        let new = Set(group.members.filter { !$0.value.mayBeStored }.keys)
+        for session in new { group.members[session]?.mayBeStored = true }
+        group.isTending = true
+        group.isDue = false
+        group.leaving = []
+        group.returned = []
+        state.groups[id] = group
+        state.note(id, tendedAt: now)
+        return (
+            .change(.consumer(ConsumerChange(.tend(tending), of: id))),
+            { [self] result in tended(id, tending, new: new, result, since: now) }
+        )
     }
 
     /// - Parameter new: sessions that no command named before this one.
@@ -151,8 +190,8 @@ final class ConsumerGroups: Sendable {
         since: NIODeadline
     ) {
         var told: [(Listener, News)] = []
-        let isDue = groups.withLockedValue { groups -> Bool in
-            guard var group = groups[id] else { return false }
+        let isDue = state.withLockedValue { state -> Bool in
+            guard var group = state.groups[id] else { return false }
             group.isTending = false
             switch result {
             case .success(.consumer(.tended(let view))): told = Self.told(view, &group)
@@ -172,7 +211,7 @@ final class ConsumerGroups: Sendable {
                 group.returned += tending.returned
             }
             let isOver = group.members.isEmpty && (group.leaving.isEmpty || !result.isSuccess)
-            groups[id] = isOver ? nil : group
+            state.groups[id] = isOver ? nil : group
             return !isOver && group.isDue
         }
         for (listener, news) in told { listener(news) }

@@ -78,19 +78,15 @@ final class ProgressSaver: Sendable {
             }
             return state.waiting
         }
-        var commands = waiting.flatMap { commands($1, of: $0) }
-        if let last { commands += commands(last.savings, of: last.id) }
-        store.write(commands)
+        var writings = waiting.flatMap { commands($1, of: $0) }
+        if let last { writings += commands(last.savings, of: last.id) }
+        store.write(writings)
         for (id, waiting) in waiting {
             pool.give(waiting.reduce(0) { $0 + $1.bytes }, for: .tenant(id.tenant))
         }
     }
 
-    private typealias Command = (
-        command: WriteCommand, completion: @Sendable (Result<WriteOutcome, MartletError>) -> Void
-    )
-
-    private func commands(_ waiting: [Waiting], of id: ConsumerID) -> [Command] {
+    private func commands(_ waiting: [Waiting], of id: ConsumerID) -> [EventStore.Writing] {
         stride(from: 0, to: waiting.count, by: Self.slotsMax).map { start in
             let part = waiting[start..<min(start + Self.slotsMax, waiting.count)]
             let change = ConsumerChange(.progress(part.map(\.saving)), of: id)
