@@ -265,9 +265,10 @@ final class GroupCommitter: @unchecked Sendable {
         }
         // Halves of what fails are not parted once more.
         work.isParted = true
-        return try writer.commit(commands, now: clock()) { tenants in
-            let slow = Work(batch: work.batch.filter { tenants.contains($0.command.tenant) }, isParted: true)
-            work.batch.removeAll { tenants.contains($0.command.tenant) }
+        return try writer.commit(commands, now: clock()) { indices in
+            let slow = Work(batch: indices.map { work.batch[$0] }, isParted: true)
+            let left = Set(work.batch.indices).subtracting(indices).sorted()
+            work.batch = left.map { work.batch[$0] }
             condition.withLock {
                 handedOver.append(slow)
                 condition.signal()
@@ -317,7 +318,8 @@ final class GroupCommitter: @unchecked Sendable {
             defer { condition.signal() }
             if case .success(let done) = result { count(done) }
             queue.finish(answered.map(\.waiting))
-            return queue.setAside(locked, at: .now, isLook: work.isLook)
+            // Where it was not waited for, the other part of the batch may have been set aside before.
+            return queue.setAside(locked, at: .now, isLook: work.isLook || work.phase == nil)
         }
         for (waiting, outcome) in answered { waiting.ticket(.success(outcome)) }
         guard !leaving.isEmpty else { return }

@@ -34,10 +34,9 @@ package struct NumberedQueue<Element> {
         count += 1
     }
 
-    /// Puts an element back that was taken.
-    /// - Precondition: the number is smaller than all that are there.
-    package mutating func prepend(_ element: Element, number: UInt64) {
-        slots.prepend(Slot(number: number, element: element))
+    /// Puts an element back that was taken: most often before all others, which costs O(1).
+    package mutating func putBack(_ element: Element, number: UInt64) {
+        slots.insert(Slot(number: number, element: element), at: slots.firstIndex { $0.number > number } ?? slots.count)
         slotsMax = max(slotsMax, slots.count)
         count += 1
     }

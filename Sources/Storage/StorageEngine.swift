@@ -95,20 +95,21 @@ public protocol StorageWriter: AnyObject {
     /// Decides and commits a batch without waiting for locked tenants. Where the commands of some tenants take longer to
     /// decide than those of the others, these need not wait for them: the slower ones are handed over.
     ///
-    /// - Parameter handOver: takes tenants of the batch, at most once, before anything is committed, and never all of them.
-    ///   Nothing of theirs is decided here: their commands are to be committed by ``commit(_:now:lockWait:)``, by this
-    ///   writer or another one, and have no place among the outcomes.
+    /// - Parameter handOver: takes commands, as their indices in the batch in order, at most once, before anything is committed,
+    ///   and never all of them: of a tenant all commands, or those that are ``WriteCommand/isOfConsumers`` where the others
+    ///   need not keep to their order. Nothing of them is decided here: they are to be committed by
+    ///   ``commit(_:now:lockWait:)``, by this writer or another one, and have no place among the outcomes.
     /// - Returns: one outcome for each command that was not handed over, in order, and what was committed.
     /// - Throws: ``StorageError``, as ``commit(_:now:lockWait:)`` does; it says nothing of what was handed over.
     func commit(
-        _ batch: [WriteCommand], now: Timestamp, handOver: (Set<TenantID>) -> Void
+        _ batch: [WriteCommand], now: Timestamp, handOver: ([Int]) -> Void
     ) throws(StorageError) -> CommitResult
 }
 
 extension StorageWriter {
     /// Decides and commits a whole batch: to an engine that asks its storage the same for all, all take as long.
     public func commit(
-        _ batch: [WriteCommand], now: Timestamp, handOver: (Set<TenantID>) -> Void
+        _ batch: [WriteCommand], now: Timestamp, handOver: ([Int]) -> Void
     ) throws(StorageError) -> CommitResult {
         try commit(batch, now: now, lockWait: .zero)
     }

@@ -16,6 +16,12 @@ public enum WriteCommand: Hashable, Sendable {
         }
     }
 
+    /// Whether it changes nothing but how far consumers have come and who works on them: nothing by which an append without
+    /// a checkpoint is decided, and nothing that depends on one. The two may be committed in any order, or side by side.
+    public var isOfConsumers: Bool {
+        if case .change(.consumer(let change)) = self { !change.movesTenant } else { false }
+    }
+
     /// Bytes that it carries.
     public var contentBytes: Int {
         switch self {

@@ -7,8 +7,8 @@ import MartletModel
 /// many bytes as are still free, so that one alone gets half of the room, many busy ones share it, and a newcomer always
 /// finds some. What is taken stays on the account until it is finished, so that the bound is one on memory.
 ///
-/// A tenant is in one batch at a time: its commands commit in the order in which they came. One that is not complete holds up
-/// those behind it, until ``complete(_:_:)``. A tenant that another program has locked is set aside with all that it has
+/// A tenant is in one batch at a time: its commands commit in the order in which they came. A batch may be finished in parts;
+/// what the tenant has waiting is taken after the last of them. One that is not complete holds up those behind it, until ``complete(_:_:)``. A tenant that another program has locked is set aside with all that it has
 /// waiting, and is taken by ``takeLocked(_:rowsMax:bytesMax:at:)`` and ``takeLook(rowsMax:bytesMax:at:)`` alone until it has
 /// committed.
 struct WriteQueue<Ticket> {
@@ -30,7 +30,8 @@ struct WriteQueue<Ticket> {
         var waiting = NumberedQueue<Waiting>()
         var appendBytes = 0
         var changeBytes = 0
-        var isTaken = false
+        /// How many of its commands are in a batch.
+        var takenCount = 0
         /// It is among those whose turn it may be, or among those that are set aside.
         var isInTurn = false
         /// Nil where it is not set aside.
@@ -41,6 +42,8 @@ struct WriteQueue<Ticket> {
         var isListed = false
 
         init(_ tenant: TenantID) { self.tenant = tenant }
+
+        var isTaken: Bool { takenCount > 0 }
     }
 
     private let appendBytesMax: Int
@@ -203,7 +206,7 @@ struct WriteQueue<Ticket> {
                 continue
             }
             _ = lane.waiting.popFirst()
-            lane.isTaken = true
+            lane.takenCount += 1
             rows += count
             bytes += next.batchBytes
             batch.append(next)
@@ -214,7 +217,7 @@ struct WriteQueue<Ticket> {
         return batch
     }
 
-    /// A batch has been dealt with: none of its tenants is locked any more.
+    /// A batch, or a part of one, has been dealt with: none of its tenants is locked any more.
     mutating func finish(_ batch: [Waiting]) {
         end(batch) { lane, _ in
             lane.lock = nil
@@ -222,7 +225,7 @@ struct WriteQueue<Ticket> {
         }
     }
 
-    /// Ends that a batch is taken, and says of each of its commands whether it waits on.
+    /// Ends that a batch, or a part of one, is taken, and says of each of its commands whether it waits on.
     private mutating func end(_ batch: [Waiting], waitsOn: (Lane, Waiting) -> Bool) {
         var touched: [Lane] = []
         var last: Lane?
@@ -237,15 +240,16 @@ struct WriteQueue<Ticket> {
                 lane.isListed = true
                 touched.append(lane)
             }
+            lane.takenCount -= 1
             if waitsOn(lane, waiting) {
-                lane.waiting.prepend(waiting, number: waiting.number)
+                lane.waiting.putBack(waiting, number: waiting.number)
             } else {
                 count(waiting, -1, lane)
             }
         }
         for lane in touched.reversed() {
             lane.isListed = false
-            lane.isTaken = false
+            guard !lane.isTaken else { continue }
             if lane.waiting.isEmpty { lanes[lane.tenant] = nil } else { lineUp(lane) }
         }
     }
@@ -320,7 +324,7 @@ struct WriteQueue<Ticket> {
                 }
                 _ = lane.waiting.popFirst()
                 lane.isInTurn = false
-                lane.isTaken = true
+                lane.takenCount += 1
                 rows += next.command.rowCount
                 bytes += next.batchBytes
                 batch.append(next)
@@ -352,11 +356,11 @@ struct WriteQueue<Ticket> {
             guard batch.isEmpty || (phase == .new && rows < rowsMax && bytes < bytesMax) else { break }
             locked[phase]?.removeFirst()
             lane.isInTurn = false
-            lane.isTaken = true
             while let next = lane.waiting.first, next.isComplete,
                 !lane.isListed || (rows + next.command.rowCount <= rowsMax && bytes + next.batchBytes <= bytesMax)
             {
                 lane.isListed = true
+                lane.takenCount += 1
                 _ = lane.waiting.popFirst()
                 rows += next.command.rowCount
                 bytes += next.batchBytes

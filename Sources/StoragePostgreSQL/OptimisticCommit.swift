@@ -16,9 +16,10 @@ import MartletStorage
 /// - *Event ids that are not stored.* The index of ids refuses the second event of an id in its tenant.
 ///
 /// The two indexes only speak for calls that are stored. A call that would be refused, or is a replay, may be so by what
-/// is not known: only tenants of which every call is stored anew are committed here. All others, and a batch whose proof
+/// is not known: only tenants of which every append is stored anew are committed here. All others, and a batch whose proof
 /// failed, are decided by looking everything up under the locks. So that one of them does not make all the others of its
-/// batch wait for that, they are handed over before.
+/// batch wait for that, they are handed over before. So are changes of consumers (``WriteCommand/isOfConsumers``): they lock
+/// rows of their own, which appends that are committed here leave alone.
 extension PostgreSQLWriter {
     /// For so long a connection that answered counts as one that works. COMMIT is not sent along on one that may be
     /// broken: if it were, what became of it would be unknown.
@@ -26,17 +27,19 @@ extension PostgreSQLWriter {
 
     /// Nil where that is not possible, and nothing was written.
     ///
-    /// - Parameter batch: loses the commands of tenants that are handed over.
+    /// - Parameter batch: loses the commands that are handed over.
     func commitOptimistically(
         _ batch: inout [WriteCommand], now: Timestamp, _ lockWait: Duration, _ borrowed: TenantCacheLease,
-        mayPart: Bool, handOver: (Set<TenantID>) -> Void
+        mayPart: Bool, handOver: ([Int]) -> Void
     ) throws(StorageError) -> BatchPlan? {
         guard let connection, shared.open.now() - connection.answeredAt < .seconds(Self.provenSeconds),
             connection.connection.isQuiet
         else { return nil }
+        let parts = batch.contains(where: \.isOfConsumers)
+        guard !parts || mayPart else { return nil }
         var (facts, slow) = Self.facts(for: batch, borrowed)
         guard slow.isEmpty || mayPart else { return nil }
-        var known = slow.isEmpty ? batch : batch.filter { !slow.contains($0.tenant) }
+        var known = slow.isEmpty && !parts ? batch : batch.filter { !$0.isOfConsumers && !slow.contains($0.tenant) }
         var plan = WriteDecision.decide(known, facts: facts, now: now)
         if !plan.outcomes.allSatisfy(\.isStoredNow) {
             let refused = Set(zip(known, plan.outcomes).filter { !$0.1.isStoredNow }.map(\.0.tenant))
@@ -44,10 +47,10 @@ extension PostgreSQLWriter {
             slow.formUnion(refused)
         }
         guard !plan.tenants.isEmpty, slow.isEmpty || mayPart else { return nil }
-        if !slow.isEmpty {
+        if known.count < batch.count {
             // At once, so that another writer finds what is remembered of them.
             borrowed.giveBack(slow)
-            handOver(slow)
+            handOver(batch.indices.filter { batch[$0].isOfConsumers || slow.contains(batch[$0].tenant) })
             batch = known
         }
         let due = DueSnapshots(batch, plan, facts)
@@ -89,7 +92,7 @@ extension PostgreSQLWriter {
     ) -> (facts: BatchFacts, slow: Set<TenantID>) {
         var facts = BatchFacts()
         var slow: Set<TenantID> = []
-        for command in batch where slow.isEmpty || !slow.contains(command.tenant) {
+        for command in batch where !command.isOfConsumers && (slow.isEmpty || !slow.contains(command.tenant)) {
             if !note(command, borrowed, in: &facts) { slow.insert(command.tenant) }
         }
         return (facts, slow)

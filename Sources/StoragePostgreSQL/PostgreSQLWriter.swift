@@ -42,21 +42,23 @@ final class PostgreSQLWriter: StorageWriter {
     }
 
     func commit(
-        _ batch: [WriteCommand], now: Timestamp, handOver: (Set<TenantID>) -> Void
+        _ batch: [WriteCommand], now: Timestamp, handOver: ([Int]) -> Void
     ) throws(StorageError) -> CommitResult {
         try commit(batch, now: now, .zero, mayPart: true, handOver: handOver)
     }
 
     private func commit(
         _ batch: [WriteCommand], now: Timestamp, _ lockWait: Duration, mayPart: Bool,
-        handOver: (Set<TenantID>) -> Void
+        handOver: ([Int]) -> Void
     ) throws(StorageError) -> CommitResult {
         takeConnection()
         defer { giveBackConnection() }
         let isWaiting = lockWait > .zero && shared.open.beginLockWait()
         defer { if isWaiting { shared.open.endLockWait() } }
         let lockWait = isWaiting ? lockWait : .zero
-        let borrowed = TenantCacheLease(Set(batch.map(\.tenant)), of: memory)
+        // What consumers change needs nothing that is remembered. Another writer may have it meanwhile, for the tenant's appends.
+        let tenants = Set(batch.lazy.filter { !$0.isOfConsumers }.map(\.tenant))
+        let borrowed = TenantCacheLease(tenants, of: memory)
         let result: CommitResult
         do throws(StorageError) {
             var batch = batch

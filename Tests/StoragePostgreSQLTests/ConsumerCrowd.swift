@@ -11,97 +11,97 @@ import Testing
 @testable import MartletStoragePostgreSQL
 
 /// Many consumers of one tenant, with a worker each, that acknowledge an event a second. What they acknowledge is stored as
-/// the server stores it, by its ``ProgressSaver``, whose time is moved by hand.
+/// the server stores it, by its ``ProgressSaver``, and leases are renewed by its ``ConsumerGroups``. Their time is moved by
+/// hand.
 final class ConsumerCrowd {
     /// Moments of a second at which some of them acknowledge.
     private static let stepsPerSecond = 100
-    /// A worker looks once a second whether a third of its lease is over.
-    private static let renewalSeconds = 4
+
+    /// What workers were told.
+    private struct Told: Sendable {
+        var slots: [Int: GroupView.Slot] = [:]
+        /// How often a worker was told of its group: first that it has joined, then that its lease was renewed.
+        var views = 0
+    }
 
     let tenant: TenantID
-    private var store: EventStore
-    private var saver: ProgressSaver
+    private let store: EventStore
+    private let saver: ProgressSaver
+    private let groups: ConsumerGroups
     private let loop = EmbeddedEventLoop()
-    private let limits = Limits()
-    private let server = UUID()
     private let count: Int
-    private var sessions: [UUID] = []
+    private var ids: [ConsumerID] = []
     private var epochs: [UInt64] = []
     private var floors: [Checkpoint] = []
-    private var step = 0
     private let underWay = DispatchGroup()
+    private let told = NIOLockedValueBox(Told())
     private let refused = NIOLockedValueBox(0)
 
     /// Makes consumers and workers that have their slots.
-    init(_ count: Int, of tenant: TenantID, _ store: EventStore) async throws {
+    init(_ count: Int, of tenant: TenantID, _ store: EventStore) throws {
+        let limits = Limits()
         (self.count, self.tenant, self.store) = (count, tenant, store)
         saver = ProgressSaver(
             store: store, pool: MemoryPools(limits: limits).calls, limits: limits, counters: ConsumerCounters())
-        sessions = (0..<count).map { _ in UUID() }
+        groups = ConsumerGroups(store: store, limits: limits)
+        ids = try (0..<count).map { number in
+            ConsumerID(tenant: tenant, name: try #require(ConsumerName("consumer-\(number)")))
+        }
         let put = ConsumerChange.Kind.put(
             PutConsumer(
                 ConsumerDefinition(slotCount: 1), start: .start, expected: .any, countMax: limits.consumersPerTenantMax)
         )
-        _ = try await outcomes { _ in put }
-        for outcome in try await outcomes({ try tending($0, isNew: true) }) {
-            guard case .consumer(.tended(let view)) = outcome, let slot = view.workers.first?.slots.first else {
-                throw BenchFailure("a consumer gives no slot: \(outcome)")
+        for id in ids {
+            underWay.enter()
+            store.write(.change(.consumer(ConsumerChange(put, of: id)))) { [refused, underWay] result in
+                if case .success(.consumer(.put)) = result {} else { refused.withLockedValue { $0 += 1 } }
+                underWay.leave()
             }
+        }
+        underWay.wait()
+        let name = try #require(WorkerName("worker"))
+        for number in 0..<count {
+            let worker = GroupTending.Worker(session: UUID(), name: name, isNew: true)
+            groups.join(worker, of: ids[number], now: loop.now) { [told, refused] news in
+                guard case .view(_, let worker) = news, let slot = worker.slots.first else {
+                    return refused.withLockedValue { $0 += 1 }
+                }
+                told.withLockedValue {
+                    $0.slots[number] = slot
+                    $0.views += 1
+                }
+            }
+        }
+        var slots: [Int: GroupView.Slot] = [:]
+        while slots.count < count, refusedCount() == 0 {
+            Thread.sleep(forTimeInterval: 0.01)
+            slots = told.withLockedValue { $0.slots }
+        }
+        for number in 0..<count {
+            let slot = try #require(slots[number], "a consumer gives no slot")
             epochs.append(slot.epoch)
             floors.append(slot.floor)
         }
     }
 
-    /// What becomes of a change of each consumer, in their order.
-    private func outcomes(_ change: (Int) throws -> ConsumerChange.Kind) async throws -> [WriteOutcome] {
-        let store = store
-        return try await withThrowingTaskGroup(of: (Int, WriteOutcome).self) { group in
-            for number in 0..<count {
-                let change = ConsumerChange(try change(number), of: try id(number))
-                group.addTask { (number, try await store.write(.change(.consumer(change)))) }
-            }
-            return try await group.reduce(into: []) { $0.append($1) }.sorted { $0.0 < $1.0 }.map(\.1)
-        }
-    }
-
-    /// Goes on with another store.
-    func go(on store: EventStore) {
-        self.store = store
-        saver = ProgressSaver(
-            store: store, pool: MemoryPools(limits: limits).calls, limits: limits, counters: ConsumerCounters())
-    }
-
-    private func id(_ number: Int) throws -> ConsumerID {
-        ConsumerID(tenant: tenant, name: try #require(ConsumerName("consumer-\(number)")))
-    }
-
-    private func tending(_ number: Int, isNew: Bool = false) throws -> ConsumerChange.Kind {
-        let name = try #require(WorkerName("worker"))
-        return .tend(
-            GroupTending(
-                server: server, workers: [.init(session: sessions[number], name: name, isNew: isNew)],
-                leaseMicros: Int64(limits.consumerLeaseMillis) * 1_000, workersMax: limits.workersPerConsumerMax))
-    }
-
-    /// How many changes were refused so far; waits for those under way.
+    /// How many changes were refused so far; waits for what is acknowledged.
     func refusedCount() -> Int {
         underWay.wait()
         return refused.withLockedValue { $0 }
     }
 
-    /// A second, in which each consumer acknowledges up to there once.
-    /// - Parameters:
-    ///   - renews: whether workers renew their leases meanwhile.
-    ///   - inRealTime: it takes a second; otherwise as long as storage takes.
-    func second(upTo place: Checkpoint, renews: Bool, inRealTime: Bool) throws {
+    /// How often a lease was renewed.
+    var renewedCount: Int { told.withLockedValue { $0.views } - count }
+
+    /// A second, in which each consumer acknowledges up to there once, and looks once whether its lease is to be renewed.
+    /// - Parameter inRealTime: it takes a second; otherwise as long as storage takes.
+    func second(upTo place: Checkpoint, inRealTime: Bool) {
         let begin = ContinuousClock.now
         for part in 0..<Self.stepsPerSecond {
-            for number in stride(from: part, to: count, by: Self.stepsPerSecond) { try acknowledge(place, number) }
-            if renews {
-                let period = Self.renewalSeconds * Self.stepsPerSecond
-                for number in stride(from: step % period, to: count, by: period) { try renew(number) }
+            for number in stride(from: part, to: count, by: Self.stepsPerSecond) {
+                groups.tendIfDue(ids[number], now: loop.now)
+                acknowledge(place, number)
             }
-            step += 1
             loop.advanceTime(by: .nanoseconds(1_000_000_000 / Int64(Self.stepsPerSecond)))
             if inRealTime {
                 let left = begin + .seconds(1) * (part + 1) / Self.stepsPerSecond - .now
@@ -112,21 +112,12 @@ final class ConsumerCrowd {
         }
     }
 
-    private func acknowledge(_ place: Checkpoint, _ number: Int) throws {
+    private func acknowledge(_ place: Checkpoint, _ number: Int) {
         let change = SlotChange(epoch: epochs[number], from: floors[number], to: place, blocked: [:])
         floors[number] = place
         underWay.enter()
-        saver.save(SlotSaving(slot: 0, change: change), of: try id(number), on: loop) { [refused, underWay] result in
+        saver.save(SlotSaving(slot: 0, change: change), of: ids[number], on: loop) { [refused, underWay] result in
             if case .success(.saved) = result {} else { refused.withLockedValue { $0 += 1 } }
-            underWay.leave()
-        }
-    }
-
-    private func renew(_ number: Int) throws {
-        underWay.enter()
-        store.write(.change(.consumer(ConsumerChange(try tending(number), of: try id(number))))) {
-            [refused, underWay] result in
-            if case .success(.consumer(.tended)) = result {} else { refused.withLockedValue { $0 += 1 } }
             underWay.leave()
         }
     }
@@ -160,15 +151,16 @@ struct TripCountingEngine: WrappingEngine {
         }
 
         func commit(
-            _ batch: [WriteCommand], now: Timestamp, handOver: (Set<TenantID>) -> Void
+            _ batch: [WriteCommand], now: Timestamp, handOver: ([Int]) -> Void
         ) throws(StorageError) -> CommitResult {
             let before = base.optimisticCommits
-            var slow: Set<TenantID> = []
-            let result = try base.commit(batch, now: now) { tenants in
-                slow = tenants
-                handOver(tenants)
+            var slow: [Int] = []
+            let result = try base.commit(batch, now: now) { indices in
+                slow = indices
+                handOver(indices)
             }
-            count(batch.filter { !slow.contains($0.tenant) }, isOneTrip: base.optimisticCommits > before)
+            let left = Set(batch.indices).subtracting(slow).map { batch[$0] }
+            count(left, isOneTrip: base.optimisticCommits > before)
             return result
         }
 

@@ -78,17 +78,17 @@ import Testing
         _ batch: [AppendRequest], now: Timestamp, by writer: PostgreSQLWriter, slowOnes other: PostgreSQLWriter?
     ) throws -> [WriteOutcome] {
         let commands = batch.map { WriteCommand.append($0) }
-        var slow: Set<TenantID> = []
+        var slow: Set<Int> = []
         var slowResult = Result<[WriteOutcome], any Error>.success([])
-        let fast = try writer.commit(commands, now: now) { tenants in
-            slow = tenants
-            let part = commands.filter { tenants.contains($0.tenant) }
+        let fast = try writer.commit(commands, now: now) { indices in
+            slow = Set(indices)
+            let part = indices.map { commands[$0] }
             slowResult = Result { try (other ?? writer).commit(part, now: now, lockWait: .zero).outcomes }
         }
         var fastOutcomes = fast.outcomes.makeIterator()
         var slowOutcomes = try slowResult.get().makeIterator()
-        return try commands.map { command in
-            try #require(slow.contains(command.tenant) ? slowOutcomes.next() : fastOutcomes.next())
+        return try commands.indices.map { index in
+            try #require(slow.contains(index) ? slowOutcomes.next() : fastOutcomes.next())
         }
     }
 
@@ -121,10 +121,10 @@ import Testing
         ]
         for (reason, slow) in reasons {
             let before = writers.map(\.optimisticCommits)
-            var handed: Set<TenantID> = []
+            var handed: [WriteCommand] = []
             let batch = try batch(slow)
-            let result = try writer.commit(batch, now: .now()) { handed = $0 }
-            #expect(handed == Set(slow.map(\.tenant)), "\(reason)")
+            let result = try writer.commit(batch, now: .now()) { handed = $0.map { batch[$0] } }
+            #expect(handed == slow, "\(reason)")
             #expect(result.outcomes.count == 4 && result.runs.count == 4, "\(reason)")
             #expect(writers[0].optimisticCommits == before[0] + 1, "\(reason)")
             let rest = try writers[1].commit(slow, now: .now(), lockWait: .zero)
@@ -135,6 +135,56 @@ import Testing
         var isHanded = false
         let result = try writer.commit([try of(5, .none), try of(6, .none)], now: .now()) { _ in isHanded = true }
         #expect(!isHanded && result.outcomes.count == 2 && result.runs.isEmpty)
+    }
+
+    /// Changes of consumers are handed over by themselves, and another writer may commit them meanwhile: appends of their tenant
+    /// need not be looked up for them, neither beside them nor afterwards.
+    @Test func whatConsumersChangeLeavesAppendsOfTheirTenantAlone() throws {
+        let bench = try Bench()
+        let engine = bench.engine(time: HandMovedTime())
+        let writers = try (0..<2).map { _ in try #require(engine.makeWriter() as? PostgreSQLWriter) }
+        let (tenant, name) = (bench.tenant, AggregateName.new())
+        try writers[0].append(.sample(to: name, .none, tenant: tenant))
+        let id = ConsumerID(tenant: tenant, name: try #require(ConsumerName("balances")))
+        func change(_ kind: ConsumerChange.Kind) -> WriteCommand { .change(.consumer(ConsumerChange(kind, of: id))) }
+        let definition = ConsumerDefinition(slotCount: 1)
+        let put = change(.put(PutConsumer(definition, start: .start, expected: .any, countMax: 9)))
+        #expect(try writers[1].commit([put], now: .now()).outcomes == [.consumer(.put(revision: 1, isNew: true))])
+        func append(checkpoint: AppendCheckpoint? = nil) throws -> WriteCommand {
+            var request = try AppendRequest.sample(to: name, .any, tenant: tenant)
+            request.checkpoint = checkpoint
+            return .append(request)
+        }
+        let worker = GroupTending.Worker(session: UUID(), name: try #require(WorkerName("a")), isNew: true)
+        let tend = change(.tend(GroupTending(server: UUID(), workers: [worker], leaseMicros: 9, workersMax: 9)))
+        let place = Checkpoint(position: Position(1), eventID: UUID())
+        let progress = change(
+            .progress([SlotSaving(slot: 0, change: SlotChange(epoch: 9, from: place, to: place, blocked: [:]))]))
+        let unblock = change(.unblock([]))
+        for _ in 0..<3 {
+            let before = writers.map(\.optimisticCommits)
+            let batch = [tend, try append(), progress, unblock, try append()]
+            var (handed, outcomes): ([Int], [WriteOutcome]) = ([], [])
+            let result = try writers[0].commit(batch, now: .now()) { indices in
+                handed = indices
+                let part = indices.map { batch[$0] }
+                outcomes = (try? writers[1].commit(part, now: .now(), lockWait: .zero).outcomes) ?? []
+            }
+            #expect(handed == [0, 2, 3] && outcomes.count == 3)
+            #expect(result.outcomes.count == 2 && result.outcomes.allSatisfy(\.isStoredNow))
+            #expect(writers.map(\.optimisticCommits) == [before[0] + 1, before[1]])
+        }
+        // What depends on their order stays together, and a consumer that is put locks its tenant.
+        let checkpoint = AppendCheckpoint(
+            consumer: id.name, slot: 0, epoch: 9, event: place, key: ConsumerKey(bytes: []), isKeyBlocked: false)
+        let other = (tenant: TenantID(UUID()), name: AggregateName.new())
+        try writers[0].append(.sample(to: other.name, .none, tenant: other.tenant))
+        for part in [[progress, try append(checkpoint: checkpoint)], [put, tend, try append()]] {
+            let first = try WriteCommand.append(.sample(to: other.name, .any, tenant: other.tenant))
+            var handed: [Int] = []
+            _ = try writers[0].commit([first] + part, now: .now()) { handed = $0 }
+            #expect(handed == Array(1...part.count))
+        }
     }
 
     /// A connection that has been silent may be broken, and COMMIT is not sent along on one.

@@ -71,14 +71,15 @@ struct ProgressTableTests {
         let bench = try Bench(url: cluster.url())
         let store = try Self.store(bench.engine())
         let places = try await Self.append(Self.seconds, to: bench.tenant, store)
-        let crowd = try await ConsumerCrowd(Self.consumers, of: bench.tenant, store)
+        let crowd = try ConsumerCrowd(Self.consumers, of: bench.tenant, store)
         let tables = ["consumer_slots", "consumer_workers"]
         let before = try tables.map { try TableSize($0, bench) }
         let began = ContinuousClock.now
-        for place in places { try crowd.second(upTo: place, renews: true, inRealTime: false) }
+        for place in places { crowd.second(upTo: place, inRealTime: false) }
         #expect(crowd.refusedCount() == 0)
         let took = (ContinuousClock.now - began) / .seconds(1)
         await store.shutDown()
+        #expect(crowd.refusedCount() == 0 && crowd.renewedCount >= Self.consumers * Self.seconds / 5)
         // A session that has ended has told what it counted.
         try bench.endSessions()
         let (writes, stored) = (Self.consumers * Self.seconds, try Self.positions(bench))
@@ -102,33 +103,30 @@ struct ProgressTableTests {
         try bench.rows("SELECT count(*), min(position), max(position) FROM consumer_slots", columns: 3)
     }
 
-    /// What they acknowledge shares transactions.
-    /// - Parameter renews: whether their workers renew leases meanwhile.
-    @Test(arguments: [false, true]) func manyWritesShareASync(renews: Bool) async throws {
+    /// What they acknowledge shares transactions, and so do the leases of their workers, which last as long as they do where
+    /// nobody has set it. Each acknowledgement counts as a write, a renewed lease does not.
+    @Test func manyWritesShareASync() async throws {
         let cluster = try OwnCluster(syncs: true)
         let bench = try Bench(url: cluster.url())
         func syncs() throws -> Int {
-            // A session that has ended has told what it counted.
+            // A session that has ended has told what it counted. The next command takes a new one.
             try bench.endSessions()
             return Int(try bench.rows("SELECT wal_sync FROM pg_stat_wal")[0][0]) ?? 0
         }
-        let first = try Self.store(bench.engine())
-        let places = try await Self.append(4, to: bench.tenant, first)
-        let crowd = try await ConsumerCrowd(Self.consumers, of: bench.tenant, first)
-        await first.shutDown()
-        let before = try syncs()
         let store = try Self.store(bench.engine())
-        crowd.go(on: store)
-        for place in places { try crowd.second(upTo: place, renews: renews, inRealTime: true) }
+        let places = try await Self.append(8, to: bench.tenant, store)
+        let crowd = try ConsumerCrowd(Self.consumers, of: bench.tenant, store)
+        let before = try syncs()
+        for place in places { crowd.second(upTo: place, inRealTime: true) }
         #expect(crowd.refusedCount() == 0)
         await store.shutDown()
         let counted = try syncs() - before
         let writes = Self.consumers * places.count
-        print("progress: \(writes) writes took \(counted) syncs" + (renews ? " with renewed leases" : ""))
-        // Ten times a second all that waits is written. The first of it finds the server idle and is committed alone, the
-        // others together. Leases are renewed one by one, each when it is due: some share a commit.
+        print("progress: \(writes) writes and \(crowd.renewedCount) renewed leases took \(counted) syncs")
+        #expect(crowd.refusedCount() == 0 && crowd.renewedCount >= 2 * Self.consumers)
+        // Ten times a second all that waits is written.
         #expect(counted > 0)
-        #expect(counted <= writes / 25 + (renews ? Self.consumers : 0))
+        #expect(counted <= writes / 50)
     }
 
     /// Who appends beside consumers: a client of the same server to their tenant or to another one, or one of another server
@@ -140,8 +138,9 @@ struct ProgressTableTests {
         let bench = try Bench(url: cluster.url())
         let engine = TripCountingEngine(base: bench.engine())
         let store = try Self.store(engine)
-        let places = try await Self.append(3, to: bench.tenant, store)
-        let crowd = try await ConsumerCrowd(Self.consumers, of: bench.tenant, store)
+        // Long enough for each lease to be renewed.
+        let places = try await Self.append(5, to: bench.tenant, store)
+        let crowd = try ConsumerCrowd(Self.consumers, of: bench.tenant, store)
         let other = TripCountingEngine(base: bench.engine())
         let (appending, trips) = appender == .otherServer ? (try Self.store(other), other.trips) : (store, engine.trips)
         let tenant = appender == .otherTenant ? TenantID(UUID()) : bench.tenant
@@ -169,10 +168,11 @@ struct ProgressTableTests {
         }
         let alone = try await share { try await Task.sleep(for: .seconds(1)) }
         let beside = try await share {
-            for place in places { try crowd.second(upTo: place, renews: true, inRealTime: true) }
+            for place in places { crowd.second(upTo: place, inRealTime: true) }
         }
         #expect(crowd.refusedCount() == 0)
         await store.shutDown()
+        #expect(crowd.refusedCount() == 0 && crowd.renewedCount >= Self.consumers)
         if appender == .otherServer { await appending.shutDown() }
         print(
             """
@@ -180,7 +180,6 @@ struct ProgressTableTests {
             \(beside.appends) beside \(Self.consumers) consumers
             """)
         #expect(alone.appends > 50 && beside.appends > 50)
-        // An append that shares a batch with their changes takes two trips, if it is of their tenant.
-        if appender != .sameTenant { #expect(beside.share >= alone.share - 0.01) }
+        #expect(beside.share >= 0.97 * alone.share)
     }
 }

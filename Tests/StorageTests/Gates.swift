@@ -29,7 +29,7 @@ final class GatedWriter: StorageWriter, Sendable {
         var batches: [[WriteCommand]] = []
         var errors: [StorageError] = []
         var refusal: @Sendable ([WriteCommand]) -> StorageError? = { _ in nil }
-        var isSlow: @Sendable (TenantID) -> Bool = { _ in false }
+        var slow: @Sendable ([WriteCommand]) -> [Int] = { _ in [] }
     }
 
     private let base: MemoryEngine
@@ -60,17 +60,25 @@ final class GatedWriter: StorageWriter, Sendable {
     }
 
     /// Commands of those tenants are handed over, where there are others beside them.
-    func handOver(_ isSlow: @escaping @Sendable (TenantID) -> Bool) { state.withLockedValue { $0.isSlow = isSlow } }
+    func handOver(_ isSlow: @escaping @Sendable (TenantID) -> Bool) {
+        handOverCommands { batch in
+            let tenants = Set(batch.map(\.tenant).filter(isSlow))
+            return batch.indices.filter { tenants.contains(batch[$0].tenant) }
+        }
+    }
+
+    /// Commands at those indices are handed over, where there are others beside them.
+    func handOverCommands(_ slow: @escaping @Sendable ([WriteCommand]) -> [Int]) {
+        state.withLockedValue { $0.slow = slow }
+    }
 
     func commit(
-        _ batch: [WriteCommand], now: Timestamp, handOver: (Set<TenantID>) -> Void
+        _ batch: [WriteCommand], now: Timestamp, handOver: ([Int]) -> Void
     ) throws(StorageError) -> CommitResult {
-        let isSlow = state.withLockedValue { $0.isSlow }
-        let slow = Set(batch.map(\.tenant).filter(isSlow))
-        let others = batch.filter { !slow.contains($0.tenant) }
-        guard !slow.isEmpty, !others.isEmpty else { return try commit(batch, now: now, lockWait: .zero) }
+        let slow = state.withLockedValue { $0.slow }(batch)
+        guard !slow.isEmpty, slow.count < batch.count else { return try commit(batch, now: now, lockWait: .zero) }
         handOver(slow)
-        return try commit(others, now: now, lockWait: .zero)
+        return try commit(Set(batch.indices).subtracting(slow).sorted().map { batch[$0] }, now: now, lockWait: .zero)
     }
 
     func commit(

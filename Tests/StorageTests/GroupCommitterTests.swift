@@ -252,6 +252,40 @@ extension GroupCommitter.Admission {
         #expect(batches == [[1, 3, 5, 7], [2, 4, 6, 8], [9]], "\(batches)")
     }
 
+    /// A part of what a tenant has in a batch: the rest is answered without it, and what comes later waits for both.
+    @Test(arguments: [1, 2]) func aPartOfATenantsCommandsIsHandedOver(writerCount: Int) async throws {
+        let committer = committer()
+        let engine = MemoryEngine()
+        let writers = (0..<writerCount).map { _ in GatedWriter(engine) }
+        for writer in writers {
+            writer.handOverCommands { batch in
+                batch.indices.filter {
+                    guard case .append(let request) = batch[$0] else { return false }
+                    return request.aggregates[0].aggregate == Sample.aggregate(2)
+                }
+            }
+        }
+        for number in 1...6 as ClosedRange<UInt64> {
+            #expect(add(try Sample.request(number, to: 1 + number % 2), number, to: committer).isAdded)
+        }
+        for writer in writers { committer.start { writer } }
+        #expect(await eventually { writers.allSatisfy { !$0.batches.isEmpty } })
+        if writerCount == 2 { #expect(Set(writers.map(\.batches)) == [[[1, 3, 5]], [[2, 4, 6]]]) }
+        #expect(add(try Sample.request(7), 7, to: committer).isAdded)
+        // The first part to be committed does not let the tenant go.
+        writers[0].gate.open()
+        #expect(await answered(3))
+        if writerCount == 2 {
+            #expect(writers.flatMap(\.batches).count == 2 && outcomes.values.count == 3)
+            writers[1].gate.open()
+        }
+        #expect(await answered(7))
+        await committer.close()
+        #expect(outcomes.values.allSatisfy { (try? $0.result.get().receipt)?.replayed == false })
+        #expect(Set(writers.flatMap(\.batches)) == [[1, 3, 5], [2, 4, 6], [7]])
+        #expect(committer.committedEventCount == 7 && committer.waitingBytes == 0)
+    }
+
     @Test func whatIsHandedOverFailsByItself() async throws {
         let committer = committer()
         let writer = GatedWriter()

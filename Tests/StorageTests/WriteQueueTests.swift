@@ -50,6 +50,46 @@ extension WriteQueue {
         #expect(queue.take(rowsMax: 9, bytesMax: 1 << 20).map(\.ticket).sorted() == [12, 22])
     }
 
+    @Test func aTenantWaitsForAllPartsOfItsBatch() throws {
+        for isReversed in [false, true] {
+            var queue = try queue([(11, 1), (12, 1), (13, 1), (14, 1), (21, 2)])
+            let batch = queue.take(rowsMax: 5, bytesMax: 1 << 20)
+            #expect(queue.add(try Sample.request(15, of: 1), ticket: 15) != nil)
+            let odd = batch.filter { $0.ticket % 2 == 1 }
+            let even = batch.filter { $0.ticket % 2 == 0 }
+            queue.finish(isReversed ? even : odd)
+            #expect(!queue.hasWork && queue.take(rowsMax: 9, bytesMax: 1 << 20).isEmpty)
+            queue.finish(isReversed ? odd : even)
+            let rest = queue.take(rowsMax: 9, bytesMax: 1 << 20)
+            #expect(rest.map(\.ticket) == [15])
+            queue.finish(rest)
+            #expect(queue.isEmpty && queue.bytes == 0)
+        }
+    }
+
+    /// Both parts of a batch wait on: in the order in which they came.
+    @Test func partsThatAreSetAsideKeepTheirOrder() throws {
+        for isReversed in [false, true] {
+            var queue = try queue([(11, 1), (12, 1), (13, 1), (14, 1)])
+            let batch = queue.take(rowsMax: 9, bytesMax: 1 << 20)
+            let late = try #require(queue.add(try Sample.request(15, of: 1), ticket: 15))
+            let now = ContinuousClock.now
+            let parts = [batch.filter { $0.ticket % 2 == 1 }, batch.filter { $0.ticket % 2 == 0 }]
+            for part in isReversed ? parts.reversed() : parts {
+                #expect(!queue.hasLocked)
+                // Neither was waited for.
+                #expect(queue.setAside(part, at: now, isLook: true).isEmpty)
+            }
+            #expect(queue.nextDue(.new) != nil)
+            #expect(queue.remove(batch[1].number, of: Sample.tenant(1))?.ticket == 12)
+            #expect(queue.remove(late, of: Sample.tenant(1))?.ticket == 15)
+            let locked = queue.takeLocked(.new, rowsMax: 9, bytesMax: 1 << 20, at: now + .seconds(2))?.batch ?? []
+            #expect(locked.map(\.ticket) == [11, 13, 14])
+            queue.finish(locked)
+            #expect(queue.isEmpty && queue.bytes == 0)
+        }
+    }
+
     @Test func whoWasPassedOverComesFirst() throws {
         var queue = WriteQueue<UInt64>(bytesMax: 1 << 20)
         #expect(queue.add(try Sample.request(11, of: 1), ticket: 11) != nil)
