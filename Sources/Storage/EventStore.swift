@@ -96,7 +96,8 @@ public final class EventStore: Sendable {
     }
 
     /// Writes: commands of one tenant are decided in the order in which they come here, once what its settings say of them
-    /// is known. The result of a command is a value, conflicts too; the call fails only if nothing was decided.
+    /// is known; only those that are ``WriteCommand/isOfConsumers`` may be decided beside its appends without a checkpoint. The
+    /// result of a command is a value, conflicts too; the call fails only if nothing was decided.
     ///
     /// - Precondition: an append is valid, as decoded by MartletFrameCodec: distinct aggregates and event ids,
     ///   events everywhere, within the limits.
