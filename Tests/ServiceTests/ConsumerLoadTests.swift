@@ -42,6 +42,8 @@ import Testing
         for number in 0..<consumers {
             try bench.put(ConsumerDefinition(slotCount: 1), named: "consumer-\(number)")
             workers.append(try bench.worker("worker", of: "consumer-\(number)"))
+            // Each has its own time to look after its lease.
+            if number % 5 == 4 { bench.advance(.milliseconds(5), step: .milliseconds(5)) }
         }
         bench.advance(.seconds(1))
         var (commits, saved) = (0, 0)
@@ -54,7 +56,7 @@ import Testing
                     workers[number].acknowledge(try workers[number].take())
                     saved += 1
                 }
-                bench.advance(.milliseconds(50))
+                bench.advance(.milliseconds(50), step: .milliseconds(5))
             }
             commits += bench.commits - before
         }
