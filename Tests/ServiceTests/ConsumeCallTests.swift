@@ -115,7 +115,16 @@ import Testing
     @Test func noMoreSlotsMoveThanAreTooMany() throws {
         let bench = try ConsumerBench()
         try bench.put(Self.definition(slots: 8))
-        for number in 0..<40 { try bench.append("\(number)", to: .new("account")) }
+        // Five events of each slot.
+        for slot in 0..<8 {
+            for number in 0..<5 {
+                var account = AggregateName.new("account")
+                while ConsumerKey(.aggregate, aggregate: account, tag: { _ in nil }).slot(of: 8) != slot {
+                    account = .new("account")
+                }
+                try bench.append("\(number)", to: account)
+            }
+        }
         let first = try bench.worker("a")
         let before = try first.take()
         #expect(Set(before.map(\.delivery.slot)).count == 8, "each slot has something under way")
