@@ -19,7 +19,12 @@ struct AppendCall {
         tenant = request.tenant
         eventCount = request.eventCount
         includesConflictingEvents = request.includeConflictingEvents
-        let schedules = request.hasExtras ? request.schedules : []
+        // Most appends have none, and are not to pay for it.
+        guard request.hasExtras else {
+            (firstDue, setCount, cancelledCount) = (nil, 0, 0)
+            return
+        }
+        let schedules = request.schedules
         firstDue = schedules.firstDue
         setCount = UInt8(clamping: schedules.count { !$0.isCancel })
         cancelledCount = UInt8(clamping: schedules.count - Int(setCount))
