@@ -1,4 +1,5 @@
 import MartletModel
+import MartletRecordCodec
 import MartletSession
 import NIOCore
 
@@ -114,16 +115,18 @@ struct ConsumptionReader: Sendable {
     private func decode(
         _ batch: EventBatch, _ deliveries: [ConsumeMessage.Delivery], of stream: Stream
     ) throws(MartletError) -> [ConsumedEvent] {
-        let events = try batch.decoded()
-        guard events.count == deliveries.count else {
-            throw Self.fault("\(events.count) events with \(deliveries.count) deliveries")
+        guard batch.count == deliveries.count else {
+            throw Self.fault("\(batch.count) events with \(deliveries.count) deliveries")
         }
+        var decoder = RecordDecoder()
         var consumed: [ConsumedEvent] = []
-        consumed.reserveCapacity(events.count)
-        for (record, (var event, delivery)) in zip(batch, zip(events, deliveries)) {
+        consumed.reserveCapacity(batch.count)
+        for (record, delivery) in zip(batch, deliveries) {
             guard let epoch = epochs[delivery.slot] else {
                 throw Self.fault("an event of slot \(delivery.slot), which it did not assign")
             }
+            var event: RecordedEvent
+            do throws(RecordFault) { event = try decoder.decode(record.bytes) } catch { throw .noEvent(error) }
             // Those that came together are let go of one by one, and each holds all of them.
             if holdsCredit { event.event.payload = ByteBuffer(buffer: event.event.payload) }
             consumed.append(

@@ -302,7 +302,8 @@ final class ConsumeCall: CallWork {
                 guard run.leavePage() else { return run.wait() }
                 continue
             }
-            guard let slot = run.slots[next.slot], slot.machine.readTo.position < next.position else {
+            let slot = next.slot
+            guard slot.machine.readTo.position < next.position else {
                 run.advance()
                 continue
             }

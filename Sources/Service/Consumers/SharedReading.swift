@@ -21,8 +21,8 @@ final class SharedReading {
 
     /// So long, about, a member waits for more while others hold the pages.
     private static let patience = TimeAmount.milliseconds(20)
-    /// While much is to be read, members are told of what has come after so long at the latest: they do more at once.
-    private static let tellingDelay = TimeAmount.milliseconds(2)
+    /// While much is to be read, what has come is shown after so long at the latest: members do more at once.
+    private static let showingDelay = TimeAmount.milliseconds(10)
     /// So many pages are there at most for several members, each of which could hold one.
     private static let pagesMax = 16
     /// So many are there at most, however little they hold.
@@ -46,7 +46,10 @@ final class SharedReading {
     private var heldBytes = 0
     private var members: [SlotRun] = []
     private var isEnded = false
-    private var telling: Scheduled<Void>?
+    /// Members see pages before this one.
+    private var shownEnd = 0
+    private var shownBytes = 0
+    private var showing: Scheduled<Void>?
     private var splitting: Scheduled<Void>?
 
     init(
@@ -100,10 +103,10 @@ final class SharedReading {
 
     // MARK: Pages
 
-    /// The events of a page; nil where it was not read yet.
+    /// The events of a page; nil where it is not there yet, or not shown.
     func events(ofPage number: Int) -> SlottedEntries? {
         let index = number - firstNumber
-        return pages.indices.contains(index) ? pages[index].events : nil
+        return number < shownEnd && pages.indices.contains(index) ? pages[index].events : nil
     }
 
     /// A member leaves its page.
@@ -124,6 +127,7 @@ final class SharedReading {
             firstNumber += 1
             after = page.end.position
             heldBytes -= page.events.heldBytes
+            if firstNumber <= shownEnd { shownBytes -= page.events.heldBytes }
             service.pools.calls.give(page.events.heldBytes, for: owner)
         }
         if pages.isEmpty { after = end }
@@ -160,8 +164,8 @@ final class SharedReading {
         var end = driver.sentTo
         if end?.eventID == nil { end = nil }
         guard entries.readableBytes > 0 || end.map({ $0.position > self.end }) == true else {
-            // Nothing follows what was not told yet.
-            if telling != nil, driver.isLive { tellNow() }
+            // Nothing follows what is not shown yet.
+            if showing != nil, driver.isLive { showNow() }
             return
         }
         do throws(RecordFault) {
@@ -174,23 +178,24 @@ final class SharedReading {
             self.end = end.position
         } catch { return self.end(.unreadableRecord) }
         read()
-        tell()
+        show()
     }
 
-    // MARK: What members are told
+    // MARK: What members see
 
-    /// Members are told at once of what is new. Where they are behind, each does more at a time: half of what may be there.
-    private func tell() {
-        if driver?.isLive == true || heldBytes * 2 >= bytesMax { return tellNow() }
-        guard telling == nil else { return }
+    /// Shows at once what is new; where much more is to be read, half of what may be there at a time.
+    private func show() {
+        if driver?.isLive == true || isFull || (heldBytes - shownBytes) * 2 >= bytesMax { return showNow() }
+        guard showing == nil else { return }
         let bound = NIOLoopBound(self, eventLoop: eventLoop)
-        telling = eventLoop.scheduleTask(in: Self.tellingDelay) { bound.value.tellNow() }
+        showing = eventLoop.scheduleTask(in: Self.showingDelay) { bound.value.showNow() }
     }
 
-    private func tellNow() {
-        telling?.cancel()
-        telling = nil
+    private func showNow() {
+        showing?.cancel()
+        showing = nil
         guard !isEnded else { return }
+        (shownEnd, shownBytes) = (firstNumber + pages.count, heldBytes)
         tell(members[...])
     }
 
@@ -231,7 +236,7 @@ final class SharedReading {
         readings.remove(self)
         driver?.cancel()
         driver = nil
-        telling?.cancel()
+        showing?.cancel()
         splitting?.cancel()
         pages = []
         service.pools.calls.give(heldBytes, for: owner)

@@ -7,7 +7,7 @@ import NIOCore
 final class SlotRun {
     /// An event that is to be taken next.
     struct Next {
-        var slot: Int
+        var slot: WorkerSlot
         var position: Position
         var bytes: Int
     }
@@ -25,6 +25,8 @@ final class SlotRun {
     /// All of ``slots`` before it was taken.
     private var index = 0
     private var choice: SlotChoice
+    /// Those that are chosen, by number.
+    private var chosen: [WorkerSlot?] = []
     /// Slots have come or gone since events were chosen.
     private var hasOtherSlots = false
     /// Up to there everything was taken by all of ``slots``, or is not theirs.
@@ -109,8 +111,8 @@ final class SlotRun {
         guard let page else { return nil }
         if hasOtherSlots { chooseAgain(page) }
         index = page.index(from: index, in: choice)
-        guard index < page.count else { return nil }
-        return Next(slot: page.slot(of: index), position: page.position(of: index), bytes: page.bytes(of: index))
+        guard index < page.count, let slot = chosen[page.slot(of: index)] else { return nil }
+        return Next(slot: slot, position: page.position(of: index), bytes: page.bytes(of: index))
     }
 
     private func enterPage() {
@@ -121,6 +123,8 @@ final class SlotRun {
     private func chooseAgain(_ page: SlottedEntries) {
         hasOtherSlots = false
         choice = SlotChoice(slots.keys, of: key.slotCount)
+        chosen = Array(repeating: nil, count: key.slotCount)
+        for (number, slot) in slots { chosen[number] = slot }
         // What was passed over may be of a slot that has come since.
         index = page.index(after: position)
     }

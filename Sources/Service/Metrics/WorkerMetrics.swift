@@ -68,13 +68,13 @@ final class WorkerMetrics {
         // Up to where readings have nothing left to deliver.
         var ends: [ObjectIdentifier: Position] = [:]
         for run in runs {
-            guard let slotNumber = run.next?.slot, let (next, _) = run.nextEvent() else {
+            guard let slot = run.next?.slot, let (next, _) = run.nextEvent() else {
                 ends[ObjectIdentifier(run)] = run.position
                 continue
             }
             // It was read and not delivered, unless its slot has had it from another reading, or passes it over. What of the
             // events behind it is passed over too is not looked at.
-            guard let slot = run.slots[slotNumber], slot.machine.readTo.position < next.position,
+            guard slot.machine.readTo.position < next.position,
                 !slot.machine.hasBlockedKeys || slot.machine.progress.blocked[next.key] == nil
             else {
                 ends[ObjectIdentifier(run)] = next.position
