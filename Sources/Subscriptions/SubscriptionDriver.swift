@@ -127,9 +127,10 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     /// Whether it has come as far as the tenant has, and waits for new events.
     public var isLive: Bool { machine?.isLive == true }
 
-    /// Under which upcasters what it emits is delivered, and whether these are the ones in force.
+    /// Under which upcasters what it emits is delivered, and whether these are the ones in force and the tenant's past is the
+    /// one that it was read of.
     public var deliversUnder: (version: UpcastersVersion, isInForce: Bool) {
-        (upcastersVersion, feed.map { !hasNews($0) } ?? false)
+        (upcastersVersion, feed.map { $0.past == past && !hasNews($0) } ?? false)
     }
 
     /// The subscriber grants more bytes of events.

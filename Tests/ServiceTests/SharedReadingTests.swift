@@ -1,6 +1,7 @@
 import FoundationEssentials
 import MartletModel
 import MartletStorage
+import MartletStorageMemory
 import MartletTenants
 import MartletTesting
 import NIOCore
@@ -134,6 +135,26 @@ import Testing
         bench.advance(.milliseconds(100))
         let got = try worker.take()
         #expect(got.map(\.event.event.type.text) == Array(repeating: "Mended", count: 4))
+        holding.leave()
+    }
+
+    @Test func whatWasReadOfAnotherPastIsReadAgain() throws {
+        let bench = try makeBench()
+        try append(0..<40, bench)
+        for name in ["a", "b"] { try bench.put(ConsumerDefinition(slotCount: 1), named: name) }
+        // All pages that it may hold are there, so that it does not look at the tenant any more.
+        let holding = try bench.worker("w", of: "a", creditBytes: 0)
+        bench.advance(.milliseconds(100))
+        #expect(readingCount(bench) == 1)
+        bench.engine.restore([bench.tenant: 3])
+        bench.service.take(.reconnected)
+        bench.run()
+        try append(100..<140, bench)
+        #expect(!holding.isOver && readingCount(bench) == 1, "it has not noticed")
+        let worker = try bench.worker("w", of: "b")
+        bench.advance(.milliseconds(100))
+        let got = try worker.take().compactMap { Int($0.payload) }
+        #expect(got == Array(0..<3) + Array(100..<140))
         holding.leave()
     }
 }

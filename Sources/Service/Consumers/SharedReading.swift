@@ -69,7 +69,7 @@ final class SharedReading {
 
     // MARK: Who takes part
 
-    /// Whether it has what follows a position, delivered as it would be now.
+    /// Whether it has what follows a position, read of the past that is in force and delivered as it would be now.
     func covers(_ position: Position) -> Bool {
         guard !isEnded, after <= position, position <= end else { return false }
         guard position < end else { return true }
@@ -170,9 +170,9 @@ final class SharedReading {
         }
         do throws(RecordFault) {
             let events = try SlottedEntries(entries, by: key.keyRule, slotCount: key.slotCount)
+            guard let end = end ?? events.last else { return }
             guard service.pools.calls.take(events.heldBytes, for: owner) else { return self.end(nil) }
             heldBytes += events.heldBytes
-            guard let end = end ?? events.last else { return }
             pages.append(
                 Page(events: events, end: end, version: driver.deliversUnder.version, readerCount: members.count))
             self.end = end.position
