@@ -127,10 +127,13 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     /// Whether it has come as far as the tenant has, and waits for new events.
     public var isLive: Bool { machine?.isLive == true }
 
+    /// Whether the tenant's past is still the one that it reads of; where it is not, the next turn finds out how far that goes.
+    public var isOfPastInForce: Bool { feed?.past == past }
+
     /// Under which upcasters what it emits is delivered, and whether these are the ones in force and the tenant's past is the
     /// one that it was read of.
     public var deliversUnder: (version: UpcastersVersion, isInForce: Bool) {
-        (upcastersVersion, feed.map { $0.past == past && !hasNews($0) } ?? false)
+        (upcastersVersion, isOfPastInForce && feed.map { !hasNews($0) } ?? false)
     }
 
     /// The subscriber grants more bytes of events.

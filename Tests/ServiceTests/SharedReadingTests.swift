@@ -140,21 +140,23 @@ import Testing
 
     @Test func whatWasReadOfAnotherPastIsReadAgain() throws {
         let bench = try makeBench()
-        try append(0..<40, bench)
-        for name in ["a", "b"] { try bench.put(ConsumerDefinition(slotCount: 1), named: name) }
-        // All pages that it may hold are there, so that it does not look at the tenant any more.
-        let holding = try bench.worker("w", of: "a", creditBytes: 0)
+        try append(0..<80, bench)
+        for name in ["a", "b", "c"] { try bench.put(ConsumerDefinition(slotCount: 1), named: name) }
+        // All pages that they may hold are there, so that nobody looks at the tenant any more.
+        let holding = try ["a", "b"].map { try bench.worker("w", of: $0, creditBytes: 0) }
         bench.advance(.milliseconds(100))
         #expect(readingCount(bench) == 1)
         bench.engine.restore([bench.tenant: 3])
         bench.service.take(.reconnected)
         bench.run()
         try append(100..<140, bench)
-        #expect(!holding.isOver && readingCount(bench) == 1, "it has not noticed")
-        let worker = try bench.worker("w", of: "b")
+        #expect(!holding[0].isOver && readingCount(bench) == 1, "it has not noticed")
+        let worker = try bench.worker("w", of: "c")
         bench.advance(.milliseconds(100))
-        let got = try worker.take().compactMap { Int($0.payload) }
-        #expect(got == Array(0..<3) + Array(100..<140))
-        holding.leave()
+        #expect(try worker.take().compactMap { Int($0.payload) } == Array(0..<3) + Array(100..<140))
+        holding[0].addCredit(1 << 20)
+        bench.advance(.milliseconds(100))
+        #expect(try 1..<30 ~= holding[0].take().count, "the page that it was on, and none after it")
+        for worker in holding { #expect(worker.error?.reason == .historyChanged) }
     }
 }

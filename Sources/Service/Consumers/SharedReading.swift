@@ -103,10 +103,17 @@ final class SharedReading {
 
     // MARK: Pages
 
-    /// The events of a page; nil where it is not there yet, or not shown.
+    /// The events of a page; nil where it is not there yet, or not shown, or its past may be over.
     func events(ofPage number: Int) -> SlottedEntries? {
         let index = number - firstNumber
-        return number < shownEnd && pages.indices.contains(index) ? pages[index].events : nil
+        guard number < shownEnd, pages.indices.contains(index), let driver else { return nil }
+        guard driver.isOfPastInForce else {
+            // It looks now, however full it is, and ends if what it has read is no longer there.
+            driver.setWritable(true)
+            showLater()
+            return nil
+        }
+        return pages[index].events
     }
 
     /// A member leaves its page.
@@ -186,6 +193,10 @@ final class SharedReading {
     /// Shows at once what is new; where much more is to be read, half of what may be there at a time.
     private func show() {
         if driver?.isLive == true || isFull || (heldBytes - shownBytes) * 2 >= bytesMax { return showNow() }
+        showLater()
+    }
+
+    private func showLater() {
         guard showing == nil else { return }
         let bound = NIOLoopBound(self, eventLoop: eventLoop)
         showing = eventLoop.scheduleTask(in: Self.showingDelay) { bound.value.showNow() }
