@@ -83,12 +83,14 @@ public enum ConsumerRowCheck {
     public static let leaseMicrosMax = Int64(Limits.consumerLeaseMillisMax) * 1_000
 
     /// What is wrong with a row of `consumers`.
+    /// - Parameter tenantID: the bytes of the tenant's id, as the row has them; nil where it has none.
     public static func consumer(
-        _ owner: Owner, revision: Int64, start: Place, definition: ByteBuffer, seal: Int64
+        _ owner: Owner, tenant tenantID: [UInt8]?, revision: Int64, start: Place, definition: ByteBuffer, seal: Int64
     ) -> [Finding] {
         var row = Row("consumer \(owner.name)")
         guard let tenant = row.tenant(owner) else { return row.findings }
         row.require(ConsumerName(owner.name) != nil, "a name that no consumer can have", "a consumer's name")
+        row.require(tenantID, tenant)
         row.require(start, from: 0, tenant)
         do throws(MartletError) { _ = try ConsumerDefinition(document: definition) } catch {
             row.find("a definition that cannot be used: \(error.message)", "the definition that was put")
@@ -273,6 +275,13 @@ private struct Row {
             "\(id ?? "no event's id") at position \(place.position)",
             place.storedID.map { "event \(Self.text($0)), which is stored there" }
                 ?? "an event, but none is stored there")
+    }
+
+    /// Whether the bytes are the tenant's id.
+    mutating func require(_ bytes: [UInt8]?, _ tenant: Check.Tenant) {
+        guard let id = tenant.id, id.uuid.bytes != bytes else { return }
+        let found = bytes.flatMap { UUID(bytes: $0) }.map { "tenant \(Self.text($0))" }
+        find("\(found ?? "bytes that are not a UUID") in the column tenant", "\(id), the id of its tenant number")
     }
 
     private static func text(_ id: UUID) -> String { id.uuidString.lowercased() }

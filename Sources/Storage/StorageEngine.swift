@@ -137,6 +137,13 @@ public protocol StorageReader: AnyObject {
         of tenant: TenantID, after name: ConsumerName?, countMax: Int
     ) throws(StorageError) -> [NamedConsumer]
 
+    /// The tenants of a scope that have a consumer of that name, in the order of their ids' bytes and above `tenant`; at
+    /// most `countMax`, 1 or more. Where consumers are kept on disk, the cost grows with how many tenants are found and with
+    /// how many the scope names, not with how many tenants or consumers are stored.
+    func tenants(
+        withConsumer name: ConsumerName, in scope: TenantScope, after tenant: TenantID?, countMax: Int
+    ) throws(StorageError) -> [TenantID]
+
     /// A consumer with its slots and workers; nil where there is none.
     func group(_ id: ConsumerID) throws(StorageError) -> StoredGroup?
 

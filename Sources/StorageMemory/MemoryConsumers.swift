@@ -63,6 +63,8 @@ struct MemoryConsumers: Sendable {
         }
     }
 
+    func has(_ name: ConsumerName) -> Bool { groups[name] != nil }
+
     func group(_ name: ConsumerName) -> StoredGroup? {
         groups[name].map { group in
             var stored = group.stored

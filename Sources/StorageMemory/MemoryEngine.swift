@@ -157,6 +157,14 @@ public final class MemoryEngine: StorageEngine {
             self.tenant(tenant).consumers.list(after: name, countMax: countMax)
         }
 
+        func tenants(
+            withConsumer name: ConsumerName, in scope: TenantScope, after tenant: TenantID?, countMax: Int
+        ) throws(StorageError) -> [TenantID] {
+            let owners = engine.tenants.withLockedValue { $0.filter { $1.consumers.has(name) }.keys.sorted() }
+            let found = owners.filter { owner in scope.allows(owner) && tenant.map { owner > $0 } ?? true }
+            return Array(found.prefix(countMax))
+        }
+
         func group(_ id: ConsumerID) throws(StorageError) -> StoredGroup? {
             tenant(id.tenant).consumers.group(id.name)
         }

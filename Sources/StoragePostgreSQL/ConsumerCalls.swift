@@ -151,7 +151,7 @@ struct ConsumerCalls {
                 PostgresValue(Int64(consumer.revision)), PostgresValue(Int64(consumer.baseEpoch)),
                 PostgresValue(Int64(consumer.start.position.rawValue)),
                 consumer.start.eventID.map { PostgresValue($0) } ?? .null, PostgresValue(consumer.document),
-                PostgresValue(Int64(Seal.consumer(consumer, id))),
+                PostgresValue(Int64(Seal.consumer(consumer, id))), PostgresValue(id.tenant.uuid),
             ])
     }
 

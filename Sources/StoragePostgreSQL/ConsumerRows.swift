@@ -16,6 +16,11 @@ struct ConsumerRows {
         return NamedConsumer(name: name, consumer: consumer)
     }
 
+    func tenant(_ row: Int32) throws(PostgresFault) -> TenantID {
+        guard let id = uuid(row, 0) else { throw Self.damage("a tenant's id") }
+        return TenantID(id)
+    }
+
     func slot(_ row: Int32, of id: ConsumerID) throws(PostgresFault) -> (number: Int, slot: StoredSlot) {
         let number = Int(try rows.unsigned(row, 1, to: Int64(ConsumerDefinition.slotsMax)))
         let slot = StoredSlot(epoch: try rows.unsigned(row, 2), floor: try place(row, 3), owner: uuid(row, 5))

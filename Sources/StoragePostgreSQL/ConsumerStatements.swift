@@ -70,6 +70,23 @@ extension Schema {
         "CREATE INDEX blocked_keys_by_failure ON \(name).blocked_keys (tenant_no, consumer, since, slot, key);"
     }
 
+    /// The step to the version in which a consumer's row has its tenant's id too: who has a consumer of one name is found in
+    /// the order of these ids. A server of before that still runs can no longer put or reset consumers: it would leave it out.
+    var consumersByName: String {
+        """
+        ALTER TABLE \(name).consumers ADD COLUMN tenant uuid NOT NULL DEFAULT \(Self.zeroID); -- of the tenant of that number
+        -- Before the rows change: an index on rows that its own transaction has changed is not used at once. It has another
+        -- collation than its column, of the same order: only conditions that name this collation can take the index. What
+        -- names a tenant as well is always looked up by the primary key, however few the rows are of which the planner knows.
+        CREATE INDEX consumers_by_name ON \(name).consumers (name \(Self.byName), tenant);
+        UPDATE \(name).consumers c SET tenant = t.id FROM \(name).tenants t WHERE t.no = c.tenant_no;
+        ALTER TABLE \(name).consumers ALTER COLUMN tenant DROP DEFAULT;
+        """
+    }
+
+    /// What a condition on a consumer's name has if it is looked up without its tenant.
+    private static let byName = #"COLLATE "POSIX""#
+
     static let hot = """
         fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500,
         autovacuum_analyze_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0
@@ -180,11 +197,12 @@ extension Schema {
                 "put_consumer",
                 """
                 INSERT INTO \(name).consumers (
-                    tenant_no, name, revision, base_epoch, position, event_id, definition, seal)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                    tenant_no, name, revision, base_epoch, position, event_id, definition, seal, tenant)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
                 ON CONFLICT (tenant_no, name) DO UPDATE
                 SET revision = excluded.revision, base_epoch = excluded.base_epoch, position = excluded.position,
-                    event_id = excluded.event_id, definition = excluded.definition, seal = excluded.seal
+                    event_id = excluded.event_id, definition = excluded.definition, seal = excluded.seal,
+                    tenant = excluded.tenant
                 """
             ),
             (
@@ -199,8 +217,8 @@ extension Schema {
                 """
                 INSERT INTO \(name).consumer_slots (
                     tenant_no, consumer, slot, epoch, position, event_id, owner, seal)
-                SELECT no, name, slot, epoch, position, nullif(event_id, \(Self.noEvent)),
-                       nullif(owner, \(Self.noEvent)), seal
+                SELECT no, name, slot, epoch, position, nullif(event_id, \(Self.zeroID)),
+                       nullif(owner, \(Self.zeroID)), seal
                 FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::uuid[], $7::uuid[],
                             $8::bigint[]) AS q (no, name, slot, epoch, position, event_id, owner, seal)
                 ON CONFLICT (tenant_no, consumer, slot) DO UPDATE
@@ -253,11 +271,13 @@ extension Schema {
     var ofConsumers: [(name: String, sql: String)] {
         [
             (
+                // In the order of the primary key: behind a join, the planner would not know it.
                 "consumers",
                 """
                 SELECT 1::bigint, \(Self.consumerColumns)
-                FROM \(name).tenants t JOIN \(name).consumers c ON c.tenant_no = t.no
-                WHERE t.id = $1 AND c.name > $2 ORDER BY c.name LIMIT $3
+                FROM \(name).tenants t CROSS JOIN LATERAL (
+                    SELECT * FROM \(name).consumers WHERE tenant_no = t.no AND name > $2 ORDER BY name LIMIT $3) c
+                WHERE t.id = $1
                 """
             ),
             (
@@ -266,6 +286,29 @@ extension Schema {
                 SELECT 1::bigint, \(Self.consumerColumns)
                 FROM \(name).tenants t JOIN \(name).consumers c ON c.tenant_no = t.no
                 WHERE t.id = $1 AND c.name = $2
+                """
+            ),
+            (
+                // Above that tenant, if one is named. A row that has the id of another tenant than its own is left out.
+                "tenants_with_consumer",
+                """
+                SELECT c.tenant
+                FROM \(name).consumers c
+                CROSS JOIN LATERAL (SELECT FROM \(name).tenants WHERE no = c.tenant_no AND id = c.tenant OFFSET 0) AS t
+                WHERE c.name \(Self.byName) = $1
+                  AND c.tenant >= coalesce($2::uuid, \(Self.zeroID)) AND c.tenant IS DISTINCT FROM $2::uuid
+                ORDER BY c.tenant LIMIT $3
+                """
+            ),
+            (
+                // Those of the named tenants that have it, in the order in which they are named.
+                "named_tenants_with_consumer",
+                """
+                SELECT q.tenant
+                FROM unnest($2::uuid[]) WITH ORDINALITY AS q (tenant, index)
+                CROSS JOIN LATERAL (SELECT no FROM \(name).tenants WHERE id = q.tenant OFFSET 0) AS t
+                CROSS JOIN LATERAL (SELECT FROM \(name).consumers WHERE tenant_no = t.no AND name = $1 OFFSET 0) AS c
+                ORDER BY q.index LIMIT $3
                 """
             ),
             (

@@ -78,6 +78,20 @@ final class PostgreSQLReader: StorageReader {
         ) { row, rows throws(PostgresFault) in try rows.consumer(row, of: tenant) }
     }
 
+    func tenants(
+        withConsumer name: ConsumerName, in scope: TenantScope, after tenant: TenantID?, countMax: Int
+    ) throws(StorageError) -> [TenantID] {
+        var statement = "tenants_with_consumer"
+        var which = tenant.map { PostgresValue($0.uuid) } ?? .null
+        if case .only(let tenants) = scope {
+            statement = "named_tenants_with_consumer"
+            which = PostgresValue(tenants.filter { one in tenant.map { one > $0 } ?? true }.sorted().map(\.uuid))
+        }
+        return try rows(statement, [PostgresValue(name.text), which, PostgresValue(Int64(countMax))]) {
+            row, rows throws(PostgresFault) in try rows.tenant(row)
+        }
+    }
+
     func group(_ id: ConsumerID) throws(StorageError) -> StoredGroup? {
         let named = [PostgresValue(id.tenant.uuid), PostgresValue(id.name.text)]
         let found = try rows("consumer", named) { row, rows throws(PostgresFault) in
@@ -268,22 +282,24 @@ final class PostgreSQLReader: StorageReader {
         preconditionFailure("the last attempt returns or throws")
     }
 
+    /// Settings of its sessions. The plans are those of look-ups by key, whatever the parameters and however young the
+    /// statistics.
+    static let settings = """
+        SET statement_timeout = '60s';
+        SET default_transaction_read_only = on;
+        SET plan_cache_mode = force_generic_plan;
+        SET enable_seqscan = off;
+        SET enable_bitmapscan = off;
+        SET enable_hashjoin = off;
+        SET enable_mergejoin = off;
+        SET enable_sort = off;
+        SET jit = off;
+        """
+
     private func open() throws(PostgresFault) -> PostgresConnection {
         let opened = try PostgresConnection(
             connectionString, statements: schema.readerStatements, in: openConnections, for: .reading)
-        // The plans are those of look-ups by key, whatever the parameters and however young the statistics.
-        try opened.run(
-            """
-            SET statement_timeout = '60s';
-            SET default_transaction_read_only = on;
-            SET plan_cache_mode = force_generic_plan;
-            SET enable_seqscan = off;
-            SET enable_bitmapscan = off;
-            SET enable_hashjoin = off;
-            SET enable_mergejoin = off;
-            SET enable_sort = off;
-            SET jit = off;
-            """)
+        try opened.run(Self.settings)
         return opened
     }
 

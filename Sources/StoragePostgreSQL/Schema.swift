@@ -3,7 +3,7 @@ import MartletModel
 /// The schema and its migrations.
 struct Schema {
     /// The newest version that this code knows: the number of migrations.
-    static let version = 9
+    static let version = 10
 
     /// The PostgreSQL schema that holds the tables.
     let name: String
@@ -145,6 +145,7 @@ struct Schema {
             consumers,
             lastFailures,
             schedules,
+            consumersByName,
         ]
     }
 

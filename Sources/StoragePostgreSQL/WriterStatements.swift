@@ -3,8 +3,8 @@ extension Schema {
     /// SQLSTATE of a head that is not where it was remembered to be.
     static let staleState = "MR001"
 
-    /// Stands for the id of the event at the head of a tenant without events.
-    static let noEvent = "'00000000-0000-0000-0000-000000000000'::uuid"
+    /// Stands for an id where there is none, as that of the event at the head of a tenant without events.
+    static let zeroID = "'00000000-0000-0000-0000-000000000000'::uuid"
 
     /// So many rows, and fewer, are inserted by one statement: powers of two.
     static let insertedRowsMax = 64
@@ -146,7 +146,7 @@ extension Schema {
                 """
                 WITH moved AS (
                     UPDATE \(name).tenants SET position = $4, recorded_at = $5, aggregate_count = $6, head_id = $7
-                    WHERE no = $1 AND position = $2 AND id = $3 AND coalesce(head_id, \(Self.noEvent)) = $8
+                    WHERE no = $1 AND position = $2 AND id = $3 AND coalesce(head_id, \(Self.zeroID)) = $8
                     RETURNING 1)
                 SELECT CASE WHEN NOT EXISTS (SELECT FROM moved) THEN \(name).stale() END
                 """
@@ -162,7 +162,7 @@ extension Schema {
                     FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::uuid[]) WITH ORDINALITY
                         AS q (no, position, id, head_id, index)
                     JOIN \(name).tenants t ON t.no = q.no AND t.position = q.position AND t.id = q.id
-                        AND coalesce(t.head_id, \(Self.noEvent)) = q.head_id
+                        AND coalesce(t.head_id, \(Self.zeroID)) = q.head_id
                     ORDER BY q.index
                     FOR UPDATE OF t SKIP LOCKED) AS locked
                 """

@@ -70,18 +70,36 @@ enum ConsumerRows {
     static let lastFailureMigration =
         "CREATE INDEX blocked_keys_by_failure ON blocked_keys (tenant_no, consumer, since, slot, key);"
 
+    /// A consumer's row has its tenant's id too: who has a consumer of one name is found in the order of these ids.
+    static let tenantMigration = """
+        ALTER TABLE consumers ADD COLUMN tenant BLOB NOT NULL DEFAULT x'';   -- the id of the tenant of that number
+        UPDATE consumers SET tenant = t.id FROM tenants t WHERE t.no = consumers.tenant_no;
+        CREATE INDEX consumers_by_name ON consumers (name, tenant);
+        """
+
     static func sql(_ query: Query) -> String {
         switch query {
         case .selectConsumer:
             "SELECT \(consumerColumns) FROM consumers WHERE tenant_no = ?1 AND name = ?2"
         case .selectConsumers:
             "SELECT \(consumerColumns) FROM consumers WHERE tenant_no = ?1 AND name > ?2 ORDER BY name LIMIT ?3"
+        case .selectTenantsWithConsumer:
+            // A row that has the id of another tenant than its own is left out.
+            """
+            SELECT c.tenant FROM consumers c CROSS JOIN tenants t
+            WHERE c.name = ?1 AND c.tenant > ?2 AND t.id = c.tenant AND t.no = c.tenant_no ORDER BY c.tenant LIMIT ?3
+            """
+        case .selectTenantWithConsumer:
+            """
+            SELECT 1 FROM tenants t CROSS JOIN consumers c
+            WHERE t.id = ?1 AND c.tenant_no = t.no AND c.name = ?2
+            """
         case .countConsumers: "SELECT count(*) FROM consumers WHERE tenant_no = ?1"
         case .putConsumer:
             """
             INSERT OR REPLACE INTO consumers (
-                tenant_no, name, revision, base_epoch, position, event_id, definition, seal)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                tenant_no, name, revision, base_epoch, position, event_id, definition, seal, tenant)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
             """
         case .deleteConsumer: "DELETE FROM consumers WHERE tenant_no = ?1 AND name = ?2"
         case .selectEpochFloor: "SELECT epoch, seal FROM consumer_epochs WHERE tenant_no = ?1"
@@ -139,6 +157,47 @@ enum ConsumerRows {
     private static let slotColumns = "slot, epoch, position, event_id, owner, seal"
     private static let blockedKeyColumns =
         "slot, key, position, event_id, is_first_handled, retry_at, tries, since, reason, seal"
+}
+
+/// The tenants that have a consumer of one name, in the read that is open: see ``StorageReader``.
+struct ConsumerTenantRows {
+    let name: ConsumerName
+    let connection: SQLiteConnection
+
+    func list(
+        in scope: TenantScope, after tenant: TenantID?, countMax: Int
+    ) throws(SQLiteFault) -> [TenantID] {
+        switch scope {
+        case .all: try list(after: tenant, countMax: countMax)
+        case .only(let tenants):
+            try list(of: tenants.filter { one in tenant.map { one > $0 } ?? true }.sorted(), countMax: countMax)
+        }
+    }
+
+    private func list(after tenant: TenantID?, countMax: Int) throws(SQLiteFault) -> [TenantID] {
+        let select = try connection.statement(.selectTenantsWithConsumer)
+        select.bind(1, name.text)
+        // Every id is above no bytes.
+        if let tenant { select.bind(2, tenant.uuid) } else { select.bind(2, bytes: []) }
+        select.bind(3, Int64(countMax))
+        var found: [TenantID] = []
+        try select.visit { row throws(SQLiteFault) in
+            guard let id = unsafe UUID(bytes: row.blob(0)) else { throw .corrupted("a tenant's id is not a UUID") }
+            found.append(TenantID(id))
+        }
+        return found
+    }
+
+    private func list(of tenants: [TenantID], countMax: Int) throws(SQLiteFault) -> [TenantID] {
+        let select = try connection.statement(.selectTenantWithConsumer)
+        select.bind(2, name.text)
+        var found: [TenantID] = []
+        for tenant in tenants where found.count < countMax {
+            select.bind(1, tenant.uuid)
+            if try select.firstRow({ _ in true }) != nil { found.append(tenant) }
+        }
+        return found
+    }
 }
 
 /// Consumers of one tenant, in the transaction or the read that is open.
@@ -334,6 +393,7 @@ struct TenantConsumerRows {
         put.bind(5, Int64(consumer.start.position.rawValue))
         put.bind(6, consumer.start.eventID)
         put.bind(8, Int64(Seal.consumer(consumer, id(name))))
+        put.bind(9, tenant.uuid)
         try put.run(blob: 7, consumer.document)
     }
 

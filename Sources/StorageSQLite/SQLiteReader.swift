@@ -57,6 +57,17 @@ final class SQLiteReader: StorageReader {
         } ?? []
     }
 
+    func tenants(
+        withConsumer name: ConsumerName, in scope: TenantScope, after tenant: TenantID?, countMax: Int
+    ) throws(StorageError) -> [TenantID] {
+        try read { connection throws(SQLiteFault) in
+            try Self.atOnce(connection, statements: 2) { () throws(SQLiteFault) in
+                try ConsumerTenantRows(name: name, connection: connection).list(
+                    in: scope, after: tenant, countMax: countMax)
+            }
+        }
+    }
+
     func group(_ id: ConsumerID) throws(StorageError) -> StoredGroup? {
         try consumerRows(of: id.tenant) { rows throws(SQLiteFault) in try rows.group(id.name) } ?? nil
     }

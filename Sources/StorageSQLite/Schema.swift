@@ -28,6 +28,7 @@ enum Schema {
             cleanUp: thirdCleanUp),
         Migration(sql: fourth), Migration(sql: fifth), Migration(sql: ConsumerRows.migration),
         Migration(sql: ConsumerRows.lastFailureMigration), Migration(sql: ScheduleTables.migration),
+        Migration(sql: ConsumerRows.tenantMigration),
     ]
 
     private static let first = """
@@ -214,6 +215,7 @@ enum Query: Int, CaseIterable {
     case selectSnapshots, selectSnapshot, putSnapshot, deleteSnapshot, updateAggregateSnapshot
     case selectSettings, putSettings, deleteSettings, updateSettingsRevision, copyRevision
     case selectConsumer, selectConsumers, countConsumers, putConsumer, deleteConsumer, selectEpochFloor, putEpochFloor
+    case selectTenantsWithConsumer, selectTenantWithConsumer
     case selectSlot, selectSlots, putSlot, deleteSlots
     case selectWorkers, putWorker, deleteWorker, deleteWorkers
     case selectBlockedKey, selectBlockedKeys, selectLastBlockedKey, putBlockedKey, deleteBlockedKey, deleteBlockedKeys

@@ -46,6 +46,16 @@ public struct ConsumerDamage: Sendable, CustomStringConvertible {
             "UPDATE consumers SET name = 'no name'",
             ["tenant {T}, consumer no name", "a name that no consumer can have"]),
         ConsumerDamage(
+            "UPDATE consumers SET tenant = {uuid}",
+            [
+                "tenant {T}, consumer balances", "tenant 00112233-4455-6677-8899-aabbccddeeff in the column tenant",
+                "{T}, the id of its tenant number",
+            ]),
+        ConsumerDamage(
+            "UPDATE consumers SET tenant = {bytes}",
+            ["tenant {T}, consumer balances", "bytes that are not a UUID in the column tenant"],
+            takesBytesAsIDs: true),
+        ConsumerDamage(
             "UPDATE consumers SET definition = {bytes}", ["tenant {T}, consumer balances", "a definition that cannot"]),
         ConsumerDamage(
             "UPDATE consumers SET position = 99", ["tenant {T}, consumer balances", "position 99", "from 0 to 3"]),

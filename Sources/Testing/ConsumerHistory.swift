@@ -81,6 +81,10 @@ public struct ConsumerHistory: Sendable {
             }
             let slots = group.slots.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }
             answers.append("\(Self.text(group.consumer)) \(slots) \(group.hasBlockedKeys)")
+            for scope in [TenantScope.all, .only([tenant])] {
+                let tenants = try reader.tenants(withConsumer: id.name, in: scope, after: nil, countMax: 10)
+                answers.append("\(tenants)")
+            }
             let blocked = try reader.blockedKeys(of: id, slot: nil, after: nil, countMax: 1_000)
             answers += blocked.map { "\($0)" }
             for slot in Set(blocked.map(\.slot)).sorted() {

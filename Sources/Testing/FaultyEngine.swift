@@ -140,6 +140,13 @@ public final class FaultyEngine: WrappingEngine {
             return try base.consumers(of: tenant, after: name, countMax: countMax)
         }
 
+        func tenants(
+            withConsumer name: ConsumerName, in scope: TenantScope, after tenant: TenantID?, countMax: Int
+        ) throws(StorageError) -> [TenantID] {
+            try engine.checkRead()
+            return try base.tenants(withConsumer: name, in: scope, after: tenant, countMax: countMax)
+        }
+
         func group(_ id: ConsumerID) throws(StorageError) -> StoredGroup? {
             try engine.checkRead()
             return try base.group(id)

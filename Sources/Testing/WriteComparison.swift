@@ -73,6 +73,13 @@ public struct WriteComparison {
             Dictionary(grouping: try $0.dueSchedules(due).schedules, by: \.tenant)
         }
         try same("when the next schedule is due") { try $0.dueSchedules(due).next }
+        for name in Set(tenants.flatMap { ConsumerWorkload.ids(of: $0).map(\.name) }) {
+            for scope in [TenantScope.all, .only(Set(tenants.prefix(2)))] {
+                try same("who has a consumer \(name) of \(scope)") {
+                    try $0.tenants(withConsumer: name, in: scope, after: nil, countMax: 100)
+                }
+            }
+        }
         for tenant in tenants {
             for isParkedOnly in [false, true] {
                 try same("the schedules of \(tenant), parked only: \(isParkedOnly)") {

@@ -263,6 +263,12 @@ private final class MutantReader: StorageReader {
         try base.consumers(of: tenant, after: name, countMax: countMax)
     }
 
+    func tenants(
+        withConsumer name: ConsumerName, in scope: TenantScope, after tenant: TenantID?, countMax: Int
+    ) throws(StorageError) -> [TenantID] {
+        try base.tenants(withConsumer: name, in: scope, after: tenant, countMax: countMax)
+    }
+
     func group(_ id: ConsumerID) throws(StorageError) -> StoredGroup? { try base.group(id) }
 
     func snapshots(of aggregate: AggregateName, in tenant: TenantID) throws(StorageError) -> [SnapshotInfo] {

@@ -158,6 +158,12 @@ final class Mutant: StorageEngine {
             try base.consumers(of: self.tenant(tenant), after: name, countMax: countMax)
         }
 
+        func tenants(
+            withConsumer name: ConsumerName, in scope: TenantScope, after tenant: TenantID?, countMax: Int
+        ) throws(StorageError) -> [TenantID] {
+            try base.tenants(withConsumer: name, in: scope, after: tenant, countMax: countMax)
+        }
+
         func group(_ id: ConsumerID) throws(StorageError) -> StoredGroup? {
             try base.group(id)
         }

@@ -36,6 +36,12 @@ final class SettingsWatch: StorageReader {
         try inner.consumers(of: tenant, after: name, countMax: countMax)
     }
 
+    func tenants(
+        withConsumer name: ConsumerName, in scope: TenantScope, after tenant: TenantID?, countMax: Int
+    ) throws(StorageError) -> [TenantID] {
+        try inner.tenants(withConsumer: name, in: scope, after: tenant, countMax: countMax)
+    }
+
     func group(_ id: ConsumerID) throws(StorageError) -> StoredGroup? {
         try inner.group(id)
     }

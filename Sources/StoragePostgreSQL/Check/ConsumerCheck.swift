@@ -21,11 +21,11 @@ struct ConsumerCheck {
             FROM (SELECT $1::bigint AS tenant_no, $2::text AS name) q LEFT JOIN tenants t ON t.no = q.tenant_no
             LEFT JOIN consumers c ON c.tenant_no = q.tenant_no AND c.name = q.name
             """)
-        let consumers = try scan("revision, position, \(Self.eventIDs), definition, seal FROM consumers r", "name", 16)
-        {
-            owner, rows, row in
+        let consumers = try scan(
+            "revision, position, \(Self.eventIDs), definition, seal, tenant FROM consumers r", "name", 16
+        ) { owner, rows, row in
             ConsumerRowCheck.consumer(
-                owner, revision: rows.integer(row, 2), start: rows.place(row, 3),
+                owner, tenant: rows.optionalBytes(row, 8), revision: rows.integer(row, 2), start: rows.place(row, 3),
                 definition: unsafe ByteBuffer(bytes: rows.bytes(row, 6)), seal: rows.integer(row, 7))
         }
         _ = try scan("epoch, seal FROM consumer_epochs r", "''") { owner, rows, row in

@@ -8,12 +8,20 @@ struct IndexCheck {
     private struct Index {
         var name: String
         var table: String
-        var columns: [(name: String, type: String)]
+        var columns: [Column]
+    }
+
+    private struct Column {
+        var name: String
+        var type: String
+        /// A clause where the index has another collation than the column, and is not used without it.
+        var collation: String
     }
 
     let schema: Schema
 
-    /// Runs in a transaction whose search path has the schema. The indexes are unique, on plain columns without NULL.
+    /// Runs in a transaction whose search path has the schema. No two rows of a table have the same values in an
+    /// index, and an index is on plain columns without NULL.
     func check(_ connection: PostgresConnection) throws(PostgresFault) -> DatabaseCheck.Outcome {
         let indexes = try list(connection)
         var outcome = DatabaseCheck.Outcome(subject: "indexes", summary: "\(indexes.count) indexes")
@@ -45,15 +53,16 @@ struct IndexCheck {
         let rows = try connection.run(
             """
             SELECT i.indexrelid::regclass::text, i.indrelid::regclass::text, quote_ident(a.attname),
-                   format_type(a.atttypid, NULL)
+                   format_type(a.atttypid, NULL),
+                   CASE WHEN k.sorted_by <> a.attcollation THEN ' COLLATE ' || k.sorted_by::regcollation ELSE '' END
             FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
-            CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k (no, n)
+            CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indcollation::oid[]) WITH ORDINALITY AS k (no, sorted_by, n)
             JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.no
             WHERE c.relnamespace = '\(schema.name)'::regnamespace ORDER BY 1, k.n
             """)
         var indexes: [Index] = []
         for row in 0..<rows.rowCount {
-            let column = (name: rows.text(row, 2), type: rows.text(row, 3))
+            let column = Column(name: rows.text(row, 2), type: rows.text(row, 3), collation: rows.text(row, 4))
             if indexes.last?.name == rows.text(row, 0) {
                 indexes[indexes.count - 1].columns.append(column)
             } else {
@@ -78,7 +87,7 @@ struct IndexCheck {
     /// Count and hash of the index's columns.
     private func sum(_ index: Index, by way: Way, _ connection: PostgresConnection) throws(PostgresFault) -> String {
         try prefer(way, connection)
-        let columns = index.columns.map(\.name).joined(separator: ", ")
+        let columns = index.columns.map { $0.name + $0.collation }.joined(separator: ", ")
         return try connection.run(
             """
             SELECT count(*) || ' rows, hash ' || coalesce(sum(hashtextextended(q::text, 0)::numeric), 0)
@@ -99,7 +108,7 @@ struct IndexCheck {
         try prefer(.index, connection)
         let arrays = (1...columns.count + 1).map { "$\($0)::text[]" }.joined(separator: ", ")
         let names = (1...columns.count).map { "c\($0)" }
-        let conditions = zip(index.columns, names).map { "i.\($0.name) = k.\($1)::\($0.type)" }
+        let conditions = zip(index.columns, names).map { "i.\($0.name)\($0.collation) = k.\($1)::\($0.type)" }
         try connection.prepare(
             "look_up",
             """

@@ -97,7 +97,7 @@ enum CheckStatements {
 
     static let consumer = "SELECT base_epoch, definition FROM consumers WHERE tenant_no = ?1 AND name = ?2"
     static let consumers = """
-        SELECT tenant_no, name, revision, base_epoch, position, event_id, definition, seal
+        SELECT tenant_no, name, revision, base_epoch, position, event_id, definition, seal, tenant
         FROM consumers ORDER BY tenant_no, name
         """
     static let consumerEpochs = "SELECT tenant_no, epoch, seal FROM consumer_epochs ORDER BY tenant_no"

@@ -30,7 +30,7 @@ struct ConsumerCheck {
             consumers += 1
             let tenantNo = row.integer(0)
             let findings = ConsumerRowCheck.consumer(
-                try owner(row), revision: row.integer(2), start: try place(row, 4, of: tenantNo),
+                try owner(row), tenant: row.bytes(8), revision: row.integer(2), start: try place(row, 4, of: tenantNo),
                 definition: unsafe ByteBuffer(bytes: row.blob(6)), seal: row.integer(7))
             try report(findings, tenantNo)
         }
