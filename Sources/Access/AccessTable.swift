@@ -12,7 +12,13 @@ public enum AccessTable {
 
     /// Why the principal may not make the call; nil where it may.
     public static func refusal(of request: CallRequest, to principal: Principal) -> MartletError? {
-        guard let tenant = request.tenant, !principal.tenants.allows(tenant) else { return nil }
+        let refused =
+            if case .consumeTenants(let request) = request {
+                request.tenants.first { !principal.tenants.allows($0) }
+            } else {
+                request.tenant.flatMap { principal.tenants.allows($0) ? nil : $0 }
+            }
+        guard let tenant = refused else { return nil }
         return MartletError(
             .permissionDenied, reason: .tenantNotAllowed,
             message: "the connection's certificate does not name tenant \(tenant): use one that does")

@@ -1222,6 +1222,51 @@ void   martlet__v1__consume_request__free_unpacked
   assert(message->base.descriptor == &martlet__v1__consume_request__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   martlet__v1__tenant_selection__init
+                     (Martlet__V1__TenantSelection         *message)
+{
+  static const Martlet__V1__TenantSelection init_value = MARTLET__V1__TENANT_SELECTION__INIT;
+  *message = init_value;
+}
+size_t martlet__v1__tenant_selection__get_packed_size
+                     (const Martlet__V1__TenantSelection *message)
+{
+  assert(message->base.descriptor == &martlet__v1__tenant_selection__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t martlet__v1__tenant_selection__pack
+                     (const Martlet__V1__TenantSelection *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &martlet__v1__tenant_selection__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t martlet__v1__tenant_selection__pack_to_buffer
+                     (const Martlet__V1__TenantSelection *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &martlet__v1__tenant_selection__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Martlet__V1__TenantSelection *
+       martlet__v1__tenant_selection__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Martlet__V1__TenantSelection *)
+     protobuf_c_message_unpack (&martlet__v1__tenant_selection__descriptor,
+                                allocator, len, data);
+}
+void   martlet__v1__tenant_selection__free_unpacked
+                     (Martlet__V1__TenantSelection *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &martlet__v1__tenant_selection__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   martlet__v1__worker_replies__init
                      (Martlet__V1__WorkerReplies         *message)
 {
@@ -1490,6 +1535,96 @@ void   martlet__v1__consume_response__free_unpacked
   if(!message)
     return;
   assert(message->base.descriptor == &martlet__v1__consume_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   martlet__v1__tenants_joined__init
+                     (Martlet__V1__TenantsJoined         *message)
+{
+  static const Martlet__V1__TenantsJoined init_value = MARTLET__V1__TENANTS_JOINED__INIT;
+  *message = init_value;
+}
+size_t martlet__v1__tenants_joined__get_packed_size
+                     (const Martlet__V1__TenantsJoined *message)
+{
+  assert(message->base.descriptor == &martlet__v1__tenants_joined__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t martlet__v1__tenants_joined__pack
+                     (const Martlet__V1__TenantsJoined *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &martlet__v1__tenants_joined__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t martlet__v1__tenants_joined__pack_to_buffer
+                     (const Martlet__V1__TenantsJoined *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &martlet__v1__tenants_joined__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Martlet__V1__TenantsJoined *
+       martlet__v1__tenants_joined__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Martlet__V1__TenantsJoined *)
+     protobuf_c_message_unpack (&martlet__v1__tenants_joined__descriptor,
+                                allocator, len, data);
+}
+void   martlet__v1__tenants_joined__free_unpacked
+                     (Martlet__V1__TenantsJoined *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &martlet__v1__tenants_joined__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   martlet__v1__tenant_left__init
+                     (Martlet__V1__TenantLeft         *message)
+{
+  static const Martlet__V1__TenantLeft init_value = MARTLET__V1__TENANT_LEFT__INIT;
+  *message = init_value;
+}
+size_t martlet__v1__tenant_left__get_packed_size
+                     (const Martlet__V1__TenantLeft *message)
+{
+  assert(message->base.descriptor == &martlet__v1__tenant_left__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t martlet__v1__tenant_left__pack
+                     (const Martlet__V1__TenantLeft *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &martlet__v1__tenant_left__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t martlet__v1__tenant_left__pack_to_buffer
+                     (const Martlet__V1__TenantLeft *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &martlet__v1__tenant_left__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Martlet__V1__TenantLeft *
+       martlet__v1__tenant_left__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Martlet__V1__TenantLeft *)
+     protobuf_c_message_unpack (&martlet__v1__tenant_left__descriptor,
+                                allocator, len, data);
+}
+void   martlet__v1__tenant_left__free_unpacked
+                     (Martlet__V1__TenantLeft *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &martlet__v1__tenant_left__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   martlet__v1__slots_assigned__init
@@ -3729,18 +3864,18 @@ const ProtobufCMessageDescriptor martlet__v1__await_consumer_response__descripto
   (ProtobufCMessageInit) martlet__v1__await_consumer_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__consume_request__field_descriptors[5] =
+static const ProtobufCFieldDescriptor martlet__v1__consume_request__field_descriptors[6] =
 {
   {
     "tenant",
     1,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__ConsumeRequest, scope_case),
     offsetof(Martlet__V1__ConsumeRequest, tenant),
     NULL,
     NULL,
-    0,             /* flags */
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
@@ -3791,18 +3926,31 @@ static const ProtobufCFieldDescriptor martlet__v1__consume_request__field_descri
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "tenants",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ConsumeRequest, scope_case),
+    offsetof(Martlet__V1__ConsumeRequest, tenants),
+    &martlet__v1__tenant_selection__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__consume_request__field_indices_by_name[] = {
   1,   /* field[1] = consumer */
   3,   /* field[3] = epoch_above */
   4,   /* field[4] = keeps_time */
   0,   /* field[0] = tenant */
+  5,   /* field[5] = tenants */
   2,   /* field[2] = worker */
 };
 static const ProtobufCIntRange martlet__v1__consume_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor martlet__v1__consume_request__descriptor =
 {
@@ -3812,11 +3960,49 @@ const ProtobufCMessageDescriptor martlet__v1__consume_request__descriptor =
   "Martlet__V1__ConsumeRequest",
   "martlet.v1",
   sizeof(Martlet__V1__ConsumeRequest),
-  5,
+  6,
   martlet__v1__consume_request__field_descriptors,
   martlet__v1__consume_request__field_indices_by_name,
   1,  martlet__v1__consume_request__number_ranges,
   (ProtobufCMessageInit) martlet__v1__consume_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor martlet__v1__tenant_selection__field_descriptors[1] =
+{
+  {
+    "tenants",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Martlet__V1__TenantSelection, n_tenants),
+    offsetof(Martlet__V1__TenantSelection, tenants),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned martlet__v1__tenant_selection__field_indices_by_name[] = {
+  0,   /* field[0] = tenants */
+};
+static const ProtobufCIntRange martlet__v1__tenant_selection__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor martlet__v1__tenant_selection__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "martlet.v1.TenantSelection",
+  "TenantSelection",
+  "Martlet__V1__TenantSelection",
+  "martlet.v1",
+  sizeof(Martlet__V1__TenantSelection),
+  1,
+  martlet__v1__tenant_selection__field_descriptors,
+  martlet__v1__tenant_selection__field_indices_by_name,
+  1,  martlet__v1__tenant_selection__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__tenant_selection__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor martlet__v1__worker_replies__field_descriptors[1] =
@@ -4093,7 +4279,7 @@ const ProtobufCMessageDescriptor martlet__v1__worker_alive__descriptor =
   (ProtobufCMessageInit) martlet__v1__worker_alive__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__consume_response__field_descriptors[7] =
+static const ProtobufCFieldDescriptor martlet__v1__consume_response__field_descriptors[10] =
 {
   {
     "assigned",
@@ -4179,20 +4365,59 @@ static const ProtobufCFieldDescriptor martlet__v1__consume_response__field_descr
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "joined",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ConsumeResponse, message_case),
+    offsetof(Martlet__V1__ConsumeResponse, joined),
+    &martlet__v1__tenants_joined__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "left",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ConsumeResponse, message_case),
+    offsetof(Martlet__V1__ConsumeResponse, left),
+    &martlet__v1__tenant_left__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "tenant",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__ConsumeResponse, tenant),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__consume_response__field_indices_by_name[] = {
   0,   /* field[0] = assigned */
   3,   /* field[3] = committed */
   2,   /* field[2] = events */
+  7,   /* field[7] = joined */
+  8,   /* field[8] = left */
   5,   /* field[5] = paused */
   1,   /* field[1] = revoked */
   4,   /* field[4] = stopped */
+  9,   /* field[9] = tenant */
   6,   /* field[6] = waiting */
 };
 static const ProtobufCIntRange martlet__v1__consume_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 0, 10 }
 };
 const ProtobufCMessageDescriptor martlet__v1__consume_response__descriptor =
 {
@@ -4202,11 +4427,87 @@ const ProtobufCMessageDescriptor martlet__v1__consume_response__descriptor =
   "Martlet__V1__ConsumeResponse",
   "martlet.v1",
   sizeof(Martlet__V1__ConsumeResponse),
-  7,
+  10,
   martlet__v1__consume_response__field_descriptors,
   martlet__v1__consume_response__field_indices_by_name,
   1,  martlet__v1__consume_response__number_ranges,
   (ProtobufCMessageInit) martlet__v1__consume_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor martlet__v1__tenants_joined__field_descriptors[1] =
+{
+  {
+    "tenants",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Martlet__V1__TenantsJoined, n_tenants),
+    offsetof(Martlet__V1__TenantsJoined, tenants),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned martlet__v1__tenants_joined__field_indices_by_name[] = {
+  0,   /* field[0] = tenants */
+};
+static const ProtobufCIntRange martlet__v1__tenants_joined__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor martlet__v1__tenants_joined__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "martlet.v1.TenantsJoined",
+  "TenantsJoined",
+  "Martlet__V1__TenantsJoined",
+  "martlet.v1",
+  sizeof(Martlet__V1__TenantsJoined),
+  1,
+  martlet__v1__tenants_joined__field_descriptors,
+  martlet__v1__tenants_joined__field_indices_by_name,
+  1,  martlet__v1__tenants_joined__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__tenants_joined__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor martlet__v1__tenant_left__field_descriptors[1] =
+{
+  {
+    "status",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__TenantLeft, status),
+    &martlet__v1__status__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned martlet__v1__tenant_left__field_indices_by_name[] = {
+  0,   /* field[0] = status */
+};
+static const ProtobufCIntRange martlet__v1__tenant_left__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor martlet__v1__tenant_left__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "martlet.v1.TenantLeft",
+  "TenantLeft",
+  "Martlet__V1__TenantLeft",
+  "martlet.v1",
+  sizeof(Martlet__V1__TenantLeft),
+  1,
+  martlet__v1__tenant_left__field_descriptors,
+  martlet__v1__tenant_left__field_indices_by_name,
+  1,  martlet__v1__tenant_left__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__tenant_left__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor martlet__v1__slots_assigned__field_descriptors[1] =

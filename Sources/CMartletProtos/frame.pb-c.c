@@ -1515,7 +1515,7 @@ const ProtobufCMessageDescriptor martlet__v1__welcome__descriptor =
   (ProtobufCMessageInit) martlet__v1__welcome__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__limits__field_descriptors[21] =
+static const ProtobufCFieldDescriptor martlet__v1__limits__field_descriptors[22] =
 {
   {
     "frame_bytes_max",
@@ -1769,6 +1769,18 @@ static const ProtobufCFieldDescriptor martlet__v1__limits__field_descriptors[21]
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "tenants_per_stream_max",
+    22,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__Limits, tenants_per_stream_max),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__limits__field_indices_by_name[] = {
   4,   /* field[4] = aggregates_per_append_max */
@@ -1788,6 +1800,7 @@ static const unsigned martlet__v1__limits__field_indices_by_name[] = {
   11,   /* field[11] = settings_bytes_max */
   10,   /* field[10] = snapshot_bytes_max */
   12,   /* field[12] = stream_credit_bytes_min */
+  21,   /* field[21] = tenants_per_stream_max */
   16,   /* field[16] = upcasters */
   8,   /* field[8] = waiting_append_bytes_max */
   14,   /* field[14] = waiting_reads_max */
@@ -1796,7 +1809,7 @@ static const unsigned martlet__v1__limits__field_indices_by_name[] = {
 static const ProtobufCIntRange martlet__v1__limits__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 21 }
+  { 0, 22 }
 };
 const ProtobufCMessageDescriptor martlet__v1__limits__descriptor =
 {
@@ -1806,7 +1819,7 @@ const ProtobufCMessageDescriptor martlet__v1__limits__descriptor =
   "Martlet__V1__Limits",
   "martlet.v1",
   sizeof(Martlet__V1__Limits),
-  21,
+  22,
   martlet__v1__limits__field_descriptors,
   martlet__v1__limits__field_indices_by_name,
   1,  martlet__v1__limits__number_ranges,

@@ -109,6 +109,7 @@ struct ConsumptionReader: Sendable {
         case .stopped(let slot, let reason): return .stopped(slot: slot, reason: reason)
         case .paused(let isPaused): return .paused(isPaused)
         case .waits: return nil
+        case .joined, .left: throw CallFailure(error: .wrongAnswer)
         }
     }
 

@@ -119,7 +119,7 @@ public final class MartletClient: Sendable, Service {
         case .append, .saveSnapshot, .deleteSnapshots, .putSettings, .putConsumer, .deleteConsumer, .resetConsumer,
             .unblockKeys, .changeSchedules:
             writes = true
-        case .subscribe, .awaitConsumer, .consume: budget = nil
+        case .subscribe, .awaitConsumer, .consume, .consumeTenants: budget = nil
         case .load, .read, .getHead, .getStatus, .loadSnapshot, .listSnapshots, .getSettings, .getConsumer,
             .listConsumers, .listBlockedKeys, .listSchedules:
             break

@@ -136,8 +136,24 @@ extension WorkerReply.Failure {
 // MARK: What a worker is sent
 
 extension ConsumeMessage {
+    /// A message to a worker as its call gets it; nil where it cannot be read.
+    ///
     /// - Parameter entries: the events of the frame.
-    @unsafe init?(_ message: UnsafePointer<Martlet__V1__ConsumeResponse>, entries: ByteBuffer) {
+    @unsafe static func received(
+        _ message: UnsafePointer<Martlet__V1__ConsumeResponse>, entries: ByteBuffer
+    ) -> CallMessage? {
+        guard let content = unsafe ConsumeMessage(message, entries: entries) else { return nil }
+        if unsafe message.pointee.tenant.len == 0 {
+            if case .left = content { return nil }
+            return .consume(content)
+        }
+        guard let tenant = unsafe message.pointee.tenant.uuid else { return nil }
+        if case .joined = content { return nil }
+        return .consumeOf(TenantID(tenant), content)
+    }
+
+    /// - Parameter entries: the events of the frame.
+    @unsafe private init?(_ message: UnsafePointer<Martlet__V1__ConsumeResponse>, entries: ByteBuffer) {
         switch unsafe message.pointee.message_case {
         case MARTLET__V1__CONSUME_RESPONSE__MESSAGE_ASSIGNED:
             let assigned = unsafe message.pointee.assigned.pointee
@@ -169,6 +185,19 @@ extension ConsumeMessage {
             self = .paused(unsafe message.pointee.paused.pointee.paused != 0)
         case MARTLET__V1__CONSUME_RESPONSE__MESSAGE_WAITING:
             self = .waits(creditBytes: unsafe message.pointee.waiting.pointee.credit_bytes)
+        case MARTLET__V1__CONSUME_RESPONSE__MESSAGE_JOINED:
+            let joined = unsafe message.pointee.joined.pointee
+            var tenants: [TenantID] = []
+            for index in unsafe 0..<joined.n_tenants {
+                guard let tenant = unsafe joined.tenants[index].uuid else { return nil }
+                tenants.append(TenantID(tenant))
+            }
+            self = .joined(tenants)
+        case MARTLET__V1__CONSUME_RESPONSE__MESSAGE_LEFT:
+            guard let status = unsafe message.pointee.left.pointee.status,
+                let error = unsafe MartletError(UnsafePointer(status))
+            else { return nil }
+            self = .left(error)
         default: return nil
         }
     }
@@ -201,11 +230,13 @@ extension ConsumeMessage {
         } catch { return nil }
     }
 
-    func encode(to buffer: inout ByteBuffer, _ end: inout FrameEnd) {
+    /// - Parameter tenant: on a stream over many tenants, whose consumer it is about.
+    func encode(of tenant: TenantID? = nil, to buffer: inout ByteBuffer, _ end: inout FrameEnd) {
         if case .events(let entries, let deliveries) = self {
-            return Self.encode(entries, deliveries, to: &buffer, &end)
+            return Self.encode(entries, deliveries, of: tenant, to: &buffer, &end)
         }
         var part = ByteBuffer()
+        if let tenant { part.writeTenant(tenant, field: 10) }
         encodePart(to: &part)
         buffer.writeField(36, length: part.readableBytes)
         buffer.writeImmutableBuffer(part)
@@ -213,13 +244,16 @@ extension ConsumeMessage {
 
     /// Deliveries come by the thousand: they are written where they stay, with the bytes that protobuf-c would write.
     private static func encode(
-        _ entries: ByteBuffer, _ deliveries: [Delivery], to buffer: inout ByteBuffer, _ end: inout FrameEnd
+        _ entries: ByteBuffer, _ deliveries: [Delivery], of tenant: TenantID?, to buffer: inout ByteBuffer,
+        _ end: inout FrameEnd
     ) {
         let deliveryBytes = deliveries.reduce(0) { $0 + FieldWriter.size(ofContent: $1.messageBytes) }
         let eventsBytes = deliveryBytes + entries.readableBytes
-        let messageBytes = FieldWriter.size(ofContent: eventsBytes)
+        let tenantBytes = tenant.map { _ in FieldWriter.size(ofContent: 16) } ?? 0
+        let messageBytes = FieldWriter.size(ofContent: eventsBytes) + tenantBytes
         buffer.writeField(36, length: messageBytes)
-        buffer.writeFields(messageBytes - entries.readableBytes) { writer in
+        if let tenant { buffer.writeTenant(tenant, field: 10) }
+        buffer.writeFields(messageBytes - tenantBytes - entries.readableBytes) { writer in
             writer.byte(3 << 3 | 2)
             writer.varint(UInt64(eventsBytes))
             for delivery in deliveries {
@@ -274,8 +308,26 @@ extension ConsumeMessage {
                 unsafe message.pointee.credit_bytes = creditBytes
                 unsafe buffer.writeField(7, &message.pointee.base)
             }
+        case .joined(let tenants):
+            var parts = ByteBuffer()
+            for tenant in tenants { parts.writeTenant(tenant, field: 1) }
+            buffer.writeField(8, length: parts.readableBytes)
+            buffer.writeImmutableBuffer(parts)
+        case .left(let error):
+            var part = ByteBuffer()
+            error.encode(field: 1, to: &part)
+            buffer.writeField(9, length: part.readableBytes)
+            buffer.writeImmutableBuffer(part)
         case .events: preconditionFailure("events are written where they stay")
         }
+    }
+}
+
+extension ByteBuffer {
+    /// Writes a field that holds a tenant's id.
+    mutating func writeTenant(_ tenant: TenantID, field number: UInt32) {
+        writeField(number, length: 16)
+        writeBytes(tenant.uuid.bytes)
     }
 }
 

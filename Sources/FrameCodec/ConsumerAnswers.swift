@@ -32,7 +32,7 @@ enum ConsumerAnswers {
         case MARTLET__V1__SERVER_FRAME__BODY_AWAIT_CONSUMER:
             return .consumerReached(Position(unsafe frame.pointee.await_consumer.pointee.position))
         case MARTLET__V1__SERVER_FRAME__BODY_CONSUME:
-            return unsafe ConsumeMessage(frame.pointee.consume, entries: entries).map { .consume($0) }
+            return unsafe ConsumeMessage.received(frame.pointee.consume, entries: entries)
         default: return nil
         }
     }

@@ -34,7 +34,7 @@ enum ConsumerRequests {
                     try unsafe ConsumerID(tenant: message.tenant, consumer: message.consumer),
                     position: Position(unsafe message.position)))
         case MARTLET__V1__CLIENT_FRAME__BODY_CONSUME:
-            return .consume(try unsafe ConsumeRequest(frame.pointee.consume))
+            return try unsafe ConsumeRequests.decode(frame.pointee.consume, limits: limits)
         default: return nil
         }
     }
@@ -236,34 +236,6 @@ extension AwaitConsumerRequest {
                 unsafe message.pointee.consumer = unsafe name
                 unsafe message.pointee.position = position.rawValue
                 unsafe buffer.writeField(35, &message.pointee.base)
-            }
-        }
-    }
-}
-
-extension ConsumeRequest {
-    @unsafe init(_ message: UnsafePointer<Martlet__V1__ConsumeRequest>) throws(MartletError) {
-        let epochAbove = unsafe message.pointee.epoch_above
-        guard epochAbove <= Self.epochMax else {
-            throw .invalidField("epoch_above", "is \(epochAbove): at most \(Self.epochMax) is allowed")
-        }
-        self.init(
-            try unsafe ConsumerID(tenant: message.pointee.tenant, consumer: message.pointee.consumer),
-            worker: try unsafe WorkerName(field: message.pointee.worker), epochAbove: epochAbove,
-            keepsTime: unsafe message.pointee.keeps_time != 0)
-    }
-
-    func encode(to buffer: inout ByteBuffer) {
-        unsafe consumer.withCBytes { tenant, name in
-            unsafe withCBytes([worker.text]) { text in
-                unsafe withMessage(Martlet__V1__ConsumeRequest(), martlet__v1__consume_request__init) { message in
-                    unsafe message.pointee.tenant = unsafe tenant
-                    unsafe message.pointee.consumer = unsafe name
-                    unsafe message.pointee.worker = unsafe text[0]
-                    unsafe message.pointee.epoch_above = epochAbove
-                    unsafe message.pointee.keeps_time = keepsTime ? 1 : 0
-                    unsafe buffer.writeField(36, &message.pointee.base)
-                }
             }
         }
     }

@@ -40,6 +40,7 @@ extension CallRequest {
         case .unblockKeys(let request): request.encode(to: &buffer)
         case .awaitConsumer(let request): request.encode(to: &buffer)
         case .consume(let request): request.encode(to: &buffer)
+        case .consumeTenants(let request): request.encode(to: &buffer)
         case .changeSchedules(let request): request.encode(to: &buffer)
         case .listSchedules(let request): request.encode(to: &buffer)
         }

@@ -91,6 +91,7 @@ public enum ServerFrameCodec {
         case .keysUnblocked(let count): ConsumerAnswers.encode(unblocked: count, to: &buffer)
         case .consumerReached(let position): ConsumerAnswers.encode(reached: position, to: &buffer)
         case .consume(let message): message.encode(to: &buffer, &end)
+        case .consumeOf(let tenant, let message): message.encode(of: tenant, to: &buffer, &end)
         case .schedulesChanged(let outcomes): ScheduleAnswers.encode(outcomes, to: &buffer)
         case .schedules(let all): ScheduleAnswers.encode(all, to: &buffer)
         }
@@ -137,30 +138,37 @@ public enum ServerFrameCodec {
             buffer.writeInteger(UInt16(5 << 3 | 2) << 8)
             return
         }
+        error.encode(field: 5, to: &buffer)
+    }
+}
+
+extension MartletError {
+    /// Writes the field that holds the status.
+    func encode(field: UInt32, to buffer: inout ByteBuffer) {
         var details = ByteBuffer()
-        for conflict in error.conflicts { conflict.encode(to: &details) }
-        for reused in error.reusedEventIDs { reused.encode(to: &details) }
-        error.failedUpcast?.encode(to: &details)
-        if let position = error.comparablePosition {
+        for conflict in conflicts { conflict.encode(to: &details) }
+        for reused in reusedEventIDs { reused.encode(to: &details) }
+        failedUpcast?.encode(to: &details)
+        if let position = comparablePosition {
             unsafe withMessage(Martlet__V1__HistoryChange(), martlet__v1__history_change__init) { message in
                 unsafe message.pointee.comparable_position = position.rawValue
                 unsafe details.writeField(9, &message.pointee.base)
             }
         }
-        unsafe withCBytes([error.reason.rawValue, error.message, error.limit?.name ?? ""]) { text in
+        unsafe withCBytes([reason.rawValue, message, limit?.name ?? ""]) { text in
             unsafe withMessage(Martlet__V1__LimitViolation(), martlet__v1__limit_violation__init) { limit in
                 unsafe withMessage(Martlet__V1__Status(), martlet__v1__status__init) { message in
-                    unsafe message.pointee.code = error.code.rawValue
+                    unsafe message.pointee.code = code.rawValue
                     unsafe message.pointee.reason = unsafe text[0]
                     unsafe message.pointee.message = unsafe text[1]
-                    unsafe message.pointee.retryable = error.isRetryable ? 1 : 0
-                    if let violation = error.limit {
+                    unsafe message.pointee.retryable = isRetryable ? 1 : 0
+                    if let violation = self.limit {
                         unsafe limit.pointee.name = unsafe text[2]
                         unsafe limit.pointee.limit = violation.limit
                         unsafe limit.pointee.actual = violation.actual
                         unsafe message.pointee.limit = unsafe limit
                     }
-                    unsafe buffer.writeField(5, &message.pointee.base, tail: details)
+                    unsafe buffer.writeField(field, &message.pointee.base, tail: details)
                 }
             }
         }

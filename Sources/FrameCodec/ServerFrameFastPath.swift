@@ -36,9 +36,9 @@ enum ServerFrameFastPath {
             return ServerFrame(CallID(callID), .read(page, nil))
         }
         if fields.take(0xA2, 0x02) {
-            guard let content = fields.content(), fields.isAtEnd, let events = unsafe work(bytes, content, message)
+            guard let content = fields.content(), fields.isAtEnd, let work = unsafe work(bytes, content, message)
             else { return nil }
-            return ServerFrame(CallID(callID), .consume(events))
+            return ServerFrame(CallID(callID), work)
         }
         guard fields.take(0x9A, 0x01), let content = fields.content(), fields.isAtEnd,
             let delivery = unsafe delivery(bytes, content, message)
@@ -52,8 +52,15 @@ enum ServerFrameFastPath {
     /// Events for a worker.
     @unsafe private static func work(
         _ bytes: UnsafeRawBufferPointer, _ range: Range<Int>, _ message: ByteBuffer
-    ) -> ConsumeMessage? {
+    ) -> CallMessage? {
         var fields = unsafe StrictFields(bytes, range)
+        var tenant: TenantID?
+        if fields.take(10 << 3 | 2) {
+            guard let content = fields.content(),
+                let id = unsafe UUID(bytes: UnsafeRawBufferPointer(rebasing: bytes[content]))
+            else { return nil }
+            tenant = TenantID(id)
+        }
         guard fields.take(3 << 3 | 2), let events = fields.content(), fields.isAtEnd else { return nil }
         fields = unsafe StrictFields(bytes, events)
         var deliveries: [ConsumeMessage.Delivery] = []
@@ -72,7 +79,8 @@ enum ServerFrameFastPath {
         guard fields.isAtEnd, count == deliveries.count,
             let page = message.getSlice(at: message.readerIndex + entries.lowerBound, length: entries.count)
         else { return nil }
-        return .events(page, deliveries)
+        let message = ConsumeMessage.events(page, deliveries)
+        return tenant.map { .consumeOf($0, message) } ?? .consume(message)
     }
 
     @unsafe private static func workDelivery(

@@ -83,6 +83,7 @@ extension Limits {
                 unsafe message.pointee.workers_per_consumer_max = UInt64(workersPerConsumerMax)
                 unsafe message.pointee.consumer_lease_millis = UInt64(consumerLeaseMillis)
                 unsafe message.pointee.schedules_per_tenant_max = UInt64(schedulesPerTenantMax)
+                unsafe message.pointee.tenants_per_stream_max = UInt64(tenantsPerStreamMax)
                 return try unsafe body(message)
             }
         }
@@ -113,6 +114,7 @@ extension Limits {
         unsafe replace(&workersPerConsumerMax, sent.workers_per_consumer_max)
         unsafe replace(&consumerLeaseMillis, sent.consumer_lease_millis)
         unsafe replace(&schedulesPerTenantMax, sent.schedules_per_tenant_max)
+        unsafe replace(&tenantsPerStreamMax, sent.tenants_per_stream_max)
         guard let upcasters = unsafe sent.upcasters?.pointee else { return }
         unsafe replace(&upcasting.documentBytesMax, upcasters.document_bytes_max)
         unsafe replace(&upcasting.documentDepthMax, upcasters.document_depth_max)

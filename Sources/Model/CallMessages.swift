@@ -44,12 +44,14 @@ public enum CallRequest: Hashable, Sendable {
     indirect case awaitConsumer(AwaitConsumerRequest)
     /// Works on a consumer.
     indirect case consume(ConsumeRequest)
+    /// Works on the consumers of one name of many tenants.
+    indirect case consumeTenants(ConsumeTenantsRequest)
     /// Sets and cancels schedules.
     indirect case changeSchedules(ChangeSchedulesRequest)
     /// Asks which schedules a tenant has.
     indirect case listSchedules(ListSchedulesRequest)
 
-    /// The tenant that the call is about; nil for a call about the server.
+    /// The tenant that the call is about; nil for a call about the server, or about many tenants.
     public var tenant: TenantID? {
         switch self {
         case .append(let request): request.tenant
@@ -72,6 +74,7 @@ public enum CallRequest: Hashable, Sendable {
         case .unblockKeys(let request): request.consumer.tenant
         case .awaitConsumer(let request): request.consumer.tenant
         case .consume(let request): request.consumer.tenant
+        case .consumeTenants: nil
         case .changeSchedules(let request): request.tenant
         case .listSchedules(let request): request.tenant
         }
@@ -127,6 +130,8 @@ public enum CallMessage: Hashable, Sendable {
     case consumerReached(Position)
     /// A message to a worker.
     indirect case consume(ConsumeMessage)
+    /// A message to a worker of many tenants' consumers about that one's.
+    indirect case consumeOf(TenantID, ConsumeMessage)
     /// The answer to changeSchedules: what became of each change, in their order.
     case schedulesChanged([ScheduleChanged])
     /// The answer to listSchedules: fewer than were asked for where there are no more.

@@ -337,6 +337,40 @@ public struct ConsumeRequest: Hashable, Sendable {
     }
 }
 
+/// Works on the consumers of one name of many tenants, in one stream: on those that the tenants have, and on those that they
+/// get later.
+public struct ConsumeTenantsRequest: Hashable, Sendable {
+    /// The consumers' name.
+    public var consumer: ConsumerName
+    /// The tenants, at most ``Limits/tenantsPerStreamMax``; empty means all that the connection may use.
+    public var tenants: Set<TenantID>
+    /// The worker's name, the same each time that it comes: a newer stream of that name ends an older one.
+    public var worker: WorkerName
+    /// The highest epoch that the worker's own database holds, of any tenant: its slots get higher ones. At most
+    /// ``ConsumeRequest/epochMax``.
+    public var epochAbove: UInt64
+    /// The worker looks itself after handlers that take too long (``ConsumeRequest/keepsTime``).
+    public var keepsTime: Bool
+
+    /// A request of those parts.
+    public init(
+        _ consumer: ConsumerName, of tenants: Set<TenantID> = [], worker: WorkerName, epochAbove: UInt64 = 0,
+        keepsTime: Bool = false
+    ) {
+        self.consumer = consumer
+        self.tenants = tenants
+        self.worker = worker
+        self.epochAbove = epochAbove
+        self.keepsTime = keepsTime
+    }
+
+    /// What a worker asks for that works on the consumer of one of the tenants alone.
+    public func request(of tenant: TenantID) -> ConsumeRequest {
+        ConsumeRequest(
+            ConsumerID(tenant: tenant, name: consumer), worker: worker, epochAbove: epochAbove, keepsTime: keepsTime)
+    }
+}
+
 /// What a worker says on its stream.
 public enum WorkerReply: Hashable, Sendable {
     /// The most of one frame.
@@ -426,4 +460,9 @@ public enum ConsumeMessage: Hashable, Sendable {
     case paused(Bool)
     /// The next event needs that much credit, and the worker has granted less.
     case waits(creditBytes: UInt64)
+    /// On a stream over many tenants: the worker joins the consumers of those. The first message there, perhaps of none.
+    case joined([TenantID])
+    /// On a stream over many tenants: the worker has left the consumer of that tenant, and has no slots of it any more. It
+    /// joins again by itself when the consumer is there again; after a failure, within a minute.
+    case left(MartletError)
 }

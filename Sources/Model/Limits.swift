@@ -76,6 +76,8 @@ public struct Limits: Hashable, Sendable {
     public var consumerLeaseMillis = 10_000
     /// A day: a worker's row that is damaged keeps others from its slots no longer.
     public static let consumerLeaseMillisMax = 86_400_000
+    /// Tenants that one worker's stream follows.
+    public var tenantsPerStreamMax = 1_000
     /// How far consumers have come is stored so often at most.
     public var consumerProgressMillis = 100
     /// Consumers that have metrics of their own; those of one tenant alone get at most half of them.
@@ -195,7 +197,7 @@ public struct Limits: Hashable, Sendable {
             ("keepalive_millis", keepaliveMillis), ("handshake_millis", handshakeMillis),
             ("heartbeat_millis_min", heartbeatMillisMin), ("settings_tenants_max", settingsTenantsMax),
             ("consumers_per_tenant_max", consumersPerTenantMax), ("workers_per_consumer_max", workersPerConsumerMax),
-            ("consumer_progress_millis", consumerProgressMillis),
+            ("tenants_per_stream_max", tenantsPerStreamMax), ("consumer_progress_millis", consumerProgressMillis),
             ("consumer_series_max", consumerSeriesMax), ("schedules_per_tenant_max", schedulesPerTenantMax),
         ] {
             try require(value >= 1, "\(name) must be at least 1")

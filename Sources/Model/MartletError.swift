@@ -98,6 +98,8 @@ public struct Reason: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public static let tooManyConsumers = Reason("TOO_MANY_CONSUMERS")
     /// A newer stream has the worker's name.
     public static let workerReplaced = Reason("WORKER_REPLACED")
+    /// More tenants have the consumer than one worker's stream follows.
+    public static let tooManyTenants = Reason("TOO_MANY_TENANTS")
     /// Nothing was heard of the worker for too long.
     public static let workerSilent = Reason("WORKER_SILENT")
     /// What was said of a delivery that was never made.

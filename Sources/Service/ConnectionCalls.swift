@@ -213,6 +213,7 @@ public final class ConnectionCalls {
         case .unblockKeys(let request): UnblockKeysCall.make(request, handle)
         case .awaitConsumer(let request): AwaitConsumerCall(request, handle)
         case .consume(let request): ConsumeCall(request, creditBytes, handle)
+        case .consumeTenants(let request): ConsumeTenantsCall(request, creditBytes, handle)
         case .changeSchedules(let request): ChangeSchedulesCall.make(request, handle)
         case .listSchedules(let request): ListSchedulesCall.make(request, handle)
         }

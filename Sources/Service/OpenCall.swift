@@ -46,7 +46,7 @@ struct OpenCall {
     }
 
     /// Whether it goes on for ever.
-    var isSubscription: Bool { work is SubscribeCall || work is ConsumeCall }
+    var isSubscription: Bool { work is SubscribeCall || work is ConsumeCall || work is ConsumeTenantsCall }
 
     var work: (any CallWork)? {
         switch kind {
@@ -86,6 +86,9 @@ extension OpenCall {
 }
 
 extension CallRequest {
+    /// What the worker of one tenant's consumer holds, without its slots.
+    static let workerStateBytes = 2 * OpenCall.stateBytes
+
     /// What an open call holds: its state, and what its request carries.
     var stateBytes: Int {
         let state = OpenCall.stateBytes
@@ -97,7 +100,8 @@ extension CallRequest {
         case .changeSchedules(let request): request.changes.reduce(state) { $0 + $1.contentBytes }
         case .unblockKeys(let request): state + request.keys.count * (OpenCall.valueBytes + ConsumerKey.bytesMax)
         // What its slots hold is on the account as it comes.
-        case .consume: 2 * state
+        case .consume: Self.workerStateBytes
+        case .consumeTenants(let request): 2 * state + request.tenants.count * OpenCall.valueBytes
         case .load(let request): state + (request.snapshot?.stateBytes ?? 0) + request.upcasting.stateBytes
         case .loadSnapshot(let request): state + request.use.stateBytes + request.upcasting.stateBytes
         case .read(let request): state + request.filter.stateBytes + request.upcasting.stateBytes

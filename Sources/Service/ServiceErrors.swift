@@ -41,6 +41,15 @@ extension MartletError {
         .aborted, reason: .workerReplaced,
         message: "a newer stream has this worker's name and takes its slots: give each worker a name of its own")
 
+    static func tooManyTenants(_ limits: Limits, _ consumer: ConsumerName) -> MartletError {
+        let countMax = limits.tenantsPerStreamMax
+        return MartletError(
+            .failedPrecondition, reason: .tooManyTenants,
+            message: "tenants_per_stream_max is \(countMax), and more tenants than that have a consumer "
+                + "\"\(consumer)\": divide them among several streams, each of which names its tenants",
+            limit: .init(name: "tenants_per_stream_max", limit: UInt64(countMax), actual: UInt64(countMax) + 1))
+    }
+
     static func tooManyWorkers(_ limits: Limits) -> MartletError {
         MartletError(
             .resourceExhausted, reason: .tooManyConsumers,

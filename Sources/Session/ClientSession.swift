@@ -61,7 +61,7 @@ public struct ClientSession: ~Copyable {
         case append, load, read, subscribe, getHead, getStatus
         case saveSnapshot, loadSnapshot, listSnapshots, deleteSnapshots, putSettings, getSettings
         case putConsumer, getConsumer, listConsumers, deleteConsumer, resetConsumer
-        case listBlockedKeys, unblockKeys, awaitConsumer, consume
+        case listBlockedKeys, unblockKeys, awaitConsumer, consume, consumeTenants
         case changeSchedules, listSchedules
     }
 
@@ -153,7 +153,7 @@ public struct ClientSession: ~Copyable {
     /// Whether to send what a worker says on the stream of its call; not when the call has ended.
     public func takesReplies(_ id: CallID) -> Bool {
         guard let call = calls[id], !call.isCancelled else { return false }
-        precondition(call.kind == .consume, "only a worker's call takes replies")
+        precondition(call.kind == .consume || call.kind == .consumeTenants, "only a worker's call takes replies")
         return true
     }
 
@@ -337,6 +337,7 @@ extension ClientSession.Kind {
         case .unblockKeys: self = .unblockKeys
         case .awaitConsumer: self = .awaitConsumer
         case .consume: self = .consume
+        case .consumeTenants: self = .consumeTenants
         case .changeSchedules: self = .changeSchedules
         case .listSchedules: self = .listSchedules
         }
@@ -365,6 +366,7 @@ extension ClientSession.Kind {
         case .blockedKeys: self = .listBlockedKeys
         case .keysUnblocked: self = .unblockKeys
         case .consumerReached: self = .awaitConsumer
+        case .consume(.joined), .consumeOf: self = .consumeTenants
         case .consume: self = .consume
         case .schedulesChanged: self = .changeSchedules
         case .schedules: self = .listSchedules
@@ -373,7 +375,7 @@ extension ClientSession.Kind {
 
     fileprivate var isStream: Bool {
         switch self {
-        case .load, .read, .subscribe, .consume: true
+        case .load, .read, .subscribe, .consume, .consumeTenants: true
         case .append, .getHead, .getStatus, .saveSnapshot, .loadSnapshot, .listSnapshots, .deleteSnapshots,
             .putSettings, .getSettings, .putConsumer, .getConsumer, .listConsumers, .deleteConsumer, .resetConsumer,
             .listBlockedKeys, .unblockKeys, .awaitConsumer, .changeSchedules, .listSchedules:
@@ -390,7 +392,7 @@ extension CallMessage {
             UInt64(entries.readableBytes + (view?.snapshot?.payload.readableBytes ?? 0))
         case .read(let entries, _): UInt64(entries.readableBytes)
         case .subscribe(let message): UInt64(message.entries.readableBytes)
-        case .consume(.events(let entries, _)): UInt64(entries.readableBytes)
+        case .consume(.events(let entries, _)), .consumeOf(_, .events(let entries, _)): UInt64(entries.readableBytes)
         default: 0
         }
     }
@@ -410,13 +412,16 @@ extension CallMessage {
         case .read(_, let view): view != nil
         case .subscribe(let message):
             if case .started = message.signal { true } else { false }
-        case .consume(.assigned): true
+        case .consume(.assigned), .consume(.joined): true
         default: false
         }
     }
 
-    /// Whether it can come later in its stream: a worker gets more slots in the message that comes first, too.
+    /// Whether it can come later in its stream: a worker gets more slots, and tenants, in messages that come first, too.
     fileprivate var mayFollow: Bool {
-        if case .consume = self { true } else { !mayBeFirst }
+        switch self {
+        case .consume, .consumeOf: true
+        default: !mayBeFirst
+        }
     }
 }

@@ -249,7 +249,7 @@ public struct ServerSession: ~Copyable {
                         actual: UInt64(openCalls.count + 1))))
         }
         openCalls.insert(frame.callID)
-        if case .consume = request { workerCalls.insert(frame.callID) }
+        if request.takesReplies { workerCalls.insert(frame.callID) }
         return .start(
             frame.callID, request, timeoutMillis: frame.timeoutMillis, creditBytes: frame.creditBytes)
     }
@@ -274,5 +274,15 @@ public struct ServerSession: ~Copyable {
     private mutating func fail(_ code: StatusCode, _ reason: Reason, _ message: String) -> Reaction {
         state = .closed
         return .fail(MartletError(code, reason: reason, message: message))
+    }
+}
+
+extension CallRequest {
+    /// Whether its call takes what a worker says.
+    fileprivate var takesReplies: Bool {
+        switch self {
+        case .consume, .consumeTenants: true
+        default: false
+        }
     }
 }

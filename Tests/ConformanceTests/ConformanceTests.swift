@@ -15,10 +15,11 @@ import Testing
     private static let database = try? PostgresTestDatabase()
 
     private func check(
-        _ clause: ConformanceClause, on engine: any StorageEngine
+        _ clause: ConformanceClause, on engine: any StorageEngine, followsTenants: Bool = false
     ) async throws {
         let subject = try EngineSubject(
-            engine, eventLoop: MultiThreadedEventLoopGroup.singleton.next(), logger: .silent)
+            engine, followsTenants: followsTenants, eventLoop: MultiThreadedEventLoopGroup.singleton.next(),
+            logger: .silent)
         do {
             try await clause.check(subject, random: .fromEnvironment())
         } catch {
@@ -63,6 +64,11 @@ import Testing
         arguments: ConformanceSuite.clauses)
     func postgreSQLThroughClientAndServerKeeps(_ clause: ConformanceClause) async throws {
         try await checkThroughClient(clause, on: PostgreSQLEngine(#require(Self.database)))
+    }
+
+    @Test(arguments: ConformanceSuite.workersClauses)
+    func theOracleKeepsOverManyTenants(_ clause: ConformanceClause) async throws {
+        try await check(clause, on: MemoryEngine(), followsTenants: true)
     }
 
     @Test func clausesHaveNamesOfTheirOwn() {

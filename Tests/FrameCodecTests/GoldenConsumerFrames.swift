@@ -67,6 +67,15 @@ extension GoldenFrames {
                     creditBytes: 1_048_576)
             ),
             (
+                "consume request over tenants",
+                ClientFrame(
+                    CallID(24),
+                    .request(
+                        .consumeTenants(
+                            ConsumeTenantsRequest(mails, of: [tenant], worker: mailer, epochAbove: 2))),
+                    creditBytes: 1_048_576)
+            ),
+            (
                 "replies",
                 ClientFrame(
                     CallID(23),
@@ -124,6 +133,15 @@ extension GoldenFrames {
             ("consume stopped", consume(.stopped(slot: 11, reason: "too many keys"))),
             ("consume paused", consume(.paused(true))),
             ("consume waiting", consume(.waits(creditBytes: 1_100_000))),
+            ("consume joined", ServerFrame(CallID(24), .consume(.joined([tenant])))),
+            ("consume revoked of a tenant", ServerFrame(CallID(24), .consumeOf(tenant, .revoked([11, 12])))),
+            (
+                "consume left",
+                ServerFrame(
+                    CallID(24),
+                    .consumeOf(
+                        tenant, .left(MartletError(.notFound, reason: .consumerNotFound, message: "no consumer"))))
+            ),
         ]
     }
 }

@@ -73,7 +73,7 @@ extension RandomFrames {
     static func consumerRequest(using random: inout SeededGenerator) throws -> ClientFrame {
         let consumer = try consumer(using: &random)
         let request: CallRequest
-        switch Int.random(in: 0..<10, using: &random) {
+        switch Int.random(in: 0..<11, using: &random) {
         case 0:
             let expected: [ExpectedDefinition] = [.none, .any, .revision(number(using: &random) | 1)]
             request = .putConsumer(
@@ -108,6 +108,15 @@ extension RandomFrames {
                     consumer, worker: try #require(WorkerName(consumer.name.text)),
                     epochAbove: min(number(using: &random), ConsumeRequest.epochMax),
                     keepsTime: Bool.random(using: &random)))
+        case 9:
+            let tenants = (0..<([0, 1, 3, 1_000].randomElement(using: &random) ?? 0)).map { _ in
+                TenantID(UUID(high: random.next(), low: random.next()))
+            }
+            request = .consumeTenants(
+                ConsumeTenantsRequest(
+                    consumer.name, of: Set(tenants), worker: try #require(WorkerName(consumer.name.text)),
+                    epochAbove: min(number(using: &random), ConsumeRequest.epochMax),
+                    keepsTime: Bool.random(using: &random)))
         default: return ClientFrame(CallID(number(using: &random)), .replies(replies(using: &random)))
         }
         return ClientFrame(CallID(number(using: &random)), .request(request), creditBytes: number(using: &random))
@@ -132,7 +141,7 @@ extension RandomFrames {
     static func consumerAnswer(using random: inout SeededGenerator) throws -> ServerFrame {
         let consumer = try consumer(using: &random)
         let message: CallMessage
-        switch Int.random(in: 0..<9, using: &random) {
+        switch Int.random(in: 0..<11, using: &random) {
         case 0:
             message = .consumerPut(
                 PutConsumerReceipt(revision: number(using: &random), isNew: Bool.random(using: &random)))
@@ -153,6 +162,8 @@ extension RandomFrames {
             message = .blockedKeys((0..<Int.random(in: 0...3, using: &random)).map { _ in listed(using: &random) })
         case 6: message = .keysUnblocked(number(using: &random))
         case 7: message = .consumerReached(Position(number(using: &random)))
+        case 8: message = .consumeOf(consumer.tenant, try consumeMessage(using: &random))
+        case 9: message = try tenantsMessage(of: consumer.tenant, using: &random)
         default: message = .consume(try consumeMessage(using: &random))
         }
         return ServerFrame(CallID(number(using: &random)), message)
@@ -187,6 +198,20 @@ extension RandomFrames {
             stoppedSlots: (0..<Int.random(in: 0...3, using: &random)).map { slot in
                 .init(number: slot, reason: text(using: &random))
             })
+    }
+
+    /// A message that only comes on a stream over many tenants.
+    private static func tenantsMessage(
+        of tenant: TenantID, using random: inout SeededGenerator
+    ) throws -> CallMessage {
+        guard Bool.random(using: &random) else {
+            return .consume(.joined(Array(repeating: tenant, count: Int.random(in: 0...3, using: &random))))
+        }
+        let error = MartletError(
+            .notFound, reason: .consumerNotFound, message: text(using: &random),
+            isRetryable: Bool.random(using: &random),
+            limit: Bool.random(using: &random) ? .init(name: "n", limit: number(using: &random), actual: 1) : nil)
+        return .consumeOf(tenant, .left(error))
     }
 
     static func consumeMessage(using random: inout SeededGenerator) throws -> ConsumeMessage {

@@ -145,6 +145,7 @@ import Testing
             ("outbound_bytes_max", limits.outboundBytesMax), ("call_bytes_max", limits.callBytesMax),
             ("settings_cache_bytes_max", limits.settingsCacheBytesMax),
             ("consumers_per_tenant_max", limits.consumersPerTenantMax),
+            ("tenants_per_stream_max", limits.tenantsPerStreamMax),
             ("workers_per_consumer_max", limits.workersPerConsumerMax),
             ("consumer_lease_millis", limits.consumerLeaseMillis), ("replies_max", WorkerReply.countMax),
             ("unblocked_keys_max", UnblockKeysRequest.keysMax),

@@ -190,8 +190,8 @@ final class BenchConnection: CallTransport {
     private var connection: ConnectionCalls?
     private var last: CallKey = 0
 
-    init(_ service: EventService, _ loop: EmbeddedEventLoop) {
-        connection = ConnectionCalls(service: service, principal: .anybody, transport: self, eventLoop: loop)
+    init(_ service: EventService, _ loop: EmbeddedEventLoop, as principal: Principal = .anybody) {
+        connection = ConnectionCalls(service: service, principal: principal, transport: self, eventLoop: loop)
     }
 
     func start(_ request: CallRequest, timeoutMillis: UInt32 = 0, creditBytes: UInt64 = 0) -> CallKey {
@@ -288,6 +288,7 @@ final class BenchWorker {
             case .stopped(let slot, let reason): stopped[slot] = reason
             case .paused(let isPaused): self.isPaused = isPaused
             case .waits(let bytes): waitsForCredit = bytes
+            case .joined, .left: Issue.record("a worker of one tenant's consumer was told of \(message)")
             }
         }
         return delivered

@@ -17,7 +17,7 @@ import Testing
     }
 
     /// A slot whose one event is under way.
-    private func slot(_ slots: inout WorkerSlots) throws -> WorkerSlot {
+    private func slot(_ slots: WorkerSlots, _ deliveries: inout OpenDeliveries) throws -> WorkerSlot {
         var settings = SlotSettings()
         settings.triesMax = 1_000_000
         settings.backoffMin = .milliseconds(1)
@@ -28,21 +28,23 @@ import Testing
         slot.machine.take([SlotMachine.Event(place: place, key: key)], scannedTo: place)
         slots.add(slot)
         let delivery = try #require(slot.machine.live(now: moment(0)).first)
-        _ = slots.deliver(delivery, of: slot)
+        _ = slots.deliver(delivery, of: slot, as: deliveries.add(delivery.number, of: slot))
         return slot
     }
 
     @Test func aSlotThatGoesTakesItsDeliveriesWithIt() throws {
-        var slots = WorkerSlots()
-        slots.count(try slot(&slots))
+        let slots = WorkerSlots()
+        var deliveries = OpenDeliveries()
+        slots.count(try slot(slots, &deliveries))
         #expect(slots.bytes > 0)
         _ = slots.remove(0)
         #expect(slots.bytes == 0, "a worker says nothing of what it no longer has")
     }
 
     @Test func aDeliveryThatTimedOutIsNotKept() throws {
-        var slots = WorkerSlots()
-        let slot = try slot(&slots)
+        let slots = WorkerSlots()
+        var deliveries = OpenDeliveries()
+        let slot = try slot(slots, &deliveries)
         var bytes: [Int] = []
         for number in 1...100 as ClosedRange<Int64> {
             slot.machine.tick(now: moment(number * 100))
@@ -53,7 +55,8 @@ import Testing
                 slot.machine.take([SlotMachine.Event(place: place, key: key)], of: range, scannedTo: Position(1))
             }
             let delivery = try #require(slot.machine.retries(now: moment(number * 100 + 1)).first)
-            _ = slots.deliver(delivery, of: slot)
+            _ = slots.deliver(delivery, of: slot, as: deliveries.add(delivery.number, of: slot))
+            if slot.openCount > slot.machine.underWayCount { deliveries.forgetTakenBack(of: slot) }
             slots.count(slot)
             bytes.append(slots.bytes)
         }

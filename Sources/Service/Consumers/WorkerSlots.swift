@@ -20,8 +20,10 @@ final class WorkerSlot {
     var savedAt: NIODeadline
     /// It waits to be looked at.
     fileprivate var isTouched = false
+    /// Those that it is one of; nil when it is so no longer, and what the worker still says of it comes too late.
+    fileprivate(set) var owner: WorkerSlots?
     /// Deliveries that are open on the worker's stream.
-    fileprivate var openCount = 0
+    var openCount = 0
     /// What is counted of its memory.
     fileprivate var countedBytes = 0
     var isReturning = false
@@ -75,43 +77,34 @@ struct RetriedEvent {
     var upcastFailure: String? = nil
 }
 
-/// The slots of one worker, and what is under way to it. Used on its event loop.
+/// The slots of one worker. Used on its event loop.
 ///
 /// A worker may have a thousand slots, and most often one of them has something to do. Whatever happens to a slot touches
 /// it, and only slots that were touched are looked at.
-struct WorkerSlots {
-    private struct Open {
-        var slot: Int
-        var epoch: UInt64
-        /// Of the slot's machine.
-        var number: UInt64
-    }
-
+final class WorkerSlots {
+    /// Whose slots they are.
+    weak var worker: ConsumerWorker?
+    /// What the worker says is being taken in, and some of it is about them.
+    var hasReplies = false
     private(set) var all: [Int: WorkerSlot] = [:]
     private var touchedSlots: [WorkerSlot] = []
     /// How often a slot was looked at.
     private(set) var visits: UInt64 = 0
     private var countedBytes = 0
-    private var open: [UInt64: Open] = [:]
-    /// None below it is open.
-    private var firstOpen: UInt64 = 1
-    private(set) var lastNumber: UInt64 = 0
-    /// Replies that changed nothing: no more than there were deliveries, and some.
-    private var idleReplies: UInt64 = 0
-    private static let idleRepliesMax: UInt64 = 10_000
     private var counts = WorkerCounts()
 
     subscript(_ number: Int) -> WorkerSlot? { all[number] }
 
-    mutating func add(_ slot: WorkerSlot) {
+    func add(_ slot: WorkerSlot) {
         all[slot.number] = slot
+        slot.owner = self
         counts.slotsAssigned += 1
         touch(slot)
     }
 
-    mutating func remove(_ number: Int) -> WorkerSlot? {
+    func remove(_ number: Int) -> WorkerSlot? {
         guard let slot = all.removeValue(forKey: number) else { return nil }
-        if slot.openCount > 0 { open = open.filter { $0.value.slot != number } }
+        slot.owner = nil
         countedBytes -= slot.countedBytes
         slot.countedBytes = 0
         counts.slotsLost += 1
@@ -119,8 +112,15 @@ struct WorkerSlots {
         return slot
     }
 
+    /// None of them is the worker's any more.
+    func removeAll() {
+        for slot in all.values { slot.owner = nil }
+        all = [:]
+        touchedSlots = []
+    }
+
     /// What has happened since this was asked last.
-    mutating func takeCounts() -> WorkerCounts {
+    func takeCounts() -> WorkerCounts {
         for slot in all.values { counts.add(slot.machine.takeCounts()) }
         defer { counts = WorkerCounts() }
         return counts
@@ -129,7 +129,7 @@ struct WorkerSlots {
     // MARK: What is to be done
 
     /// Something happened to the slot: it is looked at in the next turn.
-    mutating func touch(_ slot: WorkerSlot) {
+    func touch(_ slot: WorkerSlot) {
         guard !slot.isTouched else { return }
         slot.isTouched = true
         touchedSlots.append(slot)
@@ -139,7 +139,7 @@ struct WorkerSlots {
     var touched: [WorkerSlot] { touchedSlots.filter { all[$0.number] === $0 } }
 
     /// The slots that were touched, which are looked at now.
-    mutating func takeTouched() -> [WorkerSlot] {
+    func takeTouched() -> [WorkerSlot] {
         let taken = touched
         for slot in touchedSlots { slot.isTouched = false }
         touchedSlots = []
@@ -148,7 +148,7 @@ struct WorkerSlots {
     }
 
     /// The slot of that number, which is looked at now; nil where the worker no longer has it.
-    mutating func visit(_ number: Int) -> WorkerSlot? {
+    func visit(_ number: Int) -> WorkerSlot? {
         visits += 1
         return all[number]
     }
@@ -156,13 +156,14 @@ struct WorkerSlots {
     // MARK: Memory
 
     /// About the memory that it holds, with each slot as it was when it was counted last.
-    var bytes: Int { countedBytes + open.count * 64 }
+    var bytes: Int { countedBytes }
 
     /// Counts what the slot holds now.
-    mutating func count(_ slot: WorkerSlot) {
+    func count(_ slot: WorkerSlot) {
         guard all[slot.number] === slot else { return }
         let bytes =
-            Self.slotBytes + slot.machine.entryCount * Self.entryBytes + (slot.stopReason?.utf8.count ?? 0)
+            Self.slotBytes + slot.machine.entryCount * Self.entryBytes + slot.openCount * OpenDeliveries.entryBytes
+            + (slot.stopReason?.utf8.count ?? 0)
             + slot.retried.values.joined().reduce(0) { $0 + $1.value.entry.readableBytes + Self.entryBytes }
         countedBytes += bytes - slot.countedBytes
         slot.countedBytes = bytes
@@ -175,91 +176,37 @@ struct WorkerSlots {
 
     // MARK: Deliveries
 
-    /// Numbers a delivery of the stream.
-    mutating func deliver(_ delivery: SlotMachine.Delivery, of slot: WorkerSlot) -> ConsumeMessage.Delivery {
-        lastNumber += 1
-        open[lastNumber] = Open(slot: slot.number, epoch: slot.epoch, number: delivery.number)
-        slot.openCount += 1
+    /// Counts a delivery that has that number on the stream.
+    func deliver(
+        _ delivery: SlotMachine.Delivery, of slot: WorkerSlot, as number: UInt64
+    ) -> ConsumeMessage.Delivery {
         counts.delivered += 1
         if delivery.attempt > 1 { counts.redelivered += 1 }
         touch(slot)
-        if slot.openCount > slot.machine.underWayCount { forgetTakenBack(of: slot) }
         return ConsumeMessage.Delivery(
-            number: lastNumber, slot: slot.number, attempt: delivery.attempt, mayBeRepeated: delivery.mayBeRepeated,
+            number: number, slot: slot.number, attempt: delivery.attempt, mayBeRepeated: delivery.mayBeRepeated,
             key: delivery.event.key, isKeyBlocked: delivery.isKeyBlocked)
     }
 
-    /// Forgets deliveries that were taken back: whatever the worker still says of them comes too late.
-    private mutating func forgetTakenBack(of slot: WorkerSlot) {
-        open = open.filter { $0.value.slot != slot.number || slot.machine.isUnderWay($0.value.number) }
-        slot.openCount = slot.machine.underWayCount
-    }
-
-    /// Takes in what the worker says.
-    /// - Throws: `NEVER_DELIVERED` for what was not delivered, or where it says the same too often.
-    mutating func take(_ reply: WorkerReply, now: SlotMachine.Moment) throws(MartletError) {
-        switch reply {
-        case .alive: return
-        case .acknowledge(let number, upTo: false):
-            guard let (slot, delivery) = try settle(number) else { return }
-            acknowledge(delivery, of: slot)
-        case .acknowledge(let number, upTo: true):
-            try check(number)
-            if firstOpen > number { return try countIdle() }
-            while firstOpen <= number {
-                if let (slot, delivery) = takeOff(firstOpen) { acknowledge(delivery, of: slot) }
-                firstOpen += 1
-            }
-        case .reject(let number, let failure, let reason):
-            guard let (slot, delivery) = try settle(number) else { return }
-            let rejection: SlotMachine.Rejection =
-                switch failure {
-                case .retry(let millis): .retry(after: millis.map { .milliseconds(Int64($0)) })
-                case .park: .park
-                case .stop: .stop
-                }
-            if slot.machine.reject(delivery, rejection, reason: reason, now: now) == .taken { counts.add(rejection) }
-        }
-    }
-
-    private mutating func acknowledge(_ delivery: UInt64, of slot: WorkerSlot) {
+    /// A delivery is settled.
+    func acknowledge(_ delivery: UInt64, of slot: WorkerSlot) {
+        touch(slot)
         if slot.machine.acknowledge(delivery) == .taken { counts.acknowledged += 1 }
     }
 
-    private mutating func settle(_ number: UInt64) throws(MartletError) -> (WorkerSlot, UInt64)? {
-        try check(number)
-        guard let found = takeOff(number) else {
-            try countIdle()
-            return nil
-        }
-        return found
-    }
-
-    /// Takes a delivery off; nil where that was done, or its slot is gone.
-    private mutating func takeOff(_ number: UInt64) -> (WorkerSlot, UInt64)? {
-        guard let delivery = open.removeValue(forKey: number), let slot = all[delivery.slot],
-            slot.epoch == delivery.epoch
-        else { return nil }
-        slot.openCount -= 1
+    /// A delivery has failed.
+    func reject(
+        _ delivery: UInt64, of slot: WorkerSlot, _ failure: WorkerReply.Failure, reason: String,
+        now: SlotMachine.Moment
+    ) {
         touch(slot)
-        return (slot, delivery.number)
-    }
-
-    private func check(_ number: UInt64) throws(MartletError) {
-        guard number >= 1, number <= lastNumber else {
-            throw MartletError(
-                .invalidArgument, reason: .neverDelivered,
-                message: "delivery \(number) was never made on this stream: its last one is \(lastNumber)")
-        }
-    }
-
-    private mutating func countIdle() throws(MartletError) {
-        idleReplies += 1
-        guard idleReplies > lastNumber + Self.idleRepliesMax else { return }
-        throw MartletError(
-            .invalidArgument, reason: .neverDelivered,
-            message: "\(idleReplies) replies on this stream were about deliveries that are settled: say of each "
-                + "delivery once what became of it")
+        let rejection: SlotMachine.Rejection =
+            switch failure {
+            case .retry(let millis): .retry(after: millis.map { .milliseconds(Int64($0)) })
+            case .park: .park
+            case .stop: .stop
+            }
+        if slot.machine.reject(delivery, rejection, reason: reason, now: now) == .taken { counts.add(rejection) }
     }
 }
 

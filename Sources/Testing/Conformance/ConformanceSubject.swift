@@ -146,8 +146,11 @@ public enum ConformanceSuite {
     /// Every clause.
     public static let clauses: [ConformanceClause] =
         appendClauses + replayClauses + loadClauses + readClauses + subscribeClauses + snapshotClauses + upcastClauses
-        + raceClauses + consumerClauses + consumerPlaceClauses + workerClauses + settlementClauses + blockedKeyClauses
-        + reactionClauses + scheduleClauses
+        + raceClauses + workersClauses + scheduleClauses
+
+    /// The clauses about consumers and their workers, which hold on a worker's stream over many tenants as well.
+    public static let workersClauses: [ConformanceClause] =
+        consumerClauses + consumerPlaceClauses + workerClauses + settlementClauses + blockedKeyClauses + reactionClauses
 }
 
 func require(_ condition: Bool, _ message: @autoclosure () -> String) throws {

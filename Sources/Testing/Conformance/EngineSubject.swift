@@ -9,12 +9,15 @@ public import NIOCore
 public final class EngineSubject: ConformanceSubject {
     private let service: EventService
     private let connection: ServiceConnection
+    private let followsTenants: Bool
 
     /// Starts the engine.
+    /// - Parameter followsTenants: workers are on streams over many tenants, which name the one that a clause is about.
     public init(
         _ engine: any StorageEngine, clock: @escaping Clock = Timestamp.now, limits: Limits = Limits(),
-        eventLoop: any EventLoop, logger: Logger
+        followsTenants: Bool = false, eventLoop: any EventLoop, logger: Logger
     ) throws(MartletError) {
+        self.followsTenants = followsTenants
         service = try EventService.start(
             engine: engine, limits: limits, serverVersion: "test", clock: clock, logger: logger)
         connection = ServiceConnection(service, on: eventLoop)
@@ -243,7 +246,11 @@ extension EngineSubject {
 
     /// Works on a consumer.
     public func consume(_ request: ConsumeRequest) -> any ConformanceWorker {
-        EngineWorker(connection.open(.consume(request), creditBytes: Self.creditBytes))
+        guard followsTenants else {
+            return EngineWorker(connection.open(.consume(request), creditBytes: Self.creditBytes))
+        }
+        let call = connection.open(.consumeTenants(request.overTenants), creditBytes: Self.creditBytes)
+        return EngineWorker(call, of: request.consumer.tenant)
     }
 }
 
@@ -270,15 +277,24 @@ extension EngineSubject {
 /// A worker of a service in this process; its connection says that it is there.
 private final class EngineWorker: ConformanceWorker {
     private let call: ServiceCall
+    /// Which tenant's consumer it works on, on a stream over many tenants.
+    private let tenant: TenantID?
 
-    init(_ call: ServiceCall) { self.call = call }
+    init(_ call: ServiceCall, of tenant: TenantID? = nil) {
+        self.call = call
+        self.tenant = tenant
+    }
 
     deinit { call.cancel() }
 
     func next() async throws(MartletError) -> WorkerItem? {
         for await part in call.parts {
             switch part {
-            case .message(.consume(let message)): if let item = take(message) { return item }
+            case .message(.consume(.joined(let tenants))) where tenant != nil:
+                guard tenants.count == 1, tenants.first == tenant else { throw .notJoined }
+            case .message(.consumeOf(tenant, .left(let error))): throw error
+            case .message(.consumeOf(tenant, let message)): if let item = take(message) { return item }
+            case .message(.consume(let message)) where tenant == nil: if let item = take(message) { return item }
             case .message: throw .noAnswer
             case .end(let error): throw error ?? .noAnswer
             }
@@ -301,10 +317,25 @@ private final class EngineWorker: ConformanceWorker {
         case .waits(let bytes):
             call.addCredit(bytes)
             return nil
+        case .joined, .left: preconditionFailure("a tenant's own message")
         }
     }
 
     func say(_ reply: WorkerReply) { call.say(reply) }
 
     func leave() { call.cancel() }
+}
+
+extension ConsumeRequest {
+    /// The same on a stream over many tenants, which names the one.
+    var overTenants: ConsumeTenantsRequest {
+        ConsumeTenantsRequest(
+            consumer.name, of: [consumer.tenant], worker: worker, epochAbove: epochAbove, keepsTime: keepsTime)
+    }
+}
+
+extension MartletError {
+    /// A stream over many tenants has begun without the one that a clause is about: it has no such consumer.
+    static let notJoined = MartletError(
+        .notFound, reason: .consumerNotFound, message: "the tenant has no consumer of that name")
 }

@@ -87,7 +87,10 @@ final class ServiceConnection: Sendable {
             _ continuation: AsyncStream<ServiceCall.Part>.Continuation
         ) {
             open[key] = continuation
-            if case .consume = request { workers.insert(key) }
+            switch request {
+            case .consume, .consumeTenants: workers.insert(key)
+            default: break
+            }
             calls?.start(key, request, timeoutMillis: timeoutMillis, creditBytes: creditBytes)
         }
 

@@ -16,6 +16,7 @@ PROTOBUF_C__BEGIN_DECLS
 
 #include "martlet/v1/event.pb-c.h"
 #include "martlet/v1/query.pb-c.h"
+#include "martlet/v1/status.pb-c.h"
 
 typedef struct Martlet__V1__ConsumerDefinition Martlet__V1__ConsumerDefinition;
 typedef struct Martlet__V1__SlotSettings Martlet__V1__SlotSettings;
@@ -44,12 +45,15 @@ typedef struct Martlet__V1__UnblockKeysResponse Martlet__V1__UnblockKeysResponse
 typedef struct Martlet__V1__AwaitConsumerRequest Martlet__V1__AwaitConsumerRequest;
 typedef struct Martlet__V1__AwaitConsumerResponse Martlet__V1__AwaitConsumerResponse;
 typedef struct Martlet__V1__ConsumeRequest Martlet__V1__ConsumeRequest;
+typedef struct Martlet__V1__TenantSelection Martlet__V1__TenantSelection;
 typedef struct Martlet__V1__WorkerReplies Martlet__V1__WorkerReplies;
 typedef struct Martlet__V1__WorkerReply Martlet__V1__WorkerReply;
 typedef struct Martlet__V1__Acknowledgement Martlet__V1__Acknowledgement;
 typedef struct Martlet__V1__Rejection Martlet__V1__Rejection;
 typedef struct Martlet__V1__WorkerAlive Martlet__V1__WorkerAlive;
 typedef struct Martlet__V1__ConsumeResponse Martlet__V1__ConsumeResponse;
+typedef struct Martlet__V1__TenantsJoined Martlet__V1__TenantsJoined;
+typedef struct Martlet__V1__TenantLeft Martlet__V1__TenantLeft;
 typedef struct Martlet__V1__SlotsAssigned Martlet__V1__SlotsAssigned;
 typedef struct Martlet__V1__AssignedSlot Martlet__V1__AssignedSlot;
 typedef struct Martlet__V1__SlotsRevoked Martlet__V1__SlotsRevoked;
@@ -801,6 +805,13 @@ struct  Martlet__V1__AwaitConsumerResponse
     , 0 }
 
 
+typedef enum {
+  MARTLET__V1__CONSUME_REQUEST__SCOPE__NOT_SET = 0,
+  MARTLET__V1__CONSUME_REQUEST__SCOPE_TENANT = 1,
+  MARTLET__V1__CONSUME_REQUEST__SCOPE_TENANTS = 6
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(MARTLET__V1__CONSUME_REQUEST__SCOPE__CASE)
+} Martlet__V1__ConsumeRequest__ScopeCase;
+
 /*
  * Works on a consumer: gets slots of it, and the events of their keys. Ends only with a status: when cancelled, at its
  * deadline, on a drain, on failure, with WORKER_REPLACED when a newer stream has the worker's name, with WORKER_SILENT when
@@ -809,10 +820,6 @@ struct  Martlet__V1__AwaitConsumerResponse
 struct  Martlet__V1__ConsumeRequest
 {
   ProtobufCMessage base;
-  /*
-   * 16 bytes: the tenant.
-   */
-  ProtobufCBinaryData tenant;
   /*
    * The consumer's name.
    */
@@ -831,10 +838,39 @@ struct  Martlet__V1__ConsumeRequest
    * have no acknowledgement time-out, so that no key is blocked unless it has rejected an event of it.
    */
   protobuf_c_boolean keeps_time;
+  Martlet__V1__ConsumeRequest__ScopeCase scope_case;
+  union {
+    /*
+     * 16 bytes: the tenant.
+     */
+    ProtobufCBinaryData tenant;
+    /*
+     * The consumers of that name of many tenants.
+     */
+    Martlet__V1__TenantSelection *tenants;
+  };
 };
 #define MARTLET__V1__CONSUME_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__consume_request__descriptor) \
-    , {0,NULL}, {0,NULL}, {0,NULL}, 0, 0 }
+    , {0,NULL}, {0,NULL}, 0, 0, MARTLET__V1__CONSUME_REQUEST__SCOPE__NOT_SET, {0} }
+
+
+/*
+ * Tenants whose consumers of one name a worker works on, in one stream. It joins each of them that has such a consumer, also
+ * one that gets it later. Where more than Limits.tenants_per_stream_max have one, the stream ends with TOO_MANY_TENANTS.
+ */
+struct  Martlet__V1__TenantSelection
+{
+  ProtobufCMessage base;
+  /*
+   * 16 bytes each: these tenants, at most Limits.tenants_per_stream_max. Empty: every tenant that the connection may use.
+   */
+  size_t n_tenants;
+  ProtobufCBinaryData *tenants;
+};
+#define MARTLET__V1__TENANT_SELECTION__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__tenant_selection__descriptor) \
+    , 0,NULL }
 
 
 /*
@@ -977,7 +1013,9 @@ typedef enum {
   MARTLET__V1__CONSUME_RESPONSE__MESSAGE_COMMITTED = 4,
   MARTLET__V1__CONSUME_RESPONSE__MESSAGE_STOPPED = 5,
   MARTLET__V1__CONSUME_RESPONSE__MESSAGE_PAUSED = 6,
-  MARTLET__V1__CONSUME_RESPONSE__MESSAGE_WAITING = 7
+  MARTLET__V1__CONSUME_RESPONSE__MESSAGE_WAITING = 7,
+  MARTLET__V1__CONSUME_RESPONSE__MESSAGE_JOINED = 8,
+  MARTLET__V1__CONSUME_RESPONSE__MESSAGE_LEFT = 9
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(MARTLET__V1__CONSUME_RESPONSE__MESSAGE__CASE)
 } Martlet__V1__ConsumeResponse__MessageCase;
 
@@ -987,6 +1025,10 @@ typedef enum {
 struct  Martlet__V1__ConsumeResponse
 {
   ProtobufCMessage base;
+  /*
+   * On a stream over many tenants, 16 bytes: the tenant that the message is about; in joined empty. On others always empty.
+   */
+  ProtobufCBinaryData tenant;
   Martlet__V1__ConsumeResponse__MessageCase message_case;
   union {
     /*
@@ -1017,11 +1059,53 @@ struct  Martlet__V1__ConsumeResponse
      * The next event needs more credit than is left.
      */
     Martlet__V1__WaitingForCredit *waiting;
+    /*
+     * Only on a stream over many tenants, and the first message there: the worker joins the consumers of these tenants.
+     */
+    Martlet__V1__TenantsJoined *joined;
+    /*
+     * Only on a stream over many tenants: the worker has left the consumer of this tenant, and has no slots of it any more.
+     */
+    Martlet__V1__TenantLeft *left;
   };
 };
 #define MARTLET__V1__CONSUME_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__consume_response__descriptor) \
-    , MARTLET__V1__CONSUME_RESPONSE__MESSAGE__NOT_SET, {0} }
+    , {0,NULL}, MARTLET__V1__CONSUME_RESPONSE__MESSAGE__NOT_SET, {0} }
+
+
+/*
+ * The worker joins the consumers of these tenants: slots of each are assigned to it soon.
+ */
+struct  Martlet__V1__TenantsJoined
+{
+  ProtobufCMessage base;
+  /*
+   * 16 bytes each: the tenants, perhaps none.
+   */
+  size_t n_tenants;
+  ProtobufCBinaryData *tenants;
+};
+#define MARTLET__V1__TENANTS_JOINED__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__tenants_joined__descriptor) \
+    , 0,NULL }
+
+
+/*
+ * The worker has left a tenant's consumer: it was deleted, or cannot be worked on. The stream goes on with the others. The
+ * worker joins again by itself when the consumer is there again; after a failure, within a minute.
+ */
+struct  Martlet__V1__TenantLeft
+{
+  ProtobufCMessage base;
+  /*
+   * Why.
+   */
+  Martlet__V1__Status *status;
+};
+#define MARTLET__V1__TENANT_LEFT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__tenant_left__descriptor) \
+    , NULL }
 
 
 /*
@@ -1756,6 +1840,25 @@ Martlet__V1__ConsumeRequest *
 void   martlet__v1__consume_request__free_unpacked
                      (Martlet__V1__ConsumeRequest *message,
                       ProtobufCAllocator *allocator);
+/* Martlet__V1__TenantSelection methods */
+void   martlet__v1__tenant_selection__init
+                     (Martlet__V1__TenantSelection         *message);
+size_t martlet__v1__tenant_selection__get_packed_size
+                     (const Martlet__V1__TenantSelection   *message);
+size_t martlet__v1__tenant_selection__pack
+                     (const Martlet__V1__TenantSelection   *message,
+                      uint8_t             *out);
+size_t martlet__v1__tenant_selection__pack_to_buffer
+                     (const Martlet__V1__TenantSelection   *message,
+                      ProtobufCBuffer     *buffer);
+Martlet__V1__TenantSelection *
+       martlet__v1__tenant_selection__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   martlet__v1__tenant_selection__free_unpacked
+                     (Martlet__V1__TenantSelection *message,
+                      ProtobufCAllocator *allocator);
 /* Martlet__V1__WorkerReplies methods */
 void   martlet__v1__worker_replies__init
                      (Martlet__V1__WorkerReplies         *message);
@@ -1869,6 +1972,44 @@ Martlet__V1__ConsumeResponse *
                       const uint8_t       *data);
 void   martlet__v1__consume_response__free_unpacked
                      (Martlet__V1__ConsumeResponse *message,
+                      ProtobufCAllocator *allocator);
+/* Martlet__V1__TenantsJoined methods */
+void   martlet__v1__tenants_joined__init
+                     (Martlet__V1__TenantsJoined         *message);
+size_t martlet__v1__tenants_joined__get_packed_size
+                     (const Martlet__V1__TenantsJoined   *message);
+size_t martlet__v1__tenants_joined__pack
+                     (const Martlet__V1__TenantsJoined   *message,
+                      uint8_t             *out);
+size_t martlet__v1__tenants_joined__pack_to_buffer
+                     (const Martlet__V1__TenantsJoined   *message,
+                      ProtobufCBuffer     *buffer);
+Martlet__V1__TenantsJoined *
+       martlet__v1__tenants_joined__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   martlet__v1__tenants_joined__free_unpacked
+                     (Martlet__V1__TenantsJoined *message,
+                      ProtobufCAllocator *allocator);
+/* Martlet__V1__TenantLeft methods */
+void   martlet__v1__tenant_left__init
+                     (Martlet__V1__TenantLeft         *message);
+size_t martlet__v1__tenant_left__get_packed_size
+                     (const Martlet__V1__TenantLeft   *message);
+size_t martlet__v1__tenant_left__pack
+                     (const Martlet__V1__TenantLeft   *message,
+                      uint8_t             *out);
+size_t martlet__v1__tenant_left__pack_to_buffer
+                     (const Martlet__V1__TenantLeft   *message,
+                      ProtobufCBuffer     *buffer);
+Martlet__V1__TenantLeft *
+       martlet__v1__tenant_left__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   martlet__v1__tenant_left__free_unpacked
+                     (Martlet__V1__TenantLeft *message,
                       ProtobufCAllocator *allocator);
 /* Martlet__V1__SlotsAssigned methods */
 void   martlet__v1__slots_assigned__init
@@ -2143,6 +2284,9 @@ typedef void (*Martlet__V1__AwaitConsumerResponse_Closure)
 typedef void (*Martlet__V1__ConsumeRequest_Closure)
                  (const Martlet__V1__ConsumeRequest *message,
                   void *closure_data);
+typedef void (*Martlet__V1__TenantSelection_Closure)
+                 (const Martlet__V1__TenantSelection *message,
+                  void *closure_data);
 typedef void (*Martlet__V1__WorkerReplies_Closure)
                  (const Martlet__V1__WorkerReplies *message,
                   void *closure_data);
@@ -2160,6 +2304,12 @@ typedef void (*Martlet__V1__WorkerAlive_Closure)
                   void *closure_data);
 typedef void (*Martlet__V1__ConsumeResponse_Closure)
                  (const Martlet__V1__ConsumeResponse *message,
+                  void *closure_data);
+typedef void (*Martlet__V1__TenantsJoined_Closure)
+                 (const Martlet__V1__TenantsJoined *message,
+                  void *closure_data);
+typedef void (*Martlet__V1__TenantLeft_Closure)
+                 (const Martlet__V1__TenantLeft *message,
                   void *closure_data);
 typedef void (*Martlet__V1__SlotsAssigned_Closure)
                  (const Martlet__V1__SlotsAssigned *message,
@@ -2317,12 +2467,15 @@ extern const ProtobufCMessageDescriptor martlet__v1__unblock_keys_response__desc
 extern const ProtobufCMessageDescriptor martlet__v1__await_consumer_request__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__await_consumer_response__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__consume_request__descriptor;
+extern const ProtobufCMessageDescriptor martlet__v1__tenant_selection__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__worker_replies__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__worker_reply__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__acknowledgement__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__rejection__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__worker_alive__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__consume_response__descriptor;
+extern const ProtobufCMessageDescriptor martlet__v1__tenants_joined__descriptor;
+extern const ProtobufCMessageDescriptor martlet__v1__tenant_left__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__slots_assigned__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__assigned_slot__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__slots_revoked__descriptor;

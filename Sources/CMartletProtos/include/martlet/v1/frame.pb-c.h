@@ -538,10 +538,14 @@ struct  Martlet__V1__Limits
    * Schedules of one tenant, parked ones among them.
    */
   uint64_t schedules_per_tenant_max;
+  /*
+   * Tenants that one worker's stream follows.
+   */
+  uint64_t tenants_per_stream_max;
 };
 #define MARTLET__V1__LIMITS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__limits__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0 }
 
 
 /*
