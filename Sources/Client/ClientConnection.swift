@@ -81,14 +81,18 @@ final class ClientConnection: Sendable {
     }
 
     /// Starts the stream of a worker.
-    /// - Parameter holdsCredit: credit goes back by ``ReplyPath/giveBack(_:)`` alone.
+    /// - Parameters:
+    ///   - request: to work on one consumer, or on those of many tenants.
+    ///   - holdsCredit: credit goes back by ``ReplyPath/giveBack(_:)`` alone.
     func work(
-        _ request: ConsumeRequest, deadline: NIODeadline?, window: CreditWindow, holdsCredit: Bool
+        _ request: CallRequest, deadline: NIODeadline?, window: CreditWindow, holdsCredit: Bool
     ) -> (stream: StreamHandle, replies: ReplyPath) {
-        let buffer = StreamBuffer(window: window, isForWorker: true, holdsCredit: holdsCredit)
+        let buffer = StreamBuffer(
+            window: window, workerSignals: WorkerSignals(tenantsMax: welcome.limits.tenantsPerStreamMax),
+            holdsCredit: holdsCredit)
         let replies = ReplyQueue()
         let call = ClientCall(
-            .consume(request), deadline: deadline, isDeadlineForStart: true, creditBytes: UInt64(window.windowBytes),
+            request, deadline: deadline, isDeadlineForStart: true, creditBytes: UInt64(window.windowBytes),
             replies: replies)
         start(call, .stream(buffer))
         return (

@@ -1,7 +1,4 @@
 public import MartletModel
-import NIOConcurrencyHelpers
-import NIOCore
-import Synchronization
 
 /// What a worker of a consumer gets.
 public enum ConsumptionItem: Hashable, Sendable {
@@ -115,6 +112,8 @@ public enum ConsumerRejection: Hashable, Sendable {
 ///
 /// It is iterated once. Leaving the loop, or letting go of the iterator, ends the stream. What was acknowledged shortly
 /// before may come again to the next worker: who wants to avoid that waits for ``ConsumptionItem/committed(slot:_:)``.
+///
+/// ``TenantsConsumption`` is the same over the consumers of many tenants.
 public struct Consumption: AsyncSequence, Sendable {
     /// Items, one by one.
     public struct Iterator: AsyncIteratorProtocol {
@@ -126,117 +125,42 @@ public struct Consumption: AsyncSequence, Sendable {
         public mutating func next(
             isolation actor: isolated (any Actor)? = #isolation
         ) async throws(MartletError) -> ConsumptionItem? {
-            guard reader != nil else {
-                throw MartletError(
-                    .failedPrecondition, reason: .cancelled,
-                    message: "a consumption can be iterated only once: consume again")
+            guard reader != nil else { throw ConsumptionSource.iteratedTwice }
+            switch try await reader?.next() {
+            case .of(_, let item): return item
+            case .joined, .left: throw .wrongAnswer
+            case nil: return nil
             }
-            return try await reader?.next()
         }
     }
 
-    private let client: MartletClient
-    private let request: ConsumeRequest
-    private let windowBytes: Int
-    private let holdsCredit: Bool
-    private let replies = ConsumptionReplies()
-    private let isTaken = NIOLockedValueBox(false)
+    private let source: ConsumptionSource
 
-    init(_ client: MartletClient, _ request: ConsumeRequest, windowBytes: Int, holdsCredit: Bool = false) {
-        self.client = client
-        self.request = request
-        self.windowBytes = windowBytes
-        self.holdsCredit = holdsCredit
-    }
+    init(_ source: ConsumptionSource) { self.source = source }
+
+    /// The same worker, whose items come with the consumer's tenant. One of the two is iterated.
+    package var ofTenant: TenantsConsumption { TenantsConsumption(source) }
 
     /// Begins to work; a second iterator throws.
-    public func makeAsyncIterator() -> Iterator {
-        let isFirst = isTaken.withLockedValue { isTaken in
-            defer { isTaken = true }
-            return !isTaken
-        }
-        guard isFirst else { return Iterator(nil) }
-        return Iterator(
-            ConsumptionReader(
-                client, request, windowBytes: windowBytes, holdsCredit: holdsCredit, replies: replies))
-    }
+    public func makeAsyncIterator() -> Iterator { Iterator(source.makeReader()) }
 
     /// Has the server send as much again as these events took, where the consumption holds credit. Once for each event; for
     /// those of an earlier stream nothing is done.
-    package func giveBack(_ events: [ConsumedEvent]) {
-        var start = events.startIndex
-        while start < events.endIndex {
-            let stream = events[start].delivery.stream
-            let end = events[start...].firstIndex { $0.delivery.stream != stream } ?? events.endIndex
-            replies.giveBack(events[start..<end].reduce(0) { $0 + $1.creditBytes }, on: stream)
-            start = end
-        }
-    }
+    package func giveBack(_ events: [ConsumedEvent]) { source.giveBack(events) }
 
     /// A delivery is settled. Dropped if it is one of an earlier stream: its event comes again.
     ///
     /// The server hears of it soon; that it is stored, ``ConsumptionItem/committed(slot:_:)`` says. Call it from any task.
-    public func acknowledge(_ delivery: ConsumerDelivery) {
-        replies.say(.acknowledge(delivery.number, upTo: false), on: delivery.stream)
-    }
+    public func acknowledge(_ delivery: ConsumerDelivery) { source.acknowledge(delivery) }
 
     /// All deliveries of the stream up to this one are settled, whatever their slots. Dropped if it is one of an earlier
     /// stream.
-    public func acknowledge(upTo delivery: ConsumerDelivery) {
-        replies.say(.acknowledge(delivery.number, upTo: true), on: delivery.stream)
-    }
+    public func acknowledge(upTo delivery: ConsumerDelivery) { source.acknowledge(upTo: delivery) }
 
     /// A delivery failed. Dropped if it is one of an earlier stream.
     /// - Parameter reason: why, for a person; the first ``MartletModel/BlockedKey/reasonBytesMax`` bytes are kept.
     public func reject(_ delivery: ConsumerDelivery, _ rejection: ConsumerRejection, reason: String) {
-        replies.say(.reject(delivery.number, rejection.failure, reason: Self.cut(reason)), on: delivery.stream)
-    }
-
-    /// Cuts a text at a character.
-    private static func cut(_ reason: String) -> String {
-        guard reason.utf8.count > BlockedKey.reasonBytesMax else { return reason }
-        var end = reason.utf8.index(reason.utf8.startIndex, offsetBy: BlockedKey.reasonBytesMax)
-        while end.samePosition(in: reason.unicodeScalars) == nil { end = reason.utf8.index(before: end) }
-        return String(reason[..<end])
-    }
-}
-
-extension ConsumerRejection {
-    fileprivate var failure: WorkerReply.Failure {
-        switch self {
-        case .retry(let time):
-            .retry(afterMillis: time.map { UInt32(clamping: TimeAmount(clamping: $0).nanoseconds / 1_000_000) })
-        case .park: .park
-        case .stop: .stop
-        }
-    }
-}
-
-/// The way of replies to the stream that there is.
-final class ConsumptionReplies: Sendable {
-    private static let lastStream = Atomic<UInt64>(0)
-
-    private let current = NIOLockedValueBox<(stream: UInt64, path: ReplyPath)?>(nil)
-
-    /// A new stream takes replies.
-    /// - Returns: its number.
-    func begin(_ path: ReplyPath) -> UInt64 {
-        let stream = Self.lastStream.add(1, ordering: .relaxed).newValue
-        current.withLockedValue { $0 = (stream, path) }
-        return stream
-    }
-
-    /// There is no stream.
-    func end() { current.withLockedValue { $0 = nil } }
-
-    func say(_ reply: WorkerReply, on stream: UInt64) {
-        path(of: stream)?.say(reply)
-    }
-
-    func giveBack(_ bytes: Int, on stream: UInt64) { path(of: stream)?.giveBack(bytes) }
-
-    private func path(of stream: UInt64) -> ReplyPath? {
-        current.withLockedValue { $0?.stream == stream ? $0?.path : nil }
+        source.reject(delivery, rejection, reason: reason)
     }
 }
 
@@ -245,13 +169,13 @@ extension MartletClient {
     /// - Parameter windowBytes: bytes of events that it takes in ahead of the worker; nil means
     ///   ``ClientConfiguration/subscriptionWindowBytes``.
     public func consume(_ request: ConsumeRequest, windowBytes: Int? = nil) -> Consumption {
-        Consumption(self, request, windowBytes: windowBytes ?? configuration.subscriptionWindowBytes)
+        Consumption(ConsumptionSource(self, .consume(request), windowBytes: windowBytes))
     }
 
     /// Works on a consumer, and takes in at most the window's bytes ahead of those who handle events: what was taken out of
     /// the consumption counts until it is given back (``Consumption/giveBack(_:)``). Each event keeps its own bytes in memory,
     /// and none of those that came with it.
     package func consumeHoldingCredit(_ request: ConsumeRequest) -> Consumption {
-        Consumption(self, request, windowBytes: configuration.subscriptionWindowBytes, holdsCredit: true)
+        Consumption(ConsumptionSource(self, .consume(request), holdsCredit: true))
     }
 }

@@ -3,29 +3,39 @@ import MartletRecordCodec
 import MartletSession
 import NIOCore
 
-/// A worker at work. Letting go of it ends its stream.
+/// A worker at work, on one consumer or on those of many tenants. Letting go of it ends its stream.
+///
+/// What it holds is bounded by the tenants of a stream and the slots of a consumer: a server that goes beyond that, or says
+/// something about a tenant that it has not named before, ends it.
 struct ConsumptionReader: Sendable {
     private struct Stream {
         let handle: StreamHandle
         let number: UInt64
         let openedAt: NIODeadline
+        /// Tenants that it follows at most, as the server says.
+        let tenantsMax: Int
     }
 
     private let client: MartletClient
-    private let request: ConsumeRequest
+    private let request: CallRequest
+    /// Whose consumer it works on; nil for many.
+    private let tenant: TenantID?
     private let windowBytes: Int
     private let holdsCredit: Bool
     private let replies: ConsumptionReplies
     private var attempts: Attempts
     private var stream: Stream?
-    /// The slots that the worker has, with their epochs.
-    private var epochs: [Int: UInt64] = [:]
+    /// The slots that the worker has, with their epochs, of each tenant whose consumer it works on.
+    private var epochs: [TenantID: [Int: UInt64]] = [:]
+    /// What is still to be said of slots that went with the last stream.
+    private var lost: ArraySlice<(tenant: TenantID, slots: [Int])> = []
     /// What ended the last stream; the wait after it comes when the next item is asked for.
     private var failure: CallFailure?
     private var isDone = false
 
+    /// - Parameter request: to work on one consumer, or on those of many tenants.
     init(
-        _ client: MartletClient, _ request: ConsumeRequest, windowBytes: Int, holdsCredit: Bool,
+        _ client: MartletClient, _ request: CallRequest, windowBytes: Int, holdsCredit: Bool,
         replies: ConsumptionReplies
     ) {
         self.holdsCredit = holdsCredit
@@ -33,10 +43,11 @@ struct ConsumptionReader: Sendable {
         self.request = request
         self.windowBytes = windowBytes
         self.replies = replies
-        attempts = client.attempts(.consume(request), timeout: nil)
+        tenant = request.tenant
+        attempts = client.attempts(request, timeout: nil)
     }
 
-    mutating func next() async throws(MartletError) -> ConsumptionItem? {
+    mutating func next() async throws(MartletError) -> TenantsConsumptionItem? {
         guard !isDone else { return nil }
         do throws(MartletError) {
             return try await receive()
@@ -47,22 +58,24 @@ struct ConsumptionReader: Sendable {
         }
     }
 
-    private mutating func receive() async throws(MartletError) -> ConsumptionItem {
+    private mutating func receive() async throws(MartletError) -> TenantsConsumptionItem {
         while true {
+            if let (tenant, slots) = lost.popFirst() { return .of(tenant, .revoked(slots)) }
             if let failure = failure.take() { try await client.wait(&attempts, after: failure) }
             do throws(CallFailure) {
                 let stream = try await openStream()
                 switch await stream.handle.next() {
-                case .part(.consume(let message), _):
-                    if let item = try take(message, of: stream) { return item }
-                case .part: throw CallFailure(error: .wrongAnswer)
+                case .part(let message, _): if let item = try take(message, of: stream) { return item }
                 case .end(let end): throw end ?? Self.endedByServer
                 }
             } catch {
                 failure = error
-                let lost = epochs.keys.sorted()
+                if error.error.isRetryable {
+                    lost =
+                        epochs.filter { !$0.value.isEmpty }.sorted { $0.key < $1.key }
+                        .map { ($0.key, $0.value.keys.sorted()) }[...]
+                }
                 leave()
-                if !lost.isEmpty, error.error.isRetryable { return .revoked(lost) }
             }
         }
     }
@@ -85,40 +98,84 @@ struct ConsumptionReader: Sendable {
             window: CreditWindow(
                 windowBytes: windowBytes, windowBytesMax: client.configuration.limits.frameBytesMax),
             holdsCredit: holdsCredit)
-        let opened = Stream(handle: handle, number: replies.begin(path), openedAt: client.environment.now())
+        let opened = Stream(
+            handle: handle, number: replies.begin(path), openedAt: client.environment.now(),
+            tenantsMax: connection.welcome.limits.tenantsPerStreamMax)
         stream = opened
+        if let tenant { epochs[tenant] = [:] }
         return opened
     }
 
     private mutating func take(
-        _ message: ConsumeMessage, of stream: Stream
-    ) throws(CallFailure) -> ConsumptionItem? {
+        _ message: CallMessage, of stream: Stream
+    ) throws(CallFailure) -> TenantsConsumptionItem? {
+        do throws(MartletError) {
+            switch message {
+            case .consume(.joined(let tenants)) where tenant == nil: return try join(tenants, of: stream)
+            case .consume(let message):
+                guard let tenant else { throw .wrongAnswer }
+                return try take(message, about: tenant, of: stream)
+            case .consumeOf(let tenant, let message) where self.tenant == nil:
+                return try take(message, about: tenant, of: stream)
+            default: throw .wrongAnswer
+            }
+        } catch { throw CallFailure(error: error) }
+    }
+
+    private mutating func join(
+        _ tenants: [TenantID], of stream: Stream
+    ) throws(MartletError) -> TenantsConsumptionItem {
+        for tenant in tenants {
+            guard epochs.count < stream.tenantsMax else {
+                throw Self.fault("more tenants than the \(stream.tenantsMax) that one stream follows at most")
+            }
+            guard epochs.updateValue([:], forKey: tenant) == nil else {
+                throw Self.fault("that the worker joins tenant \(tenant), which it has joined before")
+            }
+        }
+        return .joined(tenants)
+    }
+
+    private mutating func take(
+        _ message: ConsumeMessage, about tenant: TenantID, of stream: Stream
+    ) throws(MartletError) -> TenantsConsumptionItem? {
+        guard epochs[tenant] != nil else {
+            throw Self.fault("something about tenant \(tenant), which the worker has not joined")
+        }
         switch message {
         case .assigned(let slots):
-            for slot in slots { epochs[slot.number] = slot.epoch }
-            return .assigned(slots)
+            for slot in slots {
+                guard (0..<ConsumerDefinition.slotsMax).contains(slot.number) else {
+                    throw Self.fault("slot \(slot.number), but a consumer has at most \(ConsumerDefinition.slotsMax)")
+                }
+                epochs[tenant]?[slot.number] = slot.epoch
+            }
+            return .of(tenant, .assigned(slots))
         case .revoked(let slots):
-            for slot in slots { epochs[slot] = nil }
-            return .revoked(slots)
+            for slot in slots { epochs[tenant]?[slot] = nil }
+            return .of(tenant, .revoked(slots))
         case .events(let entries, let deliveries):
             attempts.succeed(now: client.environment.now())
-            do throws(MartletError) {
-                return .events(try decode(EventBatch(entries), deliveries, of: stream))
-            } catch { throw CallFailure(error: error) }
-        case .committed(let slot, let checkpoint): return .committed(slot: slot, checkpoint)
-        case .stopped(let slot, let reason): return .stopped(slot: slot, reason: reason)
-        case .paused(let isPaused): return .paused(isPaused)
+            return .of(tenant, .events(try decode(EventBatch(entries), deliveries, of: tenant, stream)))
+        case .committed(let slot, let checkpoint): return .of(tenant, .committed(slot: slot, checkpoint))
+        case .stopped(let slot, let reason): return .of(tenant, .stopped(slot: slot, reason: reason))
+        case .paused(let isPaused): return .of(tenant, .paused(isPaused))
         case .waits: return nil
-        case .joined, .left: throw CallFailure(error: .wrongAnswer)
+        case .left(let error):
+            guard self.tenant == nil else { throw .wrongAnswer }
+            epochs[tenant] = nil
+            return .left(tenant, error)
+        case .joined: throw .wrongAnswer
         }
     }
 
     private func decode(
-        _ batch: EventBatch, _ deliveries: [ConsumeMessage.Delivery], of stream: Stream
+        _ batch: EventBatch, _ deliveries: [ConsumeMessage.Delivery], of tenant: TenantID, _ stream: Stream
     ) throws(MartletError) -> [ConsumedEvent] {
         guard batch.count == deliveries.count else {
             throw Self.fault("\(batch.count) events with \(deliveries.count) deliveries")
         }
+        let epochs = epochs[tenant, default: [:]]
         var decoder = RecordDecoder()
         var consumed: [ConsumedEvent] = []
         consumed.reserveCapacity(batch.count)

@@ -1,3 +1,5 @@
+import MartletModel
+
 /// The client's side of a stream's credit: how much the server may send, and when to grant more.
 ///
 /// Credit left at the server, bytes buffered here, and bytes taken but not granted again always make up the window.
@@ -10,6 +12,9 @@ struct CreditWindow: Sendable {
     let windowBytesMax: Int
     private let stepBytes: Int
     private var takenBytes = 0
+    /// What the server says that the next event needs: the next of each tenant, on a worker's stream over many.
+    private var wants: [TenantID?: Int] = [:]
+    /// The most of `wants`.
     private var wantedBytes = 0
 
     /// - Parameters:
@@ -28,9 +33,15 @@ struct CreditWindow: Sendable {
     var outstandingBytes: Int { windowBytes - bufferedBytes - takenBytes }
 
     /// Events came; never more than ``outstandingBytes``, which the session checks.
-    mutating func receive(_ bytes: Int) {
+    mutating func receive(_ bytes: Int, of tenant: TenantID? = nil) {
         bufferedBytes += bytes
-        if bytes > 0 { wantedBytes = 0 }
+        if bytes > 0 { forget(tenant) }
+    }
+
+    /// The server waits no more for credit for the next event of that tenant.
+    mutating func forget(_ tenant: TenantID?) {
+        guard !wants.isEmpty, wants.removeValue(forKey: tenant) != nil else { return }
+        wantedBytes = wants.values.max() ?? 0
     }
 
     /// The consumer took events.
@@ -44,8 +55,9 @@ struct CreditWindow: Sendable {
     /// The server says that the next event needs so much credit.
     /// - Returns: credit to grant now. Where that is not enough because the consumer is slow, the rest
     ///   follows as it takes events.
-    mutating func want(_ bytes: UInt64) -> Int {
-        wantedBytes = min(Int(clamping: bytes), windowBytesMax)
+    mutating func want(_ bytes: UInt64, for tenant: TenantID? = nil) -> Int {
+        wants[tenant] = min(Int(clamping: bytes), windowBytesMax)
+        wantedBytes = wants.values.max() ?? 0
         if wantedBytes > windowBytes {
             takenBytes += wantedBytes - windowBytes
             windowBytes = wantedBytes

@@ -27,17 +27,14 @@ final class StreamBuffer: Sendable {
     }
 
     private static let signalsMax = 1_024
-    /// Of each slot there may be one of those messages that say how far it is.
-    private static let workerSignalsMax = 4 * ConsumerDefinition.slotsMax
 
     fileprivate struct State {
         var parts: Deque<CallMessage> = []
         /// How many parts were there before the first of `parts`.
         var takenCount = 0
-        /// The part that says how far a slot is: its number, counted from the stream's start. It may be taken by now.
-        var committed: [Int: Int] = [:]
         var signalCount = 0
-        let isForWorker: Bool
+        /// Of a worker's stream.
+        var workerSignals: WorkerSignals?
         let holdsCredit: Bool
         var end: CallFailure??
         var waiter: CheckedContinuation<Void, Never>?
@@ -47,10 +44,11 @@ final class StreamBuffer: Sendable {
     private let state: NIOLockedValueBox<State>
 
     /// - Parameters:
-    ///   - isForWorker: what a worker has not taken when its stream ends is dropped: it comes again on the next.
+    ///   - workerSignals: of a worker's stream. What a worker has not taken when its stream ends is dropped: it comes again on
+    ///     the next.
     ///   - holdsCredit: what was taken still counts as waiting here, until it is given back (``giveBack(_:)``).
-    init(window: CreditWindow, isForWorker: Bool = false, holdsCredit: Bool = false) {
-        state = NIOLockedValueBox(State(isForWorker: isForWorker, holdsCredit: holdsCredit, window: window))
+    init(window: CreditWindow, workerSignals: WorkerSignals? = nil, holdsCredit: Bool = false) {
+        state = NIOLockedValueBox(State(workerSignals: workerSignals, holdsCredit: holdsCredit, window: window))
     }
 
     /// Whether the stream has ended, be it that parts still wait here.
@@ -60,14 +58,15 @@ final class StreamBuffer: Sendable {
     func offer(_ part: CallMessage) -> Reaction {
         let (reaction, wake) = state.withLockedValue { state -> (Reaction, (() -> Void)?) in
             guard state.end == nil else { return (.none, nil) }
-            state.window.receive(Int(part.entryBytes))
+            state.window.receive(Int(part.entryBytes), of: part.tenant)
             var grant = 0
             if let wanted = part.wantedBytes {
                 guard wanted <= UInt64(clamping: state.window.windowBytesMax) else {
                     state.finish(.init(error: Self.tooLarge(wanted, max: state.window.windowBytesMax)))
                     return (.giveUp, state.wake())
                 }
-                grant = state.window.want(wanted)
+                let tenant = part.tenant.flatMap { state.workerSignals?.knows($0) == true ? $0 : nil }
+                grant = state.window.want(wanted, for: tenant)
             }
             guard part.isForConsumer else { return (grant > 0 ? .grant(grant) : .none, nil) }
             guard state.add(part) else {
@@ -137,10 +136,10 @@ final class StreamBuffer: Sendable {
 }
 
 extension StreamBuffer.State {
-    fileprivate var signalsMax: Int { isForWorker ? StreamBuffer.workerSignalsMax : StreamBuffer.signalsMax }
+    fileprivate var signalsMax: Int { workerSignals?.countMax ?? StreamBuffer.signalsMax }
 
     fileprivate mutating func finish(_ failure: CallFailure?) {
-        if isForWorker { parts.removeAll() }
+        if workerSignals != nil { parts.removeAll() }
         end = .some(failure)
     }
 
@@ -153,28 +152,27 @@ extension StreamBuffer.State {
             parts[parts.count - 1] = part
             return true
         }
-        if replaceCommitted(part) { return true }
+        if let number = replaced(by: part) {
+            parts[number - takenCount] = part
+            return true
+        }
         guard signalCount < signalsMax else { return false }
         signalCount += 1
         parts.append(part)
         return true
     }
 
-    /// Says how far a slot is in the place of what said so before, if that is not taken and the slot is the same still.
-    /// Otherwise the part goes to the end.
-    private mutating func replaceCommitted(_ part: CallMessage) -> Bool {
+    /// The number of the part that says nothing any more that this one does not say.
+    private mutating func replaced(by part: CallMessage) -> Int? {
+        let number = takenCount + parts.count
         switch part {
-        case .consume(.committed(let slot, _)):
-            if let number = committed[slot], number >= takenCount {
-                parts[number - takenCount] = part
-                return true
-            }
-            committed[slot] = takenCount + parts.count
-        case .consume(.revoked(let slots)):
-            for slot in slots { committed[slot] = nil }
-        default: break
+        case .consume(let message):
+            return workerSignals?.receive(message, about: nil, number: number, takenCount: takenCount)
+        case .consumeOf(let tenant, let message):
+            if case .left = message { window.forget(tenant) }
+            return workerSignals?.receive(message, about: tenant, number: number, takenCount: takenCount)
+        default: return nil
         }
-        return false
     }
 
     fileprivate mutating func take() -> StreamBuffer.Delivery? {
@@ -212,15 +210,18 @@ extension CallMessage {
         case .subscribe(let message):
             guard case .heartbeat(_, let bytes)? = message.signal, bytes > 0 else { return nil }
             return bytes
-        case .consume(.waits(let bytes)): return bytes
+        case .consume(.waits(let bytes)), .consumeOf(_, .waits(let bytes)): return bytes
         default: return nil
         }
     }
 
+    /// Whom it is about, on a stream over many tenants.
+    fileprivate var tenant: TenantID? { if case .consumeOf(let tenant, _) = self { tenant } else { nil } }
+
     /// Whether it says more than that the server waits for credit.
     fileprivate var isForConsumer: Bool {
         switch self {
-        case .loadWaits, .readWaits, .consume(.waits): false
+        case .loadWaits, .readWaits, .consume(.waits), .consumeOf(_, .waits): false
         default: true
         }
     }

@@ -30,6 +30,26 @@ import Testing
         #expect(window.outstandingBytes == 100)
     }
 
+    @Test func eachTenantsWaitLastsUntilItsEventComes() {
+        var window = CreditWindow(windowBytes: 100, windowBytesMax: 1_000)
+        let (a, b) = (Sample.tenant(1), Sample.tenant(2))
+        window.receive(20, of: a)
+        #expect(window.take(20) == 0)
+        #expect(window.want(95, for: b) == 20)
+        // Another's event, and another's smaller wish, change nothing.
+        #expect(window.want(10, for: a) == 0)
+        window.receive(10, of: a)
+        #expect(window.take(10) == 10)
+        window.receive(95, of: b)
+        #expect(window.take(95) == 95)
+        window.receive(10, of: a)
+        #expect(window.take(10) == 0, "nobody waits any more")
+        #expect(window.want(100, for: b) == 10)
+        window.forget(b)
+        window.receive(10, of: a)
+        #expect(window.take(10) == 0, "it has left")
+    }
+
     @Test func anAskingServerRaisesTheWindow() {
         var window = CreditWindow(windowBytes: 100, windowBytesMax: 1_000)
         #expect(window.want(400) == 300)

@@ -120,7 +120,8 @@ import Testing
     }
 
     @Test func onlyTheLastCheckpointOfASlotIsKept() async {
-        let buffer = StreamBuffer(window: CreditWindow(windowBytes: 1_000, windowBytesMax: 10_000), isForWorker: true)
+        let buffer = StreamBuffer(
+            window: CreditWindow(windowBytes: 1_000, windowBytesMax: 10_000), workerSignals: WorkerSignals())
         for round in 1...20 as ClosedRange<UInt64> {
             for slot in 0..<ConsumerDefinition.slotsMax { #expect(buffer.offer(committed(slot, round)) == .none) }
         }
@@ -143,8 +144,54 @@ import Testing
         }
     }
 
+    @Test func onlyTheLastCheckpointOfATenantsSlotIsKept() async {
+        let buffer = StreamBuffer(
+            window: CreditWindow(windowBytes: 1_000, windowBytesMax: 10_000),
+            workerSignals: WorkerSignals(tenantsMax: 2))
+        let (a, b) = (Sample.tenant(1), Sample.tenant(2))
+        func committed(_ tenant: TenantID, _ position: UInt64) -> CallMessage {
+            .consumeOf(tenant, .committed(slot: 0, Checkpoint(position: Position(position), eventID: nil)))
+        }
+        let left = CallMessage.consumeOf(a, .left(Sample.error(.consumerNotFound, .notFound)))
+        for message in [
+            .consume(.joined([a, b])), committed(a, 1), committed(b, 2), committed(a, 3), left,
+            .consume(.joined([a])), committed(a, 4), committed(b, 5),
+        ] { #expect(buffer.offer(message) == .none) }
+        for expected in [
+            .consume(.joined([a, b])), committed(a, 3), committed(b, 5), left, .consume(.joined([a])), committed(a, 4),
+        ] {
+            let part = await next(buffer)
+            #expect(part.0 == expected)
+        }
+    }
+
+    @Test func asMuchMayWaitAsThereAreSlots() {
+        for tenantsMax in [2, 6] {
+            let buffer = StreamBuffer(
+                window: CreditWindow(windowBytes: 1_000, windowBytesMax: 10_000),
+                workerSignals: WorkerSignals(tenantsMax: tenantsMax))
+            let slots = 0..<ConsumerDefinition.slotsMax
+            let assigned = ConsumeMessage.assigned(
+                slots.map { ConsumeMessage.Slot(number: $0, epoch: 1, checkpoint: .start) })
+            let tenants = (1...6).map { Sample.tenant($0) }
+            #expect(buffer.offer(.consume(.joined(tenants))) == .none)
+            var count = 1
+            for tenant in tenants {
+                #expect(buffer.offer(.consumeOf(tenant, assigned)) == .none)
+                for slot in slots {
+                    #expect(buffer.offer(.consumeOf(tenant, .committed(slot: slot, .start))) == .none)
+                }
+                count += 1 + slots.count
+            }
+            while count < 100_000, buffer.offer(.consumeOf(tenants[0], .paused(true))) == .none { count += 1 }
+            // Four for each slot and each tenant that a stream may have.
+            #expect(count == 4 * tenantsMax * (slots.count + 1), "\(tenantsMax)")
+        }
+    }
+
     @Test func whatAWorkerHasNotTakenEndsWithItsStream() async {
-        let buffer = StreamBuffer(window: CreditWindow(windowBytes: 1_000, windowBytesMax: 10_000), isForWorker: true)
+        let buffer = StreamBuffer(
+            window: CreditWindow(windowBytes: 1_000, windowBytesMax: 10_000), workerSignals: WorkerSignals())
         #expect(buffer.offer(committed(0, 1)) == .none)
         #expect(buffer.offer(.consume(.waits(creditBytes: 1_500))) == .grant(500))
         buffer.finish(.clientClosed)
@@ -154,7 +201,8 @@ import Testing
 
     @Test func creditThatIsHeldIsGrantedWhenItIsGivenBack() async {
         let buffer = StreamBuffer(
-            window: CreditWindow(windowBytes: 1_000, windowBytesMax: 10_000), isForWorker: true, holdsCredit: true)
+            window: CreditWindow(windowBytes: 1_000, windowBytesMax: 10_000), workerSignals: WorkerSignals(),
+            holdsCredit: true)
         let events = CallMessage.consume(.events(ByteBuffer(repeating: 1, count: 500), []))
         for _ in 0..<2 { #expect(buffer.offer(events) == .none) }
         for _ in 0..<2 {
