@@ -163,7 +163,7 @@ struct GenerationBuilder<Database: ProjectionDatabase>: Sendable {
         // What the live generation lacks has had no effects yet.
         let isMissing = live.keys[key].map { $0.position < event.position } ?? false
         let projected = ProjectedEvent(
-            event: event, key: key, attempt: attempt, mayBeRepeated: true,
+            tenant: source.consumer.tenant, event: event, key: key, attempt: attempt, mayBeRepeated: true,
             isReplay: event.position <= row.replayTo && !isMissing, generation: generation)
         do { try await projection.take(projected, transaction) } catch let failure as HandlerFailure {
             throw Failure(event: event, key: key, failure: failure.failure)

@@ -5,6 +5,8 @@ import NIOConcurrencyHelpers
 /// A handler did not return when its task was cancelled. Swift cannot stop it: its transaction stays open, and so keeps its
 /// locks, until it returns or the process ends.
 public struct StuckHandler: Error, Hashable, CustomStringConvertible {
+    /// The tenant whose event it was given.
+    public var tenant: TenantID
     /// The event that it was given.
     public var position: Position
     /// The event's key, which is parked.
@@ -17,8 +19,8 @@ public struct StuckHandler: Error, Hashable, CustomStringConvertible {
     /// What has happened, and what to do.
     public var description: String {
         """
-        the handler of the event at position \(position), key \(key), slot \(slot), has not returned after \
-        \(time.inSeconds), although it was cancelled: the key is parked, and this runner gives up its slots. The handler \
+        the handler of the event at position \(position), key \(key), slot \(slot) of tenant \(tenant), has not returned \
+        after \(time.inSeconds), although it was cancelled: the key is parked, and this runner gives up its slots. The handler \
         keeps its transaction open until it returns: end the process
         """
     }
@@ -28,6 +30,7 @@ public struct StuckHandler: Error, Hashable, CustomStringConvertible {
 final class HandlerTimer: Sendable {
     /// A transaction's handlers, one of which may be at work.
     fileprivate struct Work {
+        let tenant: TenantID
         var event: ConsumedEvent?
         var since = ContinuousClock.now
         var isOverdue = false
@@ -48,14 +51,16 @@ final class HandlerTimer: Sendable {
     }
 
     /// Runs the handlers of a transaction, in a task that can be cancelled.
-    /// - Parameter body: gets what each handler is to be run by.
+    /// - Parameters:
+    ///   - tenant: the tenant whose events they are.
+    ///   - body: gets what each handler is to be run by.
     func run<Result: Sendable>(
-        _ body: @escaping @Sendable (HandlerTime) async throws -> Result
+        of tenant: TenantID, _ body: @escaping @Sendable (HandlerTime) async throws -> Result
     ) async throws -> Result {
         let (isOver, cancel) = AsyncStream<Never>.makeStream()
         let id = works.withLockedValue { works in
             works.last += 1
-            works.open[works.last] = Work(cancel: cancel)
+            works.open[works.last] = Work(tenant: tenant, cancel: cancel)
             return works.last
         }
         defer { works.withLockedValue { _ = $0.open.removeValue(forKey: id) } }
@@ -95,19 +100,19 @@ final class HandlerTimer: Sendable {
     }
 
     /// Looks after the handlers until one of them is stuck, or the task is cancelled.
-    /// - Returns: the event whose handler is stuck, and for how long it has been at work.
-    func watch() async throws -> (event: ConsumedEvent, time: Duration) {
+    /// - Returns: the event whose handler is stuck, whose it is, and for how long the handler has been at work.
+    func watch() async throws -> (event: ConsumedEvent, tenant: TenantID, time: Duration) {
         // Often enough for short times; for long ones a second more or less does not matter.
         let pause = min(.seconds(1), max(.milliseconds(1), min(timeout, grace) / 10))
         while true {
             try await Task.sleep(for: pause)
             let now = ContinuousClock.now
             var cancelled: [AsyncStream<Never>.Continuation] = []
-            let stuck = works.withLockedValue { works -> (ConsumedEvent, Duration)? in
+            let stuck = works.withLockedValue { works -> (ConsumedEvent, TenantID, Duration)? in
                 for (id, work) in works.open {
                     guard let event = work.event else { continue }
                     let time = now - work.since
-                    if time >= timeout + grace { return (event, time) }
+                    if time >= timeout + grace { return (event, work.tenant, time) }
                     guard time >= timeout, !work.isOverdue else { continue }
                     works.open[id]?.isOverdue = true
                     cancelled.append(work.cancel)

@@ -29,6 +29,9 @@ public protocol Projection: Sendable {
 
 /// An event that a projection is to take in.
 public struct ProjectedEvent: Hashable, Sendable {
+    /// The tenant whose event it is. Positions, versions and aggregates of one tenant have nothing to do with another's: a read
+    /// model over many tenants keeps it in its rows.
+    public var tenant: TenantID
     /// The event.
     public var event: RecordedEvent
     /// The event's key.

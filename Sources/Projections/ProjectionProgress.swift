@@ -64,6 +64,16 @@ struct ProjectionProgress: Sendable {
         }
     }
 
+    /// The highest epoch of any slot of the consumers that tenants have under that name; 0 for none.
+    static func epochMax(ofAll name: ConsumerName, _ transaction: any ProjectionTransaction) async throws -> UInt64 {
+        // Behind the 36 characters of the tenant. The rows of generations that are not live do not count here either: they
+        // have no epochs.
+        let rows = try await transaction.execute(
+            "SELECT coalesce(max(epoch), 0) FROM martlet_projection_slots WHERE substr(projection, 37) = $1",
+            .text("/\(name)"))
+        return UInt64(rows.first?.first?.integer ?? 0)
+    }
+
     /// The highest epoch of any slot; 0 for none.
     func epochMax(_ transaction: any ProjectionTransaction) async throws -> UInt64 {
         let rows = try await transaction.execute(

@@ -14,6 +14,7 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
 
     let number: Int
     let epoch: UInt64
+    private let tenant: TenantID
     private let progress: ProjectionProgress
     private let database: Database
     private let projection: any Projection
@@ -33,14 +34,15 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
 
     /// A slot that is still to be claimed.
     init(
-        _ slot: ConsumeMessage.Slot, _ progress: ProjectionProgress, _ database: Database,
-        _ projection: any Projection, _ generations: GenerationStore?, _ timer: HandlerTimer
+        _ slot: ConsumeMessage.Slot, _ consumer: ProjectedConsumer, _ database: Database,
+        _ projection: any Projection, _ timer: HandlerTimer
     ) {
         (number, epoch) = (slot.number, slot.epoch)
-        self.progress = progress
+        tenant = consumer.id.tenant
+        progress = consumer.progress
         self.database = database
         self.projection = projection
-        self.generations = generations
+        generations = consumer.generations
         self.timer = timer
     }
 
@@ -161,7 +163,7 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
     private mutating func commit(_ events: [ConsumedEvent]) async throws {
         let (timer, known) = (timer, self)
         (keys, generation, switches) = try await database.withTransaction { transaction in
-            try await timer.run { try await known.commit(events, $0, transaction) }
+            try await timer.run(of: known.tenant) { try await known.commit(events, $0, transaction) }
         }
     }
 
@@ -175,7 +177,9 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
             let position = place.position
             if let row = keys[event.key] {
                 guard position > row else { continue }
-                try await time.handle(event) { try await projection.take(event.projected(generation), transaction) }
+                try await time.handle(event) {
+                    try await projection.take(event.projected(of: tenant, generation), transaction)
+                }
                 if position > last.position, !event.isKeyBlocked {
                     // It has caught up with the floor, and none of it is passed over from here on.
                     try await progress.delete(event.key, of: number, transaction)
@@ -185,7 +189,9 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
                     keys[event.key] = position
                 }
             } else if position > last.position {
-                try await time.handle(event) { try await projection.take(event.projected(generation), transaction) }
+                try await time.handle(event) {
+                    try await projection.take(event.projected(of: tenant, generation), transaction)
+                }
             }
             if position > last.position { last = place }
         }
@@ -210,8 +216,9 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
 }
 
 extension ConsumedEvent {
-    fileprivate func projected(_ generation: ProjectionGeneration) -> ProjectedEvent {
+    fileprivate func projected(of tenant: TenantID, _ generation: ProjectionGeneration) -> ProjectedEvent {
         ProjectedEvent(
-            event: event, key: key, attempt: attempt, mayBeRepeated: mayBeRepeated, generation: generation)
+            tenant: tenant, event: event, key: key, attempt: attempt, mayBeRepeated: mayBeRepeated,
+            generation: generation)
     }
 }

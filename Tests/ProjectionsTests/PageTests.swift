@@ -22,6 +22,17 @@ struct Balances: Projection {
     }
 }
 
+struct TenantBalances: Projection {
+    func handle(_ event: ProjectedEvent, in transaction: any ProjectionTransaction) async throws {
+        let cents = Int64(String(buffer: event.event.event.payload)) ?? 0
+        try await transaction.execute(
+            """
+            INSERT INTO tenant_balances (tenant, account, cents) VALUES ($1, $2, $3)
+            ON CONFLICT (tenant, account) DO UPDATE SET cents = tenant_balances.cents + excluded.cents
+            """, .text("\(event.tenant)"), .text("\(event.event.aggregate.id)"), .integer(cents))
+    }
+}
+
 struct Totals: RebuildableProjection {
     let tables = [ProjectionTable("totals", "account text PRIMARY KEY, cents bigint NOT NULL")]
 
@@ -42,7 +53,7 @@ struct Totals: RebuildableProjection {
     @Test func thePageShowsWhatIsRunHere() throws {
         let source = ManualPage.words(of: try String(contentsOfFile: #filePath, encoding: .utf8))
         let blocks = try ManualPage("PROJECTIONS").text.components(separatedBy: "```swift\n").dropFirst()
-        #expect(blocks.count == 5)
+        #expect(blocks.count == 7)
         for block in blocks {
             let example = ManualPage.words(of: block.components(separatedBy: "```")[0])
             #expect(source.contains(example), "\(example)")
@@ -85,6 +96,48 @@ struct Totals: RebuildableProjection {
         }
     }
 
+    @Test func theExampleKeepsBalancesOfAllTenants() async throws {
+        let name = try #require(ConsumerName("balances"))
+        let worker = try #require(WorkerName("balances-1"))
+        let consumers = (0..<3).map { _ in ConsumerID(tenant: TenantID(UUID()), name: name) }.sorted()
+        let account = AggregateName.new("account")
+        let folder = try TemporaryFolder()
+        let database = try SQLiteReadModels(path: folder.path + "/read.db")
+        _ = try await database.withTransaction {
+            try await $0.execute(
+                """
+                CREATE TABLE tenant_balances (
+                    tenant text, account text, cents integer NOT NULL, PRIMARY KEY (tenant, account))
+                """)
+        }
+        try await TestServer.with(SQLiteEngine(path: folder.path + "/m.db", logger: .silent)) { server in
+            try await server.withClient { client in
+                let type = try #require(EventType("Deposited"))
+                for (consumer, text) in zip(consumers, ["7", "35", "100"]) {
+                    try await client.putConsumer(PutConsumerRequest(consumer, ConsumerDefinition()))
+                    let event = NewEvent(type: type, contentType: "text/plain", payload: ByteBuffer(string: text))
+                    _ = try await client.append([event], to: account, expecting: .none, tenant: consumer.tenant)
+                }
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    group.addTask { try await followAll(name, worker, client, database) }
+                    for consumer in consumers {
+                        try await client.awaitConsumer(consumer, position: Position(1), timeout: .seconds(10))
+                    }
+                    group.cancelAll()
+                    try await group.waitForAll()
+                }
+            }
+        }
+        let rows = try await database.withTransaction {
+            try await $0.execute("SELECT tenant, account, cents FROM tenant_balances ORDER BY tenant")
+        }
+        #expect(
+            rows
+                == zip(consumers, [7, 35, 100]).map { consumer, cents in
+                    [.text("\(consumer.tenant)"), .text("\(account.id)"), .integer(cents)]
+                })
+    }
+
     @Test func theExampleIsRebuilt() async throws {
         let consumer = ConsumerID(tenant: TenantID(UUID()), name: try #require(ConsumerName("totals")))
         let folder = try TemporaryFolder()
@@ -117,6 +170,13 @@ struct Totals: RebuildableProjection {
         try await rebuilder.rebuild()
         let verification = try await rebuilder.verify()
         return verification
+    }
+
+    private func followAll(
+        _ name: ConsumerName, _ worker: WorkerName, _ client: MartletClient, _ database: SQLiteReadModels
+    ) async throws {
+        let runner = ProjectionRunner(TenantBalances(), ofAll: name, as: worker, client: client, database: database)
+        try await runner.run()
     }
 
     private func follow(
