@@ -29,10 +29,13 @@ import Testing
         await subject.shutDown()
     }
 
-    private func checkThroughClient(_ clause: ConformanceClause, on engine: any StorageEngine) async throws {
+    private func checkThroughClient(
+        _ clause: ConformanceClause, on engine: any StorageEngine, followsTenants: Bool = false
+    ) async throws {
         try await TestServer.with(engine) { server in
             try await server.withClient { client in
-                try await clause.check(ClientSubject(client), random: .fromEnvironment())
+                try await clause.check(
+                    ClientSubject(client, followsTenants: followsTenants), random: .fromEnvironment())
             }
         }
     }
@@ -69,6 +72,13 @@ import Testing
     @Test(arguments: ConformanceSuite.workersClauses)
     func theOracleKeepsOverManyTenants(_ clause: ConformanceClause) async throws {
         try await check(clause, on: MemoryEngine(), followsTenants: true)
+    }
+
+    @Test(arguments: ConformanceSuite.workersClauses)
+    func sqliteThroughClientAndServerKeepsOverManyTenants(_ clause: ConformanceClause) async throws {
+        let folder = try TemporaryFolder()
+        let engine = SQLiteEngine(path: folder.path + "/m.db", logger: .silent)
+        try await checkThroughClient(clause, on: engine, followsTenants: true)
     }
 
     @Test func clausesHaveNamesOfTheirOwn() {

@@ -5,9 +5,14 @@ import NIOConcurrencyHelpers
 /// A server behind a client: everything goes through the wire.
 public struct ClientSubject: ConformanceSubject {
     private let client: MartletClient
+    private let followsTenants: Bool
 
     /// The server that this client talks to.
-    public init(_ client: MartletClient) { self.client = client }
+    /// - Parameter followsTenants: workers are on streams over many tenants, which name the one that a clause is about.
+    public init(_ client: MartletClient, followsTenants: Bool = false) {
+        self.client = client
+        self.followsTenants = followsTenants
+    }
 
     /// Appends.
     public func append(_ request: AppendRequest) async throws(MartletError) -> AppendReceipt {
@@ -132,7 +137,10 @@ public struct ClientSubject: ConformanceSubject {
     }
 
     /// Works on a consumer.
-    public func consume(_ request: ConsumeRequest) -> any ConformanceWorker { ClientWorker(client.consume(request)) }
+    public func consume(_ request: ConsumeRequest) -> any ConformanceWorker {
+        guard followsTenants else { return ClientWorker(.one(client.consume(request))) }
+        return ClientWorker(.many(client.consume(request.overTenants), of: request.consumer.tenant))
+    }
 
     /// Sets and cancels schedules.
     public func changeSchedules(_ request: ChangeSchedulesRequest) async throws(MartletError) -> [ScheduleChanged] {
@@ -145,16 +153,77 @@ public struct ClientSubject: ConformanceSubject {
     }
 }
 
+/// What a worker behind a client works on.
+private enum ClientStream: Sendable {
+    case one(Consumption)
+    case many(TenantsConsumption, of: TenantID)
+
+    func acknowledge(_ delivery: ConsumerDelivery) {
+        switch self {
+        case .one(let consumption): consumption.acknowledge(delivery)
+        case .many(let consumption, _): consumption.acknowledge(delivery)
+        }
+    }
+
+    func acknowledge(upTo delivery: ConsumerDelivery) {
+        switch self {
+        case .one(let consumption): consumption.acknowledge(upTo: delivery)
+        case .many(let consumption, _): consumption.acknowledge(upTo: delivery)
+        }
+    }
+
+    func reject(_ delivery: ConsumerDelivery, _ rejection: ConsumerRejection, reason: String) {
+        switch self {
+        case .one(let consumption): consumption.reject(delivery, rejection, reason: reason)
+        case .many(let consumption, _): consumption.reject(delivery, rejection, reason: reason)
+        }
+    }
+
+    func makeItems() -> ClientItems {
+        switch self {
+        case .one(let consumption): .one(consumption.makeAsyncIterator())
+        case .many(let consumption, let tenant): .many(consumption.makeAsyncIterator(), of: tenant)
+        }
+    }
+}
+
+/// What it brings.
+private enum ClientItems {
+    case one(Consumption.Iterator)
+    case many(TenantsConsumption.Iterator, of: TenantID)
+
+    mutating func next(
+        isolation actor: isolated (any Actor)? = #isolation
+    ) async throws(MartletError) -> ConsumptionItem? {
+        switch self {
+        case .one(var items):
+            defer { self = .one(items) }
+            return try await items.next()
+        case .many(var items, let tenant):
+            defer { self = .many(items, of: tenant) }
+            while let item = try await items.next() {
+                switch item {
+                case .joined(let tenants): guard tenants == [tenant] else { throw .notJoined }
+                case .of(tenant, let item): return item
+                case .left(tenant, let error): throw error
+                case .of, .left: throw .noAnswer
+                }
+            }
+            return nil
+        }
+    }
+}
+
 /// A worker behind a client, which says that it is there by itself.
 private actor ClientWorker: ConformanceWorker {
-    private nonisolated let consumption: Consumption
+    private nonisolated let consumption: ClientStream
     /// The stream that the last events came on.
     private nonisolated let stream = NIOLockedValueBox<UInt64>(0)
-    private var iterator: Consumption.Iterator?
+    private var iterator: ClientItems?
 
-    init(_ consumption: Consumption) {
+    init(_ consumption: ClientStream) {
         self.consumption = consumption
-        iterator = consumption.makeAsyncIterator()
+        iterator = consumption.makeItems()
     }
 
     func next() async throws(MartletError) -> WorkerItem? {
