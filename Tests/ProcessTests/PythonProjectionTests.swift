@@ -16,6 +16,9 @@ import Testing
     private static let eventCount =
         ProcessInfo.processInfo.environment["MARTLET_TEST_PYTHON_EVENTS"].flatMap { Int($0) } ?? 20_000
 
+    /// For so long Python may take the events in, and try those again that failed: one in a hundred, twice each.
+    private static let patience = Duration.seconds(60 + eventCount / 1_000)
+
     private enum Blow { case worker, stop, server }
 
     /// A line of an account's statement.
@@ -85,7 +88,7 @@ import Testing
                 kill(workers[number].processIdentifier, SIGCONT)
             }
             let head = try await client.head(of: consumer.tenant).position
-            try await client.awaitConsumer(consumer, position: head, timeout: .seconds(60))
+            try await client.awaitConsumer(consumer, position: head, timeout: Self.patience)
             try await waitForBlockedKeys(0, client)
             for worker in workers {
                 kill(worker.processIdentifier, SIGTERM)
@@ -235,7 +238,7 @@ import Testing
     }
 
     private func waitForBlockedKeys(_ count: Int, _ client: MartletClient) async throws {
-        let tooLong = ContinuousClock.now + .seconds(60)
+        let tooLong = ContinuousClock.now + Self.patience
         while try await client.consumer(consumer).blockedKeyCount != count, .now < tooLong {
             try await Task.sleep(for: .milliseconds(20))
         }
