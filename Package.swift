@@ -83,7 +83,7 @@ let package = Package(
         .target(name: "CMartletChecksum"),
         .target(name: "CMartletProtos", dependencies: ["CMartletProtobufC"]),
 
-        layer("MartletModel", [.nioCore]),
+        layer("MartletModel", [.collections, .nioCore]),
         layer("MartletRecordCodec", ["CMartletChecksum", "CMartletProtos", "MartletModel", .nioCore]),
         layer("MartletUpcasting", ["MartletModel", .nioCore]),
         layer("MartletSession", ["MartletModel", .nioCore]),

@@ -60,7 +60,7 @@ public struct SlotMachine: ~Copyable {
     private var keys: [ConsumerKey: KeyState] = [:]
 
     private var lastNumber: UInt64 = 0
-    private var underWay: [UInt64: Place] = [:]
+    private var underWay = NumberedQueue<Place>()
     /// None below it is under way.
     private var firstUnderWay: UInt64 = 1
     private var timeouts: DeliveryTimeouts
@@ -182,7 +182,7 @@ public struct SlotMachine: ~Copyable {
     /// What is to be read of ``wantsKey`` cannot be: its key is blocked until somebody asks for it.
     public mutating func giveUp(_ range: KeyRange, reason: String) {
         guard let catchUp = keys[range.key]?.catchUp, catchUp.readTo == range.after else { return }
-        for number in catchUp.numbersUnderWay { underWay[number] = nil }
+        for number in catchUp.numbersUnderWay { _ = underWay.remove(number) }
         catchUpUnderWay -= catchUp.numbersUnderWay.count
         catchingUp.removeAll { $0 == range.key }
         keys[range.key]?.catchUp = nil
@@ -245,7 +245,7 @@ public struct SlotMachine: ~Copyable {
 
     private mutating func deliver(_ event: Event, _ attempt: UInt32, at place: Place, now: Moment) -> Delivery {
         lastNumber += 1
-        underWay[lastNumber] = place
+        underWay.append(place, number: lastNumber)
         if !keepsTime { timeouts.add(lastNumber, now: now.uptime) }
         return Delivery(
             number: lastNumber, event: event, attempt: attempt,
@@ -257,7 +257,7 @@ public struct SlotMachine: ~Copyable {
     /// The worker has handled a delivery.
     public mutating func acknowledge(_ number: UInt64) -> Answer {
         guard number >= 1, number <= lastNumber else { return .neverDelivered }
-        guard let place = underWay.removeValue(forKey: number) else { return .late }
+        guard let place = underWay.remove(number) else { return .late }
         settle(number, at: place)
         settle()
         return .taken
@@ -280,7 +280,7 @@ public struct SlotMachine: ~Copyable {
             if stop == nil {
                 stop = isFull && rejection != .stop ? .blockedKeysFull : .asked(reason: BlockedKey.cut(reason))
             }
-            underWay[number] = nil
+            _ = underWay.remove(number)
             if case .catchUp = place { catchUpUnderWay -= 1 }
             return .taken
         }
@@ -342,7 +342,7 @@ public struct SlotMachine: ~Copyable {
         var passedTo = known?.passedTo ?? .start
         if let catchUp = known?.catchUp {
             first = catchUp.firstUnsettled ?? event
-            for number in catchUp.numbersUnderWay { underWay[number] = nil }
+            for number in catchUp.numbersUnderWay { _ = underWay.remove(number) }
             catchUpUnderWay -= catchUp.numbersUnderWay.count
             catchingUp.removeAll { $0 == key }
         } else {
@@ -351,7 +351,7 @@ public struct SlotMachine: ~Copyable {
             for index in window.indices.reversed()
             where !window[index].isSettled && window[index].isOf(key, hash: hash) {
                 first = window[index].event
-                underWay[window[index].number] = nil
+                _ = underWay.remove(window[index].number)
                 window[index].isSettled = true
                 passedTo = max(passedTo, first.place.position)
             }
@@ -457,7 +457,7 @@ public struct SlotMachine: ~Copyable {
     public mutating func fence() {
         stop = .fenced
         saving = nil
-        underWay = [:]
+        underWay = NumberedQueue()
     }
 
     /// Delivers nothing more, so that the slot can go to another worker.

@@ -1,24 +1,29 @@
-import DequeModule
+package import DequeModule
 
 /// A queue whose elements have increasing numbers, and can leave it from the middle.
 ///
-/// Adding, taking the first and looking at it cost O(1); leaving costs O(log n), a share of tidying up included. What
-/// left is freed at once.
+/// Adding, and taking or finding the first, cost O(1); leaving from elsewhere costs O(log n), a share of tidying up included.
+/// What left is freed at once.
 package struct NumberedQueue<Element> {
-    fileprivate struct Slot {
-        let number: UInt64
+    @usableFromInline package struct Slot {
+        @usableFromInline let number: UInt64
         /// Nil once it has left.
-        var element: Element?
+        @usableFromInline var element: Element?
+
+        @inlinable init(number: UInt64, element: Element?) {
+            self.number = number
+            self.element = element
+        }
     }
 
     /// The first one has an element.
-    private var slots: Deque<Slot> = []
+    @usableFromInline var slots: Deque<Slot> = []
     /// The most slots since it was trimmed.
-    private var slotsMax = 0
+    @usableFromInline var slotsMax = 0
     /// How many elements there are.
-    package private(set) var count = 0
+    package internal(set) var count = 0
 
-    package init() {}
+    @inlinable package init() {}
 
     /// How many elements there are, and places of those that left.
     package var placeCount: Int { slots.count }
@@ -27,8 +32,14 @@ package struct NumberedQueue<Element> {
 
     package var first: Element? { slots.first?.element }
 
+    /// The number of the first one; nil where there is none.
+    @inlinable package var firstNumber: UInt64? { slots.first?.number }
+
+    /// The element of that number; nil where it is not there, or no more.
+    @inlinable package subscript(number: UInt64) -> Element? { index(of: number).flatMap { slots[$0].element } }
+
     /// - Precondition: the number is larger than all before it.
-    package mutating func append(_ element: Element, number: UInt64) {
+    @inlinable package mutating func append(_ element: Element, number: UInt64) {
         slots.append(Slot(number: number, element: element))
         slotsMax = max(slotsMax, slots.count)
         count += 1
@@ -41,7 +52,7 @@ package struct NumberedQueue<Element> {
         count += 1
     }
 
-    package mutating func popFirst() -> Element? {
+    @inlinable package mutating func popFirst() -> Element? {
         guard let element = slots.popFirst()?.element else { return nil }
         count -= 1
         dropLeading()
@@ -49,20 +60,35 @@ package struct NumberedQueue<Element> {
     }
 
     /// Takes out the element of that number; nil where it is not there any more.
-    package mutating func remove(_ number: UInt64) -> Element? {
+    @inlinable package mutating func remove(_ number: UInt64) -> Element? {
+        guard let index = index(of: number), let element = slots[index].element.take() else { return nil }
+        count -= 1
+        dropLeading()
+        tidy()
+        return element
+    }
+
+    /// Takes out all elements that are such.
+    @inlinable package mutating func removeAll(where isSuch: (_ number: UInt64, _ element: Element) -> Bool) {
+        slots.removeAll { slot in slot.element.map { isSuch(slot.number, $0) } ?? true }
+        count = slots.count
+    }
+
+    @inlinable func index(of number: UInt64) -> Int? {
+        guard let first = slots.first, number >= first.number else { return nil }
+        // Where none has left, each has its number's place.
         var low = 0
         var high = slots.count
+        let guess = Int(clamping: number - first.number)
+        if guess < high {
+            if slots[guess].number == number { return guess }
+            high = guess
+        }
         while low < high {
             let middle = (low + high) / 2
             if slots[middle].number < number { low = middle + 1 } else { high = middle }
         }
-        guard low < slots.count, slots[low].number == number, let element = slots[low].element else { return nil }
-        slots[low].element = nil
-        count -= 1
-        dropLeading()
-        // As many have left since it was tidied last: each of them pays for one step.
-        if slots.count > 2 * count + 16 { slots.removeAll { $0.element == nil } }
-        return element
+        return low < slots.count && slots[low].number == number ? low : nil
     }
 
     /// Changes elements in place, in order.
@@ -92,7 +118,14 @@ package struct NumberedQueue<Element> {
         slotsMax = 0
     }
 
-    private mutating func dropLeading() { while let first = slots.first, first.element == nil { slots.removeFirst() } }
+    /// As many have left since it was tidied last: each of them pays for one step.
+    @inlinable mutating func tidy() {
+        if slots.count > 2 * count + 16 { slots.removeAll { $0.element == nil } }
+    }
+
+    @inlinable mutating func dropLeading() {
+        while let first = slots.first, first.element == nil { slots.removeFirst() }
+    }
 }
 
 extension NumberedQueue: Sendable where Element: Sendable {}

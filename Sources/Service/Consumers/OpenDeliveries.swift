@@ -13,9 +13,9 @@ struct OpenDeliveries {
     static let entryBytes = 64
     private static let idleRepliesMax: UInt64 = 10_000
 
-    private var open: [UInt64: Open] = [:]
-    /// None below it is open.
-    private var first: UInt64 = 1
+    private var open = NumberedQueue<Open>()
+    /// All up to it were settled at once, by the last such reply.
+    private var settledTo: UInt64 = 0
     private var lastNumber: UInt64 = 0
     /// Replies that changed nothing: no more than there were deliveries, and some.
     private var idleReplies: UInt64 = 0
@@ -23,7 +23,7 @@ struct OpenDeliveries {
     /// Numbers a delivery of a slot.
     mutating func add(_ number: UInt64, of slot: WorkerSlot) -> UInt64 {
         lastNumber += 1
-        open[lastNumber] = Open(slot: slot, number: number)
+        open.append(Open(slot: slot, number: number), number: lastNumber)
         slot.openCount += 1
         return lastNumber
     }
@@ -31,19 +31,19 @@ struct OpenDeliveries {
     /// Forgets the deliveries of a slot that the worker no longer has.
     mutating func forget(_ slot: WorkerSlot) {
         guard slot.openCount > 0 else { return }
-        open = open.filter { $0.value.slot !== slot }
+        open.removeAll { $1.slot === slot }
         slot.openCount = 0
     }
 
     /// Forgets the deliveries of all those slots.
     mutating func forget(_ slots: WorkerSlots) {
         guard slots.all.values.contains(where: { $0.openCount > 0 }) else { return }
-        open = open.filter { $0.value.slot.owner !== slots }
+        open.removeAll { $1.slot.owner === slots }
     }
 
     /// Forgets deliveries that were taken back: whatever the worker still says of them comes too late.
     mutating func forgetTakenBack(of slot: WorkerSlot) {
-        open = open.filter { $0.value.slot !== slot || slot.machine.isUnderWay($0.value.number) }
+        open.removeAll { $1.slot === slot && !slot.machine.isUnderWay($1.number) }
         slot.openCount = slot.machine.underWayCount
     }
 
@@ -56,20 +56,17 @@ struct OpenDeliveries {
     ) throws(MartletError) {
         try check(number)
         guard upTo else {
-            guard let delivery = takeOff(number) else { return try countIdle() }
-            return body(delivery.slot, delivery.number)
+            guard let delivery = open.remove(number) else { return try countIdle() }
+            return settle(delivery, body)
         }
-        guard first <= number else { return try countIdle() }
-        while first <= number {
-            if let delivery = takeOff(first) { body(delivery.slot, delivery.number) }
-            first += 1
-        }
+        guard number > settledTo else { return try countIdle() }
+        settledTo = number
+        while let first = open.firstNumber, first <= number, let delivery = open.popFirst() { settle(delivery, body) }
     }
 
-    private mutating func takeOff(_ number: UInt64) -> Open? {
-        guard let delivery = open.removeValue(forKey: number) else { return nil }
+    private func settle(_ delivery: Open, _ body: (WorkerSlot, UInt64) -> Void) {
         delivery.slot.openCount -= 1
-        return delivery
+        body(delivery.slot, delivery.number)
     }
 
     private func check(_ number: UInt64) throws(MartletError) {
