@@ -83,7 +83,8 @@ let package = Package(
         .target(name: "CMartletChecksum"),
         .target(name: "CMartletProtos", dependencies: ["CMartletProtobufC"]),
 
-        layer("MartletModel", [.collections, .nioCore]),
+        layer("MartletCollections", [.collections]),
+        layer("MartletModel", [.nioCore]),
         layer("MartletRecordCodec", ["CMartletChecksum", "CMartletProtos", "MartletModel", .nioCore]),
         layer("MartletUpcasting", ["MartletModel", .nioCore]),
         layer("MartletSession", ["MartletModel", .nioCore]),
@@ -94,13 +95,17 @@ let package = Package(
             ]),
         layer(
             "MartletStorage",
-            ["MartletModel", "MartletRecordCodec", .collections, .logging, .nioConcurrencyHelpers, .nioCore]),
+            [
+                "MartletCollections", "MartletModel", "MartletRecordCodec", .collections, .logging,
+                .nioConcurrencyHelpers,
+                .nioCore,
+            ]),
         layer(
             "MartletTenants",
             [
                 "MartletModel", "MartletStorage", "MartletUpcasting", .collections, .nioConcurrencyHelpers, .nioCore,
             ]),
-        layer("MartletConsumers", ["MartletModel", .collections, .nioCore]),
+        layer("MartletConsumers", ["MartletCollections", "MartletModel", .collections, .nioCore]),
         layer("MartletDelivery", ["MartletModel", "MartletRecordCodec", "MartletUpcasting", .nioCore]),
         layer(
             "MartletQueries",
@@ -111,6 +116,7 @@ let package = Package(
         layer(
             "MartletSubscriptions",
             [
+                "MartletCollections",
                 "MartletDelivery", "MartletModel", "MartletQueries", "MartletRecordCodec", "MartletStorage",
                 "MartletTenants", "MartletUpcasting", .collections, .nioConcurrencyHelpers, .nioCore,
             ]),
@@ -136,7 +142,8 @@ let package = Package(
         layer(
             "MartletService",
             [
-                "MartletAccess", "MartletConsumers", "MartletDelivery", "MartletModel", "MartletQueries",
+                "MartletAccess", "MartletCollections", "MartletConsumers", "MartletDelivery", "MartletModel",
+                "MartletQueries",
                 "MartletRecordCodec", "MartletSession", "MartletStorage", "MartletSubscriptions", "MartletTenants",
                 "MartletUpcasting", .collections, .logging, .metrics, .nioConcurrencyHelpers, .nioCore,
             ]),
@@ -237,6 +244,7 @@ let package = Package(
                 "MartletStoragePostgreSQL", "MartletStorageSQLite", "MartletTesting", .logging, .nioConcurrencyHelpers,
                 .nioCore, .nioPosix,
             ]),
+        tests("CollectionsTests", ["MartletCollections", "MartletTesting"]),
         tests("ConsumersTests", ["MartletConsumers", "MartletModel", "MartletTesting", .nioCore]),
         tests(
             "EventSourcingTests",

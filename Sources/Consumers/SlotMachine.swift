@@ -1,4 +1,5 @@
 import DequeModule
+import MartletCollections
 public import MartletModel
 import NIOCore
 

@@ -1,3 +1,4 @@
+import MartletCollections
 import MartletModel
 
 /// Work of many tenants, served tenant by tenant by what it costs: a lane for each tenant, in which work keeps its

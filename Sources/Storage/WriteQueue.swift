@@ -1,4 +1,5 @@
 import DequeModule
+import MartletCollections
 import MartletModel
 
 /// What waits to be written: a queue a tenant, served in turn.

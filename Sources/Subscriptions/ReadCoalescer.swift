@@ -1,4 +1,5 @@
 import FoundationEssentials
+import MartletCollections
 import MartletDelivery
 public import MartletModel
 import MartletStorage

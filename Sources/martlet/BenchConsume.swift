@@ -94,12 +94,13 @@ struct BenchConsume: AsyncParsableCommand {
         _ client: MartletClient, _ tenant: TenantID, after head: Position, events: Int
     ) async throws -> Duration {
         let began = ContinuousClock.now
-        var seen = 0
+        // The same as a worker of a group does with each.
+        let handled = Handled()
         for try await item in client.subscribe(SubscribeRequest(tenant: tenant, start: .after(head))) {
-            if case .events(let batch, _) = item { seen += batch.count }
-            if seen >= events { break }
+            if case .events(let batch, _) = item { handled.add(batch.count, batch.lazy.map(\.position)) }
+            if handled.count >= events { break }
         }
-        guard seen == events else { throw CommandFailure("the subscriber received \(seen) events, expected \(events)") }
+        try handled.check("the subscriber", after: head, events: events)
         return .now - began
     }
 
@@ -114,7 +115,7 @@ struct BenchConsume: AsyncParsableCommand {
         definition.delivery.inFlightMax = 1_024
         definition.delivery.windowEventsMax = 4_096
         try await client.putConsumer(PutConsumerRequest(consumer, definition, start: .after(head)))
-        let handled = NIOLockedValueBox((count: 0, sum: UInt64(0)))
+        let handled = Handled()
         let ready = NIOLockedValueBox(0)
         let took = try await withThrowingTaskGroup(of: Void.self) { group in
             for number in 0..<workers {
@@ -126,9 +127,8 @@ struct BenchConsume: AsyncParsableCommand {
                             switch item {
                             case .paused(true): ready.withLockedValue { $0 += 1 }
                             case .events(let batch):
-                                let sum = batch.reduce(UInt64(0)) { $0 + $1.event.position.rawValue }
+                                handled.add(batch.count, batch.lazy.map(\.event.position))
                                 if let last = batch.last { consumption.acknowledge(upTo: last.delivery) }
-                                handled.withLockedValue { $0 = ($0.count + batch.count, $0.sum + sum) }
                             default: break
                             }
                         }
@@ -143,7 +143,7 @@ struct BenchConsume: AsyncParsableCommand {
             definition.isPaused = false
             let began = ContinuousClock.now
             try await client.putConsumer(PutConsumerRequest(consumer, definition, expected: .any))
-            while handled.withLockedValue({ $0.count }) < events, .now - began < .seconds(300) {
+            while handled.count < events, .now - began < .seconds(300) {
                 try await Task.sleep(for: .milliseconds(1))
             }
             let took = ContinuousClock.now - began
@@ -152,13 +152,29 @@ struct BenchConsume: AsyncParsableCommand {
             group.cancelAll()
             return took
         }
-        let (first, last) = (head.rawValue + 1, head.rawValue + UInt64(events))
-        let expected = (first + last) * UInt64(events) / 2
-        let (count, sum) = handled.withLockedValue { $0 }
-        guard count == events, sum == expected else {
-            throw CommandFailure("the group of \(workers) handled \(count) events, expected \(events), each once")
-        }
+        try handled.check("the group of \(workers)", after: head, events: events)
         try await client.deleteConsumer(consumer)
         return took
+    }
+}
+
+/// Events that were handled: how many, and the sum of their positions.
+private final class Handled: Sendable {
+    private let state = NIOLockedValueBox((count: 0, sum: UInt64(0)))
+
+    var count: Int { state.withLockedValue { $0.count } }
+
+    func add(_ count: Int, _ positions: some Sequence<Position>) {
+        let sum = positions.reduce(UInt64(0)) { $0 &+ $1.rawValue }
+        state.withLockedValue { $0 = ($0.count + count, $0.sum &+ sum) }
+    }
+
+    /// Throws unless each of so many events after the position was handled once.
+    func check(_ name: String, after head: Position, events: Int) throws {
+        let (first, last) = (head.rawValue + 1, head.rawValue + UInt64(events))
+        let (count, sum) = state.withLockedValue { $0 }
+        guard count == events, sum == (first + last) * UInt64(events) / 2 else {
+            throw CommandFailure("\(name) handled \(count) events, expected \(events), each once")
+        }
     }
 }

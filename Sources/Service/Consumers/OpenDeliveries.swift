@@ -1,3 +1,4 @@
+import MartletCollections
 import MartletConsumers
 import MartletModel
 

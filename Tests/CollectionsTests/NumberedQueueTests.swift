@@ -1,4 +1,4 @@
-import MartletModel
+import MartletCollections
 import MartletTesting
 import Testing
 

@@ -1,11 +1,11 @@
-package import DequeModule
+public import DequeModule
 
 /// A queue whose elements have increasing numbers, and can leave it from the middle.
 ///
 /// Adding, and taking or finding the first, cost O(1); leaving from elsewhere costs O(log n), a share of tidying up included.
 /// What left is freed at once.
-package struct NumberedQueue<Element> {
-    @usableFromInline package struct Slot {
+@frozen public struct NumberedQueue<Element> {
+    @frozen @usableFromInline struct Slot {
         @usableFromInline let number: UInt64
         /// Nil once it has left.
         @usableFromInline var element: Element?
@@ -20,58 +20,65 @@ package struct NumberedQueue<Element> {
     @usableFromInline var slots: Deque<Slot> = []
     /// The most slots since it was trimmed.
     @usableFromInline var slotsMax = 0
-    /// How many elements there are.
-    package internal(set) var count = 0
+    @usableFromInline var elementCount = 0
 
-    @inlinable package init() {}
+    /// An empty queue.
+    @inlinable public init() {}
+
+    /// How many elements there are.
+    @inlinable public var count: Int { elementCount }
 
     /// How many elements there are, and places of those that left.
-    package var placeCount: Int { slots.count }
+    @inlinable public var placeCount: Int { slots.count }
 
-    package var isEmpty: Bool { count == 0 }
+    /// Whether there is none.
+    @inlinable public var isEmpty: Bool { count == 0 }
 
-    package var first: Element? { slots.first?.element }
+    /// The first one; nil where there is none.
+    @inlinable public var first: Element? { slots.first?.element }
 
     /// The number of the first one; nil where there is none.
-    @inlinable package var firstNumber: UInt64? { slots.first?.number }
+    @inlinable public var firstNumber: UInt64? { slots.first?.number }
 
     /// The element of that number; nil where it is not there, or no more.
-    @inlinable package subscript(number: UInt64) -> Element? { index(of: number).flatMap { slots[$0].element } }
+    @inlinable public subscript(number: UInt64) -> Element? { index(of: number).flatMap { slots[$0].element } }
 
+    /// Adds an element at the end.
     /// - Precondition: the number is larger than all before it.
-    @inlinable package mutating func append(_ element: Element, number: UInt64) {
+    @inlinable public mutating func append(_ element: Element, number: UInt64) {
         slots.append(Slot(number: number, element: element))
         slotsMax = max(slotsMax, slots.count)
-        count += 1
+        elementCount += 1
     }
 
     /// Puts an element back that was taken: most often before all others, which costs O(1).
-    package mutating func putBack(_ element: Element, number: UInt64) {
+    @inlinable public mutating func putBack(_ element: Element, number: UInt64) {
         slots.insert(Slot(number: number, element: element), at: slots.firstIndex { $0.number > number } ?? slots.count)
         slotsMax = max(slotsMax, slots.count)
-        count += 1
+        elementCount += 1
     }
 
-    @inlinable package mutating func popFirst() -> Element? {
+    /// Takes out the first one; nil where there is none.
+    @inlinable public mutating func popFirst() -> Element? {
         guard let element = slots.popFirst()?.element else { return nil }
-        count -= 1
+        elementCount -= 1
         dropLeading()
         return element
     }
 
     /// Takes out the element of that number; nil where it is not there any more.
-    @inlinable package mutating func remove(_ number: UInt64) -> Element? {
+    @inlinable public mutating func remove(_ number: UInt64) -> Element? {
         guard let index = index(of: number), let element = slots[index].element.take() else { return nil }
-        count -= 1
+        elementCount -= 1
         dropLeading()
         tidy()
         return element
     }
 
     /// Takes out all elements that are such.
-    @inlinable package mutating func removeAll(where isSuch: (_ number: UInt64, _ element: Element) -> Bool) {
+    @inlinable public mutating func removeAll(where isSuch: (_ number: UInt64, _ element: Element) -> Bool) {
         slots.removeAll { slot in slot.element.map { isSuch(slot.number, $0) } ?? true }
-        count = slots.count
+        elementCount = slots.count
     }
 
     @inlinable func index(of number: UInt64) -> Int? {
@@ -92,7 +99,7 @@ package struct NumberedQueue<Element> {
     }
 
     /// Changes elements in place, in order.
-    package mutating func updateAll(_ body: (_ number: UInt64, _ element: inout Element) -> Void) {
+    @inlinable public mutating func updateAll(_ body: (_ number: UInt64, _ element: inout Element) -> Void) {
         for index in slots.indices where slots[index].element != nil {
             if var element = slots[index].element.take() {
                 body(slots[index].number, &element)
@@ -102,17 +109,17 @@ package struct NumberedQueue<Element> {
     }
 
     /// Takes out all elements, in order.
-    package mutating func removeAll() -> [Element] {
+    @inlinable public mutating func removeAll() -> [Element] {
         defer {
             slots = []
-            count = 0
+            elementCount = 0
         }
         // No key path: those of a generic type are made anew each time.
         return slots.compactMap { $0.element }
     }
 
     /// Gives back the memory of an empty queue that was long once.
-    package mutating func trim() {
+    @inlinable public mutating func trim() {
         guard slots.isEmpty, slotsMax > 16 else { return }
         slots = []
         slotsMax = 0
