@@ -37,7 +37,8 @@ import Testing
             #expect(complaint == nil, "seed \(random.seed): bit \(bit % 8) of byte \(bit / 8)")
         }
         print("seed \(random.seed): \(tally)")
-        #expect(tally.refused + tally.found > Self.flips / 2)
+        // About half of the file is room in the pages of small tables and indexes: what is flipped there changes nothing.
+        #expect(tally.refused + tally.found > Self.flips / 4)
     }
 
     private func engine(_ path: String) -> SQLiteEngine {
