@@ -68,7 +68,7 @@ public final class ConnectionCalls {
             calls[key] = OpenCall(deadline, timeoutMillis, .append(AppendCall(append)))
             return AppendCall.start(append, handle)
         }
-        let holder = FairPool.Holder.tenant(request.tenant ?? EventStore.serverOwner)
+        let holder = FairPool.Holder.tenant(account(of: request))
         let bytes = request.stateBytes
         guard service.pools.calls.take(bytes, for: holder) else {
             return refuse(key, .callMemoryFull(service.limits, bytes: bytes))
@@ -76,6 +76,12 @@ public final class ConnectionCalls {
         let work = makeWork(request, creditBytes, handle)
         calls[key] = OpenCall(deadline, timeoutMillis, .work(work, stateBytes: bytes, holder))
         work.start()
+    }
+
+    /// On whose account a call's state is.
+    private func account(of request: CallRequest) -> TenantID {
+        if case .consumeTenants(let request) = request { return request.account(of: principal) }
+        return request.tenant ?? EventStore.serverOwner
     }
 
     private func refuse(_ key: CallKey, _ error: MartletError) {

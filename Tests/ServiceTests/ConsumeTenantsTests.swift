@@ -261,6 +261,21 @@ import Testing
         #expect(refused.error?.reason == .tenantNotAllowed)
     }
 
+    /// What the server does for itself, such as looking for schedules that are due, does not wait for such streams.
+    @Test func nothingIsOnTheServersOwnAccount() throws {
+        let bench = try ConsumerBench()
+        for number in 1...3 as ClosedRange<UInt64> { try put(tenant(number), on: bench) }
+        let pool = bench.service.pools.calls
+        let before = pool.bytes(of: .tenant(tenant(2)))
+        let named = worker(bench, of: [tenant(3), tenant(2)])
+        let anybody = worker(bench, named: WorkerName("other"))
+        let principal = Principal(identity: "one", tenants: .only([tenant(3)]))
+        let one = worker(bench, named: WorkerName("third"), as: principal)
+        #expect([named, anybody, one].allSatisfy { $0.error == nil })
+        #expect(pool.bytes(of: .tenant(EventStore.serverOwner)) == 0)
+        #expect(pool.bytes(of: .tenant(tenant(2))) > before + 2 * CallRequest.workerStateBytes, "the smallest one's")
+    }
+
     /// A tenant whose account is full is left, and joined when there is room, while others go on.
     @Test func aTenantWithoutRoomIsTriedAgain() throws {
         let bench = try ConsumerBench()

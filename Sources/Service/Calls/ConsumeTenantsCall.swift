@@ -1,4 +1,5 @@
 import DequeModule
+import FoundationEssentials
 import MartletAccess
 import MartletModel
 import MartletStorage
@@ -27,6 +28,8 @@ final class ConsumeTenantsCall: CallWork {
     private static let workersPerTurn = 16
 
     private let request: ConsumeTenantsRequest
+    /// On whose account it looks for tenants.
+    private let account: TenantID
     private let handle: CallHandle
     private var stream: WorkerStream?
     private let creditBytes: UInt64
@@ -41,6 +44,7 @@ final class ConsumeTenantsCall: CallWork {
 
     init(_ request: ConsumeTenantsRequest, _ creditBytes: UInt64, _ handle: CallHandle) {
         self.request = request
+        account = request.account(of: handle.calls.principal)
         self.creditBytes = creditBytes
         self.handle = handle
     }
@@ -102,7 +106,7 @@ final class ConsumeTenantsCall: CallWork {
         let (name, countMax) = (request.consumer, handle.limits.tenantsPerStreamMax + 1)
         let scope = request.tenants.isEmpty ? handle.calls.principal.tenants : .only(request.tenants)
         look = handle.read(
-            for: EventStore.serverOwner,
+            for: account,
             { reader throws(StorageError) in
                 try reader.tenants(withConsumer: name, in: scope, after: nil, countMax: countMax)
             }
@@ -200,5 +204,17 @@ final class ConsumeTenantsCall: CallWork {
             heldBack[tenant] = HeldBack(until: now + delay, delay: delay)
         }
         handle.send(.consumeOf(tenant, .left(error)))
+    }
+}
+
+extension ConsumeTenantsRequest {
+    /// On whose account is what a call over many tenants takes for all of them together: one of the tenants that it names, or
+    /// that the principal may use. Of a principal that may use all, it is one that stands for none of them.
+    func account(of principal: Principal) -> TenantID {
+        if let tenant = tenants.min() { return tenant }
+        guard case .only(let tenants) = principal.tenants, let tenant = tenants.min() else {
+            return TenantID(UUID(high: 0, low: 1))
+        }
+        return tenant
     }
 }
