@@ -39,13 +39,17 @@ public enum Binary {
         process.standardInput = FileHandle(forReadingAtPath: files[0])
         process.standardOutput = FileHandle(forWritingAtPath: files[1])
         process.standardError = FileHandle(forWritingAtPath: files[2])
-        try process.run()
+        try processStart.withLock { [process] in try process.run() }
         try await process.end(within: seconds)
         return Outcome(
             code: process.terminationStatus, output: try String(contentsOfFile: files[1], encoding: .utf8),
             errors: try String(contentsOfFile: files[2], encoding: .utf8))
     }
 }
+
+/// Held while a process is started: one that starts at the same moment would inherit what tells of the other's end, which
+/// then comes with its own only.
+private let processStart = NSLock()
 
 extension Process {
     /// Waits for the end; kills it when the time is over.
@@ -80,7 +84,6 @@ public final class ServerProcess: @unchecked Sendable {
     public let port: Int
     private let log: String
     private let folder: TemporaryFolder
-    private static let starting = NSLock()
 
     /// Starts a server and waits until it listens.
     ///
@@ -105,7 +108,7 @@ public final class ServerProcess: @unchecked Sendable {
         process.arguments = prefix.isEmpty ? arguments : prefix.dropFirst() + [Binary.path] + arguments
         process.standardError = FileHandle(forWritingAtPath: log)
         // A server that starts at the same moment would inherit the pipe's other end, and its end would not be seen.
-        let output = try Self.starting.withLock { [process] in
+        let output = try processStart.withLock { [process] in
             let output = Pipe()
             process.standardOutput = output
             try process.run()
