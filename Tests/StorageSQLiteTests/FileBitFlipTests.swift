@@ -27,8 +27,11 @@ import Testing
         let copy = bench.folder.path + "/copy/m.db"
         try FileManager.default.createDirectory(
             atPath: bench.folder.path + "/copy", withIntermediateDirectories: true)
-        for _ in 0..<Self.flips {
-            let bit = Int.random(in: 0..<bytes.count * 8, using: &numbers)
+        // Every other one where something is stored: half of the file is room in the pages of small tables and indexes.
+        let used = bytes.indices.filter { bytes[$0] != 0 }
+        for flip in 0..<Self.flips {
+            let any = Int.random(in: 0..<bytes.count * 8, using: &numbers)
+            let bit = flip.isMultiple(of: 2) ? any : used[any / 8 % used.count] * 8 + any % 8
             var damaged = bytes
             damaged[bit / 8] ^= 1 << UInt8(bit % 8)
             for end in ["", "-wal", "-shm", ".lock"] { try? FileManager.default.removeItem(atPath: copy + end) }
@@ -37,8 +40,7 @@ import Testing
             #expect(complaint == nil, "seed \(random.seed): bit \(bit % 8) of byte \(bit / 8)")
         }
         print("seed \(random.seed): \(tally)")
-        // About half of the file is room in the pages of small tables and indexes: what is flipped there changes nothing.
-        #expect(tally.refused + tally.found > Self.flips / 4)
+        #expect(tally.refused + tally.found > Self.flips / 2)
     }
 
     private func engine(_ path: String) -> SQLiteEngine {
