@@ -117,8 +117,10 @@ public final class SQLiteReadModels: ProjectionDatabase {
                 _ = unsafe sqlite3_reset(statement)
                 _ = unsafe sqlite3_clear_bindings(statement)
             }
-            for (index, value) in values.enumerated() {
-                guard unsafe Self.bind(value, Int32(index + 1), statement) == SQLITE_OK else {
+            // SQLite counts parameters in the order in which a statement first names them: `$2` may be the first one.
+            for (number, value) in values.enumerated() {
+                let index = unsafe sqlite3_bind_parameter_index(statement, "$\(number + 1)")
+                guard unsafe Self.bind(value, index, statement) == SQLITE_OK else {
                     throw unsafe Self.error(of: connection)
                 }
             }

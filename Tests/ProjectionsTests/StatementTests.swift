@@ -16,6 +16,28 @@ import Testing
         #expect(recent.values.sorted() == [3, 4, 5] && recent.count == 3)
     }
 
+    @Test(arguments: TestReadModels.Kind.available)
+    func valuesAreFoundByTheirNumbers(_ kind: TestReadModels.Kind) async throws {
+        let readModels = try await TestReadModels(kind)
+        try await readModels.withTransaction { transaction in
+            _ = try await transaction.execute("CREATE TABLE sums (account text PRIMARY KEY, cents bigint)")
+            _ = try await transaction.execute("INSERT INTO sums VALUES ($2, $1)", .integer(1), .text("a"))
+            _ = try await transaction.execute(
+                "UPDATE sums SET cents = cents + $2 WHERE account = $1 AND cents < $2", .text("a"), .integer(4))
+        }
+        #expect(try await readModels.rows("SELECT * FROM sums") == [[.text("a"), .integer(5)]])
+        let rows = (1...12).map { "$\($0)" }.reversed().joined(separator: ", ")
+        try await readModels.withTransaction { transaction in
+            let columns = (1...12).map { "c\($0) bigint" }.joined(separator: ", ")
+            _ = try await transaction.execute("CREATE TABLE many (\(columns))")
+            _ = try await transaction.execute("INSERT INTO many VALUES (\(rows))", (1...12).map { .integer($0) })
+        }
+        #expect(try await readModels.rows("SELECT * FROM many") == [(1...12).reversed().map { .integer($0) }])
+        await #expect(throws: ProjectionDatabaseError.self) {
+            try await readModels.withTransaction { try await $0.execute("SELECT $1", .integer(1), .integer(2)) }
+        }
+    }
+
     @Test func handlersThatWriteValuesIntoTheirStatementsLeaveFewOfThem() async throws {
         let folder = try TemporaryFolder()
         let readModels = try SQLiteReadModels(path: folder.path + "/read.db")
