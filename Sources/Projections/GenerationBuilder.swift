@@ -1,9 +1,9 @@
 import FoundationEssentials
 import MartletModel
 
-/// Takes events into a generation that is not live, in transactions that store how far it has come.
+/// Takes a tenant's events into a generation that is not live, in transactions that store how far it has come.
 ///
-/// What holds of a generation at place R, after each transaction: each event up to R is in it, but for those of keys with a
+/// What holds of a generation at place R, after each transaction: each event of the tenant up to R is in it, but for those of keys with a
 /// row of their own, of which it is in up to the row's position. An event of such a key is passed over; ``catchUp(_:_:_:)``
 /// takes it in.
 struct GenerationBuilder<Database: ProjectionDatabase>: Sendable {
@@ -12,24 +12,30 @@ struct GenerationBuilder<Database: ProjectionDatabase>: Sendable {
         var event: RecordedEvent
         var key: ConsumerKey
         var failure: ProjectionFailure
+        /// What is said where it may not be passed over.
+        var error: ProjectionRebuildError
     }
 
     let database: Database
-    let store: GenerationStore
+    let generations: TenantGenerations
     let projection: any RebuildableProjection
     let source: ReplayedEvents
     let row: GenerationStore.Row
+    /// Events up to there are replayed.
+    let replayTo: Position
     let owner: Int64
     /// Events that count as taken in.
     let skipped: Set<Position>
     /// Of a generation that was live: what its slots have taken in.
     let floors: [Int: Position]
 
+    var store: GenerationStore { generations.store }
+    var tenant: TenantID { source.consumer.tenant }
     var generation: ProjectionGeneration { row.generation }
     /// Events that the live generation lacks are passed over.
     var isVerification: Bool { row.state == .verify }
     /// The rows of keys of this generation.
-    var own: ProjectionProgress { store.progress(of: generation) }
+    var own: ProjectionProgress { generations.progress(of: generation) }
 
     /// What the live generation has taken in.
     struct Live: Sendable {
@@ -47,20 +53,16 @@ struct GenerationBuilder<Database: ProjectionDatabase>: Sendable {
     /// Locks the generation's row.
     /// - Returns: how far it has come.
     func lock(_ transaction: any ProjectionTransaction) async throws -> Checkpoint {
-        guard let row = try await store.lock(generation, owner: owner, transaction) else {
-            throw ProjectionRebuildError(
-                .takenOver,
-                "generation \(generation.number ?? 0) of \(store.projection) is no longer built here: a later call has "
-                    + "taken it over, or dropped it")
-        }
-        return row.place
+        try await store.lock(generation, owner: owner, transaction)
+        return try await generations.part(of: generation, transaction).place
     }
 
     func live(_ transaction: any ProjectionTransaction) async throws -> Live {
-        var live = Live(keys: try await store.progress.keys(transaction))
+        var live = Live(keys: try await generations.progress.keys(transaction))
         if isVerification {
-            live.floors = try await store.progress.floors(transaction)
-            live.start = try await store.live(transaction).place.position
+            live.floors = try await generations.progress.floors(transaction)
+            let row = try await store.live(transaction)
+            live.start = try await generations.part(of: row.generation, transaction).place.position
         }
         return live
     }
@@ -96,7 +98,7 @@ struct GenerationBuilder<Database: ProjectionDatabase>: Sendable {
             }
             last = event.place
         }
-        if last != place { try await store.move(generation, to: last, transaction) }
+        if last != place { try await generations.move(generation, to: last, transaction) }
         return last
     }
 
@@ -107,12 +109,12 @@ struct GenerationBuilder<Database: ProjectionDatabase>: Sendable {
         try await database.withTransaction { transaction in
             let place = try await lock(transaction)
             guard place.position < failure.event.position else { return place }
-            let waiting = try await store.progress.keys(transaction)[failure.key]
+            let waiting = try await generations.progress.keys(transaction)[failure.key]
             guard !isVerification, let waiting, waiting.position < failure.event.position else {
-                throw error(of: failure)
+                throw failure.error
             }
             try await own.put(failure.key, of: slot(of: failure.key), at: place, transaction)
-            try await store.move(generation, to: failure.event.place, transaction)
+            try await generations.move(generation, to: failure.event.place, transaction)
             return failure.event.place
         }
     }
@@ -158,26 +160,25 @@ struct GenerationBuilder<Database: ProjectionDatabase>: Sendable {
     ) async throws {
         guard !skipped.contains(event.position) else { return }
         if let reason = event.upcastFailure {
-            throw Failure(event: event, key: key, failure: ProjectionFailure(.park, "it cannot be upcast: \(reason)"))
+            throw failure(event, key, ProjectionFailure(.park, "it cannot be upcast: \(reason)"))
         }
         // What the live generation lacks has had no effects yet.
         let isMissing = live.keys[key].map { $0.position < event.position } ?? false
         let projected = ProjectedEvent(
-            tenant: source.consumer.tenant, event: event, key: key, attempt: attempt, mayBeRepeated: true,
-            isReplay: event.position <= row.replayTo && !isMissing, generation: generation)
-        do { try await projection.take(projected, transaction) } catch let failure as HandlerFailure {
-            throw Failure(event: event, key: key, failure: failure.failure)
+            tenant: tenant, event: event, key: key, attempt: attempt, mayBeRepeated: true,
+            isReplay: event.position <= replayTo && !isMissing, generation: generation)
+        do { try await projection.take(projected, transaction) } catch let failed as HandlerFailure {
+            throw failure(event, key, failed.failure)
         }
     }
 
-    /// What is said of an event that failed and may not be passed over.
-    func error(of failure: Failure) -> ProjectionRebuildError {
-        let event = failure.event
-        return ProjectionRebuildError(
-            .event(event.position),
-            "event \(event.event.id.uuidString.lowercased()) at position \(event.position), key \(failure.key), failed in "
-                + "generation \(generation.number ?? 0) of \(store.projection): \(failure.failure.reason). Nothing was "
+    private func failure(_ event: RecordedEvent, _ key: ConsumerKey, _ failure: ProjectionFailure) -> Failure {
+        let error = ProjectionRebuildError(
+            .event(event.position, of: tenant),
+            "event \(event.event.id.uuidString.lowercased()) of the tenant \(tenant) at position \(event.position), key "
+                + "\(key), failed in generation \(generation.number ?? 0) of \(store.projection): \(failure.reason). Nothing was "
                 + "switched. Correct the handler and call again, which goes on at this event; or, if the event is to be left "
-                + "out as if it were skipped, add its position to `skipped`")
+                + "out as if it were skipped, add its position to `skipped` of the tenant")
+        return Failure(event: event, key: key, failure: failure, error: error)
     }
 }

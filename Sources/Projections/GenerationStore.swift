@@ -4,6 +4,9 @@ import MartletModel
 /// The generations of a projection, in the read model's own database: which one is live, and how far others have come.
 /// Docs/PROJECTIONS.md describes the two tables.
 ///
+/// A generation is one set of tables, whose rows may come from many tenants. So there is one row of it, and a ``Part`` for
+/// each tenant, which is in that row where there is only one (``TenantGenerations``).
+///
 /// The pointer to the live generation moves only while its row and all of the projection's slot rows are locked. So who holds
 /// the lock of a slot's row, or of the pointer, reads a generation that stays live until its transaction ends.
 struct GenerationStore: Sendable {
@@ -22,15 +25,6 @@ struct GenerationStore: Sendable {
         var state: State
         var version: Int
         var tables: [String]
-        /// All up to there is in it, but for what its slots' and keys' rows say.
-        var place: Checkpoint
-        /// Events up to there are replayed.
-        var replayTo: Position
-
-        /// Of the live one: the last event that it has of any slot.
-        func end(_ slots: [ProjectionProgress.Place]) -> Checkpoint {
-            slots.map(\.place).reduce(place) { $0.position < $1.position ? $1 : $0 }
-        }
 
         /// Throws unless it was built by that version of the projection.
         func check(_ projection: any Projection) throws {
@@ -41,6 +35,22 @@ struct GenerationStore: Sendable {
                     + "program has version \(declared.version): "
                     + (declared.version < version
                         ? "run the newer program instead" : "rebuild the projection with this program first"))
+        }
+    }
+
+    /// What a generation has of a tenant.
+    struct Part: Sendable {
+        /// Nothing.
+        static let none = Part(place: .start, replayTo: nil)
+
+        /// All up to there is in it, but for what its slots' and keys' rows say.
+        var place: Checkpoint
+        /// Events up to there are replayed; nil where nobody builds it yet.
+        var replayTo: Position?
+
+        /// Of the live one: the last event that it has of any slot.
+        func end(_ slots: [ProjectionProgress.Place]) -> Checkpoint {
+            slots.map(\.place).reduce(place) { $0.position < $1.position ? $1 : $0 }
         }
     }
 
@@ -56,21 +66,13 @@ struct GenerationStore: Sendable {
             replay_to bigint NOT NULL, PRIMARY KEY (projection, generation))
         """,
     ]
-    private static let columns = "generation, state, version, tables, position, event_id, replay_to"
+    private static let columns = "generation, state, version, tables"
+    /// ``Part/replayTo`` of one that nobody builds yet.
+    static let noReplay: Int64 = -1
 
-    /// The consumer's tenant and name.
-    let projection: String
-    let progress: ProjectionProgress
+    let scope: ProjectionScope
 
-    init(_ consumer: ConsumerID) {
-        progress = ProjectionProgress(consumer)
-        projection = progress.projection
-    }
-
-    /// Under what a generation that is not live has its slots' and keys' rows. No consumer has an @ in its name.
-    func progress(of generation: ProjectionGeneration) -> ProjectionProgress {
-        ProjectionProgress(projection: "\(projection)@\(generation.number ?? 0)")
-    }
+    var projection: String { scope.pointer }
 
     /// Makes the two tables where they are missing, and the projection's first generation.
     ///
@@ -83,8 +85,11 @@ struct GenerationStore: Sendable {
             ON CONFLICT (projection) DO NOTHING RETURNING generation
             """, .text(projection))
         guard !inserted.isEmpty else { return }
+        try await checkAlone(transaction)
         let first = ProjectionGeneration(1)
-        let isPlain = try await progress.last(transaction) != nil
+        let isPlain = try await !transaction.execute(
+            "SELECT 1 FROM martlet_projection_slots WHERE \(scope.matches()) AND position > 0 LIMIT 1", scope.value()
+        ).isEmpty
         if isPlain {
             for table in declared.tables {
                 try await transaction.execute("ALTER TABLE \(table.name) RENAME TO \(first.table(table.name))")
@@ -95,8 +100,34 @@ struct GenerationStore: Sendable {
         try await insert(
             Row(
                 generation: first, state: .live, version: isPlain ? 1 : declared.version,
-                tables: declared.tables.map(\.name), place: .start, replayTo: .start), owner: 0, transaction)
+                tables: declared.tables.map(\.name)), transaction)
         try await show(first, declared.tables.map(\.name), transaction)
+    }
+
+    /// Throws where the tables are those of one tenant, and this is a projection over all, or the other way round.
+    private func checkAlone(_ transaction: any ProjectionTransaction) async throws {
+        switch scope {
+        case .one(let consumer):
+            let all = ProjectionScope.all(consumer.name)
+            let rows = try await transaction.execute(
+                "SELECT 1 FROM martlet_projections WHERE projection = $1", .text(all.pointer))
+            guard rows.isEmpty else {
+                throw ProjectionRebuildError(
+                    .declaration,
+                    "the tables of the consumer \(consumer.name) are those of a projection over all tenants: run it by a "
+                        + "ProjectionRunner(_:ofAll:in:), which can be told to work on the tenant \(consumer.tenant) alone"
+                )
+            }
+        case .all(let name):
+            let rows = try await transaction.execute(
+                "SELECT projection FROM martlet_projections WHERE \(scope.matches()) LIMIT 1", scope.value())
+            guard let other = rows.first?.first?.text.flatMap(ProjectionScope.tenant) else { return }
+            throw ProjectionRebuildError(
+                .declaration,
+                "the tables of the consumers \(name) are those of a projection over one tenant, \(other): run it by a "
+                    + "ProjectionRunner(_:of:), or call deleteEverything() of its ProjectionRebuilder(_:of:) and reset that "
+                    + "consumer, to begin with a projection over all tenants")
+        }
     }
 
     // MARK: The pointer
@@ -121,7 +152,7 @@ struct GenerationStore: Sendable {
     func current(_ transaction: any ProjectionTransaction) async throws -> (live: Row, switches: Int64) {
         let rows = try await transaction.execute(
             """
-            SELECT g.generation, g.state, g.version, g.tables, g.position, g.event_id, g.replay_to, p.switches
+            SELECT g.generation, g.state, g.version, g.tables, p.switches
             FROM martlet_projections p JOIN martlet_projection_generations g
                 ON g.projection = p.projection AND g.generation = p.generation
             WHERE p.projection = $1
@@ -165,16 +196,15 @@ struct GenerationStore: Sendable {
         ).compactMap(Self.row)
     }
 
-    func insert(_ row: Row, owner: Int64, _ transaction: any ProjectionTransaction) async throws {
+    /// Writes a generation's row; it has nothing of any tenant.
+    func insert(_ row: Row, _ transaction: any ProjectionTransaction) async throws {
         try await transaction.execute(
             """
             INSERT INTO martlet_projection_generations
                 (projection, generation, state, version, tables, owner, position, event_id, replay_to)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+            VALUES ($1, $2, $3, $4, $5, 0, 0, NULL, $6)
             """, .text(projection), .integer(row.generation.number ?? 0), .text(row.state.rawValue),
-            .integer(Int64(row.version)), .text(row.tables.joined(separator: ",")), .integer(owner),
-            .integer(Int64(row.place.position.rawValue)), ProjectionProgress.value(row.place.eventID),
-            .integer(Int64(row.replayTo.rawValue)))
+            .integer(Int64(row.version)), .text(row.tables.joined(separator: ",")), .integer(Self.noReplay))
     }
 
     /// Takes a generation over: whoever built it finds another owner.
@@ -190,37 +220,22 @@ struct GenerationStore: Sendable {
         return rows.first?.first?.integer ?? 0
     }
 
-    /// Locks the row of a generation that this owner builds; nil where another one does, or nobody any more.
+    /// Locks the row of a generation that this owner builds.
+    /// - Throws: a ``ProjectionRebuildError`` where another one does, or nobody any more.
     func lock(
         _ generation: ProjectionGeneration, owner: Int64, _ transaction: any ProjectionTransaction
-    ) async throws -> Row? {
-        try await transaction.execute(
+    ) async throws {
+        let rows = try await transaction.execute(
             """
             UPDATE martlet_projection_generations SET owner = owner
             WHERE projection = $1 AND generation = $2 AND owner = $3 AND state IN ('rebuild', 'verify', 'back')
-            RETURNING \(Self.columns)
-            """, .text(projection), .integer(generation.number ?? 0), .integer(owner)
-        ).first.flatMap(Self.row)
-    }
-
-    func move(
-        _ generation: ProjectionGeneration, to place: Checkpoint, _ transaction: any ProjectionTransaction
-    ) async throws {
-        try await transaction.execute(
-            """
-            UPDATE martlet_projection_generations SET position = $1, event_id = $2
-            WHERE projection = $3 AND generation = $4
-            """, .integer(Int64(place.position.rawValue)), ProjectionProgress.value(place.eventID), .text(projection),
-            .integer(generation.number ?? 0))
-    }
-
-    func setReplay(
-        _ generation: ProjectionGeneration, to position: Position, _ transaction: any ProjectionTransaction
-    ) async throws {
-        try await transaction.execute(
-            """
-            UPDATE martlet_projection_generations SET replay_to = $1 WHERE projection = $2 AND generation = $3
-            """, .integer(Int64(position.rawValue)), .text(projection), .integer(generation.number ?? 0))
+            RETURNING generation
+            """, .text(projection), .integer(generation.number ?? 0), .integer(owner))
+        guard rows.isEmpty else { return }
+        throw ProjectionRebuildError(
+            .takenOver,
+            "generation \(generation.number ?? 0) of \(projection) is no longer built here: a later call has taken it over, or "
+                + "dropped it")
     }
 
     func set(
@@ -232,13 +247,12 @@ struct GenerationStore: Sendable {
     }
 
     private static func row(_ row: [SQLValue]) -> Row? {
-        guard row.count == 7, let number = row[0].integer, let state = row[1].text.flatMap({ State(rawValue: $0) }),
-            let version = row[2].integer, let tables = row[3].text,
-            let place = ProjectionProgress.checkpoint(Array(row[4...5])), let replayTo = row[6].integer
+        guard row.count == 4, let number = row[0].integer, let state = row[1].text.flatMap({ State(rawValue: $0) }),
+            let version = row[2].integer, let tables = row[3].text
         else { return nil }
         return Row(
             generation: ProjectionGeneration(number), state: state, version: Int(version),
-            tables: tables.split(separator: ",").map(String.init), place: place, replayTo: Position(UInt64(replayTo)))
+            tables: tables.split(separator: ",").map(String.init))
     }
 
     // MARK: Tables of generations
@@ -285,9 +299,11 @@ struct GenerationStore: Sendable {
     /// Drops a generation with all that is stored of it.
     func drop(_ row: Row, _ transaction: any ProjectionTransaction) async throws {
         for table in row.tables { try await transaction.execute("DROP TABLE IF EXISTS \(row.generation.table(table))") }
-        try await progress(of: row.generation).deleteAll(transaction)
+        try await deleteProgress(of: row.generation, transaction)
         try await transaction.execute(
-            "DELETE FROM martlet_projection_generations WHERE projection = $1 AND generation = $2", .text(projection),
-            .integer(row.generation.number ?? 0))
+            """
+            DELETE FROM martlet_projection_generations
+            WHERE (\(scope.matches()) OR projection = $2) AND generation = $3
+            """, scope.value(), .text(projection), .integer(row.generation.number ?? 0))
     }
 }

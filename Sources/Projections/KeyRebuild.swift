@@ -5,15 +5,18 @@ extension ProjectionRebuilder {
     /// Rebuilds one key of the live generation: deletes its rows, and takes in again all its events that the generation has.
     ///
     /// All in one transaction, during which the key's slot waits. All events are replays.
+    /// - Parameter tenant: whose key it is; needed of a read model over many tenants.
     /// - Returns: how many events that were.
     /// - Throws: a ``ProjectionRebuildError``, of the kind `.event` for an event that fails: then nothing is changed.
     @discardableResult
-    public func rebuild(_ key: ConsumerKey) async throws -> Int {
+    public func rebuild(_ key: ConsumerKey, of tenant: TenantID? = nil) async throws -> Int {
         guard let resettable = projection as? any KeyRebuildableProjection else {
             throw ProjectionRebuildError(
                 .declaration, "\(type(of: projection)) cannot rebuild one key: it is no KeyRebuildableProjection")
         }
+        let consumer = try consumer(for: tenant)
         try await prepare()
+        let generations = TenantGenerations(store, consumer)
         let source = ReplayedEvents(consumer, try await client.consumer(consumer).definition, client)
         let slot = key.slot(of: source.definition.slotCount)
         do {
@@ -22,30 +25,39 @@ extension ProjectionRebuilder {
                     // Nobody else claims the slot, or switches.
                     let live = try await store.lockLive(transaction)
                     try live.check(projection)
-                    let floor = try await store.progress.lock(slot, transaction)
-                    let row = try await store.progress.keys(of: slot, transaction)[key]
-                    let end = row ?? floor?.position ?? live.place.position
-                    try await source.past.check(floor ?? live.place, of: slot)
-                    try await resettable.reset(key, of: live.generation, in: transaction)
+                    var floor = try await generations.progress.lock(slot, transaction)
+                    if floor == nil { floor = try await generations.part(of: live.generation, transaction).place }
+                    let row = try await generations.progress.keys(of: slot, transaction)[key]
+                    let end = row ?? floor?.position ?? .start
+                    try await source.past.check(floor ?? .start, of: slot)
+                    try await resettable.reset(
+                        key, of: consumer.tenant, generation: live.generation, in: transaction)
                     let builder = GenerationBuilder(
-                        database: database, store: store, projection: projection, source: source,
-                        row: live.replaying(to: end), owner: 0, skipped: skipped, floors: [:])
+                        database: database, generations: generations, projection: projection, source: source,
+                        row: live, replayTo: end, owner: 0, skipped: skipped[consumer.tenant] ?? [], floors: [:])
                     return try await builder.replay(key, to: end, transaction)
                 }
             }
         } catch let failure as GenerationBuilder<Database>.Failure {
             throw ProjectionRebuildError(
-                .event(failure.event.position),
-                "the event at position \(failure.event.position) failed in the rebuild of the key \(key) of "
+                .event(failure.event.position, of: consumer.tenant),
+                "the event of the tenant \(consumer.tenant) at position \(failure.event.position) failed in the rebuild of the key \(key) of "
                     + "\(store.projection): \(failure.failure.reason). Nothing was changed")
         }
     }
-}
 
-extension GenerationStore.Row {
-    fileprivate func replaying(to position: Position) -> Self {
-        var row = self
-        row.replayTo = position
-        return row
+    private func consumer(for tenant: TenantID?) throws -> ConsumerID {
+        switch (scope, tenant) {
+        case (.one(let consumer), nil): return consumer
+        case (.one(let consumer), let tenant?) where tenant == consumer.tenant: return consumer
+        case (.one(let consumer), let tenant?):
+            throw ProjectionRebuildError(
+                .declaration,
+                "the read model is that of the tenant \(consumer.tenant): it has no key of the tenant \(tenant)")
+        case (.all(let name), let tenant?): return ConsumerID(tenant: tenant, name: name)
+        case (.all, nil):
+            throw ProjectionRebuildError(
+                .declaration, "the read model is over many tenants: say whose key it is that is to be rebuilt")
+        }
     }
 }

@@ -7,12 +7,12 @@ struct ProjectedConsumer: Sendable {
     let progress: ProjectionProgress
     let past: PastCheck
     /// Of a ``RebuildableProjection``.
-    let generations: GenerationStore?
+    let generations: TenantGenerations?
 
-    init(_ id: ConsumerID, _ projection: any Projection, _ client: MartletClient) {
+    init(_ id: ConsumerID, _ generations: GenerationStore?, _ client: MartletClient) {
         self.id = id
         progress = ProjectionProgress(id)
         past = PastCheck(client: client, consumer: id)
-        generations = projection is any RebuildableProjection ? GenerationStore(id) : nil
+        self.generations = generations.map { TenantGenerations($0, id) }
     }
 }

@@ -64,20 +64,10 @@ struct ProjectionProgress: Sendable {
         }
     }
 
-    /// The highest epoch of any slot of the consumers that tenants have under that name; 0 for none.
-    static func epochMax(ofAll name: ConsumerName, _ transaction: any ProjectionTransaction) async throws -> UInt64 {
-        // Behind the 36 characters of the tenant. The rows of generations that are not live do not count here either: they
-        // have no epochs.
+    /// The highest epoch of any slot; 0 for none. Generations that are not live have no epochs.
+    static func epochMax(in scope: ProjectionScope, _ transaction: any ProjectionTransaction) async throws -> UInt64 {
         let rows = try await transaction.execute(
-            "SELECT coalesce(max(epoch), 0) FROM martlet_projection_slots WHERE substr(projection, 37) = $1",
-            .text("/\(name)"))
-        return UInt64(rows.first?.first?.integer ?? 0)
-    }
-
-    /// The highest epoch of any slot; 0 for none.
-    func epochMax(_ transaction: any ProjectionTransaction) async throws -> UInt64 {
-        let rows = try await transaction.execute(
-            "SELECT coalesce(max(epoch), 0) FROM martlet_projection_slots WHERE projection = $1", .text(projection))
+            "SELECT coalesce(max(epoch), 0) FROM martlet_projection_slots WHERE \(scope.matches())", scope.value())
         return UInt64(rows.first?.first?.integer ?? 0)
     }
 
@@ -92,6 +82,19 @@ struct ProjectionProgress: Sendable {
             floor.position > .start
         else { return nil }
         return (Int(slot), floor)
+    }
+
+    /// Takes over a slot that somebody has had: from then on nobody commits under a lower epoch.
+    /// - Returns: the slot's floor; nil where it has no row, or one of that epoch or a higher one.
+    func reclaim(
+        _ slot: Int, epoch: UInt64, _ transaction: any ProjectionTransaction
+    ) async throws -> Checkpoint? {
+        try await transaction.execute(
+            """
+            UPDATE martlet_projection_slots SET epoch = $1
+            WHERE projection = $2 AND slot = $3 AND epoch < $4 RETURNING position, event_id
+            """, .integer(Int64(epoch)), .text(projection), .integer(Int64(slot)), .integer(Int64(epoch))
+        ).first.flatMap(Self.checkpoint)
     }
 
     /// Takes a slot over: from then on nobody commits under a lower epoch.
@@ -189,27 +192,6 @@ struct ProjectionProgress: Sendable {
         var position: Position { place.position }
     }
 
-    /// Locks the rows of all slots, whoever has them.
-    /// - Returns: their floors.
-    func lockAll(_ transaction: any ProjectionTransaction) async throws -> [Place] {
-        try await transaction.execute(
-            """
-            UPDATE martlet_projection_slots SET position = position WHERE projection = $1
-            RETURNING position, event_id, slot
-            """, .text(projection)
-        ).compactMap { row in
-            guard let place = Self.checkpoint(row), let slot = row[2].integer else { return nil }
-            return Place(slot: Int(slot), place: place)
-        }
-    }
-
-    /// Moves the floors of all slots, which are locked.
-    func moveAll(to floor: Checkpoint, _ transaction: any ProjectionTransaction) async throws {
-        try await transaction.execute(
-            "UPDATE martlet_projection_slots SET position = $1, event_id = $2 WHERE projection = $3",
-            .integer(Int64(floor.position.rawValue)), Self.value(floor.eventID), .text(projection))
-    }
-
     /// The floors of all slots.
     func floors(_ transaction: any ProjectionTransaction) async throws -> [Int: Position] {
         let rows = try await transaction.execute(
@@ -223,31 +205,11 @@ struct ProjectionProgress: Sendable {
         return floors
     }
 
-    /// Copies the rows of all slots and keys for another name.
-    func copy(to other: ProjectionProgress, _ transaction: any ProjectionTransaction) async throws {
-        try await transaction.execute(
-            """
-            INSERT INTO martlet_projection_slots (projection, slot, epoch, position, event_id)
-            SELECT '\(other.projection)', slot, 0, position, event_id FROM martlet_projection_slots
-            WHERE projection = $1
-            """, .text(projection))
-        try await transaction.execute(
-            """
-            INSERT INTO martlet_projection_keys (projection, slot, key, position, event_id)
-            SELECT '\(other.projection)', slot, key, position, event_id FROM martlet_projection_keys
-            WHERE projection = $1
-            """, .text(projection))
-    }
-
-    /// Deletes the rows of all keys.
-    func deleteKeys(_ transaction: any ProjectionTransaction) async throws {
-        try await transaction.execute("DELETE FROM martlet_projection_keys WHERE projection = $1", .text(projection))
-    }
-
     /// Deletes the rows of all slots and keys.
     func deleteAll(_ transaction: any ProjectionTransaction) async throws {
-        try await deleteKeys(transaction)
-        try await transaction.execute("DELETE FROM martlet_projection_slots WHERE projection = $1", .text(projection))
+        for table in ["martlet_projection_keys", "martlet_projection_slots"] {
+            try await transaction.execute("DELETE FROM \(table) WHERE projection = $1", .text(projection))
+        }
     }
 
     /// Writes a key's row.

@@ -13,10 +13,14 @@ public import MartletModel
 /// Events up to where the consumer had settled everything when the build began are replays (``ProjectedEvent/isReplay``):
 /// what a handler does besides writing to its tables was done before. Of later ones, and of those that the live generation
 /// lacks, it may have been done: ``ProjectedEvent/mayBeRepeated`` is set, as it is for all of them.
+///
+/// A read model over many tenants (``ProjectionRunner/init(_:ofAll:in:as:client:database:logger:)``) is built of the events of
+/// all tenants that the live generation has anything of, one tenant after the other, and switched once for all of them.
 public struct ProjectionRebuilder<Database: ProjectionDatabase>: Sendable {
     /// Events that share a transaction, at most.
     public var batchEventsMax = 200
-    /// So many events behind the live generation it may be to switch: they are taken in while that one waits.
+    /// So many events behind the live generation it may be to switch, of all tenants together: they are taken in while that one
+    /// waits.
     public var switchEventsMax = 200
     /// Events that are taken in in a second, at most; nil is no bound.
     public var eventsPerSecondMax: Double?
@@ -27,19 +31,36 @@ public struct ProjectionRebuilder<Database: ProjectionDatabase>: Sendable {
     /// After a switch, the old generation stays for ``switchBack()``, and one that was kept before is dropped.
     public var keepsOld = false
     /// Positions of events that count as taken in: those that somebody has skipped and that still fail.
-    public var skipped: Set<Position> = []
+    public var skipped: [TenantID: Set<Position>] = [:]
+    /// Tenants of a read model over many whose events are not taken in any more, because their consumer was deleted: the next
+    /// generation has no rows of them, and if their consumer comes back, all that it has is taken in anew.
+    public var leftOut: Set<TenantID> = []
     /// How long it waits before it turns to a database again that has failed: at first, and at most.
     public var databaseBackoff: (first: Duration, max: Duration) = (.milliseconds(100), .seconds(5))
     /// Called after each transaction.
     public var onProgress: @Sendable (RebuildProgress) -> Void = { _ in }
 
     let projection: any RebuildableProjection
-    let consumer: ConsumerID
+    let scope: ProjectionScope
     let client: MartletClient
     let database: Database
     let logger: Logger
     let store: GenerationStore
     private let clock: any _Concurrency.Clock<Duration>
+
+    private init(
+        _ projection: any RebuildableProjection, _ scope: ProjectionScope, _ client: MartletClient,
+        _ database: Database,
+        _ clock: any _Concurrency.Clock<Duration>, _ logger: Logger
+    ) {
+        self.projection = projection
+        self.scope = scope
+        self.client = client
+        self.database = database
+        self.clock = clock
+        self.logger = logger
+        store = GenerationStore(scope: scope)
+    }
 
     /// A rebuilder that does nothing yet.
     /// - Parameter clock: what pauses and rates are measured by.
@@ -48,23 +69,30 @@ public struct ProjectionRebuilder<Database: ProjectionDatabase>: Sendable {
         clock: any _Concurrency.Clock<Duration> = ContinuousClock(),
         logger: Logger = Logger(label: "martlet.projection")
     ) {
-        self.projection = projection
-        self.consumer = consumer
-        self.client = client
-        self.database = database
-        self.clock = clock
-        self.logger = logger
-        store = GenerationStore(consumer)
+        self.init(projection, .one(consumer), client, database, clock, logger)
+    }
+
+    /// A rebuilder of a read model over the consumers that many tenants have under one name; it does nothing yet.
+    /// - Parameters:
+    ///   - client: of a principal that may use all tenants of which the read model has anything.
+    ///   - clock: what pauses and rates are measured by.
+    public init(
+        _ projection: any RebuildableProjection, ofAll consumer: ConsumerName, client: MartletClient,
+        database: Database,
+        clock: any _Concurrency.Clock<Duration> = ContinuousClock(),
+        logger: Logger = Logger(label: "martlet.projection")
+    ) {
+        self.init(projection, .all(consumer), client, database, clock, logger)
     }
 
     var retrying: DatabaseRetrying { DatabaseRetrying(backoff: databaseBackoff, logger: logger) }
 
-    /// Builds the next generation from the tenant's first event on, and switches to it.
+    /// Builds the next generation from the first event on, and switches to it.
     ///
     /// Goes on with one that an earlier call of this version has begun; a second call takes it over from the first.
     /// - Returns: the number of the generation, which is live.
     /// - Throws: a ``ProjectionRebuildError``, of the kind `.event` for an event that fails although the live generation has
-    ///   it; what a ``ProjectionRunner`` throws.
+    ///   it, `.tenant` for a tenant whose consumer was deleted; what a ``ProjectionRunner`` throws.
     @discardableResult
     public func rebuild() async throws -> Int64 { try await replace(.rebuild) }
 
@@ -75,15 +103,14 @@ public struct ProjectionRebuilder<Database: ProjectionDatabase>: Sendable {
     public func switchBack() async throws -> Int64 { try await replace(.back) }
 
     private func replace(_ state: GenerationStore.State) async throws -> Int64 {
-        let builder = try await begin(state)
+        var build = try await begin(state)
         var pace = makePace()
         while true {
-            guard try await catchUp(builder, &pace) <= switchEventsMax else { continue }
-            try await catchUpKeys(builder, &pace)
-            switch try await retrying({ try await GenerationSwitch(builder: builder, rebuilder: self).run() }) {
+            guard try await catchUp(&build, &pace) <= switchEventsMax else { continue }
+            switch try await retrying({ try await GenerationSwitch(build: build, rebuilder: self).run() }) {
             case .done:
                 await dropUnneeded()
-                return builder.generation.number ?? 0
+                return build.generation.number ?? 0
             case .behind: continue
             }
         }
@@ -109,11 +136,11 @@ public struct ProjectionRebuilder<Database: ProjectionDatabase>: Sendable {
         try await retrying {
             try await database.withTransaction { transaction in
                 let live = try await store.lockLive(transaction)
-                _ = try await store.progress.lockAll(transaction)
+                _ = try await store.slots(locks: true, transaction)
                 try await store.hide(live.tables, transaction)
                 for row in try await store.rows(transaction) { try await store.drop(row, transaction) }
                 try await store.deleteLive(transaction)
-                try await store.progress.deleteAll(transaction)
+                try await store.deleteProgress(transaction)
             }
         }
     }
@@ -129,11 +156,9 @@ public struct ProjectionRebuilder<Database: ProjectionDatabase>: Sendable {
     // MARK: Building
 
     /// Begins with a generation, or goes on with one.
-    func begin(_ state: GenerationStore.State) async throws -> GenerationBuilder<Database> {
+    func begin(_ state: GenerationStore.State) async throws -> GenerationBuild<Database> {
         try await prepare()
-        let description = try await client.consumer(consumer)
-        let source = ReplayedEvents(consumer, description.definition, client)
-        let (row, owner, floors) = try await retrying {
+        return try await retrying {
             try await database.withTransaction { transaction in
                 let live = try await store.lockLive(transaction)
                 if state == .verify { try live.check(projection) }
@@ -159,41 +184,69 @@ public struct ProjectionRebuilder<Database: ProjectionDatabase>: Sendable {
                     known
                     ?? GenerationStore.Row(
                         generation: ProjectionGeneration((rows.compactMap(\.generation.number).max() ?? 0) + 1),
-                        state: state, version: projection.version, tables: projection.tables.map(\.name),
-                        place: .start, replayTo: description.settledTo)
+                        state: state, version: projection.version, tables: projection.tables.map(\.name))
                 if known == nil {
                     try await store.make(row.generation, of: projection, transaction)
-                    try await store.insert(row, owner: 0, transaction)
+                    try await store.insert(row, transaction)
                 } else if row.state == .kept {
-                    row.replayTo = description.settledTo
-                    try await store.setReplay(row.generation, to: row.replayTo, transaction)
+                    try await store.forgetReplays(of: row.generation, transaction)
                 }
                 row.state = state
                 let owner = try await store.own(row.generation, as: state, transaction)
-                return (row, owner, try await store.progress(of: row.generation).floors(transaction))
+                return GenerationBuild(row: row, owner: owner)
             }
         }
-        return GenerationBuilder(
-            database: database, store: store, projection: projection, source: source, row: row, owner: owner,
-            skipped: skipped, floors: floors)
     }
 
-    /// Takes in what there is: up to the tenant's head, or for a verification up to what the live generation has.
+    /// Takes in what there is of each tenant, at first, and then what the live generation has by now.
     /// - Returns: how many events that were.
-    func catchUp(_ builder: GenerationBuilder<Database>, _ pace: inout RebuildPace) async throws -> Int {
-        let (place, end) = try await retrying {
+    func catchUp(_ build: inout GenerationBuild<Database>, _ pace: inout RebuildPace) async throws -> Int {
+        let new = try await join(&build, &pace)
+        let (row, owner) = (build.row, build.owner)
+        // One look at all tenants: most of them have nothing new.
+        let (ends, keys) = try await retrying {
             try await database.withTransaction { transaction in
-                let place = try await builder.lock(transaction)
-                guard builder.isVerification else { return (place, nil as Position?) }
-                let last = try await store.progress.last(transaction)?.floor.position ?? .start
+                try await store.lock(row.generation, owner: owner, transaction)
                 let live = try await store.live(transaction)
-                return (place, max(last, live.place.position))
+                let parts = try await store.parts(of: row.generation, transaction)
+                let lives = try await store.parts(of: live.generation, transaction)
+                let slots = try await store.slots(transaction)
+                var ends: [TenantID: Position] = [:]
+                for tenant in Set(lives.keys).union(slots.keys) {
+                    let end = (lives[tenant] ?? .none).end(slots[tenant] ?? []).position
+                    if end > (parts[tenant] ?? .none).place.position { ends[tenant] = end }
+                }
+                return (ends, Set(try await store.keys(of: row.generation, transaction).keys))
             }
+        }
+        var count = 0
+        for builder in build.builders {
+            if builder.isVerification {
+                guard let end = ends[builder.tenant] else { continue }
+                count += try await catchUp(builder, to: end, &pace)
+            } else if new.contains(builder.tenant) || ends[builder.tenant] != nil {
+                count += try await catchUp(builder, to: nil, &pace)
+            }
+        }
+        guard count <= switchEventsMax else { return count }
+        for builder in build.builders where keys.contains(builder.tenant) || new.contains(builder.tenant) {
+            try await catchUpKeys(builder, &pace)
+        }
+        return count
+    }
+
+    /// Takes in events up to a position; nil is the tenant's head.
+    /// - Returns: how many events that were.
+    private func catchUp(
+        _ builder: GenerationBuilder<Database>, to end: Position?, _ pace: inout RebuildPace
+    ) async throws -> Int {
+        let place = try await retrying {
+            try await database.withTransaction { try await builder.lock($0) }
         }
         if let end, end <= place.position { return 0 }
         let stream = try await builder.source.read(
             after: place, of: builder.generation, to: end.map { .position($0) } ?? .head)
-        var (position, count) = (place.position, 0)
+        var count = 0
         let size = max(1, batchEventsMax)
         var waiting: [RecordedEvent] = []
         func take() async throws {
@@ -201,9 +254,7 @@ public struct ProjectionRebuilder<Database: ProjectionDatabase>: Sendable {
             let reached = try await self.take(waiting[...], builder, pace).position
             onProgress(
                 pace.progress(
-                    builder.generation, from: position.rawValue, to: reached.rawValue,
-                    end: (end ?? stream.view.head.position).rawValue, events: waiting.count))
-            position = reached
+                    builder, at: reached, end: end ?? stream.view.head.position, events: waiting.count))
             count += waiting.count
             try await pace.rest(events: waiting.count, began: began)
             waiting.removeAll(keepingCapacity: true)
@@ -248,7 +299,7 @@ public struct ProjectionRebuilder<Database: ProjectionDatabase>: Sendable {
     }
 
     /// Takes in what is behind of keys that no longer wait for an event that the live generation lacks, too.
-    func catchUpKeys(_ builder: GenerationBuilder<Database>, _ pace: inout RebuildPace) async throws {
+    private func catchUpKeys(_ builder: GenerationBuilder<Database>, _ pace: inout RebuildPace) async throws {
         let keys = try await retrying {
             try await database.withTransaction { transaction in
                 try await builder.keysBehind(try await builder.live(transaction), transaction)
@@ -270,7 +321,7 @@ public struct ProjectionRebuilder<Database: ProjectionDatabase>: Sendable {
                         try await builder.keysBehind(try await builder.live(transaction), transaction)[key] == nil
                     }
                 }
-                guard isWaiting else { throw builder.error(of: failure) }
+                guard isWaiting else { throw failure.error }
             }
             try await pace.rest(events: 1, began: began)
         }

@@ -16,7 +16,8 @@ public import MartletModel
 ///
 /// A runner can also take in the events of the consumers that many tenants have under one name, on one stream
 /// (``init(_:ofAll:in:as:client:database:logger:)``). For each tenant it takes the same steps in the same rows: runners over one
-/// tenant and over all can share a read model, and hand over to one another.
+/// tenant and over all can share a read model, and hand over to one another. Not so with a ``RebuildableProjection``: its
+/// tables are those of one tenant, or of all.
 public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
     /// Events of a slot that share a transaction, at most, where they are there at once.
     public var batchEventsMax = 100
@@ -86,8 +87,8 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
     /// A tenant whose consumer is deleted, or cannot be worked on, is logged as a warning, and the runner goes on with the
     /// others. ``ProjectedEvent/tenant`` says whose event a handler gets.
     /// - Parameters:
-    ///   - projection: not a ``RebuildableProjection``: ``run()`` refuses it.
-    ///   - tenants: at most ``MartletModel/Limits/tenantsPerStreamMax``; empty means all that the client may use.
+    ///   - tenants: at most ``MartletModel/Limits/tenantsPerStreamMax``; empty means all that the client may use. Runners over
+    ///     other tenants share the tables.
     ///   - worker: the same each time that it comes; another runner of that name ends this one.
     public init(
         _ projection: any Projection, ofAll consumer: ConsumerName, in tenants: Set<TenantID> = [],
@@ -100,9 +101,10 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
     /// Makes the tables in which the read model's database keeps how far it is, where they are missing, and the first
     /// generation of a ``RebuildableProjection``; ``run()`` does it too.
     /// - Throws: a ``ProjectionDatabaseError`` also where they are there, but not as this version needs them; a
-    ///   ``ProjectionRebuildError`` for a ``RebuildableProjection`` over all tenants.
+    ///   ``ProjectionRebuildError`` for a ``RebuildableProjection`` over all tenants whose tables are those of one, and the other
+    ///   way round.
     public func prepare() async throws {
-        try await ReadModelTables(database: database, retrying: retrying).prepare(projection, try generations())
+        try await ReadModelTables(database: database, retrying: retrying).prepare(projection, generations)
     }
 
     var retrying: DatabaseRetrying { DatabaseRetrying(backoff: databaseBackoff, logger: logger) }
@@ -112,22 +114,19 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
 
     /// What it takes in of a tenant.
     func consumer(of tenant: TenantID) -> ProjectedConsumer {
-        ProjectedConsumer(ConsumerID(tenant: tenant, name: name), projection, client)
+        ProjectedConsumer(ConsumerID(tenant: tenant, name: name), generations, client)
+    }
+
+    private var scope: ProjectionScope {
+        switch tenants {
+        case .one(let tenant): .one(ConsumerID(tenant: tenant, name: name))
+        case .many: .all(name)
+        }
     }
 
     /// The generations of a ``RebuildableProjection``; nil for another one.
-    /// - Throws: a ``ProjectionRebuildError`` where there would be some of each tenant.
-    private func generations() throws -> GenerationStore? {
-        switch tenants {
-        case .one(let tenant): return consumer(of: tenant).generations
-        case .many:
-            guard projection is any RebuildableProjection else { return nil }
-            throw ProjectionRebuildError(
-                .declaration,
-                "\(type(of: projection)) is a RebuildableProjection, whose generations of tables belong to the consumer of one "
-                    + "tenant: a runner over all tenants cannot run it. Run it for each tenant by a ProjectionRunner(_:of:), or "
-                    + "make it a plain Projection, which makes its tables itself")
-        }
+    private var generations: GenerationStore? {
+        projection is any RebuildableProjection ? GenerationStore(scope: scope) : nil
     }
 
     /// Runs until its task is cancelled, and returns then: what is under way is rolled back, and comes again to whoever is next.
@@ -159,20 +158,17 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
 
     /// The stream, under higher epochs than the read model has.
     private func consume() async throws -> TenantsConsumption {
+        let scope = scope
+        let epoch = try await retrying {
+            try await database.withTransaction { try await ProjectionProgress.epochMax(in: scope, $0) }
+        }
         switch tenants {
         case .one(let tenant):
-            let consumer = consumer(of: tenant)
-            let epoch = try await retrying {
-                try await database.withTransaction { try await consumer.progress.epochMax($0) }
-            }
             return client.consumeHoldingCredit(
-                ConsumeRequest(consumer.id, worker: worker, epochAbove: epoch, keepsTime: true)
+                ConsumeRequest(
+                    ConsumerID(tenant: tenant, name: name), worker: worker, epochAbove: epoch, keepsTime: true)
             ).ofTenant
         case .many(let tenants):
-            let name = name
-            let epoch = try await retrying {
-                try await database.withTransaction { try await ProjectionProgress.epochMax(ofAll: name, $0) }
-            }
             return client.consumeHoldingCredit(
                 ConsumeTenantsRequest(name, of: tenants, worker: worker, epochAbove: epoch, keepsTime: true))
         }
@@ -193,7 +189,7 @@ public struct ProjectionRunner<Database: ProjectionDatabase>: Sendable {
 
     /// Waits while the live generation is of an older version than the projection.
     private func waitForItsVersion() async throws {
-        guard let generations = try generations(), let declared = projection as? any RebuildableProjection else {
+        guard let generations, let declared = projection as? any RebuildableProjection else {
             return
         }
         var isTold = false

@@ -1,5 +1,5 @@
 import MartletClient
-import MartletModel
+public import MartletModel
 
 /// How the live generation of a projection differs from a replay.
 public struct ProjectionVerification: Hashable, Sendable {
@@ -31,8 +31,8 @@ public struct ProjectionVerification: Hashable, Sendable {
 
     /// The live generation that was compared.
     public var generation: Int64
-    /// The highest position that it had taken in.
-    public var position: UInt64
+    /// The highest position of each tenant that it had taken in.
+    public var positions: [TenantID: UInt64]
     /// The tables that differ; none where all are the same.
     public var differences: [Table]
 }
@@ -45,50 +45,78 @@ extension ProjectionRebuilder {
     /// - Parameter rowsMax: of each table, in each direction.
     /// - Throws: as ``rebuild()``.
     public func verify(rowsMax: Int = 100) async throws -> ProjectionVerification {
-        let builder = try await begin(.verify)
+        var build = try await begin(.verify)
         var pace = makePace()
-        while try await catchUp(builder, &pace) > switchEventsMax {}
-        try await catchUpKeys(builder, &pace)
-        let verification: ProjectionVerification
-        do {
-            verification = try await retrying {
-                try await database.withTransaction { try await compare(builder, rowsMax: max(1, rowsMax), $0) }
+        while true {
+            guard try await catchUp(&build, &pace) <= switchEventsMax else { continue }
+            let built = build
+            do {
+                let verification = try await retrying {
+                    try await database.withTransaction { try await compare(built, rowsMax: max(1, rowsMax), $0) }
+                }
+                guard let verification else { continue }
+                await dropUnneeded()
+                return verification
+            } catch let failure as GenerationBuilder<Database>.Failure {
+                throw failure.error
             }
-        } catch let failure as GenerationBuilder<Database>.Failure {
-            throw builder.error(of: failure)
         }
-        await dropUnneeded()
-        return verification
     }
 
+    /// - Returns: nil where there are other tenants by now.
     private func compare(
-        _ builder: GenerationBuilder<Database>, rowsMax: Int, _ transaction: any ProjectionTransaction
-    ) async throws -> ProjectionVerification {
+        _ build: GenerationBuild<Database>, rowsMax: Int, _ transaction: any ProjectionTransaction
+    ) async throws -> ProjectionVerification? {
         let live = try await store.lockLive(transaction)
-        let place = try await builder.lock(transaction)
-        let slots = try await store.progress.lockAll(transaction)
-        let taken = try await builder.live(transaction)
-        let last = live.end(slots).position
-        var reached = place
-        if last > place.position {
-            let stream = try await builder.source.read(
-                after: place, of: builder.generation, to: .position(last))
-            var events = stream.makeAsyncIterator()
-            var batch: [RecordedEvent] = []
-            while let event = try await events.next() {
-                batch.append(event)
-                guard batch.count == max(1, batchEventsMax) else { continue }
-                reached = try await builder.take(batch, from: reached, taken, transaction)
-                batch.removeAll(keepingCapacity: true)
+        try await store.lock(build.generation, owner: build.owner, transaction)
+        let slots = try await store.slots(locks: true, transaction)
+        let tenants = try await store.tenants(of: [live.generation, build.generation], transaction)
+        guard build.tenants.isSuperset(of: tenants) else { return nil }
+        let lives = try await store.parts(of: live.generation, transaction)
+        let parts = try await store.parts(of: build.generation, transaction)
+        let behind = try await store.keys(of: build.generation, transaction)
+        var positions: [TenantID: UInt64] = [:]
+        for builder in build.builders {
+            let (tenant, place) = (builder.tenant, (parts[builder.tenant] ?? .none).place)
+            let last = (lives[tenant] ?? .none).end(slots[tenant] ?? []).position
+            positions[tenant] = last.rawValue
+            guard last > place.position || behind[tenant] != nil else { continue }
+            let taken = try await builder.live(transaction)
+            let reached = try await takeRest(of: builder, after: place, to: last, taken, transaction)
+            for key in try await builder.keysBehind(taken, transaction).keys {
+                try await builder.catchUp(key, to: reached, taken, transaction)
             }
-            reached = try await builder.take(batch, from: reached, taken, transaction)
         }
-        for key in try await builder.keysBehind(taken, transaction).keys {
-            try await builder.catchUp(key, to: reached, taken, transaction)
+        let differences = try await differences(live, build, rowsMax: rowsMax, transaction)
+        try await store.set(build.generation, .dropped, transaction)
+        return ProjectionVerification(
+            generation: live.generation.number ?? 0, positions: positions, differences: differences)
+    }
+
+    private func takeRest(
+        of builder: GenerationBuilder<Database>, after place: Checkpoint, to last: Position,
+        _ live: GenerationBuilder<Database>.Live, _ transaction: any ProjectionTransaction
+    ) async throws -> Checkpoint {
+        guard last > place.position else { return place }
+        var reached = place
+        let stream = try await builder.source.read(after: place, of: builder.generation, to: .position(last))
+        var batch: [RecordedEvent] = []
+        for try await event in stream {
+            batch.append(event)
+            guard batch.count == max(1, batchEventsMax) else { continue }
+            reached = try await builder.take(batch, from: reached, live, transaction)
+            batch.removeAll(keepingCapacity: true)
         }
+        return try await builder.take(batch, from: reached, live, transaction)
+    }
+
+    private func differences(
+        _ live: GenerationStore.Row, _ build: GenerationBuild<Database>, rowsMax: Int,
+        _ transaction: any ProjectionTransaction
+    ) async throws -> [ProjectionVerification.Table] {
         var differences: [ProjectionVerification.Table] = []
         for table in projection.tables {
-            let scratch = builder.generation.table(table.name)
+            let scratch = build.generation.table(table.name)
             let current = live.generation.table(table.name)
             let columns = table.comparedColumns ?? "*"
             let expected = try await rows(columns, of: scratch, without: current, rowsMax + 1, transaction)
@@ -99,9 +127,7 @@ extension ProjectionRebuilder {
                     name: table.name, expected: Array(expected.prefix(rowsMax)), found: Array(found.prefix(rowsMax)),
                     hasMore: expected.count > rowsMax || found.count > rowsMax))
         }
-        try await store.set(builder.generation, .dropped, transaction)
-        return ProjectionVerification(
-            generation: live.generation.number ?? 0, position: last.rawValue, differences: differences)
+        return differences
     }
 
     /// The rows of a table that another one does not have as often.

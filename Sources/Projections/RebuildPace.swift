@@ -1,8 +1,12 @@
+public import MartletModel
+
 /// How far a rebuild has come.
 public struct RebuildProgress: Hashable, Sendable {
     /// The number of the generation that is being built.
     public var generation: Int64
-    /// All events up to there are in it, but for those of keys that are passed over.
+    /// The tenant whose events it is taking in; of a read model over many, they come one after the other.
+    public var tenant: TenantID
+    /// All events of the tenant up to there are in it, but for those of keys that are passed over.
     public var position: UInt64
     /// The tenant's last position, as of the last read.
     public var end: UInt64
@@ -10,7 +14,7 @@ public struct RebuildProgress: Hashable, Sendable {
     public var events: UInt64
     /// Of these, in a second, since the call began.
     public var eventsPerSecond: Double
-    /// How long it takes to come to ``end`` at the pace so far; nil before anything was taken in.
+    /// How long it takes to come to the end of all tenants at the pace so far; nil before anything was taken in.
     public var timeLeft: Duration?
 }
 
@@ -20,7 +24,14 @@ struct RebuildPace: Sendable {
     private let sleep: @Sendable (Duration) async throws -> Void
     private let eventsPerSecondMax: Double?
     private let timeShare: Double
-    private var start: UInt64?
+    /// A tenant's positions.
+    private struct Way {
+        var (start, position, end): (UInt64, UInt64, UInt64)
+    }
+
+    private var ways: [TenantID: Way] = [:]
+    /// Of all tenants.
+    private var (passed, left): (UInt64, UInt64) = (0, 0)
     private(set) var events: UInt64 = 0
 
     init<Time: _Concurrency.Clock<Duration>>(_ clock: Time, eventsPerSecondMax: Double?, timeShare: Double) {
@@ -45,19 +56,27 @@ struct RebuildPace: Sendable {
 
     func pause(_ time: Duration) async throws { try await sleep(time) }
 
-    mutating func progress(
-        _ generation: ProjectionGeneration, from: UInt64, to position: UInt64, end: UInt64, events count: Int
-    )
-        -> RebuildProgress
-    {
-        let start = start ?? from
-        self.start = start
+    /// Notes what there is to do of a tenant, before any of it is taken in.
+    mutating func expect(_ tenant: TenantID, from place: Position, to head: Position) {
+        let end = max(place, head).rawValue
+        ways[tenant] = Way(start: place.rawValue, position: place.rawValue, end: end)
+        left += end - place.rawValue
+    }
+
+    mutating func progress<Database: ProjectionDatabase>(
+        _ builder: GenerationBuilder<Database>, at position: Position, end: Position, events count: Int
+    ) -> RebuildProgress {
+        let (position, end) = (position.rawValue, max(end, position).rawValue)
+        let old = ways[builder.tenant] ?? Way(start: position, position: position, end: position)
+        let way = Way(start: old.start, position: max(old.position, position), end: end)
+        ways[builder.tenant] = way
+        passed += way.position - old.position
+        left = left + (end - min(end, way.position)) - (old.end - min(old.end, old.position))
         events += UInt64(count)
         let seconds = now / .seconds(1)
-        let end = max(end, position)
         return RebuildProgress(
-            generation: generation.number ?? 0, position: position, end: end, events: events,
-            eventsPerSecond: seconds > 0 ? Double(events) / seconds : 0,
-            timeLeft: position > start ? now * (Double(end - position) / Double(position - start)) : nil)
+            generation: builder.generation.number ?? 0, tenant: builder.tenant, position: way.position, end: way.end,
+            events: events, eventsPerSecond: seconds > 0 ? Double(events) / seconds : 0,
+            timeLeft: passed > 0 ? now * (Double(left) / Double(passed)) : nil)
     }
 }

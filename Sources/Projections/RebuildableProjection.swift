@@ -30,9 +30,12 @@ extension RebuildableProjection {
 
 /// A projection of which one key can be rebuilt alone (``ProjectionRebuilder/rebuild(_:)``): its rows belong to one key each.
 public protocol KeyRebuildableProjection: RebuildableProjection {
-    /// Deletes all rows that events of that key have brought, and none of another key's.
+    /// Deletes all rows that the tenant's events of that key have brought, and none of another key's. Tenants may have the same
+    /// keys.
     func reset(
-        _ key: ConsumerKey, of generation: ProjectionGeneration, in transaction: any ProjectionTransaction) async throws
+        _ key: ConsumerKey, of tenant: TenantID, generation: ProjectionGeneration,
+        in transaction: any ProjectionTransaction
+    ) async throws
 }
 
 /// A table of a projection.
@@ -101,7 +104,10 @@ public struct ProjectionRebuildError: Error, Hashable, CustomStringConvertible {
         /// The projection's ``RebuildableProjection/tables`` cannot be made.
         case declaration
         /// An event failed that has to be taken in. What was built so far is kept, and the next call goes on at this event.
-        case event(Position)
+        case event(Position, of: TenantID)
+        /// The read model has events of a tenant whose consumer is not there, or that tenant cannot be left out. The message
+        /// says what to do.
+        case tenant(TenantID)
         /// A later call has taken over the generation that this one was building.
         case takenOver
         /// The live generation is of another ``RebuildableProjection/version``.

@@ -19,7 +19,7 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
     private let database: Database
     private let projection: any Projection
     /// Of a projection that has generations.
-    private let generations: GenerationStore?
+    private let generations: TenantGenerations?
     private let timer: HandlerTimer
     /// The one that was live in the last transaction; ``keys`` are of this one.
     private var generation = ProjectionGeneration(nil)
@@ -51,14 +51,18 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
     /// - Throws: ``ProjectionProgress/Fenced`` where another worker has it already; what the database throws.
     mutating func claim() async throws -> Checkpoint {
         let (number, epoch, progress, mayBeClaimed) = (number, epoch, progress, mayBeClaimed)
-        let generations = generations
+        let (generations, lockTimeout) = (generations, database.lockTimeoutStatement)
         self.mayBeClaimed = true
-        let lockTimeout = generations == nil ? nil : database.lockTimeoutStatement
         return try await database.withTransaction { transaction in
-            // Others need the pointer too: a slot whose row stays locked must not hold them back.
-            if let lockTimeout { try await transaction.execute(lockTimeout) }
-            // A generation that becomes live meanwhile would not know of a slot that has no row yet.
-            let start = try await generations?.lockLive(transaction).place ?? .start
+            var start = Checkpoint.start
+            if let generations {
+                // The pointer is needed only for a slot that has no row: a generation that became live meanwhile would not know
+                // of it. Others need it too: a slot whose row stays locked must not hold them back.
+                if let lockTimeout { try await transaction.execute(lockTimeout) }
+                if let floor = try await progress.reclaim(number, epoch: epoch, transaction) { return floor }
+                let live = try await generations.store.lockLive(transaction)
+                start = try await generations.part(of: live.generation, transaction).place
+            }
             return try await progress.claim(number, epoch: epoch, isAgain: mayBeClaimed, from: start, transaction)
         }
     }
@@ -98,7 +102,7 @@ struct SlotProjector<Database: ProjectionDatabase>: Sendable {
     /// - Returns: the slot's floor, and the keys of the generation that is live.
     private func lock(reloads: Bool = false, _ transaction: any ProjectionTransaction) async throws -> Locked {
         let floor = try await progress.lock(number, epoch: epoch, transaction)
-        let current = try await generations?.current(transaction)
+        let current = try await generations?.store.current(transaction)
         if let current { try current.live.check(projection) }
         let isSame = current.map { $0.switches == switches && $0.live.generation == generation } ?? true
         guard reloads || !isSame else { return (floor, keys, generation, switches) }

@@ -48,12 +48,28 @@ struct Totals: RebuildableProjection {
     }
 }
 
+struct TenantTotals: RebuildableProjection {
+    let tables = [
+        ProjectionTable("tenant_totals", "tenant text, account text, cents bigint, PRIMARY KEY (tenant, account)")
+    ]
+
+    func handle(_ event: ProjectedEvent, in transaction: any ProjectionTransaction) async throws {
+        let totals = event.table("tenant_totals")
+        try await transaction.execute(
+            """
+            INSERT INTO \(totals) (tenant, account, cents) VALUES ($1, $2, $3)
+            ON CONFLICT (tenant, account) DO UPDATE SET cents = \(totals).cents + excluded.cents
+            """, .text("\(event.tenant)"), .text("\(event.event.aggregate.id)"),
+            .integer(Int64(String(buffer: event.event.event.payload)) ?? 0))
+    }
+}
+
 /// The examples of Docs/PROJECTIONS.md: what the page shows is compiled and run here.
 @Suite struct PageTests {
     @Test func thePageShowsWhatIsRunHere() throws {
         let source = ManualPage.words(of: try String(contentsOfFile: #filePath, encoding: .utf8))
         let blocks = try ManualPage("PROJECTIONS").text.components(separatedBy: "```swift\n").dropFirst()
-        #expect(blocks.count == 7)
+        #expect(blocks.count == 8)
         for block in blocks {
             let example = ManualPage.words(of: block.components(separatedBy: "```")[0])
             #expect(source.contains(example), "\(example)")
@@ -159,6 +175,42 @@ struct Totals: RebuildableProjection {
         }
     }
 
+    @Test func theExampleRebuildsTotalsOfAllTenants() async throws {
+        let name = try #require(ConsumerName("totals"))
+        let worker = try #require(WorkerName("totals-1"))
+        let consumers = (0..<2).map { _ in ConsumerID(tenant: TenantID(UUID()), name: name) }
+        let folder = try TemporaryFolder()
+        let database = try SQLiteReadModels(path: folder.path + "/read.db")
+        try await TestServer.with(SQLiteEngine(path: folder.path + "/m.db", logger: .silent)) { server in
+            try await server.withClient { client in
+                let type = try #require(EventType("Deposited"))
+                for consumer in consumers {
+                    try await client.putConsumer(PutConsumerRequest(consumer, ConsumerDefinition()))
+                    let event = NewEvent(type: type, contentType: "text/plain", payload: ByteBuffer(string: "21"))
+                    _ = try await client.append(
+                        [event], to: AggregateName.new("account"), expecting: .none, tenant: consumer.tenant)
+                }
+                let runner = ProjectionRunner(
+                    TenantTotals(), ofAll: name, as: worker, client: client, database: database)
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    group.addTask { try await runner.run() }
+                    for consumer in consumers {
+                        try await client.awaitConsumer(consumer, position: Position(1), timeout: .seconds(10))
+                    }
+                    group.cancelAll()
+                    try await group.waitForAll()
+                }
+                let verification = try await rebuildAll(name, client, database)
+                #expect(verification.differences.isEmpty && verification.generation == 2)
+                #expect(verification.positions == Dictionary(uniqueKeysWithValues: consumers.map { ($0.tenant, 1) }))
+            }
+        }
+        let rows = try await database.withTransaction {
+            try await $0.execute("SELECT sum(cents) FROM tenant_totals_g2")
+        }
+        #expect(rows == [[.integer(42)]])
+    }
+
     private func rebuild(
         _ consumer: ConsumerID, _ client: MartletClient, _ database: SQLiteReadModels
     ) async throws -> ProjectionVerification {
@@ -167,6 +219,15 @@ struct Totals: RebuildableProjection {
         rebuilder.onProgress = { progress in
             print("\(progress.position) of \(progress.end), \(progress.timeLeft ?? .zero) left")
         }
+        try await rebuilder.rebuild()
+        let verification = try await rebuilder.verify()
+        return verification
+    }
+
+    private func rebuildAll(
+        _ name: ConsumerName, _ client: MartletClient, _ database: SQLiteReadModels
+    ) async throws -> ProjectionVerification {
+        let rebuilder = ProjectionRebuilder(TenantTotals(), ofAll: name, client: client, database: database)
         try await rebuilder.rebuild()
         let verification = try await rebuilder.verify()
         return verification

@@ -189,7 +189,7 @@ import Testing
                 let error = await #expect(throws: ProjectionRebuildError.self) {
                     try await harness.rebuilder(client, ledger).rebuild()
                 }
-                #expect(error?.kind == .event(position))
+                #expect(error?.kind == .event(position, of: harness.consumer.tenant))
                 for word in ["position 31", "\(RebuildHarness.key(1))", "account 1 fails", "generation 2"] {
                     #expect(error?.message.contains(word) == true, "\(word): \(error?.message ?? "")")
                 }
@@ -197,7 +197,7 @@ import Testing
                 try await harness.expectAll(client)
             }
             var rebuilder = harness.rebuilder(client, ledger)
-            rebuilder.skipped = [position]
+            rebuilder.skipped[harness.consumer.tenant] = [position]
             #expect(try await rebuilder.rebuild() == 2)
             try await harness.expectAll(client, without: [position])
             fails.withLockedValue { $0 = false }

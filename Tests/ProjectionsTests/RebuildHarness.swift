@@ -131,7 +131,8 @@ struct Ledger: KeyRebuildableProjection {
     }
 
     func reset(
-        _ key: ConsumerKey, of generation: ProjectionGeneration, in transaction: any ProjectionTransaction
+        _ key: ConsumerKey, of tenant: TenantID, generation: ProjectionGeneration,
+        in transaction: any ProjectionTransaction
     ) async throws {
         for table in tables {
             try await transaction.execute(

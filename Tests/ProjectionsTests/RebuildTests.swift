@@ -234,7 +234,8 @@ import Testing
                     try await harness.rebuilder(client, ledger).rebuild()
                 }
                 if count == 15 {
-                    #expect((error as? ProjectionRebuildError)?.kind == .event(Position(15)))
+                    #expect(
+                        (error as? ProjectionRebuildError)?.kind == .event(Position(15), of: harness.consumer.tenant))
                 } else {
                     #expect((error as? MartletError)?.reason == .historyChanged)
                     #expect((error as? MartletError)?.message.contains("generation 2") == true)
