@@ -21,18 +21,14 @@ import NIOCore
 public struct SlotMachine: ~Copyable {
     private struct Entry {
         let event: Event
-        private let keyHash: Int
         /// Of its delivery; 0 while it is not under way.
         var number: UInt64 = 0
         var isSettled = false
 
-        init(_ event: Event) {
-            self.event = event
-            keyHash = event.key.hashValue
-        }
+        init(_ event: Event) { self.event = event }
 
-        /// Whether it is one of that key, which has that hash: keys are compared where the hashes are the same.
-        func isOf(_ key: ConsumerKey, hash: Int) -> Bool { keyHash == hash && event.key == key }
+        /// Whether it is one of that key. Most keys differ in their last bytes.
+        func isOf(_ key: ConsumerKey) -> Bool { event.key.bytes.last == key.bytes.last && event.key == key }
     }
 
     private enum Place {
@@ -251,8 +247,13 @@ public struct SlotMachine: ~Copyable {
         return Delivery(
             number: lastNumber, event: event, attempt: attempt,
             mayBeRepeated: attempt > 1 || event.place.position <= repeatedTo,
-            isKeyBlocked: keys[event.key] != nil || changedKeys.contains(event.key)
-                || saving?.blocked[event.key] != nil)
+            isKeyBlocked: isBlocked(event.key))
+    }
+
+    /// Whether the key is blocked, or may still be stored as blocked. Nearly always there are no such keys: none is hashed.
+    private func isBlocked(_ key: ConsumerKey) -> Bool {
+        !keys.isEmpty && keys[key] != nil || !changedKeys.isEmpty && changedKeys.contains(key)
+            || saving?.blocked.isEmpty == false && saving?.blocked[key] != nil
     }
 
     /// The worker has handled a delivery.
@@ -348,9 +349,8 @@ public struct SlotMachine: ~Copyable {
             catchingUp.removeAll { $0 == key }
         } else {
             // The earliest is there: the one that failed.
-            let hash = key.hashValue
             for index in window.indices.reversed()
-            where !window[index].isSettled && window[index].isOf(key, hash: hash) {
+            where !window[index].isSettled && window[index].isOf(key) {
                 first = window[index].event
                 _ = underWay.remove(window[index].number)
                 window[index].isSettled = true

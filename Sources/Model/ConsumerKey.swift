@@ -65,14 +65,32 @@ public struct ConsumerKey: Hashable, Sendable, CustomStringConvertible {
     /// The key of an aggregate.
     /// - Parameter type: the text of its type.
     public init(aggregateType type: Span<UInt8>, id: UUID) {
-        var bytes = Self.start("a:", type, room: 37)
-        bytes.append(UInt8(ascii: "/"))
-        for (index, byte) in id.bytes.enumerated() {
-            if [4, 6, 8, 10].contains(index) { bytes.append(UInt8(ascii: "-")) }
-            bytes.append(Self.digits[Int(byte >> 4)])
-            bytes.append(Self.digits[Int(byte & 15)])
+        let id = id.bytes
+        self.init(aggregateType: type, id: id.span)
+    }
+
+    /// The key of an aggregate.
+    /// - Parameters:
+    ///   - type: the text of its type.
+    ///   - id: its id, 16 bytes.
+    public init(aggregateType type: Span<UInt8>, id: Span<UInt8>) {
+        let count = min(type.count, Self.bytesMax - 2)
+        // One for each event that a worker gets: made in place.
+        bytes = Array(capacity: 2 + count + 37) { output in
+            output.append(UInt8(ascii: "a"))
+            output.append(UInt8(ascii: ":"))
+            for index in 0..<count { output.append(type[index]) }
+            output.append(UInt8(ascii: "/"))
+            for index in id.indices {
+                if index == 4 || index == 6 || index == 8 || index == 10 { output.append(UInt8(ascii: "-")) }
+                output.append(Self.digit(id[index] >> 4))
+                output.append(Self.digit(id[index] & 15))
+            }
         }
-        self.bytes = bytes
+    }
+
+    private static func digit(_ value: UInt8) -> UInt8 {
+        value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") - 10 + value
     }
 
     /// The key of a type of aggregates.
@@ -82,12 +100,10 @@ public struct ConsumerKey: Hashable, Sendable, CustomStringConvertible {
     /// The key of that value of a tag.
     public init(tagValue: Span<UInt8>) { bytes = Self.start("g:", tagValue) }
 
-    private static let digits = Array("0123456789abcdef".utf8)
-
-    private static func start(_ kind: String, _ text: Span<UInt8>, room: Int = 0) -> [UInt8] {
+    private static func start(_ kind: String, _ text: Span<UInt8>) -> [UInt8] {
         var bytes: [UInt8] = []
         let count = min(text.count, bytesMax - 2)
-        bytes.reserveCapacity(2 + count + room)
+        bytes.reserveCapacity(2 + count)
         bytes.append(contentsOf: kind.utf8)
         for index in 0..<count { bytes.append(text[index]) }
         return bytes

@@ -84,7 +84,8 @@ extension ConsumerKey {
             self.init(aggregateType: type)
             return
         }
-        guard let id = UUID(bytes: bytes.extracting(layout.outline.aggregateID)) else { return nil }
+        let id = bytes.extracting(layout.outline.aggregateID)
+        guard id.count == 16 else { return nil }
         self.init(aggregateType: type, id: id)
     }
 }

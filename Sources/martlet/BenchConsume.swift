@@ -97,7 +97,9 @@ struct BenchConsume: AsyncParsableCommand {
         // The same as a worker of a group does with each.
         let handled = Handled()
         for try await item in client.subscribe(SubscribeRequest(tenant: tenant, start: .after(head))) {
-            if case .events(let batch, _) = item { handled.add(batch.count, batch.lazy.map(\.position)) }
+            if case .events(let batch, _) = item {
+                handled.add(batch.count, batch.indices.lazy.map { batch[$0].position })
+            }
             if handled.count >= events { break }
         }
         try handled.check("the subscriber", after: head, events: events)
@@ -127,7 +129,7 @@ struct BenchConsume: AsyncParsableCommand {
                             switch item {
                             case .paused(true): ready.withLockedValue { $0 += 1 }
                             case .events(let batch):
-                                handled.add(batch.count, batch.lazy.map(\.event.position))
+                                handled.add(batch.count, batch.indices.lazy.map { batch[$0].event.position })
                                 if let last = batch.last { consumption.acknowledge(upTo: last.delivery) }
                             default: break
                             }

@@ -31,6 +31,8 @@ final class WorkerStream {
     private var isShort = false
     private var isServing = false
     private var turnLeft = 0
+    /// The socket takes more, as of the turn's begin or what was sent last: only that changes it meanwhile.
+    private var isWritable = false
     /// The worker whose turn it is has more to deliver, perhaps, and that there was no credit for.
     private var isCut = false
     private var isCutByCredit = false
@@ -95,6 +97,7 @@ final class WorkerStream {
 
     func send(_ message: ConsumeMessage, of tenant: TenantID) {
         handle.send(isShared ? .consumeOf(tenant, message) : .consume(message))
+        isWritable = handle.isWritable
     }
 
     /// A worker cannot go on.
@@ -102,8 +105,8 @@ final class WorkerStream {
 
     /// Whether the worker whose turn it is may deliver. Where it may not, it gets another turn.
     var mayDeliver: Bool {
-        guard isShared else { return handle.isWritable }
-        if turnLeft > 0, handle.isWritable { return true }
+        guard isShared else { return isWritable }
+        if turnLeft > 0, isWritable { return true }
         isCut = true
         return false
     }
@@ -132,7 +135,10 @@ final class WorkerStream {
 
     /// A worker has something to do.
     func pump(_ worker: ConsumerWorker) {
-        guard isShared else { return worker.takeTurn() }
+        guard isShared else {
+            isWritable = handle.isWritable
+            return worker.takeTurn()
+        }
         if !worker.isDue {
             worker.isDue = true
             due.append(worker)
@@ -161,6 +167,7 @@ final class WorkerStream {
     private func serve(_ worker: ConsumerWorker, mayDeliver: Bool) {
         turnLeft = mayDeliver ? worker.turnLeft ?? Self.turnBytes : 0
         (isCut, isCutByCredit) = (false, false)
+        isWritable = handle.isWritable
         worker.takeTurn()
         defer { turnLeft = 0 }
         if mayDeliver { worker.turnLeft = nil }
