@@ -98,6 +98,60 @@ import Testing
         #expect(syncs <= writes / (isRelease ? 50 : 10))
     }
 
+    /// Consumers that each acknowledge an event a second share syncs, with one another and with the leases of their workers.
+    @Test(.enabled(if: SyncTests.canTrace, "strace may not trace here"), .timeLimit(.minutes(5)))
+    func consumersThatAcknowledgeOnceASecondShareSyncs() async throws {
+        guard FileManager.default.isExecutableFile(atPath: Self.strace) else {
+            Issue.record("strace is missing: run the tests by make test")
+            return
+        }
+        // A debug build that is traced takes too long for a thousand.
+        let isRelease = ProcessInfo.processInfo.environment["MARTLET_TEST_BINARY"] != nil
+        let (count, rounds) = isRelease ? (1_000, 20) : (200, 5)
+        let folder = try TemporaryFolder()
+        let tenant = TenantID(UUID())
+        let consumers = try (0..<count).map { number in
+            ConsumerID(tenant: tenant, name: try #require(ConsumerName("consumer-\(number)")))
+        }
+        let kind = try #require(EventType("Made"))
+        let worker = try #require(WorkerName("worker"))
+        _ = try await Self.trace(folder) { client in
+            for consumer in consumers {
+                try await client.putConsumer(PutConsumerRequest(consumer, ConsumerDefinition(slotCount: 1)))
+            }
+        }
+        let trace = try await Self.trace(folder) { client in
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for consumer in consumers {
+                    group.addTask {
+                        let consumption = client.consume(ConsumeRequest(consumer, worker: worker))
+                        for try await item in consumption {
+                            guard case .events(let events) = item else { continue }
+                            for event in events { consumption.acknowledge(event.delivery) }
+                        }
+                    }
+                }
+                var head = Position.start
+                for _ in 0..<rounds {
+                    let event = NewEvent(type: kind, payload: ByteBuffer(string: "{}"))
+                    head = try await client.append([event], to: .new(), expecting: .none, tenant: tenant).lastPosition
+                    try await Task.sleep(for: .seconds(1))
+                }
+                for consumer in consumers {
+                    try await client.awaitConsumer(consumer, position: head, timeout: .seconds(60))
+                }
+                group.cancelAll()
+            }
+        }
+        let syncs = SyncOrder.syncCount(trace, log: "/m.db-wal")
+        let writes = count * rounds
+        print(
+            "consumers: \(writes) acknowledgements of \(count) consumers took \(syncs) syncs, \(rounds) appends among them"
+        )
+        #expect(syncs > rounds, "syncs are not seen")
+        #expect(syncs <= rounds + writes / (isRelease ? 50 : 10))
+    }
+
     /// What a server on that folder did while a client did this.
     private static func trace(
         _ folder: TemporaryFolder, _ body: @escaping @Sendable (MartletClient) async throws -> Void
