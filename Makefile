@@ -12,7 +12,7 @@ UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests --skip AttackTests
 # Attacks that measure what others feel meanwhile: they want a quiet machine, and a target of their own.
 TIMED_ATTACKS = AttackTests.FairnessTests AttackTests.LoopTimeTests AttackTests.MemoryTests
 
-.PHONY: help run test test-long example test-attacks test-log test-groups test-schedules test-bits test-crowd test-steps test-tsan test-asan fuzz demo demo-projections bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos format protos certs clean test-transfers test-parked test-progress bench-rebuild
+.PHONY: help run test test-long example test-attacks test-log test-groups test-schedules test-bits test-crowd test-steps test-tsan test-asan fuzz demo demo-projections bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos format protos certs clean test-transfers test-parked test-progress test-kills bench-rebuild
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,14 @@ test-schedules: setup-tests ## Kill servers while 10,000 schedules are due withi
 test-transfers: setup-tests ## Run a saga over 10,000 transfers while its runners and the server are killed; TRANSFERS=10000
 	swift build --build-tests
 	MARTLET_TEST_TRANSFERS=$(or $(TRANSFERS),10000) swift test --skip-build --no-parallel --filter TransferKillTests
+
+test-kills: setup-tests ## Kill workers and servers while 1,000,000 events are projected, in Swift and in Python; EVENTS=200000
+	swift build -c release --product martlet
+	swift build -c release --product Projector
+	swift build --build-tests
+	MARTLET_TEST_BINARY=.build/release/martlet MARTLET_TEST_KILL_EVENTS=$(or $(EVENTS),1000000) \
+		MARTLET_TEST_PYTHON_EVENTS=$(or $(EVENTS),1000000) $(TEST_ENV) \
+		swift test --skip-build --no-parallel --filter 'ProjectionKillTests|PythonProjectionTests'
 
 test-parked: setup-tests ## Fail on one event in 1,000, retry the keys that were parked; EVENTS=1000000
 	swift build --build-tests
