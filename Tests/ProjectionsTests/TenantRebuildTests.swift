@@ -293,6 +293,9 @@ import Testing
             rebuilder.leftOut = []
             rebuilder.keepsOld = true
             #expect(try await rebuilder.rebuild() == 2)
+            // Slots that are not all at one place.
+            for tenant in tenants { try await all.append(5, tenant, client) }
+            try await setup.takeIn(client)
             try await client.deleteConsumer(all.id(gone))
             try await expectRefusal("add the tenant to `leftOut`") { try await $0.rebuild() }
             rebuilder.leftOut = [gone]
