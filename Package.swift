@@ -22,6 +22,9 @@ extension Target.Dependency {
     static let metricsTestKit = product(name: "MetricsTestKit", package: "swift-metrics")
     static let nioConcurrencyHelpers = product(name: "NIOConcurrencyHelpers", package: "swift-nio")
     static let nioCore = product(name: "NIOCore", package: "swift-nio")
+    static let nioHPACK = product(name: "NIOHPACK", package: "swift-nio-http2")
+    static let nioHTTP1 = product(name: "NIOHTTP1", package: "swift-nio")
+    static let nioHTTP2 = product(name: "NIOHTTP2", package: "swift-nio-http2")
     static let nioEmbedded = product(name: "NIOEmbedded", package: "swift-nio")
     static let nioPosix = product(name: "NIOPosix", package: "swift-nio")
     static let yams = product(name: "Yams", package: "Yams")
@@ -71,6 +74,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
         .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
@@ -80,6 +84,7 @@ let package = Package(
         systemLibrary("CMartletPostgreSQL", pkgConfig: "libpq", apt: "libpq-dev"),
         systemLibrary("CMartletProtobufC", pkgConfig: "libprotobuf-c", apt: "libprotobuf-c-dev"),
         systemLibrary("CMartletSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev"),
+        systemLibrary("CMartletZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),
         .target(name: "CMartletChecksum"),
         .target(name: "CMartletProtos", dependencies: ["CMartletProtobufC"]),
 
@@ -154,10 +159,17 @@ let package = Package(
                 "MartletTLSOpenSSL", "MartletTenants", .logging, .nioCore,
             ]),
         layer(
+            "MartletHTTP2Transport",
+            [
+                "CMartletZlib", "MartletAccess", "MartletFrameCodec", "MartletModel", "MartletRecordCodec",
+                "MartletService", "MartletSession", "MartletTLSOpenSSL", "MartletTenants", .logging, .nioCore, .nioHPACK,
+                .nioHTTP1, .nioHTTP2,
+            ]),
+        layer(
             "MartletServer",
             [
-                "MartletAccess", "MartletModel", "MartletNativeTransport", "MartletService", "MartletStorage",
-                "MartletTLSOpenSSL", .lifecycle, .logging, .nioConcurrencyHelpers, .nioCore, .nioPosix,
+                "MartletAccess", "MartletHTTP2Transport", "MartletModel", "MartletNativeTransport", "MartletService", "MartletStorage",
+                "MartletTLSOpenSSL", .lifecycle, .logging, .nioConcurrencyHelpers, .nioCore, .nioHTTP1, .nioPosix,
             ]),
         layer(
             "MartletClient",

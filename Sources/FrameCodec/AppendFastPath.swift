@@ -16,6 +16,11 @@ enum AppendFastPath {
         unsafe message.withUnsafeReadableBytes { unsafe frame($0, message, limits) }
     }
 
+    /// The append that a message of AppendRequest is; nil where it is declined.
+    static func append(_ message: ByteBuffer, limits: Limits) -> AppendRequest? {
+        unsafe message.withUnsafeReadableBytes { unsafe request($0, 0..<$0.count, message, limits) }
+    }
+
     @unsafe private static func frame(
         _ bytes: UnsafeRawBufferPointer, _ message: ByteBuffer, _ limits: Limits
     ) -> ClientFrame? {

@@ -71,7 +71,7 @@ public struct FrameDecoder: Sendable {
     }
 
     /// Whether so many bytes are to leave the buffer that they came in, because it is much larger: they may wait long.
-    static func isLoose(_ bytes: Int, in buffer: ByteBuffer) -> Bool {
+    public static func isLoose(_ bytes: Int, in buffer: ByteBuffer) -> Bool {
         buffer.storageCapacity > 4 * bytes + looseBytesMax
     }
 

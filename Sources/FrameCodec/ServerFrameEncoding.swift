@@ -52,7 +52,8 @@ public enum ServerFrameCodec {
         }
     }
 
-    private static func encode(_ message: CallMessage, to buffer: inout ByteBuffer, _ end: inout FrameEnd) {
+    /// Writes the field that holds a message of a call, but for the entries that are to be sent as they lie.
+    static func encode(_ message: CallMessage, to buffer: inout ByteBuffer, _ end: inout FrameEnd) {
         switch message {
         case .append(let receipt): receipt.encode(to: &buffer)
         case .load(let entries, let view): encode(load: entries, view, to: &buffer, &end)

@@ -41,6 +41,8 @@ public struct Limits: Hashable, Sendable {
     public var waitingAppendBytesMax = 64 << 20
     /// Idle time after which the server pings; after twice as long it closes the connection.
     public var keepaliveMillis = 30_000
+    /// How long a connection over HTTP/2 is kept, a tenth more or less, before it is drained; 0 for as long as its peer likes.
+    public var connectionAgeMillis = 0
     /// Time from accept to a finished TLS handshake, and again to Hello.
     public var handshakeMillis = 10_000
     /// How long a connection may refuse to take bytes before it is closed.

@@ -15,22 +15,11 @@ public import NIOCore
 /// ``Limits/inboundFreeBytes`` is on the account of its tenants; while there is no room, nothing more is read. Of what
 /// goes out, so is what the socket owes beyond ``Limits/outboundFreeBytes``. While the socket takes no bytes nothing
 /// more is read from it, and when that lasts the connection is closed.
-public final class ServerConnection: ChannelInboundHandler, CallTransport, ServedConnection {
+public final class ServerConnection: ChannelInboundHandler, CallTransport, AdmittedConnection {
     /// Plaintext.
     public typealias InboundIn = ByteBuffer
     /// Plaintext.
     public typealias OutboundOut = ByteBuffer
-
-    /// By what a connection is there, as its listener knows.
-    public protocol Warrant: AnyObject {
-        /// It has said Hello.
-        /// - Returns: why there is no place for it.
-        func establish() -> MartletError?
-        /// Why it has to end by now.
-        func fault() -> MartletError?
-        /// Why it has to end, after what it was let in by may have changed.
-        func recheck() -> MartletError?
-    }
 
     /// The system tells nobody when it took some of what a socket owes; while it owes much, it is asked this often.
     private static let recheckTime = TimeAmount.milliseconds(20)
@@ -47,7 +36,7 @@ public final class ServerConnection: ChannelInboundHandler, CallTransport, Serve
     private var principal = Principal(identity: "", tenants: .only([]))
     private var inbound: InboundAccount?
     private var outbound: OutboundAccount?
-    private var warrant: (any Warrant)?
+    private var warrant: (any ConnectionWarrant)?
     private var channelContext: ChannelHandlerContext?
     private var isClosing = false
     private var isFlushScheduled = false
@@ -113,7 +102,7 @@ public final class ServerConnection: ChannelInboundHandler, CallTransport, Serve
     private var peerName: String { channelContext?.remoteAddress.map { "\($0)" } ?? "unknown" }
 
     /// The peer's identity is known: frames may come.
-    public func open(_ principal: Principal, warrant: any Warrant) {
+    public func open(_ principal: Principal, warrant: any ConnectionWarrant) {
         guard !isClosing else { return }
         self.principal = principal
         self.warrant = warrant

@@ -1,6 +1,6 @@
 import Glibc
 import Logging
-import MartletNativeTransport
+import MartletHTTP2Transport
 import MartletService
 import MartletTLSOpenSSL
 import NIOCore
@@ -13,9 +13,14 @@ final class ConnectionGate: ChannelInboundHandler, RemovableChannelHandler {
     private let service: EventService
     private let door: Doorkeeper
     private let tls: TLSServerContext
+    private let services: GRPCServices
     private let requiresClientCertificate: Bool
 
-    init(service: EventService, door: Doorkeeper, tls: TLSServerContext, requiresClientCertificate: Bool) {
+    init(
+        service: EventService, door: Doorkeeper, tls: TLSServerContext, services: GRPCServices,
+        requiresClientCertificate: Bool
+    ) {
+        self.services = services
         self.service = service
         self.door = door
         self.tls = tls
@@ -24,20 +29,22 @@ final class ConnectionGate: ChannelInboundHandler, RemovableChannelHandler {
 
     func channelActive(context: ChannelHandlerContext) {
         let eventLoop = context.eventLoop
-        let connection = ServerConnection(service: service, eventLoop: eventLoop)
+        let connection = IncomingConnection(context.channel)
         let bound = NIOLoopBound(connection, eventLoop: eventLoop)
         let number = door.accept(from: context.remoteAddress, now: eventLoop.now) {
             eventLoop.execute { bound.value.abort() }
         }
         guard let number else { return context.close(promise: nil) }
-        context.channel.closeFuture.whenComplete { [door] _ in door.release(number) }
+        context.channel.closeFuture.whenComplete { [door, service] _ in
+            door.release(number)
+            service.connectionClosed(bound.value)
+        }
         do {
             let pipeline = context.pipeline.syncOperations
             let identity = IdentityHandler(
-                connection: connection, number: number, door: door, tls: tls, service: service,
+                connection: connection, number: number, door: door, tls: tls, service: service, services: services,
                 requiresClientCertificate: requiresClientCertificate)
             try pipeline.addHandlers([tls.makeHandler(), identity], position: .after(self))
-            try pipeline.addHandler(connection)
             service.connectionOpened(connection, eventLoop: eventLoop)
         } catch {
             service.logger.error("cannot set up a connection", metadata: ["error": "\(error)"])

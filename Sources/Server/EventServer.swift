@@ -1,6 +1,6 @@
 public import Logging
 public import MartletModel
-import MartletNativeTransport
+import MartletHTTP2Transport
 import MartletService
 public import MartletStorage
 public import MartletTLSOpenSSL
@@ -98,6 +98,7 @@ public final class EventServer: ServiceLifecycle.Service {
     ) async throws -> [Scheduled<Void>] {
         let tls = tls
         let requiresClientCertificate = configuration.requiresClientCertificate
+        let services = GRPCServices(GRPCService.martlet)
         let address = try ListenAddress(host: configuration.host, port: configuration.port)
         try checkReach(of: address)
         let listener = try await ServerBootstrap(group: group)
@@ -117,7 +118,7 @@ public final class EventServer: ServiceLifecycle.Service {
                 channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.addHandler(
                         ConnectionGate(
-                            service: service, door: door, tls: tls,
+                            service: service, door: door, tls: tls, services: services,
                             requiresClientCertificate: requiresClientCertificate))
                 }
             }

@@ -12,8 +12,11 @@ struct CallHandle {
     var limits: Limits { calls.service.limits }
     var eventLoop: any EventLoop { calls.eventLoop }
 
-    /// Whether the connection takes bytes now; the call is pumped when that changes.
-    var isWritable: Bool { calls.isWritable }
+    /// How many bytes of events the peer takes now, as one message; 0 for none. The call is pumped when it takes some again.
+    var room: Int { calls.room(for: key) }
+
+    /// Whether the peer takes events now; the call is pumped when that changes.
+    var isWritable: Bool { room > 0 }
 
     /// Whether the call has not ended.
     var isOpen: Bool { calls.isOpen(key) }

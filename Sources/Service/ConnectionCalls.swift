@@ -12,6 +12,10 @@ public protocol CallTransport: AnyObject {
     /// Whether the connection takes bytes now. ``ConnectionCalls/pump()`` is called when that changes.
     var isWritable: Bool { get }
 
+    /// How many bytes of events the peer takes of a call now, as one message, a single event apart: 0 for none. When it is no
+    /// longer 0, ``ConnectionCalls/pump()`` is called, or ``ConnectionCalls/pump(_:)``.
+    func room(for call: CallKey) -> Int
+
     /// Sends a message of an open call; `isLast` where it is the one answer of a unary call, which is over with it.
     func send(_ message: CallMessage, of call: CallKey, isLast: Bool)
 
@@ -20,6 +24,11 @@ public protocol CallTransport: AnyObject {
 
     /// Sends on what was written in this turn of the event loop.
     func flush()
+}
+
+extension CallTransport {
+    /// As much as there is, where the transport takes bytes at all: its calls have credit.
+    public func room(for call: CallKey) -> Int { isWritable ? .max : 0 }
 }
 
 /// The open calls of one connection: who may make them, when they must have ended, what they hold.
@@ -107,6 +116,9 @@ public final class ConnectionCalls {
     /// The connection may take bytes again, or takes none any more: calls go on, or pause.
     public func pump() { for call in calls.values { call.work?.pump() } }
 
+    /// One call may go on, or is to pause.
+    public func pump(_ key: CallKey) { calls[key]?.work?.pump() }
+
     /// Ends the subscriptions; other calls may finish.
     public func drain(_ message: String) {
         for (key, call) in calls where call.isSubscription {
@@ -128,8 +140,8 @@ public final class ConnectionCalls {
 
     // MARK: What the calls say
 
-    /// Whether the connection takes bytes now.
-    var isWritable: Bool { transport?.isWritable ?? false }
+    /// How many bytes of events the peer takes of a call now: 0 for none.
+    func room(for key: CallKey) -> Int { transport?.room(for: key) ?? 0 }
 
     func isOpen(_ key: CallKey) -> Bool { calls[key] != nil }
 

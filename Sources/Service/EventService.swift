@@ -1,4 +1,5 @@
 public import Logging
+public import MartletAccess
 public import MartletModel
 import MartletQueries
 public import MartletStorage
@@ -16,6 +17,25 @@ public protocol ServedConnection: AnyObject {
     func abort()
     /// Ends the connection unless it may still be there: what it was let in by has changed.
     func recheck()
+}
+
+/// By what a connection is there, as its listener knows. Used on the connection's event loop.
+public protocol ConnectionWarrant: AnyObject {
+    /// The peer has begun to speak the protocol.
+    /// - Returns: why there is no place for it.
+    func establish() -> MartletError?
+    /// Why the connection has to end by now.
+    func fault() -> MartletError?
+    /// Why it has to end, after what it was let in by may have changed.
+    func recheck() -> MartletError?
+}
+
+/// A connection whose peer is being found out.
+public protocol AdmittedConnection: ServedConnection {
+    /// The peer's identity is known: it may speak.
+    func open(_ principal: Principal, warrant: any ConnectionWarrant)
+    /// The peer may not use the server: it is told why, then the connection closes.
+    func refuse(_ error: MartletError)
 }
 
 /// The event store as its calls see it: storage, feeds, settings, accounts and counters, for every transport.

@@ -1,11 +1,12 @@
-import MartletModel
+public import MartletModel
 
 extension MartletError {
     static let cancelled = MartletError(
         .cancelled, reason: .cancelled,
         message: "the call was cancelled; an append may still have been stored")
 
-    static func deadlineExceeded(millis: UInt32) -> MartletError {
+    /// A call did not finish within its time.
+    public static func deadlineExceeded(millis: UInt32) -> MartletError {
         MartletError(
             .deadlineExceeded, reason: .deadlineExceeded,
             message: "the call did not finish within its \(millis) ms; "

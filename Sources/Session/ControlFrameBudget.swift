@@ -1,15 +1,16 @@
-import MartletModel
-import NIOCore
+public import MartletModel
+public import NIOCore
 
 /// What a peer may send that opens no call: pings, pongs, credit, and calls that are refused. A bucket of
 /// `controlFramesMax` frames, which `controlFramesPerSecondMax` fill, and each answer that the server sends.
-struct ControlFrameBudget {
+public struct ControlFrameBudget {
     private let capacity: Int
     private let perSecond: Int
     private var left: Int
     private var filledAt: NIODeadline
 
-    init(_ limits: Limits, now: NIODeadline) {
+    /// A full bucket.
+    public init(_ limits: Limits, now: NIODeadline) {
         capacity = limits.controlFramesMax
         perSecond = limits.controlFramesPerSecondMax
         left = limits.controlFramesMax
@@ -18,7 +19,7 @@ struct ControlFrameBudget {
 
     /// A frame has come.
     /// - Returns: whether it may be looked at.
-    mutating func spend(now: NIODeadline) -> Bool {
+    public mutating func spend(now: NIODeadline) -> Bool {
         if left == 0 { fill(now: now) }
         guard left > 0 else { return false }
         left -= 1
@@ -27,7 +28,7 @@ struct ControlFrameBudget {
 
     /// The server has sent so many bytes of events, and with them leave for a frame, and for one more in 64 bytes: a client
     /// may grant credit for each event.
-    mutating func earn(bytes: UInt64) {
+    public mutating func earn(bytes: UInt64) {
         left = min(capacity, left + 1 + Int(clamping: bytes / 64))
     }
 

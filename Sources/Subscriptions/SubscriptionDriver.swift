@@ -70,6 +70,7 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     private var filledAfter: Position?
     private var creditBytes: UInt64 = 0
     private var isWritable = true
+    private let messageBytesMax: () -> Int
     private var isTurnScheduled = false
     private var timer: (task: Scheduled<Void>, deadline: NIODeadline)?
 
@@ -79,15 +80,19 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     ///   - request: what is followed; its tenant is one that the caller may use.
     ///   - creditBytes: the first credit.
     ///   - room: on whose account its pages are.
+    ///   - messageBytesMax: how many bytes of events the channel takes now as one message, a single event apart; where that is
+    ///     0, it pauses until ``setWritable(_:)``.
     ///   - onUpcastFailures: takes how many events an upcaster failed on.
     ///   - emit: takes a message; within it, ``setWritable(_:)`` and ``cancel()`` may be called.
     ///   - onEnd: called at most once, last, and not after ``cancel()``.
     public init(
         request: SubscribeRequest, creditBytes: UInt64, eventLoop: any EventLoop, hub: EventHub, reads: ReadCoalescer,
-        room: AnswerRoom, limits: Limits, onUpcastFailures: @escaping (Int) -> Void = { _ in },
+        room: AnswerRoom, limits: Limits, messageBytesMax: @escaping () -> Int = { .max },
+        onUpcastFailures: @escaping (Int) -> Void = { _ in },
         emit: @escaping (SubscriptionMessage) -> Void, onEnd: @escaping (MartletError) -> Void
     ) {
         delivery = Self.delivery(of: request, under: .none, limits)
+        self.messageBytesMax = messageBytesMax
         self.onUpcastFailures = onUpcastFailures
         self.request = request
         self.creditBytes = creditBytes
@@ -200,7 +205,10 @@ public final class SubscriptionDriver: FeedWaiter, @unchecked Sendable {
     private func turn() {
         isTurnScheduled = false
         var hasMovedPage = false
-        while case .running = state, isWritable, let feed, let action = machine?.next(now: eventLoop.now) {
+        while case .running = state, isWritable, let feed {
+            let roomBytes = messageBytesMax()
+            guard roomBytes > 0 else { return setWritable(false) }
+            guard let action = machine?.next(now: eventLoop.now, roomBytes: roomBytes) else { return }
             switch action {
             case .send(let message):
                 emit?(message)

@@ -135,9 +135,10 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
     /// is nothing.
     mutating func message(now: NIODeadline) -> Action? { outbox.popFirst().map { send($0, now: now) } }
 
-    /// What is to be done now.
-    public mutating func next(now: NIODeadline) -> Action {
+    /// What is to be done now, if the channel takes so many bytes of events as one message.
+    public mutating func next(now: NIODeadline, roomBytes: Int = .max) -> Action {
         if let message = outbox.popFirst() { return send(message, now: now) }
+        let bytesMax = max(1, min(settings.pageBytesMax, roomBytes, Int(clamping: creditBytes)))
         switch phase {
         case .looking: return .pull(after: position, following: positionEventID, bytesMax: bytesMax)
         case .behind(let to):
@@ -263,8 +264,6 @@ public struct SubscriptionMachine: ~Copyable, Sendable {
     public mutating func headMoved(to head: TenantHead) {
         if head.position > self.head.position { self.head = head }
     }
-
-    private var bytesMax: Int { max(1, min(settings.pageBytesMax, Int(clamping: creditBytes))) }
 
     /// Credit that the next event needs while there is less.
     private var missingCredit: UInt64 {

@@ -22,7 +22,7 @@ public struct TLSServerConfiguration: Sendable {
     /// A configuration with default timeouts.
     public init(
         certificateFile: String, privateKeyFile: String, clientCAFile: String? = nil, allowTLS12: Bool = false,
-        alpn: [String] = ["martlet/1"]
+        alpn: [String] = ["martlet/1", "h2", "http/1.1"]
     ) {
         self.certificateFile = certificateFile
         self.privateKeyFile = privateKeyFile

@@ -13,7 +13,7 @@ import NIOEmbedded
 
 /// A connection of a server without threads, and the peer at its other end, which has said Hello.
 final class ServedPeer {
-    private final class Warrant: ServerConnection.Warrant {
+    private final class Warrant: ConnectionWarrant {
         func establish() -> MartletError? { nil }
         func fault() -> MartletError? { nil }
         func recheck() -> MartletError? { nil }

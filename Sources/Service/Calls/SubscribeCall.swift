@@ -13,6 +13,7 @@ final class SubscribeCall: CallWork {
         driver = SubscriptionDriver(
             request: request, creditBytes: creditBytes, eventLoop: handle.eventLoop, hub: service.hub,
             reads: service.reads, room: handle.makeRoom(for: request.tenant), limits: service.limits,
+            messageBytesMax: { handle.room },
             onUpcastFailures: { service.counters.failUpcasts($0) },
             emit: { message in
                 handle.send(.subscribe(message))

@@ -1,12 +1,12 @@
-import MartletAccess
-import MartletModel
-import MartletTenants
-import NIOCore
+public import MartletAccess
+public import MartletModel
+public import MartletTenants
+public import NIOCore
 
 extension Principal {
     /// On whose account a connection's own bytes are: of those of its certificate's tenants, or of the connection alone
     /// where there are no identities.
-    func holder(of connection: ServerConnection) -> FairPool.Holder {
+    public func holder(of connection: any ServedConnection) -> FairPool.Holder {
         switch tenants {
         case .all: .connection(ObjectIdentifier(connection))
         case .only(let tenants):
@@ -17,9 +17,9 @@ extension Principal {
 }
 
 /// What a connection holds of the frame that is under way to the server.
-struct InboundAccount {
+public struct InboundAccount {
     /// Names a wait of this account: a grant that was on its way when its wait was given up is not one for the next.
-    typealias WaitNumber = UInt64
+    public typealias WaitNumber = UInt64
 
     private struct Wait {
         let number: WaitNumber
@@ -40,17 +40,18 @@ struct InboundAccount {
     private var state = State.free
     private var lastWait: WaitNumber = 0
 
-    init(pool: FairPool, holder: FairPool.Holder, limits: Limits) {
+    /// An account that holds nothing.
+    public init(pool: FairPool, holder: FairPool.Holder, limits: Limits) {
         self.pool = pool
         self.holder = holder
         self.limits = limits
     }
 
     /// There is no room for the frame yet: nothing more is to be read.
-    var isWaiting: Bool { if case .waits = state { true } else { false } }
+    public var isWaiting: Bool { if case .waits = state { true } else { false } }
 
     /// Whether what is held, or waited for, is for a frame of so many bytes.
-    func isUpToDate(_ frameBytes: Int) -> Bool {
+    public func isUpToDate(_ frameBytes: Int) -> Bool {
         let bytes = bytesNeeded(frameBytes)
         return switch state {
         case .free: bytes == 0
@@ -71,7 +72,7 @@ struct InboundAccount {
     ///
     /// - Parameter granted: called, from any thread, when room that was waited for is taken, with what ``granted(_:isOpen:)``
     ///   is to be told.
-    mutating func hold(_ frameBytes: Int, now: NIODeadline, granted: @escaping @Sendable (WaitNumber) -> Void) {
+    public mutating func hold(_ frameBytes: Int, now: NIODeadline, granted: @escaping @Sendable (WaitNumber) -> Void) {
         guard !isUpToDate(frameBytes) else { return }
         release()
         let bytes = bytesNeeded(frameBytes)
@@ -85,7 +86,7 @@ struct InboundAccount {
     }
 
     /// The room that was waited for is taken.
-    mutating func granted(_ number: WaitNumber, isOpen: Bool) {
+    public mutating func granted(_ number: WaitNumber, isOpen: Bool) {
         // Who gave the wait up gave the room back.
         guard case .waits(let wait) = state, wait.number == number else { return }
         state = .held(wait.bytes)
@@ -93,7 +94,7 @@ struct InboundAccount {
     }
 
     /// Why the connection cannot go on: it waited too long.
-    func fault(now: NIODeadline) -> MartletError? {
+    public func fault(now: NIODeadline) -> MartletError? {
         guard case .waits(let wait) = state, now - wait.since >= .milliseconds(Int64(limits.writeStallMillis)) else {
             return nil
         }
@@ -109,7 +110,7 @@ struct InboundAccount {
     }
 
     /// The connection is gone.
-    mutating func close() { release() }
+    public mutating func close() { release() }
 
     private mutating func release() {
         switch state {
@@ -124,16 +125,17 @@ struct InboundAccount {
 }
 
 /// What a connection's socket owes its peer: bytes that were written and that the system has not taken.
-struct OutboundAccount {
+public struct OutboundAccount {
     private let pool: FairPool
     private let holder: FairPool.Holder
     private let freeBytes: Int
     /// On the account now.
-    private(set) var chargedBytes = 0
+    public private(set) var chargedBytes = 0
     /// The bytes on the account are beyond the share: nothing more is to be written until they left.
-    private(set) var isOverdrawn = false
+    public private(set) var isOverdrawn = false
 
-    init(pool: FairPool, holder: FairPool.Holder, limits: Limits) {
+    /// An account that holds nothing.
+    public init(pool: FairPool, holder: FairPool.Holder, limits: Limits) {
         self.pool = pool
         self.holder = holder
         freeBytes = limits.outboundFreeBytes
@@ -141,7 +143,7 @@ struct OutboundAccount {
 
     /// Brings the account up to date.
     /// - Returns: whether ``isOverdrawn`` changed.
-    mutating func update(owedBytes: Int) -> Bool {
+    public mutating func update(owedBytes: Int) -> Bool {
         let wasOverdrawn = isOverdrawn
         let bytes = max(0, owedBytes - freeBytes)
         if bytes > chargedBytes {
@@ -155,5 +157,5 @@ struct OutboundAccount {
     }
 
     /// The connection is gone, and what its socket owed.
-    mutating func close() { _ = update(owedBytes: 0) }
+    public mutating func close() { _ = update(owedBytes: 0) }
 }

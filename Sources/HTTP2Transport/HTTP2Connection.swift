@@ -1,0 +1,345 @@
+import Logging
+public import MartletAccess
+import MartletFrameCodec
+public import MartletModel
+public import MartletService
+import MartletSession
+import MartletTLSOpenSSL
+import MartletTenants
+public import NIOCore
+import NIOHPACK
+public import NIOHTTP2
+
+/// One connection of HTTP/2: its streams are calls over gRPC. Stands behind `NIOHTTP2Handler`, and has no channel for each
+/// stream. Bound to its channel's event loop.
+///
+/// What a peer can make the server hold is bounded. Of what comes in, the window of the connection bounds what waits to be
+/// a whole message, and messages longer than ``Limits/inboundFreeBytes`` are on the account of its tenants before more of
+/// them is let in. Of what goes out, a call is asked for more only while its stream and the connection have window for it;
+/// what waits nevertheless is on the account too.
+public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
+    /// Frames.
+    public typealias InboundIn = HTTP2Frame
+    /// Frames.
+    public typealias OutboundOut = HTTP2Frame
+
+    let service: EventService
+    let limits: Limits
+    let eventLoop: any EventLoop
+    let services: GRPCServices
+    var channelContext: ChannelHandlerContext?
+    var calls: [UInt64: GRPCCall] = [:]
+    private(set) var martletCalls: MartletCalls?
+    var principal = Principal(identity: "", tenants: .only([]))
+    private var warrant: (any ConnectionWarrant)?
+    /// Why its calls are not carried out.
+    private var refusal: MartletError?
+    private var isEstablished = false
+    private let openedAt: NIODeadline
+
+    // What comes in.
+    var lastStreamID = HTTP2StreamID.rootStream
+    /// What the peer may still send on all streams together.
+    var receiveWindow = HTTP2Windows.initial
+    /// A frame is being taken in; what the windows are after it is told after it.
+    var isReceiving = false
+    /// What is held of messages that are not whole and on no account.
+    var heldBytes = 0
+    var holder: FairPool.Holder?
+    var control: ControlFrameBudget
+    private var lastHeard: NIODeadline
+    private var pingSent: NIODeadline?
+
+    // What goes out.
+    /// What the peer takes on all streams together, before ``pendingBytes`` are sent.
+    var sendWindow = HTTP2Windows.initial
+    /// What a stream's window is in the beginning, as the peer has set it.
+    var initialSendWindow = HTTP2Windows.initial
+    /// Bytes of all calls that are on their way and wait for the peer's windows, or for the next flush.
+    var pendingBytes = 0
+    var blocked: [UInt64: GRPCCall] = [:]
+    var isPumpScheduled = false
+    var outbound: OutboundAccount?
+    var isFlushScheduled = false
+    var streamsToReset: [HTTP2StreamID] = []
+    private var stalledSince: NIODeadline?
+    private var socketCheck: Scheduled<Void>?
+
+    // Its end.
+    /// Goes away for good when the last call has ended.
+    enum Farewell {
+        case none
+        /// No more calls were asked for; some may be on their way.
+        case announced
+        /// Later calls are not looked at.
+        case final
+    }
+
+    var farewell = Farewell.none
+    var isClosing = false
+    /// A GOAWAY of our own is being written.
+    var isSayingGoodbye = false
+    private var tickTask: RepeatedTask?
+    private var deadlineTimer: (task: Scheduled<Void>, deadline: NIODeadline)?
+    var bound: NIOLoopBound<HTTP2Connection> { NIOLoopBound(self, eventLoop: eventLoop) }
+
+    /// A connection of the event loop that this is called on.
+    public init(service: EventService, services: GRPCServices, eventLoop: any EventLoop) {
+        self.service = service
+        self.services = services
+        self.eventLoop = eventLoop
+        limits = service.limits
+        lastHeard = eventLoop.now
+        openedAt = eventLoop.now
+        control = ControlFrameBudget(service.limits, now: eventLoop.now)
+    }
+
+    /// The handler that is to stand before it.
+    public func makeFrameHandler() -> NIOHTTP2Handler {
+        NIOHTTP2Handler(
+            mode: .server, frameDelegate: self, connectionConfiguration: HTTP2Windows.connection(limits),
+            streamConfiguration: HTTP2Windows.streams)
+    }
+
+    var peerName: String { channelContext?.remoteAddress.map { "\($0)" } ?? "unknown" }
+
+    // MARK: The channel
+
+    /// Joins the channel.
+    public func handlerAdded(context: ChannelHandlerContext) { channelContext = context }
+
+    /// Leaves the channel.
+    public func handlerRemoved(context: ChannelHandlerContext) { channelContext = nil }
+
+    /// Ends everything that the connection had open.
+    public func channelInactive(context: ChannelHandlerContext) {
+        tearDown()
+        context.fireChannelInactive()
+    }
+
+    /// Reacts to a frame.
+    public func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard !isClosing else { return }
+        lastHeard = eventLoop.now
+        pingSent = nil
+        isReceiving = true
+        receive(unwrapInboundIn(data))
+        isReceiving = false
+    }
+
+    /// Sends what the frames of one read were answered with.
+    public func channelReadComplete(context: ChannelHandlerContext) {
+        flush()
+        context.fireChannelReadComplete()
+    }
+
+    /// Calls pause, or go on.
+    public func channelWritabilityChanged(context: ChannelHandlerContext) {
+        chargeSocket()
+        updateWritability()
+        context.fireChannelWritabilityChanged()
+    }
+
+    /// Takes note of windows and of streams that are closed.
+    public func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        switch event {
+        case let event as NIOHTTP2WindowUpdatedEvent: windowUpdated(event)
+        case let event as StreamClosedEvent: streamClosed(UInt64(Int(event.streamID)))
+        default: context.fireUserInboundEventTriggered(event)
+        }
+    }
+
+    /// What is wrong with one stream ends that alone; what is wrong with the connection was answered with GOAWAY.
+    public func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        service.logger.debug(
+            "HTTP/2 fault", metadata: ["peer": "\(peerName)", "error": "\(PrintableText.escape("\(error)"))"])
+        if error is TLSError || error is IOError || error is ChannelError { context.close(promise: nil) }
+    }
+
+    // MARK: Who calls
+
+    /// The peer's identity is known: frames may come.
+    public func open(_ principal: Principal, warrant: any ConnectionWarrant) {
+        guard !isClosing else { return }
+        self.principal = principal
+        self.warrant = warrant
+        let holder = principal.holder(of: self)
+        self.holder = holder
+        outbound = OutboundAccount(pool: service.pools.outbound, holder: holder, limits: limits)
+        martletCalls = MartletCalls(self)
+        begin()
+        if service.isDraining { drain() }
+    }
+
+    /// The peer may not use the server: its calls are told why, and it has as long as for a handshake.
+    public func refuse(_ error: MartletError) {
+        refusal = error
+        begin()
+    }
+
+    private func begin() {
+        guard tickTask == nil else { return }
+        let millis = max(10, min(limits.keepaliveMillis, limits.handshakeMillis) / 4)
+        let bound = bound
+        tickTask = eventLoop.scheduleRepeatedTask(
+            initialDelay: .milliseconds(Int64(millis)), delay: .milliseconds(Int64(millis))
+        ) { _ in bound.value.tick() }
+        replenish()
+    }
+
+    /// The peer has begun to speak HTTP/2.
+    func establish() {
+        guard !isEstablished else { return }
+        isEstablished = true
+        guard let error = warrant?.establish() else { return }
+        refusal = error
+    }
+
+    /// Why a new call is not carried out, if it is not.
+    var refusalOfCalls: MartletError? { refusal }
+
+    private func tick() {
+        let now = eventLoop.now
+        if let stalledSince, now - stalledSince >= .milliseconds(Int64(limits.writeStallMillis)) {
+            service.logger.info(
+                "closing a stalled connection: its peer does not read", metadata: ["peer": "\(peerName)"])
+            return abort()
+        }
+        if let error = warrant?.fault() { return fail(.noError, error) }
+        for call in calls.values {
+            if let error = call.account?.fault(now: now) { end(call, error) }
+        }
+        let handshake = TimeAmount.milliseconds(Int64(limits.handshakeMillis))
+        if !isEstablished || refusal != nil, now - openedAt >= handshake {
+            return fail(.noError, refusal ?? .noPreface(millis: limits.handshakeMillis))
+        }
+        if limits.connectionAgeMillis > 0, now - openedAt >= connectionAgeMax { drain() }
+        keepAlive(now)
+    }
+
+    /// A tenth more or less, so that connections that began together do not end together.
+    private var connectionAgeMax: TimeAmount {
+        let spread = Int64(openedAt.uptimeNanoseconds % 201) - 100
+        return .milliseconds(Int64(limits.connectionAgeMillis) * (1_000 + spread) / 1_000)
+    }
+
+    private func keepAlive(_ now: NIODeadline) {
+        let patience = TimeAmount.milliseconds(Int64(limits.keepaliveMillis))
+        if let pingSent {
+            guard now - pingSent >= patience else { return }
+            service.logger.info(
+                "closing a connection", metadata: ["peer": "\(peerName)", "why": "no answer to a ping"])
+            abort()
+        } else if now - lastHeard >= patience {
+            pingSent = now
+            write(HTTP2Frame(streamID: .rootStream, payload: .ping(HTTP2PingData(withInteger: 0), ack: false)))
+            flush()
+        }
+    }
+
+    // MARK: Deadlines
+
+    /// Sees to it that a call ends at its deadline.
+    func watch(_ deadline: NIODeadline) {
+        if let deadlineTimer, deadlineTimer.deadline <= deadline { return }
+        deadlineTimer?.task.cancel()
+        let bound = bound
+        deadlineTimer = (eventLoop.scheduleTask(deadline: deadline) { bound.value.endOverdue() }, deadline)
+    }
+
+    private func endOverdue() {
+        deadlineTimer = nil
+        let now = eventLoop.now
+        var next = NIODeadline.distantFuture
+        for call in calls.values where !call.isOver {
+            guard let deadline = call.deadline else { continue }
+            if deadline <= now {
+                let handler = call.handler
+                end(call, .deadlineExceeded(millis: call.timeoutMillis))
+                handler?.ended(call)
+            } else {
+                next = min(next, deadline)
+            }
+        }
+        if next < .distantFuture { watch(next) }
+    }
+
+    // MARK: The end
+
+    /// Ends the connection unless the server still trusts what it was let in by.
+    public func recheck() { if let error = warrant?.recheck() { fail(.noError, error) } }
+
+    /// Closes at once: without waiting for calls, nor for the peer to take or answer anything.
+    public func abort() {
+        isClosing = true
+        guard let context = channelContext else { return }
+        // Past TLS, which would say goodbye first and wait for the answer.
+        let tls = try? context.pipeline.syncOperations.context(handlerType: TLSHandler.self)
+        (tls ?? context).close(promise: nil)
+    }
+
+    private func tearDown() {
+        isClosing = true
+        tickTask?.cancel()
+        tickTask = nil
+        deadlineTimer?.task.cancel()
+        socketCheck?.cancel()
+        let open = calls
+        calls = [:]
+        blocked = [:]
+        for call in open.values { close(call) }
+        martletCalls?.close()
+        martletCalls = nil
+        outbound?.close()
+        service.connectionClosed(self)
+    }
+
+    /// The stream of a call is gone.
+    func close(_ call: GRPCCall) {
+        call.account?.close()
+        call.account = nil
+        pendingBytes -= call.pendingBytes
+        call.pendingBytes = 0
+        call.reader.drop()
+        count(call)
+        guard let handler = call.handler else { return }
+        call.handler = nil
+        handler.ended(call)
+    }
+
+    // MARK: The socket
+
+    /// The system tells nobody when it took some of what a socket owes; while it owes much, it is asked this often.
+    private static let recheckTime = TimeAmount.milliseconds(20)
+
+    /// Whether the socket takes bytes, and what is owed is within the connection's account.
+    var takesBytes: Bool { channelContext?.channel.isWritable == true && outbound?.isOverdrawn != true }
+
+    /// Brings the account of what is owed to the peer up to date, now and for as long as something is.
+    func chargeSocket() {
+        guard let channel = channelContext?.channel else { return }
+        let owed = (try? channel.syncOptions?.getOption(.bufferedWritableBytes)) ?? 0
+        let hasChanged = outbound?.update(owedBytes: owed + pendingBytes) ?? false
+        if let outbound, outbound.chargedBytes > 0, socketCheck == nil {
+            socketCheck = eventLoop.scheduleTask(in: Self.recheckTime) { [bound] in
+                bound.value.socketCheck = nil
+                bound.value.chargeSocket()
+            }
+        }
+        if hasChanged { updateWritability() }
+    }
+
+    private func updateWritability() {
+        let takesBytes = channelContext?.channel.isWritable == true
+        stalledSince = takesBytes ? nil : stalledSince ?? eventLoop.now
+        if self.takesBytes { pumpLater() }
+    }
+}
+
+extension MartletError {
+    fileprivate static func noPreface(millis: Int) -> MartletError {
+        MartletError(
+            .deadlineExceeded, reason: .helloExpected,
+            message: "no HTTP/2 preface within \(millis) ms: send it as the first bytes")
+    }
+}

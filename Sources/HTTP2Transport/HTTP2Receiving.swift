@@ -1,0 +1,263 @@
+import MartletFrameCodec
+import MartletModel
+import MartletService
+import MartletSession
+import MartletTenants
+import NIOCore
+import NIOHPACK
+import NIOHTTP2
+
+// What comes in.
+
+extension HTTP2Connection {
+    func receive(_ frame: HTTP2Frame) {
+        switch frame.payload {
+        case .headers(let content): headers(content, of: frame.streamID)
+        case .data(let content): data(content, of: frame.streamID)
+        case .settings(.settings(let settings)): receive(settings)
+        case .settings(.ack): break
+        case .ping(let data, let isAnswer): if isAnswer { pinged(data) } else { spend() }
+        case .windowUpdate, .priority, .rstStream: spend()
+        case .goAway, .pushPromise, .alternativeService, .origin: break
+        }
+    }
+
+    /// A frame that opens no call and carries nothing.
+    private func spend() {
+        guard !control.spend(now: eventLoop.now) else { return }
+        fail(
+            .enhanceYourCalm,
+            MartletError(
+                .resourceExhausted, reason: .tooManyControlFrames,
+                message: "too_many_pings: control_frames_per_second_max is \(limits.controlFramesPerSecondMax), with at "
+                    + "most control_frames_max, \(limits.controlFramesMax), at once: send fewer pings, resets and window "
+                    + "updates"))
+    }
+
+    private func receive(_ settings: HTTP2Settings) {
+        establish()
+        for setting in settings where setting.parameter == .initialWindowSize {
+            let change = setting.value - initialSendWindow
+            initialSendWindow = setting.value
+            for call in calls.values { call.sendWindow += change }
+            if change > 0 { pumpLater() }
+        }
+        spend()
+    }
+
+    // MARK: Calls
+
+    private func headers(_ content: HTTP2Frame.FramePayload.Headers, of streamID: HTTP2StreamID) {
+        if let call = calls[UInt64(Int(streamID))] {
+            // Trailers, which gRPC's clients have no use for.
+            if content.endStream { inputClosed(call) }
+            return
+        }
+        lastStreamID = max(lastStreamID, streamID)
+        guard farewell != .final else {
+            return write(HTTP2Frame(streamID: streamID, payload: .rstStream(.refusedStream)))
+        }
+        begin(content, streamID)
+    }
+
+    private func begin(_ content: HTTP2Frame.FramePayload.Headers, _ streamID: HTTP2StreamID) {
+        let head = RequestHead(content.headers)
+        guard head.isGRPC else {
+            let refusal = services.refusal(ofPath: head.path)
+            return answer(streamID, HTTPAnswer(status: refusal.status, refusal.text), content.endStream)
+        }
+        guard let method = services.method(at: head.path) else {
+            return endAtOnce(streamID, services.unimplemented(head.path), content.endStream)
+        }
+        if let refusal = refusalOfCalls {
+            endAtOnce(streamID, GRPCStatus(refusal), content.endStream)
+            // One who is told so often need not ask again.
+            return spend()
+        }
+        let call = GRPCCall(
+            streamID, method, content.headers, self, messageBytesMax: limits.frameBytesMax,
+            receiveWindow: HTTP2Windows.initial, sendWindow: initialSendWindow)
+        call.acceptsGzip = head.acceptsGzip
+        switch head.encoding {
+        case nil, "identity": break
+        case "gzip": call.hasGzip = true
+        case let other?: return endAtOnce(streamID, .unknownEncoding(other), content.endStream)
+        }
+        if let timeout = head.timeout {
+            guard let nanoseconds = GRPCTimeout.nanoseconds(timeout) else {
+                return endAtOnce(
+                    streamID,
+                    GRPCStatus(
+                        .invalidField("grpc-timeout", "is not 1 to 8 digits and one of H, M, S, m, u, n: correct it")),
+                    content.endStream)
+            }
+            // What is longer than 49 days is no deadline.
+            let millis = nanoseconds / 1_000_000 + (nanoseconds % 1_000_000 > 0 ? 1 : 0)
+            call.timeoutMillis = UInt32(exactly: max(1, millis)) ?? 0
+            if call.timeoutMillis > 0 {
+                let deadline = eventLoop.now + .nanoseconds(nanoseconds)
+                call.deadline = deadline
+                watch(deadline)
+            }
+        }
+        calls[call.id] = call
+        call.handler = method.begin(call)
+        if farewell != .none { call.handler?.drain(call) }
+        if content.endStream { inputClosed(call) } else { replenish(call) }
+    }
+
+    private func data(_ content: HTTP2Frame.FramePayload.Data, of streamID: HTTP2StreamID) {
+        guard let call = calls[UInt64(Int(streamID))], !call.isOver else { return }
+        if case .byteBuffer(let bytes) = content.data, bytes.readableBytes > 0 { call.reader.feed(bytes) }
+        if content.endStream { call.isInputClosed = true }
+        deliver(call)
+    }
+
+    private func inputClosed(_ call: GRPCCall) {
+        call.isInputClosed = true
+        deliver(call)
+    }
+
+    /// Hands the handler what has come of a call and is whole.
+    func deliver(_ call: GRPCCall) {
+        do throws(MartletError) {
+            while !call.isPaused, let handler = call.handler, let message = try call.reader.next() {
+                call.receivedCount += 1
+                guard call.method.streamsRequests || call.receivedCount == 1 else { throw .tooManyMessages }
+                var bytes = message.bytes
+                if message.isCompressed {
+                    guard call.hasGzip else { throw .unannouncedCompression }
+                    bytes = try Gzip.inflate(bytes, messageBytesMax: limits.frameBytesMax)
+                }
+                handler.received(bytes, of: call)
+            }
+            if call.isInputClosed, !call.isPaused, !call.isEndDelivered, let handler = call.handler {
+                guard call.reader.isBetweenMessages else { throw .cutMessage }
+                guard call.method.streamsRequests || call.receivedCount == 1 else { throw .noMessage }
+                call.isEndDelivered = true
+                handler.receivedEnd(of: call)
+            }
+        } catch {
+            let handler = call.handler
+            end(call, error)
+            handler?.ended(call)
+        }
+        hold(call)
+        count(call)
+        replenish(call)
+        replenish()
+    }
+
+    /// Ends a call that has a handler, which is told by the caller.
+    func end(_ call: GRPCCall, _ error: MartletError) {
+        service.callRefused()
+        call.end(GRPCStatus(error))
+    }
+
+    // MARK: What may be sent
+
+    /// Takes room for a large message of a call that is under way.
+    private func hold(_ call: GRPCCall) {
+        let awaited = call.isOver ? 0 : call.reader.awaitedBytes
+        if call.account == nil {
+            guard awaited > limits.inboundFreeBytes, let holder else { return }
+            call.account = InboundAccount(pool: service.pools.inbound, holder: holder, limits: limits)
+        }
+        let (bound, id) = (bound, call.id)
+        call.account?.hold(awaited, now: eventLoop.now) { wait in
+            bound.eventLoop.execute { bound.value.granted(wait, id) }
+        }
+        if awaited == 0 { call.account = nil }
+    }
+
+    private func granted(_ wait: InboundAccount.WaitNumber, _ id: UInt64) {
+        guard let call = calls[id] else { return }
+        call.account?.granted(wait, isOpen: !isClosing)
+        count(call)
+        replenish(call)
+        replenish()
+        flush()
+    }
+
+    /// Lets the client send more on a stream, once it has half of what it may.
+    func replenish(_ call: GRPCCall) {
+        guard !isReceiving, !call.isInputClosed, !call.isOver, !isClosing else { return }
+        var target = call.method.streamsRequests ? HTTP2Windows.requestStreamBytes : HTTP2Windows.initial
+        let held = call.reader.heldBytes
+        if let account = call.account {
+            // The rest of the message, when there is room for it.
+            guard !account.isWaiting else { return }
+            target = max(target, call.reader.awaitedBytes)
+        }
+        let missing = target - held - call.receiveWindow
+        guard missing >= target / 2 || call.receiveWindow == 0 && missing > 0 else { return }
+        call.receiveWindow += missing
+        write(HTTP2Frame(streamID: call.streamID, payload: .windowUpdate(windowSizeIncrement: missing)))
+        flushLater()
+    }
+
+    /// Lets the client send more on the connection, once it has half of what it may. What waits to be a whole message, and is
+    /// on no account, is taken off.
+    func replenish() {
+        guard !isReceiving, !isClosing else { return }
+        let missing = HTTP2Windows.connectionBytes - heldBytes - receiveWindow
+        guard missing >= HTTP2Windows.connectionBytes / 2 else { return }
+        receiveWindow += missing
+        write(HTTP2Frame(streamID: .rootStream, payload: .windowUpdate(windowSizeIncrement: missing)))
+        flushLater()
+    }
+
+    /// Brings up to date what is held of a call's messages and is on no account.
+    func count(_ call: GRPCCall) {
+        let isOnAccount = call.account.map { !$0.isWaiting } ?? false
+        let bytes = isOnAccount ? 0 : call.reader.heldBytes
+        heldBytes += bytes - call.countedBytes
+        call.countedBytes = bytes
+    }
+
+    // MARK: What HTTP/2 tells
+
+    func windowUpdated(_ event: NIOHTTP2WindowUpdatedEvent) {
+        guard event.streamID != .rootStream else {
+            if let size = event.inboundWindowSize, size != receiveWindow {
+                receiveWindow = size
+                replenish()
+            }
+            if let size = event.outboundWindowSize {
+                let wasOpen = sendWindow > pendingBytes
+                sendWindow = size
+                if !wasOpen, sendWindow > pendingBytes { pumpLater() }
+            }
+            return
+        }
+        guard let call = calls[UInt64(Int(event.streamID))] else { return }
+        if let size = event.inboundWindowSize, size != call.receiveWindow {
+            call.receiveWindow = size
+            replenish(call)
+        }
+        if let size = event.outboundWindowSize {
+            call.sendWindow = size
+            if call.isBlocked, call.sendWindow > call.pendingBytes { pumpLater() }
+        }
+    }
+
+    /// Both ends are done with a stream, or one of them has reset it.
+    func streamClosed(_ id: UInt64) {
+        guard let call = calls.removeValue(forKey: id) else { return }
+        blocked[id] = nil
+        close(call)
+        replenish()
+        leaveIfDone()
+    }
+}
+
+extension MartletError {
+    fileprivate static let tooManyMessages = MartletError(
+        .unimplemented, reason: .badFrame, message: "the method takes one message, and more came: send one")
+    fileprivate static let noMessage = MartletError(
+        .unimplemented, reason: .badFrame, message: "the method takes one message, and none came: send one")
+    fileprivate static let cutMessage = MartletError(
+        .internal, reason: .badFrame, message: "the stream ended inside a message")
+    fileprivate static let unannouncedCompression = MartletError(
+        .internal, reason: .badFrame, message: "a message is compressed, and the call's grpc-encoding is identity")
+}

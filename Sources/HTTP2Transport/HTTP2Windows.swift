@@ -1,0 +1,50 @@
+import MartletModel
+import NIOCore
+import NIOHTTP2
+
+/// The settings that a server begins a connection with, and what else of HTTP/2 is counted in bytes or frames.
+enum HTTP2Windows {
+    /// HTTP/2's own initial window, of streams and of the connection, in bytes.
+    static let initial = 65_535
+    /// What a client may send on all streams together before messages are whole, in bytes: also what it can make the server
+    /// hold without an account.
+    static let connectionBytes = 256 << 10
+    /// What a client may send ahead on a stream whose messages are taken as they come, in bytes.
+    static let requestStreamBytes = 256 << 10
+    /// One message is at least so long where events are waiting, however little window there is, in bytes.
+    static let roomMin = 16 << 10
+    /// The fields of a request, decoded, in bytes.
+    static let headerListBytes = 16 << 10
+    /// CONTINUATION frames of one request.
+    static let continuationFramesMax = 8
+
+    static func connection(_ limits: Limits) -> NIOHTTP2Handler.ConnectionConfiguration {
+        var configuration = NIOHTTP2Handler.ConnectionConfiguration()
+        configuration.initialSettings = [
+            HTTP2Setting(parameter: .maxConcurrentStreams, value: limits.callsPerConnectionMax),
+            HTTP2Setting(parameter: .initialWindowSize, value: initial),
+            HTTP2Setting(parameter: .maxHeaderListSize, value: headerListBytes),
+        ]
+        configuration.maximumSequentialContinuationFrames = continuationFramesMax
+        // Clients have streams that the server reset under way.
+        configuration.maximumRecentlyResetStreams = limits.callsPerConnectionMax
+        // What is counted here without time is bounded by rate below: a client that lives for months may err now and then.
+        configuration.maximumConnectionGlitches = .max
+        // Beyond what clients that ping with each round trip do; what is lasting is the budget's matter, which answers earn.
+        configuration.controlFrameRateLimit.maximumCount = 2_000
+        configuration.controlFrameRateLimit.windowLength = .seconds(1)
+        configuration.maximumSequentialEmptyDataFrames = 64
+        configuration.maximumBufferedControlFrames = 4_096
+        return configuration
+    }
+
+    static var streams: NIOHTTP2Handler.StreamConfiguration {
+        var configuration = NIOHTTP2Handler.StreamConfiguration()
+        // Deadlines that are short end many calls at once.
+        configuration.streamResetFrameRateLimit.maximumCount = 2_000
+        configuration.streamResetFrameRateLimit.windowLength = .seconds(1)
+        configuration.streamErrorRateLimit.maximumCount = 1_000
+        configuration.streamErrorRateLimit.windowLength = .seconds(1)
+        return configuration
+    }
+}
