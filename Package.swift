@@ -225,6 +225,13 @@ let package = Package(
                 "MartletProjectionsSQLite", "MartletTLSOpenSSL", .logging, .nioCore,
             ],
             path: "Tests/Projector", swiftSettings: house),
+        .executableTarget(
+            name: "InteropServer",
+            dependencies: [
+                "MartletHTTP2Transport", "MartletModel", "MartletRecordCodec", "MartletServer", "MartletStorageMemory",
+                "MartletTLSOpenSSL", .logging, .nioCore,
+            ],
+            path: "Tests/InteropServer", swiftSettings: house),
         bank("Accounts", ["MartletKit"]),
         bank("Transfers", ["Accounts", "MartletKit", "MartletProcesses"]),
         bank("ReadModels", ["Accounts", "MartletKit", "MartletProjections"]),

@@ -33,6 +33,8 @@ public final class GRPCCall {
     /// Messages of the client are compressed by gzip, where they say so.
     var hasGzip = false
     var receivedCount = 0
+    /// Whether the message that the handler is given was compressed.
+    public internal(set) var isMessageCompressed = false
     var isInputClosed = false
     var isEndDelivered = false
     /// The handler takes no messages now.
@@ -67,6 +69,7 @@ public final class GRPCCall {
         self.method = method
         self.headers = headers
         self.connection = connection
+        eventLoop = connection.eventLoop
         reader = MessageReader(messageBytesMax: messageBytesMax)
         self.receiveWindow = receiveWindow
         self.sendWindow = sendWindow
@@ -75,6 +78,8 @@ public final class GRPCCall {
     /// Whether the answer is complete, or nobody waits for it any more: nothing can be sent.
     public var isOver: Bool { handler == nil }
 
+    /// Where it is used.
+    public let eventLoop: any EventLoop
     /// The connection that it came by; nil once that is gone.
     var calls: MartletCalls? { connection?.martletCalls }
 

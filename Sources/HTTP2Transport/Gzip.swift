@@ -4,9 +4,15 @@ import NIOCore
 
 /// Messages that are compressed by gzip (RFC 1952), by the system's zlib.
 enum Gzip {
-    /// What a message of that many compressed bytes may become: 64 KiB, and 32 times as much as it is.
+    /// What a message of that many compressed bytes may become: 1 MiB, and 32 times as much as it is.
     static func inflatedBytesMax(compressedBytes: Int, messageBytesMax: Int) -> Int {
-        min(messageBytesMax, (64 << 10) + 32 * compressedBytes)
+        min(messageBytesMax, (1 << 20) + 32 * compressedBytes)
+    }
+
+    /// How many frames without content a message counts for that has become so long: payloads that compress as they usually do
+    /// count for none.
+    static func controlFrames(inflatedBytes: Int, compressedBytes: Int) -> Int {
+        max(0, inflatedBytes - 32 * compressedBytes) / (64 << 10)
     }
 
     /// 15 bits of window, in the form of gzip.

@@ -22,9 +22,10 @@ extension HTTP2Connection {
         }
     }
 
-    /// A frame that opens no call and carries nothing.
-    private func spend() {
-        guard !control.spend(now: eventLoop.now) else { return }
+    /// So many frames that open no call and carry nothing.
+    private func spend(_ count: Int = 1) {
+        let now = eventLoop.now
+        guard !(0..<count).allSatisfy({ _ in control.spend(now: now) }) else { return }
         fail(
             .enhanceYourCalm,
             MartletError(
@@ -128,7 +129,11 @@ extension HTTP2Connection {
                 if message.isCompressed {
                     guard call.hasGzip else { throw .unannouncedCompression }
                     bytes = try Gzip.inflate(bytes, messageBytesMax: limits.frameBytesMax)
+                    spend(
+                        Gzip.controlFrames(
+                            inflatedBytes: bytes.readableBytes, compressedBytes: message.bytes.readableBytes))
                 }
+                call.isMessageCompressed = message.isCompressed
                 handler.received(bytes, of: call)
             }
             if call.isInputClosed, !call.isPaused, !call.isEndDelivered, let handler = call.handler {

@@ -1,6 +1,6 @@
 public import Logging
 public import MartletModel
-import MartletHTTP2Transport
+package import MartletHTTP2Transport
 import MartletService
 public import MartletStorage
 public import MartletTLSOpenSSL
@@ -25,6 +25,8 @@ public struct ServerConfiguration: Sendable {
     public var isOpenToAll = false
     /// How long open calls may go on after a drain began, in milliseconds.
     public var drainMillis = 10_000
+    /// Served over gRPC beside Martlet's own services.
+    package var moreServices: [GRPCService] = []
     /// Event loops; they share nothing but the hub and the store.
     public var eventLoopCount = System.coreCount
 
@@ -98,7 +100,7 @@ public final class EventServer: ServiceLifecycle.Service {
     ) async throws -> [Scheduled<Void>] {
         let tls = tls
         let requiresClientCertificate = configuration.requiresClientCertificate
-        let services = GRPCServices(GRPCService.martlet)
+        let services = GRPCServices(GRPCService.martlet + configuration.moreServices)
         let address = try ListenAddress(host: configuration.host, port: configuration.port)
         try checkReach(of: address)
         let listener = try await ServerBootstrap(group: group)
