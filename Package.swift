@@ -204,9 +204,10 @@ let package = Package(
         layer(
             "MartletTesting",
             [
-                "CMartletProtos", "MartletAccess", "MartletClient", "MartletModel", "MartletRecordCodec",
-                "MartletServer", "MartletService", "MartletStorage", "MartletStorageMemory", "MartletTLSOpenSSL",
-                "MartletTenants", .logging, .nioConcurrencyHelpers, .nioCore,
+                "CMartletProtos", "MartletAccess", "MartletClient", "MartletFrameCodec", "MartletModel",
+                "MartletRecordCodec", "MartletServer", "MartletService", "MartletStorage", "MartletStorageMemory",
+                "MartletTLSOpenSSL", "MartletTenants", .logging, .nioConcurrencyHelpers, .nioCore, .nioHPACK, .nioHTTP2,
+                .nioPosix,
             ]),
         .executableTarget(
             name: "martlet",

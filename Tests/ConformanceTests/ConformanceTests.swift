@@ -40,6 +40,28 @@ import Testing
         }
     }
 
+    private func checkOverGRPC(
+        _ clause: ConformanceClause, on engine: any StorageEngine, followsTenants: Bool = false
+    ) async throws {
+        try await TestServer.with(engine) { server in
+            try await GRPCPeer.with(server) { peer in
+                try await clause.check(
+                    EngineSubject(peer, followsTenants: followsTenants), random: .fromEnvironment())
+            }
+        }
+    }
+
+    @Test(arguments: ConformanceSuite.clauses)
+    func sqliteOverGRPCKeeps(_ clause: ConformanceClause) async throws {
+        let folder = try TemporaryFolder()
+        try await checkOverGRPC(clause, on: SQLiteEngine(path: folder.path + "/m.db", logger: .silent))
+    }
+
+    @Test(arguments: ConformanceSuite.workersClauses)
+    func theOracleOverGRPCKeepsOverManyTenants(_ clause: ConformanceClause) async throws {
+        try await checkOverGRPC(clause, on: MemoryEngine(), followsTenants: true)
+    }
+
     @Test(arguments: ConformanceSuite.clauses)
     func theOracleKeeps(_ clause: ConformanceClause) async throws { try await check(clause, on: MemoryEngine()) }
 

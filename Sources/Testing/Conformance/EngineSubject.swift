@@ -5,11 +5,19 @@ import MartletService
 public import MartletStorage
 public import NIOCore
 
-/// An engine under the server's own service, in this process: without frames and a network.
+/// An engine under the server's own service, in this process, without frames and a network; or a server, over gRPC.
 public final class EngineSubject: ConformanceSubject {
-    private let service: EventService
-    private let connection: ServiceConnection
+    private let service: EventService?
+    private let connection: any CallPeer
     private let followsTenants: Bool
+
+    /// A server, over gRPC.
+    /// - Parameter followsTenants: workers are on streams over many tenants, which name the one that a clause is about.
+    public init(_ peer: GRPCPeer, followsTenants: Bool = false) {
+        service = nil
+        connection = peer
+        self.followsTenants = followsTenants
+    }
 
     /// Starts the engine.
     /// - Parameter followsTenants: workers are on streams over many tenants, which name the one that a clause is about.
@@ -18,8 +26,9 @@ public final class EngineSubject: ConformanceSubject {
         followsTenants: Bool = false, eventLoop: any EventLoop, logger: Logger
     ) throws(MartletError) {
         self.followsTenants = followsTenants
-        service = try EventService.start(
+        let service = try EventService.start(
             engine: engine, limits: limits, serverVersion: "test", clock: clock, logger: logger)
+        self.service = service
         connection = ServiceConnection(service, on: eventLoop)
         service.startSchedules(on: eventLoop)
     }
@@ -27,7 +36,7 @@ public final class EngineSubject: ConformanceSubject {
     /// Ends its calls and its threads.
     public func shutDown() async {
         await connection.close()
-        await service.shutDown()
+        await service?.shutDown()
     }
 
     // MARK: Events
@@ -98,7 +107,8 @@ public final class EngineSubject: ConformanceSubject {
         for await part in call.parts {
             switch part {
             case .message(.subscribe(let message)):
-                if message.count > 0 {
+                // How many they are does not travel.
+                if message.entries.readableBytes > 0 {
                     let events = Self.decode(message.entries)
                     guard try await take(.events(events, head: message.head)) else { return }
                     call.addCredit(UInt64(message.entries.readableBytes))

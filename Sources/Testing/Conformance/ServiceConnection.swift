@@ -5,7 +5,7 @@ import NIOConcurrencyHelpers
 import NIOCore
 
 /// A connection to a service in this process: what a transport does, without frames and sockets.
-final class ServiceConnection: Sendable {
+final class ServiceConnection: CallPeer {
     private let eventLoop: any EventLoop
     private let desk: NIOLoopBoundBox<Desk?>
     private let lastKey = NIOLockedValueBox<CallKey>(0)
@@ -30,7 +30,7 @@ final class ServiceConnection: Sendable {
     }
 
     /// Starts a call.
-    func open(_ request: CallRequest, creditBytes: UInt64 = 0, timeout: Duration? = nil) -> ServiceCall {
+    func open(_ request: CallRequest, creditBytes: UInt64, timeout: Duration?) -> ServiceCall {
         let key = lastKey.withLockedValue { key in
             key += 1
             return key
@@ -40,20 +40,11 @@ final class ServiceConnection: Sendable {
         run { desk in
             desk.start(key, request, timeoutMillis: millis, creditBytes: creditBytes, continuation)
         }
-        return ServiceCall(parts: parts, key: key, connection: self)
-    }
-
-    /// The answer of a unary call.
-    func answer(_ request: CallRequest, timeout: Duration? = nil) async throws(MartletError) -> CallMessage {
-        let call = open(request, timeout: timeout)
-        for await part in call.parts {
-            switch part {
-            case .message(let message): return message
-            case .end(let error): throw error ?? .noAnswer
-            }
-        }
-        call.cancel()
-        throw MartletError(.cancelled, reason: .cancelled, message: "the task was cancelled")
+        return ServiceCall(
+            parts: parts,
+            addCredit: { [self] bytes in run { $0.addCredit(bytes, of: key) } },
+            say: { [self] reply in run { $0.take([reply], of: key) } },
+            cancel: { [self] in run { $0.cancel(key) } })
     }
 
     fileprivate func run(_ body: @escaping @Sendable (Desk) -> Void) {
@@ -132,16 +123,42 @@ struct ServiceCall: Sendable {
 
     /// What comes of it, until it has ended.
     let parts: AsyncStream<Part>
-    fileprivate let key: CallKey
-    fileprivate let connection: ServiceConnection
+    /// Grants that many more bytes of events.
+    let addCredit: @Sendable (UInt64) -> Void
+    /// Says something as a worker.
+    let say: @Sendable (WorkerReply) -> Void
+    let cancel: @Sendable () -> Void
+}
 
-    func addCredit(_ bytes: UInt64) { connection.run { [key] in $0.addCredit(bytes, of: key) } }
-    func say(_ reply: WorkerReply) { connection.run { [key] in $0.take([reply], of: key) } }
-    func cancel() { connection.run { [key] in $0.cancel(key) } }
+/// Who makes calls, by whatever way.
+protocol CallPeer: Sendable {
+    /// Starts a call.
+    func open(_ request: CallRequest, creditBytes: UInt64, timeout: Duration?) -> ServiceCall
+    /// The connection is gone: its calls end.
+    func close() async
+}
+
+extension CallPeer {
+    func open(_ request: CallRequest, creditBytes: UInt64 = 0) -> ServiceCall {
+        open(request, creditBytes: creditBytes, timeout: nil)
+    }
+
+    /// The answer of a unary call.
+    func answer(_ request: CallRequest, timeout: Duration? = nil) async throws(MartletError) -> CallMessage {
+        let call = open(request, creditBytes: 0, timeout: timeout)
+        for await part in call.parts {
+            switch part {
+            case .message(let message): return message
+            case .end(let error): throw error ?? .noAnswer
+            }
+        }
+        call.cancel()
+        throw MartletError(.cancelled, reason: .cancelled, message: "the task was cancelled")
+    }
 }
 
 extension MartletError {
     static let noAnswer = MartletError(.internal, reason: .internalError, message: "the service gave another answer")
-    fileprivate static let closed = MartletError(
+    static let closed = MartletError(
         .unavailable, reason: .connectionLost, message: "the connection is closed", isRetryable: true)
 }
