@@ -162,13 +162,15 @@ let package = Package(
             "MartletHTTP2Transport",
             [
                 "CMartletZlib", "MartletAccess", "MartletFrameCodec", "MartletModel", "MartletRecordCodec",
-                "MartletService", "MartletSession", "MartletTLSOpenSSL", "MartletTenants", .logging, .nioCore, .nioHPACK,
+                "MartletService", "MartletSession", "MartletTLSOpenSSL", "MartletTenants", .logging, .nioCore,
+                .nioHPACK,
                 .nioHTTP1, .nioHTTP2,
             ]),
         layer(
             "MartletServer",
             [
-                "MartletAccess", "MartletHTTP2Transport", "MartletModel", "MartletNativeTransport", "MartletService", "MartletStorage",
+                "MartletAccess", "MartletHTTP2Transport", "MartletModel", "MartletNativeTransport", "MartletService",
+                "MartletStorage",
                 "MartletTLSOpenSSL", .lifecycle, .logging, .nioConcurrencyHelpers, .nioCore, .nioHTTP1, .nioPosix,
             ]),
         layer(
@@ -287,6 +289,14 @@ let package = Package(
                 "MartletStorageMemory", "MartletStoragePostgreSQL", "MartletSubscriptions", "MartletTLSOpenSSL",
                 "MartletTenants", "MartletTesting", "MartletUpcasting", .logging, .nioConcurrencyHelpers, .nioCore,
                 .nioEmbedded,
+            ]),
+        tests(
+            "HTTP2TransportTests",
+            [
+                "MartletAccess", "MartletFrameCodec", "MartletHTTP2Transport", "MartletModel", "MartletRecordCodec",
+                "MartletService", "MartletStorage", "MartletStorageMemory", "MartletTenants", "MartletTesting",
+                .nioCore,
+                .nioEmbedded, .nioHPACK, .nioHTTP2,
             ]),
         tests(
             "LoadTestingTests",

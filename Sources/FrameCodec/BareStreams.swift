@@ -101,7 +101,8 @@ extension BareMessages {
 
     private static func unknown(_ field: LenientFields.Field) -> MartletError {
         .invalidField(
-            "the message", "holds field \(field.number), which this server does not know: omit it, or use a newer server")
+            "the message",
+            "holds field \(field.number), which this server does not know: omit it, or use a newer server")
     }
 
     /// Goes through the fields of a message, with what the length-delimited ones hold.

@@ -30,9 +30,9 @@ extension HTTP2Connection {
             .enhanceYourCalm,
             MartletError(
                 .resourceExhausted, reason: .tooManyControlFrames,
-                message: "too_many_pings: control_frames_per_second_max is \(limits.controlFramesPerSecondMax), with at "
-                    + "most control_frames_max, \(limits.controlFramesMax), at once: send fewer pings, resets and window "
-                    + "updates"))
+                message: "too_many_pings: control_frames_per_second_max is \(limits.controlFramesPerSecondMax), with "
+                    + "at most control_frames_max, \(limits.controlFramesMax), at once: send fewer pings, resets and "
+                    + "window updates"))
     }
 
     private func receive(_ settings: HTTP2Settings) {

@@ -229,6 +229,7 @@ extension HTTP2Connection: NIOHTTP2FrameDelegate {
         fail(
             code,
             MartletError(
-                .internal, reason: .badFrame, message: "the client broke the rules of HTTP/2: \(PrintableText.escape(name))"))
+                .internal, reason: .badFrame,
+                message: "the client broke the rules of HTTP/2: \(PrintableText.escape(name))"))
     }
 }

@@ -241,7 +241,9 @@ final class QueryStream: CallWork {
         handle.end(error)
     }
 
-    private var pageBytesMax: Int { min(handle.limits.pageBytesMax, max(1, handle.room), Int(clamping: max(1, credit))) }
+    private var pageBytesMax: Int {
+        min(handle.limits.pageBytesMax, max(1, handle.room), Int(clamping: max(1, credit)))
+    }
 
     // MARK: Waiting for credit
 
