@@ -1,11 +1,13 @@
 """gRPC's interoperability cases, against grpc.testing.TestService on Martlet's own gRPC layer, from the stock Python client.
 
-Usage: testservice.py PORT CA [CASE ...]
+Usage: testservice.py SERVER CERTIFICATE KEY CA [CASE ...]
+Starts the server, a program that says `port N`.
 Prints a line for each case; exits with 1 if one fails. The cases are those of gRPC's description of its interoperability
 tests; the two that it leaves open, flow control and concurrent calls, are described where they stand.
 """
 
 import argparse
+import subprocess
 import sys
 import threading
 import time
@@ -272,20 +274,32 @@ CASES = [
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("port", type=int)
-    parser.add_argument("ca")
+    for name in ("server", "certificate", "key", "ca"):
+        parser.add_argument(name)
     parser.add_argument("cases", nargs="*")
     arguments = parser.parse_args()
     with open(arguments.ca, "rb") as file:
         credentials = grpc.ssl_channel_credentials(file.read())
-    target = f"localhost:{arguments.port}"
+    server = subprocess.Popen(
+        [arguments.server, arguments.certificate, arguments.key], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        failed = run(f"localhost:{server.stdout.readline().split()[1]}", credentials, arguments.cases)
+    finally:
+        server.stdin.close()
+        server.wait()
+    sys.exit(1 if failed else 0)
+
+
+def run(target, credentials, names):
+    """Runs the cases of these names, or all; how many failed."""
     failed = 0
     # Compression is a channel's setting in this client, and what one channel learns another does not.
     with grpc.secure_channel(target, credentials) as channel, grpc.secure_channel(
         target, credentials, compression=grpc.Compression.Gzip, options=[("grpc.use_local_subchannel_pool", 1)]
     ) as compressed:
         for case in CASES:
-            if arguments.cases and case.__name__ not in arguments.cases:
+            if names and case.__name__ not in names:
                 continue
             stubs = [Stub(channel)]
             if "compressed" in case.__name__:
@@ -296,7 +310,7 @@ def main():
             except Exception as error:  # Whatever it is, the other cases are run.
                 failed += 1
                 print(f"{case.__name__}: FAILED: {type(error).__name__}: {error}", flush=True)
-    sys.exit(1 if failed else 0)
+    return failed
 
 
 if __name__ == "__main__":
