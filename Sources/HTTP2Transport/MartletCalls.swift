@@ -89,6 +89,8 @@ final class RequestHandler: GRPCHandler, MartletCalls.Caller {
     private weak var call: GRPCCall?
     private var message: ByteBuffer?
     private var isStarted = false
+    /// The client wants the events that a conflict is about, which trailers cannot hold.
+    private var asksForEvents = false
 
     init(_ kind: RequestKind, _ call: GRPCCall) {
         self.kind = kind
@@ -102,7 +104,12 @@ final class RequestHandler: GRPCHandler, MartletCalls.Caller {
         guard let calls, let connection = call.connection, let message else { return }
         self.message = nil
         do throws(MartletError) {
-            let request = try BareMessages.request(message, kind, limits: connection.limits)
+            var request = try BareMessages.request(message, kind, limits: connection.limits)
+            if case .append(var append) = request, append.includeConflictingEvents {
+                append.includeConflictingEvents = false
+                asksForEvents = true
+                request = .append(append)
+            }
             isStarted = true
             // From here on the deadline is the service's matter.
             call.deadline = nil
@@ -128,7 +135,21 @@ final class RequestHandler: GRPCHandler, MartletCalls.Caller {
         if isLast { call.end(.ok) }
     }
 
-    func end(_ key: CallKey, _ error: MartletError?) { call?.end(error.map { GRPCStatus($0) } ?? .ok) }
+    func end(_ key: CallKey, _ error: MartletError?) {
+        guard var error else { call?.end(.ok); return }
+        if asksForEvents, !error.conflicts.isEmpty { error.conflicts = error.conflicts.map(\.withoutEvents) }
+        call?.end(GRPCStatus(error))
+    }
+}
+
+extension VersionConflict {
+    /// The same, where the events in between were asked for and are not sent.
+    fileprivate var withoutEvents: VersionConflict {
+        let known: Version = if case .exact(let version) = expected { version } else { .none }
+        var conflict = self
+        conflict.eventsTruncated = actual > known
+        return conflict
+    }
 }
 
 extension MartletError {

@@ -59,6 +59,12 @@ struct ServeCommand: AsyncParsableCommand {
             "Maximum connections that have not sent Hello yet (default 1024).", valueName: "count"))
     var greetingConnectionsMax: Int?
 
+    @Option(
+        help: ArgumentHelp(
+            "Drain a gRPC connection after this long, a tenth more or less; 0: never (default 0).", valueName: "seconds"
+        ))
+    var connectionAgeMax: Int?
+
     @Option(help: ArgumentHelp("trace, debug, info, notice, warning or error.", valueName: "level"))
     var logLevel = "info"
 
@@ -88,6 +94,12 @@ struct ServeCommand: AsyncParsableCommand {
         if let connectionsMax { configuration.limits.connectionsMax = connectionsMax }
         if let connectionsPerAddressMax { configuration.limits.connectionsPerAddressMax = connectionsPerAddressMax }
         if let greetingConnectionsMax { configuration.limits.greetingConnectionsMax = greetingConnectionsMax }
+        if let connectionAgeMax {
+            guard (0...31_536_000).contains(connectionAgeMax) else {
+                throw UsageError("--connection-age-max \(connectionAgeMax) is not from 0 to 31536000 seconds, a year")
+            }
+            configuration.limits.connectionAgeMillis = connectionAgeMax * 1_000
+        }
         try configuration.limits.validate()
         if let available = DescriptorLimit.raise() {
             try DescriptorLimit.check(configuration.limits, available: available)

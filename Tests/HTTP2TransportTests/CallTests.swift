@@ -144,6 +144,23 @@ import Testing
 
     // MARK: Errors
 
+    /// Trailers cannot hold events: the details say that there are some.
+    @Test func conflictingEventsAreTruncatedInTrailers() throws {
+        let peer = try HTTP2Peer()
+        _ = try peer.append(try request(3))
+        for (expected, isTruncated) in [(ExpectedVersion.exact(Version(1)), true), (.exact(Version(7)), false)] {
+            var late = try request(expecting: expected)
+            late.includeConflictingEvents = true
+            let answer = peer.answer(try peer.append(late))
+            #expect(answer.code == .aborted)
+            let details = try #require(answer.headers.last?.first(name: "grpc-status-details-bin"))
+            let padded = details + String(repeating: "=", count: (4 - details.utf8.count % 4) % 4)
+            let bytes = try #require(Data(base64Encoded: padded))
+            // The last field of the conflict, which ends the details: events_truncated.
+            #expect((bytes.suffix(2) == Data([5 << 3, 1])) == isTruncated, "\(Array(bytes.suffix(8)))")
+        }
+    }
+
     @Test func detailsOfManyConflictsStayWithinTrailers() throws {
         let peer = try HTTP2Peer()
         let names = (0..<100).map { _ in AggregateName.new() }

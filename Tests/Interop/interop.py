@@ -404,7 +404,7 @@ def connection_faults_close_the_connection_after_saying_why():
 
 @check
 def a_client_without_the_protocol_is_refused():
-    for alpn in ((), ("h2",)):
+    for alpn in ((), ("h3",)):
         try:
             connect(alpn=alpn)
         except (ssl.SSLError, EOFError, ConnectionError):

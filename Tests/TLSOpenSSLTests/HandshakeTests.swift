@@ -55,7 +55,7 @@ struct HandshakeTests {
 
     @Test func refusesAClientOfAnotherProtocol() async throws {
         var client = certificates.client
-        client.alpn = ["http/1.1"]
+        client.alpn = ["h3"]
         let (server, atClient) = try await attempt(certificates.server, client)
         #expect(server?.kind == .noApplicationProtocol)
         #expect(atClient?.kind == .noApplicationProtocol)
