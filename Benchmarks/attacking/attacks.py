@@ -15,7 +15,7 @@ import struct
 import threading
 import time
 
-from martlet.v1 import append_pb2, event_pb2, frame_pb2, query_pb2, settings_pb2, snapshot_pb2, subscribe_pb2
+from martlet.v1 import admin_pb2, append_pb2, event_pb2, frame_pb2, query_pb2, settings_pb2, snapshot_pb2, subscribe_pb2
 from martlet_client import Connection, aggregate, event
 
 # Attackers come from an address of their own, so that a limit of their address is not one of the other tenant's.
@@ -242,7 +242,7 @@ class Attacks:
 
     def subscriptions(self):
         """6: many subscriptions of one tenant that end at once; harmless are as many calls that end by themselves."""
-        head = query_pb2.HeadRequest(tenant=self.target.tenant)
+        head = query_pb2.GetHeadRequest(tenant=self.target.tenant)
         subscribe = subscribe_pb2.SubscribeRequest(tenant=self.target.tenant, from_head=True)
         subscribe.filter.event_types.append("Never")
         body = {"subscribe": subscribe} if self.hostile else {"get_head": head}
@@ -257,8 +257,8 @@ class Attacks:
     def status(self):
         """6: calls that read files."""
         peer = self.peer("status")
-        head = query_pb2.HeadRequest(tenant=self.target.tenant)
-        body = {"get_status": query_pb2.StatusRequest()} if self.hostile else {"get_head": head}
+        head = query_pb2.GetHeadRequest(tenant=self.target.tenant)
+        body = {"get_status": admin_pb2.GetStatusRequest()} if self.hostile else {"get_head": head}
         peer.send(b"".join(request(call_id, **body) for call_id in peer.ids(100)))
         self.count("status", 100)
 

@@ -142,51 +142,6 @@ void   martlet__v1__aggregate_append__free_unpacked
   assert(message->base.descriptor == &martlet__v1__aggregate_append__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   martlet__v1__expected_version__init
-                     (Martlet__V1__ExpectedVersion         *message)
-{
-  static const Martlet__V1__ExpectedVersion init_value = MARTLET__V1__EXPECTED_VERSION__INIT;
-  *message = init_value;
-}
-size_t martlet__v1__expected_version__get_packed_size
-                     (const Martlet__V1__ExpectedVersion *message)
-{
-  assert(message->base.descriptor == &martlet__v1__expected_version__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t martlet__v1__expected_version__pack
-                     (const Martlet__V1__ExpectedVersion *message,
-                      uint8_t       *out)
-{
-  assert(message->base.descriptor == &martlet__v1__expected_version__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t martlet__v1__expected_version__pack_to_buffer
-                     (const Martlet__V1__ExpectedVersion *message,
-                      ProtobufCBuffer *buffer)
-{
-  assert(message->base.descriptor == &martlet__v1__expected_version__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Martlet__V1__ExpectedVersion *
-       martlet__v1__expected_version__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
-{
-  return (Martlet__V1__ExpectedVersion *)
-     protobuf_c_message_unpack (&martlet__v1__expected_version__descriptor,
-                                allocator, len, data);
-}
-void   martlet__v1__expected_version__free_unpacked
-                     (Martlet__V1__ExpectedVersion *message,
-                      ProtobufCAllocator *allocator)
-{
-  if(!message)
-    return;
-  assert(message->base.descriptor == &martlet__v1__expected_version__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
 void   martlet__v1__append_response__init
                      (Martlet__V1__AppendResponse         *message)
 {
@@ -277,94 +232,94 @@ void   martlet__v1__appended_aggregate__free_unpacked
   assert(message->base.descriptor == &martlet__v1__appended_aggregate__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   martlet__v1__version_conflict__init
-                     (Martlet__V1__VersionConflict         *message)
+void   martlet__v1__append_session_request__init
+                     (Martlet__V1__AppendSessionRequest         *message)
 {
-  static const Martlet__V1__VersionConflict init_value = MARTLET__V1__VERSION_CONFLICT__INIT;
+  static const Martlet__V1__AppendSessionRequest init_value = MARTLET__V1__APPEND_SESSION_REQUEST__INIT;
   *message = init_value;
 }
-size_t martlet__v1__version_conflict__get_packed_size
-                     (const Martlet__V1__VersionConflict *message)
+size_t martlet__v1__append_session_request__get_packed_size
+                     (const Martlet__V1__AppendSessionRequest *message)
 {
-  assert(message->base.descriptor == &martlet__v1__version_conflict__descriptor);
+  assert(message->base.descriptor == &martlet__v1__append_session_request__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t martlet__v1__version_conflict__pack
-                     (const Martlet__V1__VersionConflict *message,
+size_t martlet__v1__append_session_request__pack
+                     (const Martlet__V1__AppendSessionRequest *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &martlet__v1__version_conflict__descriptor);
+  assert(message->base.descriptor == &martlet__v1__append_session_request__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t martlet__v1__version_conflict__pack_to_buffer
-                     (const Martlet__V1__VersionConflict *message,
+size_t martlet__v1__append_session_request__pack_to_buffer
+                     (const Martlet__V1__AppendSessionRequest *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &martlet__v1__version_conflict__descriptor);
+  assert(message->base.descriptor == &martlet__v1__append_session_request__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Martlet__V1__VersionConflict *
-       martlet__v1__version_conflict__unpack
+Martlet__V1__AppendSessionRequest *
+       martlet__v1__append_session_request__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Martlet__V1__VersionConflict *)
-     protobuf_c_message_unpack (&martlet__v1__version_conflict__descriptor,
+  return (Martlet__V1__AppendSessionRequest *)
+     protobuf_c_message_unpack (&martlet__v1__append_session_request__descriptor,
                                 allocator, len, data);
 }
-void   martlet__v1__version_conflict__free_unpacked
-                     (Martlet__V1__VersionConflict *message,
+void   martlet__v1__append_session_request__free_unpacked
+                     (Martlet__V1__AppendSessionRequest *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &martlet__v1__version_conflict__descriptor);
+  assert(message->base.descriptor == &martlet__v1__append_session_request__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   martlet__v1__reused_event_id__init
-                     (Martlet__V1__ReusedEventId         *message)
+void   martlet__v1__append_session_response__init
+                     (Martlet__V1__AppendSessionResponse         *message)
 {
-  static const Martlet__V1__ReusedEventId init_value = MARTLET__V1__REUSED_EVENT_ID__INIT;
+  static const Martlet__V1__AppendSessionResponse init_value = MARTLET__V1__APPEND_SESSION_RESPONSE__INIT;
   *message = init_value;
 }
-size_t martlet__v1__reused_event_id__get_packed_size
-                     (const Martlet__V1__ReusedEventId *message)
+size_t martlet__v1__append_session_response__get_packed_size
+                     (const Martlet__V1__AppendSessionResponse *message)
 {
-  assert(message->base.descriptor == &martlet__v1__reused_event_id__descriptor);
+  assert(message->base.descriptor == &martlet__v1__append_session_response__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t martlet__v1__reused_event_id__pack
-                     (const Martlet__V1__ReusedEventId *message,
+size_t martlet__v1__append_session_response__pack
+                     (const Martlet__V1__AppendSessionResponse *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &martlet__v1__reused_event_id__descriptor);
+  assert(message->base.descriptor == &martlet__v1__append_session_response__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t martlet__v1__reused_event_id__pack_to_buffer
-                     (const Martlet__V1__ReusedEventId *message,
+size_t martlet__v1__append_session_response__pack_to_buffer
+                     (const Martlet__V1__AppendSessionResponse *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &martlet__v1__reused_event_id__descriptor);
+  assert(message->base.descriptor == &martlet__v1__append_session_response__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Martlet__V1__ReusedEventId *
-       martlet__v1__reused_event_id__unpack
+Martlet__V1__AppendSessionResponse *
+       martlet__v1__append_session_response__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Martlet__V1__ReusedEventId *)
-     protobuf_c_message_unpack (&martlet__v1__reused_event_id__descriptor,
+  return (Martlet__V1__AppendSessionResponse *)
+     protobuf_c_message_unpack (&martlet__v1__append_session_response__descriptor,
                                 allocator, len, data);
 }
-void   martlet__v1__reused_event_id__free_unpacked
-                     (Martlet__V1__ReusedEventId *message,
+void   martlet__v1__append_session_response__free_unpacked
+                     (Martlet__V1__AppendSessionResponse *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &martlet__v1__reused_event_id__descriptor);
+  assert(message->base.descriptor == &martlet__v1__append_session_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 static const ProtobufCFieldDescriptor martlet__v1__append_request__field_descriptors[5] =
@@ -650,83 +605,6 @@ const ProtobufCMessageDescriptor martlet__v1__aggregate_append__descriptor =
   (ProtobufCMessageInit) martlet__v1__aggregate_append__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__expected_version__field_descriptors[4] =
-{
-  {
-    "any",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BOOL,
-    offsetof(Martlet__V1__ExpectedVersion, condition_case),
-    offsetof(Martlet__V1__ExpectedVersion, any),
-    NULL,
-    NULL,
-    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "none",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BOOL,
-    offsetof(Martlet__V1__ExpectedVersion, condition_case),
-    offsetof(Martlet__V1__ExpectedVersion, none),
-    NULL,
-    NULL,
-    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "exists",
-    3,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BOOL,
-    offsetof(Martlet__V1__ExpectedVersion, condition_case),
-    offsetof(Martlet__V1__ExpectedVersion, exists),
-    NULL,
-    NULL,
-    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "exact",
-    4,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    offsetof(Martlet__V1__ExpectedVersion, condition_case),
-    offsetof(Martlet__V1__ExpectedVersion, exact),
-    NULL,
-    NULL,
-    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned martlet__v1__expected_version__field_indices_by_name[] = {
-  0,   /* field[0] = any */
-  3,   /* field[3] = exact */
-  2,   /* field[2] = exists */
-  1,   /* field[1] = none */
-};
-static const ProtobufCIntRange martlet__v1__expected_version__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 4 }
-};
-const ProtobufCMessageDescriptor martlet__v1__expected_version__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "martlet.v1.ExpectedVersion",
-  "ExpectedVersion",
-  "Martlet__V1__ExpectedVersion",
-  "martlet.v1",
-  sizeof(Martlet__V1__ExpectedVersion),
-  4,
-  martlet__v1__expected_version__field_descriptors,
-  martlet__v1__expected_version__field_indices_by_name,
-  1,  martlet__v1__expected_version__number_ranges,
-  (ProtobufCMessageInit) martlet__v1__expected_version__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
 static const ProtobufCFieldDescriptor martlet__v1__append_response__field_descriptors[6] =
 {
   {
@@ -907,179 +785,142 @@ const ProtobufCMessageDescriptor martlet__v1__appended_aggregate__descriptor =
   (ProtobufCMessageInit) martlet__v1__appended_aggregate__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__version_conflict__field_descriptors[5] =
+static const ProtobufCFieldDescriptor martlet__v1__append_session_request__field_descriptors[3] =
 {
   {
-    "events",
+    "request_id",
     1,
-    PROTOBUF_C_LABEL_REPEATED,
-    PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Martlet__V1__VersionConflict, n_events),
-    offsetof(Martlet__V1__VersionConflict, events),
-    &martlet__v1__recorded_event__descriptor,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__AppendSessionRequest, request_id),
+    NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "aggregate",
+    "append",
     2,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
-    offsetof(Martlet__V1__VersionConflict, aggregate),
-    &martlet__v1__aggregate_name__descriptor,
+    offsetof(Martlet__V1__AppendSessionRequest, append),
+    &martlet__v1__append_request__descriptor,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "expected",
+    "timeout_millis",
     3,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
+    PROTOBUF_C_TYPE_UINT32,
     0,   /* quantifier_offset */
-    offsetof(Martlet__V1__VersionConflict, expected),
-    &martlet__v1__expected_version__descriptor,
+    offsetof(Martlet__V1__AppendSessionRequest, timeout_millis),
+    NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+};
+static const unsigned martlet__v1__append_session_request__field_indices_by_name[] = {
+  1,   /* field[1] = append */
+  0,   /* field[0] = request_id */
+  2,   /* field[2] = timeout_millis */
+};
+static const ProtobufCIntRange martlet__v1__append_session_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor martlet__v1__append_session_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "martlet.v1.AppendSessionRequest",
+  "AppendSessionRequest",
+  "Martlet__V1__AppendSessionRequest",
+  "martlet.v1",
+  sizeof(Martlet__V1__AppendSessionRequest),
+  3,
+  martlet__v1__append_session_request__field_descriptors,
+  martlet__v1__append_session_request__field_indices_by_name,
+  1,  martlet__v1__append_session_request__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__append_session_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor martlet__v1__append_session_response__field_descriptors[3] =
+{
   {
-    "actual",
-    4,
+    "request_id",
+    1,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_UINT64,
     0,   /* quantifier_offset */
-    offsetof(Martlet__V1__VersionConflict, actual),
+    offsetof(Martlet__V1__AppendSessionResponse, request_id),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "events_truncated",
-    5,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BOOL,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__VersionConflict, events_truncated),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned martlet__v1__version_conflict__field_indices_by_name[] = {
-  3,   /* field[3] = actual */
-  1,   /* field[1] = aggregate */
-  0,   /* field[0] = events */
-  4,   /* field[4] = events_truncated */
-  2,   /* field[2] = expected */
-};
-static const ProtobufCIntRange martlet__v1__version_conflict__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 5 }
-};
-const ProtobufCMessageDescriptor martlet__v1__version_conflict__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "martlet.v1.VersionConflict",
-  "VersionConflict",
-  "Martlet__V1__VersionConflict",
-  "martlet.v1",
-  sizeof(Martlet__V1__VersionConflict),
-  5,
-  martlet__v1__version_conflict__field_descriptors,
-  martlet__v1__version_conflict__field_indices_by_name,
-  1,  martlet__v1__version_conflict__number_ranges,
-  (ProtobufCMessageInit) martlet__v1__version_conflict__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor martlet__v1__reused_event_id__field_descriptors[4] =
-{
-  {
-    "event_id",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__ReusedEventId, event_id),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "aggregate",
+    "append",
     2,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__ReusedEventId, aggregate),
-    &martlet__v1__aggregate_name__descriptor,
+    offsetof(Martlet__V1__AppendSessionResponse, outcome_case),
+    offsetof(Martlet__V1__AppendSessionResponse, append),
+    &martlet__v1__append_response__descriptor,
     NULL,
-    0,             /* flags */
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "version",
+    "status",
     3,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__ReusedEventId, version),
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__AppendSessionResponse, outcome_case),
+    offsetof(Martlet__V1__AppendSessionResponse, status),
+    &martlet__v1__call_status__descriptor,
     NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "position",
-    4,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__ReusedEventId, position),
-    NULL,
-    NULL,
-    0,             /* flags */
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned martlet__v1__reused_event_id__field_indices_by_name[] = {
-  1,   /* field[1] = aggregate */
-  0,   /* field[0] = event_id */
-  3,   /* field[3] = position */
-  2,   /* field[2] = version */
+static const unsigned martlet__v1__append_session_response__field_indices_by_name[] = {
+  1,   /* field[1] = append */
+  0,   /* field[0] = request_id */
+  2,   /* field[2] = status */
 };
-static const ProtobufCIntRange martlet__v1__reused_event_id__number_ranges[1 + 1] =
+static const ProtobufCIntRange martlet__v1__append_session_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 3 }
 };
-const ProtobufCMessageDescriptor martlet__v1__reused_event_id__descriptor =
+const ProtobufCMessageDescriptor martlet__v1__append_session_response__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "martlet.v1.ReusedEventId",
-  "ReusedEventId",
-  "Martlet__V1__ReusedEventId",
+  "martlet.v1.AppendSessionResponse",
+  "AppendSessionResponse",
+  "Martlet__V1__AppendSessionResponse",
   "martlet.v1",
-  sizeof(Martlet__V1__ReusedEventId),
-  4,
-  martlet__v1__reused_event_id__field_descriptors,
-  martlet__v1__reused_event_id__field_indices_by_name,
-  1,  martlet__v1__reused_event_id__number_ranges,
-  (ProtobufCMessageInit) martlet__v1__reused_event_id__init,
+  sizeof(Martlet__V1__AppendSessionResponse),
+  3,
+  martlet__v1__append_session_response__field_descriptors,
+  martlet__v1__append_session_response__field_indices_by_name,
+  1,  martlet__v1__append_session_response__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__append_session_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCMethodDescriptor martlet__v1__append_service__method_descriptors[1] =
+static const ProtobufCMethodDescriptor martlet__v1__append_service__method_descriptors[2] =
 {
   { "Append", &martlet__v1__append_request__descriptor, &martlet__v1__append_response__descriptor },
+  { "AppendSession", &martlet__v1__append_session_request__descriptor, &martlet__v1__append_session_response__descriptor },
 };
 const unsigned martlet__v1__append_service__method_indices_by_name[] = {
-  0         /* Append */
+  0,        /* Append */
+  1         /* AppendSession */
 };
 const ProtobufCServiceDescriptor martlet__v1__append_service__descriptor =
 {
@@ -1088,7 +929,7 @@ const ProtobufCServiceDescriptor martlet__v1__append_service__descriptor =
   "AppendService",
   "Martlet__V1__AppendService",
   "martlet.v1",
-  1,
+  2,
   martlet__v1__append_service__method_descriptors,
   martlet__v1__append_service__method_indices_by_name
 };
@@ -1099,6 +940,14 @@ void martlet__v1__append_service__append(ProtobufCService *service,
 {
   assert(service->descriptor == &martlet__v1__append_service__descriptor);
   service->invoke(service, 0, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void martlet__v1__append_service__append_session(ProtobufCService *service,
+                                                 const Martlet__V1__AppendSessionRequest *input,
+                                                 Martlet__V1__AppendSessionResponse_Closure closure,
+                                                 void *closure_data)
+{
+  assert(service->descriptor == &martlet__v1__append_service__descriptor);
+  service->invoke(service, 1, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void martlet__v1__append_service__init (Martlet__V1__AppendService_Service *service,
                                         Martlet__V1__AppendService_ServiceDestroy destroy)

@@ -1177,49 +1177,49 @@ void   martlet__v1__await_consumer_response__free_unpacked
   assert(message->base.descriptor == &martlet__v1__await_consumer_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   martlet__v1__consume_request__init
-                     (Martlet__V1__ConsumeRequest         *message)
+void   martlet__v1__consume_start__init
+                     (Martlet__V1__ConsumeStart         *message)
 {
-  static const Martlet__V1__ConsumeRequest init_value = MARTLET__V1__CONSUME_REQUEST__INIT;
+  static const Martlet__V1__ConsumeStart init_value = MARTLET__V1__CONSUME_START__INIT;
   *message = init_value;
 }
-size_t martlet__v1__consume_request__get_packed_size
-                     (const Martlet__V1__ConsumeRequest *message)
+size_t martlet__v1__consume_start__get_packed_size
+                     (const Martlet__V1__ConsumeStart *message)
 {
-  assert(message->base.descriptor == &martlet__v1__consume_request__descriptor);
+  assert(message->base.descriptor == &martlet__v1__consume_start__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t martlet__v1__consume_request__pack
-                     (const Martlet__V1__ConsumeRequest *message,
+size_t martlet__v1__consume_start__pack
+                     (const Martlet__V1__ConsumeStart *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &martlet__v1__consume_request__descriptor);
+  assert(message->base.descriptor == &martlet__v1__consume_start__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t martlet__v1__consume_request__pack_to_buffer
-                     (const Martlet__V1__ConsumeRequest *message,
+size_t martlet__v1__consume_start__pack_to_buffer
+                     (const Martlet__V1__ConsumeStart *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &martlet__v1__consume_request__descriptor);
+  assert(message->base.descriptor == &martlet__v1__consume_start__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Martlet__V1__ConsumeRequest *
-       martlet__v1__consume_request__unpack
+Martlet__V1__ConsumeStart *
+       martlet__v1__consume_start__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Martlet__V1__ConsumeRequest *)
-     protobuf_c_message_unpack (&martlet__v1__consume_request__descriptor,
+  return (Martlet__V1__ConsumeStart *)
+     protobuf_c_message_unpack (&martlet__v1__consume_start__descriptor,
                                 allocator, len, data);
 }
-void   martlet__v1__consume_request__free_unpacked
-                     (Martlet__V1__ConsumeRequest *message,
+void   martlet__v1__consume_start__free_unpacked
+                     (Martlet__V1__ConsumeStart *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &martlet__v1__consume_request__descriptor);
+  assert(message->base.descriptor == &martlet__v1__consume_start__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   martlet__v1__tenant_selection__init
@@ -2032,49 +2032,49 @@ void   martlet__v1__waiting_for_credit__free_unpacked
   assert(message->base.descriptor == &martlet__v1__waiting_for_credit__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   martlet__v1__worker_message__init
-                     (Martlet__V1__WorkerMessage         *message)
+void   martlet__v1__consume_request__init
+                     (Martlet__V1__ConsumeRequest         *message)
 {
-  static const Martlet__V1__WorkerMessage init_value = MARTLET__V1__WORKER_MESSAGE__INIT;
+  static const Martlet__V1__ConsumeRequest init_value = MARTLET__V1__CONSUME_REQUEST__INIT;
   *message = init_value;
 }
-size_t martlet__v1__worker_message__get_packed_size
-                     (const Martlet__V1__WorkerMessage *message)
+size_t martlet__v1__consume_request__get_packed_size
+                     (const Martlet__V1__ConsumeRequest *message)
 {
-  assert(message->base.descriptor == &martlet__v1__worker_message__descriptor);
+  assert(message->base.descriptor == &martlet__v1__consume_request__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t martlet__v1__worker_message__pack
-                     (const Martlet__V1__WorkerMessage *message,
+size_t martlet__v1__consume_request__pack
+                     (const Martlet__V1__ConsumeRequest *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &martlet__v1__worker_message__descriptor);
+  assert(message->base.descriptor == &martlet__v1__consume_request__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t martlet__v1__worker_message__pack_to_buffer
-                     (const Martlet__V1__WorkerMessage *message,
+size_t martlet__v1__consume_request__pack_to_buffer
+                     (const Martlet__V1__ConsumeRequest *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &martlet__v1__worker_message__descriptor);
+  assert(message->base.descriptor == &martlet__v1__consume_request__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Martlet__V1__WorkerMessage *
-       martlet__v1__worker_message__unpack
+Martlet__V1__ConsumeRequest *
+       martlet__v1__consume_request__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Martlet__V1__WorkerMessage *)
-     protobuf_c_message_unpack (&martlet__v1__worker_message__descriptor,
+  return (Martlet__V1__ConsumeRequest *)
+     protobuf_c_message_unpack (&martlet__v1__consume_request__descriptor,
                                 allocator, len, data);
 }
-void   martlet__v1__worker_message__free_unpacked
-                     (Martlet__V1__WorkerMessage *message,
+void   martlet__v1__consume_request__free_unpacked
+                     (Martlet__V1__ConsumeRequest *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &martlet__v1__worker_message__descriptor);
+  assert(message->base.descriptor == &martlet__v1__consume_request__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 static const ProtobufCFieldDescriptor martlet__v1__consumer_definition__field_descriptors[8] =
@@ -3864,15 +3864,15 @@ const ProtobufCMessageDescriptor martlet__v1__await_consumer_response__descripto
   (ProtobufCMessageInit) martlet__v1__await_consumer_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__consume_request__field_descriptors[6] =
+static const ProtobufCFieldDescriptor martlet__v1__consume_start__field_descriptors[6] =
 {
   {
     "tenant",
     1,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_BYTES,
-    offsetof(Martlet__V1__ConsumeRequest, scope_case),
-    offsetof(Martlet__V1__ConsumeRequest, tenant),
+    offsetof(Martlet__V1__ConsumeStart, scope_case),
+    offsetof(Martlet__V1__ConsumeStart, tenant),
     NULL,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -3884,7 +3884,7 @@ static const ProtobufCFieldDescriptor martlet__v1__consume_request__field_descri
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_BYTES,
     0,   /* quantifier_offset */
-    offsetof(Martlet__V1__ConsumeRequest, consumer),
+    offsetof(Martlet__V1__ConsumeStart, consumer),
     NULL,
     NULL,
     0,             /* flags */
@@ -3896,7 +3896,7 @@ static const ProtobufCFieldDescriptor martlet__v1__consume_request__field_descri
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_BYTES,
     0,   /* quantifier_offset */
-    offsetof(Martlet__V1__ConsumeRequest, worker),
+    offsetof(Martlet__V1__ConsumeStart, worker),
     NULL,
     NULL,
     0,             /* flags */
@@ -3908,7 +3908,7 @@ static const ProtobufCFieldDescriptor martlet__v1__consume_request__field_descri
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_UINT64,
     0,   /* quantifier_offset */
-    offsetof(Martlet__V1__ConsumeRequest, epoch_above),
+    offsetof(Martlet__V1__ConsumeStart, epoch_above),
     NULL,
     NULL,
     0,             /* flags */
@@ -3920,7 +3920,7 @@ static const ProtobufCFieldDescriptor martlet__v1__consume_request__field_descri
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_BOOL,
     0,   /* quantifier_offset */
-    offsetof(Martlet__V1__ConsumeRequest, keeps_time),
+    offsetof(Martlet__V1__ConsumeStart, keeps_time),
     NULL,
     NULL,
     0,             /* flags */
@@ -3931,15 +3931,15 @@ static const ProtobufCFieldDescriptor martlet__v1__consume_request__field_descri
     6,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Martlet__V1__ConsumeRequest, scope_case),
-    offsetof(Martlet__V1__ConsumeRequest, tenants),
+    offsetof(Martlet__V1__ConsumeStart, scope_case),
+    offsetof(Martlet__V1__ConsumeStart, tenants),
     &martlet__v1__tenant_selection__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned martlet__v1__consume_request__field_indices_by_name[] = {
+static const unsigned martlet__v1__consume_start__field_indices_by_name[] = {
   1,   /* field[1] = consumer */
   3,   /* field[3] = epoch_above */
   4,   /* field[4] = keeps_time */
@@ -3947,24 +3947,24 @@ static const unsigned martlet__v1__consume_request__field_indices_by_name[] = {
   5,   /* field[5] = tenants */
   2,   /* field[2] = worker */
 };
-static const ProtobufCIntRange martlet__v1__consume_request__number_ranges[1 + 1] =
+static const ProtobufCIntRange martlet__v1__consume_start__number_ranges[1 + 1] =
 {
   { 1, 0 },
   { 0, 6 }
 };
-const ProtobufCMessageDescriptor martlet__v1__consume_request__descriptor =
+const ProtobufCMessageDescriptor martlet__v1__consume_start__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "martlet.v1.ConsumeRequest",
-  "ConsumeRequest",
-  "Martlet__V1__ConsumeRequest",
+  "martlet.v1.ConsumeStart",
+  "ConsumeStart",
+  "Martlet__V1__ConsumeStart",
   "martlet.v1",
-  sizeof(Martlet__V1__ConsumeRequest),
+  sizeof(Martlet__V1__ConsumeStart),
   6,
-  martlet__v1__consume_request__field_descriptors,
-  martlet__v1__consume_request__field_indices_by_name,
-  1,  martlet__v1__consume_request__number_ranges,
-  (ProtobufCMessageInit) martlet__v1__consume_request__init,
+  martlet__v1__consume_start__field_descriptors,
+  martlet__v1__consume_start__field_indices_by_name,
+  1,  martlet__v1__consume_start__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__consume_start__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor martlet__v1__tenant_selection__field_descriptors[1] =
@@ -4481,7 +4481,7 @@ static const ProtobufCFieldDescriptor martlet__v1__tenant_left__field_descriptor
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
     offsetof(Martlet__V1__TenantLeft, status),
-    &martlet__v1__status__descriptor,
+    &martlet__v1__call_status__descriptor,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
@@ -4982,16 +4982,16 @@ const ProtobufCMessageDescriptor martlet__v1__waiting_for_credit__descriptor =
   (ProtobufCMessageInit) martlet__v1__waiting_for_credit__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__worker_message__field_descriptors[2] =
+static const ProtobufCFieldDescriptor martlet__v1__consume_request__field_descriptors[2] =
 {
   {
-    "consume",
+    "start",
     1,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Martlet__V1__WorkerMessage, message_case),
-    offsetof(Martlet__V1__WorkerMessage, consume),
-    &martlet__v1__consume_request__descriptor,
+    offsetof(Martlet__V1__ConsumeRequest, message_case),
+    offsetof(Martlet__V1__ConsumeRequest, start),
+    &martlet__v1__consume_start__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
@@ -5001,36 +5001,36 @@ static const ProtobufCFieldDescriptor martlet__v1__worker_message__field_descrip
     2,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Martlet__V1__WorkerMessage, message_case),
-    offsetof(Martlet__V1__WorkerMessage, replies),
+    offsetof(Martlet__V1__ConsumeRequest, message_case),
+    offsetof(Martlet__V1__ConsumeRequest, replies),
     &martlet__v1__worker_replies__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned martlet__v1__worker_message__field_indices_by_name[] = {
-  0,   /* field[0] = consume */
+static const unsigned martlet__v1__consume_request__field_indices_by_name[] = {
   1,   /* field[1] = replies */
+  0,   /* field[0] = start */
 };
-static const ProtobufCIntRange martlet__v1__worker_message__number_ranges[1 + 1] =
+static const ProtobufCIntRange martlet__v1__consume_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
   { 0, 2 }
 };
-const ProtobufCMessageDescriptor martlet__v1__worker_message__descriptor =
+const ProtobufCMessageDescriptor martlet__v1__consume_request__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "martlet.v1.WorkerMessage",
-  "WorkerMessage",
-  "Martlet__V1__WorkerMessage",
+  "martlet.v1.ConsumeRequest",
+  "ConsumeRequest",
+  "Martlet__V1__ConsumeRequest",
   "martlet.v1",
-  sizeof(Martlet__V1__WorkerMessage),
+  sizeof(Martlet__V1__ConsumeRequest),
   2,
-  martlet__v1__worker_message__field_descriptors,
-  martlet__v1__worker_message__field_indices_by_name,
-  1,  martlet__v1__worker_message__number_ranges,
-  (ProtobufCMessageInit) martlet__v1__worker_message__init,
+  martlet__v1__consume_request__field_descriptors,
+  martlet__v1__consume_request__field_indices_by_name,
+  1,  martlet__v1__consume_request__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__consume_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCMethodDescriptor martlet__v1__consumer_service__method_descriptors[9] =
@@ -5043,7 +5043,7 @@ static const ProtobufCMethodDescriptor martlet__v1__consumer_service__method_des
   { "ListBlockedKeys", &martlet__v1__list_blocked_keys_request__descriptor, &martlet__v1__list_blocked_keys_response__descriptor },
   { "UnblockKeys", &martlet__v1__unblock_keys_request__descriptor, &martlet__v1__unblock_keys_response__descriptor },
   { "AwaitConsumer", &martlet__v1__await_consumer_request__descriptor, &martlet__v1__await_consumer_response__descriptor },
-  { "Consume", &martlet__v1__worker_message__descriptor, &martlet__v1__consume_response__descriptor },
+  { "Consume", &martlet__v1__consume_request__descriptor, &martlet__v1__consume_response__descriptor },
 };
 const unsigned martlet__v1__consumer_service__method_indices_by_name[] = {
   7,        /* AwaitConsumer */
@@ -5132,7 +5132,7 @@ void martlet__v1__consumer_service__await_consumer(ProtobufCService *service,
   service->invoke(service, 7, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void martlet__v1__consumer_service__consume(ProtobufCService *service,
-                                            const Martlet__V1__WorkerMessage *input,
+                                            const Martlet__V1__ConsumeRequest *input,
                                             Martlet__V1__ConsumeResponse_Closure closure,
                                             void *closure_data)
 {

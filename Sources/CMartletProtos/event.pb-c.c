@@ -322,6 +322,51 @@ void   martlet__v1__aggregate_name__free_unpacked
   assert(message->base.descriptor == &martlet__v1__aggregate_name__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   martlet__v1__expected_version__init
+                     (Martlet__V1__ExpectedVersion         *message)
+{
+  static const Martlet__V1__ExpectedVersion init_value = MARTLET__V1__EXPECTED_VERSION__INIT;
+  *message = init_value;
+}
+size_t martlet__v1__expected_version__get_packed_size
+                     (const Martlet__V1__ExpectedVersion *message)
+{
+  assert(message->base.descriptor == &martlet__v1__expected_version__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t martlet__v1__expected_version__pack
+                     (const Martlet__V1__ExpectedVersion *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &martlet__v1__expected_version__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t martlet__v1__expected_version__pack_to_buffer
+                     (const Martlet__V1__ExpectedVersion *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &martlet__v1__expected_version__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Martlet__V1__ExpectedVersion *
+       martlet__v1__expected_version__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Martlet__V1__ExpectedVersion *)
+     protobuf_c_message_unpack (&martlet__v1__expected_version__descriptor,
+                                allocator, len, data);
+}
+void   martlet__v1__expected_version__free_unpacked
+                     (Martlet__V1__ExpectedVersion *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &martlet__v1__expected_version__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   martlet__v1__event_filter__init
                      (Martlet__V1__EventFilter         *message)
 {
@@ -983,6 +1028,83 @@ const ProtobufCMessageDescriptor martlet__v1__aggregate_name__descriptor =
   martlet__v1__aggregate_name__field_indices_by_name,
   1,  martlet__v1__aggregate_name__number_ranges,
   (ProtobufCMessageInit) martlet__v1__aggregate_name__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor martlet__v1__expected_version__field_descriptors[4] =
+{
+  {
+    "any",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    offsetof(Martlet__V1__ExpectedVersion, condition_case),
+    offsetof(Martlet__V1__ExpectedVersion, any),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "none",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    offsetof(Martlet__V1__ExpectedVersion, condition_case),
+    offsetof(Martlet__V1__ExpectedVersion, none),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "exists",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    offsetof(Martlet__V1__ExpectedVersion, condition_case),
+    offsetof(Martlet__V1__ExpectedVersion, exists),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "exact",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Martlet__V1__ExpectedVersion, condition_case),
+    offsetof(Martlet__V1__ExpectedVersion, exact),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned martlet__v1__expected_version__field_indices_by_name[] = {
+  0,   /* field[0] = any */
+  3,   /* field[3] = exact */
+  2,   /* field[2] = exists */
+  1,   /* field[1] = none */
+};
+static const ProtobufCIntRange martlet__v1__expected_version__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor martlet__v1__expected_version__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "martlet.v1.ExpectedVersion",
+  "ExpectedVersion",
+  "Martlet__V1__ExpectedVersion",
+  "martlet.v1",
+  sizeof(Martlet__V1__ExpectedVersion),
+  4,
+  martlet__v1__expected_version__field_descriptors,
+  martlet__v1__expected_version__field_indices_by_name,
+  1,  martlet__v1__expected_version__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__expected_version__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor martlet__v1__event_filter__field_descriptors[3] =

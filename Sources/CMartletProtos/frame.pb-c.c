@@ -187,96 +187,6 @@ void   martlet__v1__welcome__free_unpacked
   assert(message->base.descriptor == &martlet__v1__welcome__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   martlet__v1__limits__init
-                     (Martlet__V1__Limits         *message)
-{
-  static const Martlet__V1__Limits init_value = MARTLET__V1__LIMITS__INIT;
-  *message = init_value;
-}
-size_t martlet__v1__limits__get_packed_size
-                     (const Martlet__V1__Limits *message)
-{
-  assert(message->base.descriptor == &martlet__v1__limits__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t martlet__v1__limits__pack
-                     (const Martlet__V1__Limits *message,
-                      uint8_t       *out)
-{
-  assert(message->base.descriptor == &martlet__v1__limits__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t martlet__v1__limits__pack_to_buffer
-                     (const Martlet__V1__Limits *message,
-                      ProtobufCBuffer *buffer)
-{
-  assert(message->base.descriptor == &martlet__v1__limits__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Martlet__V1__Limits *
-       martlet__v1__limits__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
-{
-  return (Martlet__V1__Limits *)
-     protobuf_c_message_unpack (&martlet__v1__limits__descriptor,
-                                allocator, len, data);
-}
-void   martlet__v1__limits__free_unpacked
-                     (Martlet__V1__Limits *message,
-                      ProtobufCAllocator *allocator)
-{
-  if(!message)
-    return;
-  assert(message->base.descriptor == &martlet__v1__limits__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
-void   martlet__v1__upcaster_limits__init
-                     (Martlet__V1__UpcasterLimits         *message)
-{
-  static const Martlet__V1__UpcasterLimits init_value = MARTLET__V1__UPCASTER_LIMITS__INIT;
-  *message = init_value;
-}
-size_t martlet__v1__upcaster_limits__get_packed_size
-                     (const Martlet__V1__UpcasterLimits *message)
-{
-  assert(message->base.descriptor == &martlet__v1__upcaster_limits__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t martlet__v1__upcaster_limits__pack
-                     (const Martlet__V1__UpcasterLimits *message,
-                      uint8_t       *out)
-{
-  assert(message->base.descriptor == &martlet__v1__upcaster_limits__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t martlet__v1__upcaster_limits__pack_to_buffer
-                     (const Martlet__V1__UpcasterLimits *message,
-                      ProtobufCBuffer *buffer)
-{
-  assert(message->base.descriptor == &martlet__v1__upcaster_limits__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Martlet__V1__UpcasterLimits *
-       martlet__v1__upcaster_limits__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
-{
-  return (Martlet__V1__UpcasterLimits *)
-     protobuf_c_message_unpack (&martlet__v1__upcaster_limits__descriptor,
-                                allocator, len, data);
-}
-void   martlet__v1__upcaster_limits__free_unpacked
-                     (Martlet__V1__UpcasterLimits *message,
-                      ProtobufCAllocator *allocator)
-{
-  if(!message)
-    return;
-  assert(message->base.descriptor == &martlet__v1__upcaster_limits__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
 void   martlet__v1__credit__init
                      (Martlet__V1__Credit         *message)
 {
@@ -502,7 +412,7 @@ void   martlet__v1__go_away__free_unpacked
   assert(message->base.descriptor == &martlet__v1__go_away__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor martlet__v1__client_frame__field_descriptors[32] =
+static const ProtobufCFieldDescriptor martlet__v1__client_frame__field_descriptors[33] =
 {
   {
     "call_id",
@@ -667,7 +577,7 @@ static const ProtobufCFieldDescriptor martlet__v1__client_frame__field_descripto
     PROTOBUF_C_TYPE_MESSAGE,
     offsetof(Martlet__V1__ClientFrame, body_case),
     offsetof(Martlet__V1__ClientFrame, get_head),
-    &martlet__v1__head_request__descriptor,
+    &martlet__v1__get_head_request__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
@@ -679,7 +589,7 @@ static const ProtobufCFieldDescriptor martlet__v1__client_frame__field_descripto
     PROTOBUF_C_TYPE_MESSAGE,
     offsetof(Martlet__V1__ClientFrame, body_case),
     offsetof(Martlet__V1__ClientFrame, get_status),
-    &martlet__v1__status_request__descriptor,
+    &martlet__v1__get_status_request__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
@@ -859,7 +769,7 @@ static const ProtobufCFieldDescriptor martlet__v1__client_frame__field_descripto
     PROTOBUF_C_TYPE_MESSAGE,
     offsetof(Martlet__V1__ClientFrame, body_case),
     offsetof(Martlet__V1__ClientFrame, consume),
-    &martlet__v1__consume_request__descriptor,
+    &martlet__v1__consume_start__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
@@ -888,6 +798,18 @@ static const ProtobufCFieldDescriptor martlet__v1__client_frame__field_descripto
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "get_server_info",
+    39,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ClientFrame, body_case),
+    offsetof(Martlet__V1__ClientFrame, get_server_info),
+    &martlet__v1__get_server_info_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__client_frame__field_indices_by_name[] = {
   9,   /* field[9] = append */
@@ -902,6 +824,7 @@ static const unsigned martlet__v1__client_frame__field_indices_by_name[] = {
   18,   /* field[18] = delete_snapshots */
   22,   /* field[22] = get_consumer */
   13,   /* field[13] = get_head */
+  32,   /* field[32] = get_server_info */
   20,   /* field[20] = get_settings */
   14,   /* field[14] = get_status */
   3,   /* field[3] = hello */
@@ -927,7 +850,7 @@ static const ProtobufCIntRange martlet__v1__client_frame__number_ranges[2 + 1] =
 {
   { 1, 0 },
   { 16, 9 },
-  { 0, 32 }
+  { 0, 33 }
 };
 const ProtobufCMessageDescriptor martlet__v1__client_frame__descriptor =
 {
@@ -937,14 +860,14 @@ const ProtobufCMessageDescriptor martlet__v1__client_frame__descriptor =
   "Martlet__V1__ClientFrame",
   "martlet.v1",
   sizeof(Martlet__V1__ClientFrame),
-  32,
+  33,
   martlet__v1__client_frame__field_descriptors,
   martlet__v1__client_frame__field_indices_by_name,
   2,  martlet__v1__client_frame__number_ranges,
   (ProtobufCMessageInit) martlet__v1__client_frame__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__server_frame__field_descriptors[29] =
+static const ProtobufCFieldDescriptor martlet__v1__server_frame__field_descriptors[30] =
 {
   {
     "call_id",
@@ -977,7 +900,7 @@ static const ProtobufCFieldDescriptor martlet__v1__server_frame__field_descripto
     PROTOBUF_C_TYPE_MESSAGE,
     offsetof(Martlet__V1__ServerFrame, body_case),
     offsetof(Martlet__V1__ServerFrame, status),
-    &martlet__v1__status__descriptor,
+    &martlet__v1__call_status__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
@@ -1073,7 +996,7 @@ static const ProtobufCFieldDescriptor martlet__v1__server_frame__field_descripto
     PROTOBUF_C_TYPE_MESSAGE,
     offsetof(Martlet__V1__ServerFrame, body_case),
     offsetof(Martlet__V1__ServerFrame, get_head),
-    &martlet__v1__head_response__descriptor,
+    &martlet__v1__get_head_response__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
@@ -1085,7 +1008,7 @@ static const ProtobufCFieldDescriptor martlet__v1__server_frame__field_descripto
     PROTOBUF_C_TYPE_MESSAGE,
     offsetof(Martlet__V1__ServerFrame, body_case),
     offsetof(Martlet__V1__ServerFrame, get_status),
-    &martlet__v1__status_response__descriptor,
+    &martlet__v1__get_status_response__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
@@ -1294,6 +1217,18 @@ static const ProtobufCFieldDescriptor martlet__v1__server_frame__field_descripto
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "get_server_info",
+    39,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__ServerFrame, body_case),
+    offsetof(Martlet__V1__ServerFrame, get_server_info),
+    &martlet__v1__get_server_info_response__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__server_frame__field_indices_by_name[] = {
   6,   /* field[6] = append */
@@ -1305,6 +1240,7 @@ static const unsigned martlet__v1__server_frame__field_indices_by_name[] = {
   15,   /* field[15] = delete_snapshots */
   19,   /* field[19] = get_consumer */
   10,   /* field[10] = get_head */
+  29,   /* field[29] = get_server_info */
   17,   /* field[17] = get_settings */
   11,   /* field[11] = get_status */
   3,   /* field[3] = go_away */
@@ -1331,7 +1267,7 @@ static const ProtobufCIntRange martlet__v1__server_frame__number_ranges[3 + 1] =
   { 1, 0 },
   { 4, 1 },
   { 16, 6 },
-  { 0, 29 }
+  { 0, 30 }
 };
 const ProtobufCMessageDescriptor martlet__v1__server_frame__descriptor =
 {
@@ -1341,7 +1277,7 @@ const ProtobufCMessageDescriptor martlet__v1__server_frame__descriptor =
   "Martlet__V1__ServerFrame",
   "martlet.v1",
   sizeof(Martlet__V1__ServerFrame),
-  29,
+  30,
   martlet__v1__server_frame__field_descriptors,
   martlet__v1__server_frame__field_indices_by_name,
   3,  martlet__v1__server_frame__number_ranges,
@@ -1513,420 +1449,6 @@ const ProtobufCMessageDescriptor martlet__v1__welcome__descriptor =
   martlet__v1__welcome__field_indices_by_name,
   1,  martlet__v1__welcome__number_ranges,
   (ProtobufCMessageInit) martlet__v1__welcome__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor martlet__v1__limits__field_descriptors[22] =
-{
-  {
-    "frame_bytes_max",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, frame_bytes_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "payload_bytes_max",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, payload_bytes_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "metadata_bytes_max",
-    3,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, metadata_bytes_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "events_per_append_max",
-    4,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, events_per_append_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "aggregates_per_append_max",
-    5,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, aggregates_per_append_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "calls_per_connection_max",
-    6,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, calls_per_connection_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "connections_max",
-    7,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, connections_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "filter_values_max",
-    8,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, filter_values_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "waiting_append_bytes_max",
-    9,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, waiting_append_bytes_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "keepalive_millis",
-    10,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, keepalive_millis),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "snapshot_bytes_max",
-    11,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, snapshot_bytes_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "settings_bytes_max",
-    12,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, settings_bytes_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "stream_credit_bytes_min",
-    13,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, stream_credit_bytes_min),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "decode_bytes_max",
-    14,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, decode_bytes_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "waiting_reads_max",
-    15,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, waiting_reads_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "heartbeat_millis_min",
-    16,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, heartbeat_millis_min),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "upcasters",
-    17,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, upcasters),
-    &martlet__v1__upcaster_limits__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "consumers_per_tenant_max",
-    18,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, consumers_per_tenant_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "workers_per_consumer_max",
-    19,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, workers_per_consumer_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "consumer_lease_millis",
-    20,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, consumer_lease_millis),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "schedules_per_tenant_max",
-    21,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, schedules_per_tenant_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "tenants_per_stream_max",
-    22,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Limits, tenants_per_stream_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned martlet__v1__limits__field_indices_by_name[] = {
-  4,   /* field[4] = aggregates_per_append_max */
-  5,   /* field[5] = calls_per_connection_max */
-  6,   /* field[6] = connections_max */
-  19,   /* field[19] = consumer_lease_millis */
-  17,   /* field[17] = consumers_per_tenant_max */
-  13,   /* field[13] = decode_bytes_max */
-  3,   /* field[3] = events_per_append_max */
-  7,   /* field[7] = filter_values_max */
-  0,   /* field[0] = frame_bytes_max */
-  15,   /* field[15] = heartbeat_millis_min */
-  9,   /* field[9] = keepalive_millis */
-  2,   /* field[2] = metadata_bytes_max */
-  1,   /* field[1] = payload_bytes_max */
-  20,   /* field[20] = schedules_per_tenant_max */
-  11,   /* field[11] = settings_bytes_max */
-  10,   /* field[10] = snapshot_bytes_max */
-  12,   /* field[12] = stream_credit_bytes_min */
-  21,   /* field[21] = tenants_per_stream_max */
-  16,   /* field[16] = upcasters */
-  8,   /* field[8] = waiting_append_bytes_max */
-  14,   /* field[14] = waiting_reads_max */
-  18,   /* field[18] = workers_per_consumer_max */
-};
-static const ProtobufCIntRange martlet__v1__limits__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 22 }
-};
-const ProtobufCMessageDescriptor martlet__v1__limits__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "martlet.v1.Limits",
-  "Limits",
-  "Martlet__V1__Limits",
-  "martlet.v1",
-  sizeof(Martlet__V1__Limits),
-  22,
-  martlet__v1__limits__field_descriptors,
-  martlet__v1__limits__field_indices_by_name,
-  1,  martlet__v1__limits__number_ranges,
-  (ProtobufCMessageInit) martlet__v1__limits__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor martlet__v1__upcaster_limits__field_descriptors[6] =
-{
-  {
-    "document_bytes_max",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__UpcasterLimits, document_bytes_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "document_depth_max",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__UpcasterLimits, document_depth_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "steps_max",
-    3,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__UpcasterLimits, steps_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "operations_per_step_max",
-    4,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__UpcasterLimits, operations_per_step_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "chain_steps_max",
-    5,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__UpcasterLimits, chain_steps_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "table_entries_max",
-    6,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__UpcasterLimits, table_entries_max),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned martlet__v1__upcaster_limits__field_indices_by_name[] = {
-  4,   /* field[4] = chain_steps_max */
-  0,   /* field[0] = document_bytes_max */
-  1,   /* field[1] = document_depth_max */
-  3,   /* field[3] = operations_per_step_max */
-  2,   /* field[2] = steps_max */
-  5,   /* field[5] = table_entries_max */
-};
-static const ProtobufCIntRange martlet__v1__upcaster_limits__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 6 }
-};
-const ProtobufCMessageDescriptor martlet__v1__upcaster_limits__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "martlet.v1.UpcasterLimits",
-  "UpcasterLimits",
-  "Martlet__V1__UpcasterLimits",
-  "martlet.v1",
-  sizeof(Martlet__V1__UpcasterLimits),
-  6,
-  martlet__v1__upcaster_limits__field_descriptors,
-  martlet__v1__upcaster_limits__field_indices_by_name,
-  1,  martlet__v1__upcaster_limits__number_ranges,
-  (ProtobufCMessageInit) martlet__v1__upcaster_limits__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor martlet__v1__credit__field_descriptors[1] =

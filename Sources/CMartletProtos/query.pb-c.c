@@ -322,184 +322,94 @@ void   martlet__v1__head__free_unpacked
   assert(message->base.descriptor == &martlet__v1__head__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   martlet__v1__head_request__init
-                     (Martlet__V1__HeadRequest         *message)
+void   martlet__v1__get_head_request__init
+                     (Martlet__V1__GetHeadRequest         *message)
 {
-  static const Martlet__V1__HeadRequest init_value = MARTLET__V1__HEAD_REQUEST__INIT;
+  static const Martlet__V1__GetHeadRequest init_value = MARTLET__V1__GET_HEAD_REQUEST__INIT;
   *message = init_value;
 }
-size_t martlet__v1__head_request__get_packed_size
-                     (const Martlet__V1__HeadRequest *message)
+size_t martlet__v1__get_head_request__get_packed_size
+                     (const Martlet__V1__GetHeadRequest *message)
 {
-  assert(message->base.descriptor == &martlet__v1__head_request__descriptor);
+  assert(message->base.descriptor == &martlet__v1__get_head_request__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t martlet__v1__head_request__pack
-                     (const Martlet__V1__HeadRequest *message,
+size_t martlet__v1__get_head_request__pack
+                     (const Martlet__V1__GetHeadRequest *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &martlet__v1__head_request__descriptor);
+  assert(message->base.descriptor == &martlet__v1__get_head_request__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t martlet__v1__head_request__pack_to_buffer
-                     (const Martlet__V1__HeadRequest *message,
+size_t martlet__v1__get_head_request__pack_to_buffer
+                     (const Martlet__V1__GetHeadRequest *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &martlet__v1__head_request__descriptor);
+  assert(message->base.descriptor == &martlet__v1__get_head_request__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Martlet__V1__HeadRequest *
-       martlet__v1__head_request__unpack
+Martlet__V1__GetHeadRequest *
+       martlet__v1__get_head_request__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Martlet__V1__HeadRequest *)
-     protobuf_c_message_unpack (&martlet__v1__head_request__descriptor,
+  return (Martlet__V1__GetHeadRequest *)
+     protobuf_c_message_unpack (&martlet__v1__get_head_request__descriptor,
                                 allocator, len, data);
 }
-void   martlet__v1__head_request__free_unpacked
-                     (Martlet__V1__HeadRequest *message,
+void   martlet__v1__get_head_request__free_unpacked
+                     (Martlet__V1__GetHeadRequest *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &martlet__v1__head_request__descriptor);
+  assert(message->base.descriptor == &martlet__v1__get_head_request__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   martlet__v1__head_response__init
-                     (Martlet__V1__HeadResponse         *message)
+void   martlet__v1__get_head_response__init
+                     (Martlet__V1__GetHeadResponse         *message)
 {
-  static const Martlet__V1__HeadResponse init_value = MARTLET__V1__HEAD_RESPONSE__INIT;
+  static const Martlet__V1__GetHeadResponse init_value = MARTLET__V1__GET_HEAD_RESPONSE__INIT;
   *message = init_value;
 }
-size_t martlet__v1__head_response__get_packed_size
-                     (const Martlet__V1__HeadResponse *message)
+size_t martlet__v1__get_head_response__get_packed_size
+                     (const Martlet__V1__GetHeadResponse *message)
 {
-  assert(message->base.descriptor == &martlet__v1__head_response__descriptor);
+  assert(message->base.descriptor == &martlet__v1__get_head_response__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t martlet__v1__head_response__pack
-                     (const Martlet__V1__HeadResponse *message,
+size_t martlet__v1__get_head_response__pack
+                     (const Martlet__V1__GetHeadResponse *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &martlet__v1__head_response__descriptor);
+  assert(message->base.descriptor == &martlet__v1__get_head_response__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t martlet__v1__head_response__pack_to_buffer
-                     (const Martlet__V1__HeadResponse *message,
+size_t martlet__v1__get_head_response__pack_to_buffer
+                     (const Martlet__V1__GetHeadResponse *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &martlet__v1__head_response__descriptor);
+  assert(message->base.descriptor == &martlet__v1__get_head_response__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Martlet__V1__HeadResponse *
-       martlet__v1__head_response__unpack
+Martlet__V1__GetHeadResponse *
+       martlet__v1__get_head_response__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Martlet__V1__HeadResponse *)
-     protobuf_c_message_unpack (&martlet__v1__head_response__descriptor,
+  return (Martlet__V1__GetHeadResponse *)
+     protobuf_c_message_unpack (&martlet__v1__get_head_response__descriptor,
                                 allocator, len, data);
 }
-void   martlet__v1__head_response__free_unpacked
-                     (Martlet__V1__HeadResponse *message,
+void   martlet__v1__get_head_response__free_unpacked
+                     (Martlet__V1__GetHeadResponse *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &martlet__v1__head_response__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
-void   martlet__v1__status_request__init
-                     (Martlet__V1__StatusRequest         *message)
-{
-  static const Martlet__V1__StatusRequest init_value = MARTLET__V1__STATUS_REQUEST__INIT;
-  *message = init_value;
-}
-size_t martlet__v1__status_request__get_packed_size
-                     (const Martlet__V1__StatusRequest *message)
-{
-  assert(message->base.descriptor == &martlet__v1__status_request__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t martlet__v1__status_request__pack
-                     (const Martlet__V1__StatusRequest *message,
-                      uint8_t       *out)
-{
-  assert(message->base.descriptor == &martlet__v1__status_request__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t martlet__v1__status_request__pack_to_buffer
-                     (const Martlet__V1__StatusRequest *message,
-                      ProtobufCBuffer *buffer)
-{
-  assert(message->base.descriptor == &martlet__v1__status_request__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Martlet__V1__StatusRequest *
-       martlet__v1__status_request__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
-{
-  return (Martlet__V1__StatusRequest *)
-     protobuf_c_message_unpack (&martlet__v1__status_request__descriptor,
-                                allocator, len, data);
-}
-void   martlet__v1__status_request__free_unpacked
-                     (Martlet__V1__StatusRequest *message,
-                      ProtobufCAllocator *allocator)
-{
-  if(!message)
-    return;
-  assert(message->base.descriptor == &martlet__v1__status_request__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
-void   martlet__v1__status_response__init
-                     (Martlet__V1__StatusResponse         *message)
-{
-  static const Martlet__V1__StatusResponse init_value = MARTLET__V1__STATUS_RESPONSE__INIT;
-  *message = init_value;
-}
-size_t martlet__v1__status_response__get_packed_size
-                     (const Martlet__V1__StatusResponse *message)
-{
-  assert(message->base.descriptor == &martlet__v1__status_response__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t martlet__v1__status_response__pack
-                     (const Martlet__V1__StatusResponse *message,
-                      uint8_t       *out)
-{
-  assert(message->base.descriptor == &martlet__v1__status_response__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t martlet__v1__status_response__pack_to_buffer
-                     (const Martlet__V1__StatusResponse *message,
-                      ProtobufCBuffer *buffer)
-{
-  assert(message->base.descriptor == &martlet__v1__status_response__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Martlet__V1__StatusResponse *
-       martlet__v1__status_response__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
-{
-  return (Martlet__V1__StatusResponse *)
-     protobuf_c_message_unpack (&martlet__v1__status_response__descriptor,
-                                allocator, len, data);
-}
-void   martlet__v1__status_response__free_unpacked
-                     (Martlet__V1__StatusResponse *message,
-                      ProtobufCAllocator *allocator)
-{
-  if(!message)
-    return;
-  assert(message->base.descriptor == &martlet__v1__status_response__descriptor);
+  assert(message->base.descriptor == &martlet__v1__get_head_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 static const ProtobufCFieldDescriptor martlet__v1__load_request__field_descriptors[10] =
@@ -1093,7 +1003,7 @@ const ProtobufCMessageDescriptor martlet__v1__head__descriptor =
   (ProtobufCMessageInit) martlet__v1__head__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__head_request__field_descriptors[1] =
+static const ProtobufCFieldDescriptor martlet__v1__get_head_request__field_descriptors[1] =
 {
   {
     "tenant",
@@ -1101,37 +1011,37 @@ static const ProtobufCFieldDescriptor martlet__v1__head_request__field_descripto
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_BYTES,
     0,   /* quantifier_offset */
-    offsetof(Martlet__V1__HeadRequest, tenant),
+    offsetof(Martlet__V1__GetHeadRequest, tenant),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned martlet__v1__head_request__field_indices_by_name[] = {
+static const unsigned martlet__v1__get_head_request__field_indices_by_name[] = {
   0,   /* field[0] = tenant */
 };
-static const ProtobufCIntRange martlet__v1__head_request__number_ranges[1 + 1] =
+static const ProtobufCIntRange martlet__v1__get_head_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
   { 0, 1 }
 };
-const ProtobufCMessageDescriptor martlet__v1__head_request__descriptor =
+const ProtobufCMessageDescriptor martlet__v1__get_head_request__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "martlet.v1.HeadRequest",
-  "HeadRequest",
-  "Martlet__V1__HeadRequest",
+  "martlet.v1.GetHeadRequest",
+  "GetHeadRequest",
+  "Martlet__V1__GetHeadRequest",
   "martlet.v1",
-  sizeof(Martlet__V1__HeadRequest),
+  sizeof(Martlet__V1__GetHeadRequest),
   1,
-  martlet__v1__head_request__field_descriptors,
-  martlet__v1__head_request__field_indices_by_name,
-  1,  martlet__v1__head_request__number_ranges,
-  (ProtobufCMessageInit) martlet__v1__head_request__init,
+  martlet__v1__get_head_request__field_descriptors,
+  martlet__v1__get_head_request__field_indices_by_name,
+  1,  martlet__v1__get_head_request__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__get_head_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__head_response__field_descriptors[1] =
+static const ProtobufCFieldDescriptor martlet__v1__get_head_response__field_descriptors[1] =
 {
   {
     "head",
@@ -1139,311 +1049,34 @@ static const ProtobufCFieldDescriptor martlet__v1__head_response__field_descript
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
-    offsetof(Martlet__V1__HeadResponse, head),
+    offsetof(Martlet__V1__GetHeadResponse, head),
     &martlet__v1__head__descriptor,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned martlet__v1__head_response__field_indices_by_name[] = {
+static const unsigned martlet__v1__get_head_response__field_indices_by_name[] = {
   0,   /* field[0] = head */
 };
-static const ProtobufCIntRange martlet__v1__head_response__number_ranges[1 + 1] =
+static const ProtobufCIntRange martlet__v1__get_head_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
   { 0, 1 }
 };
-const ProtobufCMessageDescriptor martlet__v1__head_response__descriptor =
+const ProtobufCMessageDescriptor martlet__v1__get_head_response__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "martlet.v1.HeadResponse",
-  "HeadResponse",
-  "Martlet__V1__HeadResponse",
+  "martlet.v1.GetHeadResponse",
+  "GetHeadResponse",
+  "Martlet__V1__GetHeadResponse",
   "martlet.v1",
-  sizeof(Martlet__V1__HeadResponse),
+  sizeof(Martlet__V1__GetHeadResponse),
   1,
-  martlet__v1__head_response__field_descriptors,
-  martlet__v1__head_response__field_indices_by_name,
-  1,  martlet__v1__head_response__number_ranges,
-  (ProtobufCMessageInit) martlet__v1__head_response__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-#define martlet__v1__status_request__field_descriptors NULL
-#define martlet__v1__status_request__field_indices_by_name NULL
-#define martlet__v1__status_request__number_ranges NULL
-const ProtobufCMessageDescriptor martlet__v1__status_request__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "martlet.v1.StatusRequest",
-  "StatusRequest",
-  "Martlet__V1__StatusRequest",
-  "martlet.v1",
-  sizeof(Martlet__V1__StatusRequest),
-  0,
-  martlet__v1__status_request__field_descriptors,
-  martlet__v1__status_request__field_indices_by_name,
-  0,  martlet__v1__status_request__number_ranges,
-  (ProtobufCMessageInit) martlet__v1__status_request__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor martlet__v1__status_response__field_descriptors[18] =
-{
-  {
-    "server_version",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__StatusResponse, server_version),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "storage_engine",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__StatusResponse, storage_engine),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "storage_ready",
-    3,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BOOL,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__StatusResponse, storage_ready),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "storage_message",
-    4,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__StatusResponse, storage_message),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "schema_version",
-    5,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__StatusResponse, schema_version),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "uptime_micros",
-    6,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__StatusResponse, uptime_micros),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "server_time_micros",
-    7,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_INT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__StatusResponse, server_time_micros),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "connections",
-    8,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__StatusResponse, connections),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "subscriptions",
-    9,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__StatusResponse, subscriptions),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "waiting_append_bytes",
-    10,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__StatusResponse, waiting_append_bytes),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "events_appended",
-    11,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__StatusResponse, events_appended),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "events_delivered",
-    12,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__StatusResponse, events_delivered),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "draining",
-    13,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BOOL,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__StatusResponse, draining),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "snapshots_skipped",
-    14,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__StatusResponse, snapshots_skipped),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "upcast_failures",
-    15,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__StatusResponse, upcast_failures),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "process_cpu_micros",
-    16,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__StatusResponse, process_cpu_micros),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "resident_bytes",
-    17,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__StatusResponse, resident_bytes),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "resident_peak_bytes",
-    18,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Martlet__V1__StatusResponse, resident_peak_bytes),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned martlet__v1__status_response__field_indices_by_name[] = {
-  7,   /* field[7] = connections */
-  12,   /* field[12] = draining */
-  10,   /* field[10] = events_appended */
-  11,   /* field[11] = events_delivered */
-  15,   /* field[15] = process_cpu_micros */
-  16,   /* field[16] = resident_bytes */
-  17,   /* field[17] = resident_peak_bytes */
-  4,   /* field[4] = schema_version */
-  6,   /* field[6] = server_time_micros */
-  0,   /* field[0] = server_version */
-  13,   /* field[13] = snapshots_skipped */
-  1,   /* field[1] = storage_engine */
-  3,   /* field[3] = storage_message */
-  2,   /* field[2] = storage_ready */
-  8,   /* field[8] = subscriptions */
-  14,   /* field[14] = upcast_failures */
-  5,   /* field[5] = uptime_micros */
-  9,   /* field[9] = waiting_append_bytes */
-};
-static const ProtobufCIntRange martlet__v1__status_response__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 18 }
-};
-const ProtobufCMessageDescriptor martlet__v1__status_response__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "martlet.v1.StatusResponse",
-  "StatusResponse",
-  "Martlet__V1__StatusResponse",
-  "martlet.v1",
-  sizeof(Martlet__V1__StatusResponse),
-  18,
-  martlet__v1__status_response__field_descriptors,
-  martlet__v1__status_response__field_indices_by_name,
-  1,  martlet__v1__status_response__number_ranges,
-  (ProtobufCMessageInit) martlet__v1__status_response__init,
+  martlet__v1__get_head_response__field_descriptors,
+  martlet__v1__get_head_response__field_indices_by_name,
+  1,  martlet__v1__get_head_response__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__get_head_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCEnumValue martlet__v1__direction__enum_values_by_number[3] =
@@ -1476,16 +1109,14 @@ const ProtobufCEnumDescriptor martlet__v1__direction__descriptor =
   martlet__v1__direction__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCMethodDescriptor martlet__v1__query_service__method_descriptors[4] =
+static const ProtobufCMethodDescriptor martlet__v1__query_service__method_descriptors[3] =
 {
   { "Load", &martlet__v1__load_request__descriptor, &martlet__v1__load_response__descriptor },
   { "Read", &martlet__v1__read_request__descriptor, &martlet__v1__read_response__descriptor },
-  { "GetHead", &martlet__v1__head_request__descriptor, &martlet__v1__head_response__descriptor },
-  { "GetStatus", &martlet__v1__status_request__descriptor, &martlet__v1__status_response__descriptor },
+  { "GetHead", &martlet__v1__get_head_request__descriptor, &martlet__v1__get_head_response__descriptor },
 };
 const unsigned martlet__v1__query_service__method_indices_by_name[] = {
   2,        /* GetHead */
-  3,        /* GetStatus */
   0,        /* Load */
   1         /* Read */
 };
@@ -1496,7 +1127,7 @@ const ProtobufCServiceDescriptor martlet__v1__query_service__descriptor =
   "QueryService",
   "Martlet__V1__QueryService",
   "martlet.v1",
-  4,
+  3,
   martlet__v1__query_service__method_descriptors,
   martlet__v1__query_service__method_indices_by_name
 };
@@ -1517,20 +1148,12 @@ void martlet__v1__query_service__read(ProtobufCService *service,
   service->invoke(service, 1, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void martlet__v1__query_service__get_head(ProtobufCService *service,
-                                          const Martlet__V1__HeadRequest *input,
-                                          Martlet__V1__HeadResponse_Closure closure,
+                                          const Martlet__V1__GetHeadRequest *input,
+                                          Martlet__V1__GetHeadResponse_Closure closure,
                                           void *closure_data)
 {
   assert(service->descriptor == &martlet__v1__query_service__descriptor);
   service->invoke(service, 2, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
-}
-void martlet__v1__query_service__get_status(ProtobufCService *service,
-                                            const Martlet__V1__StatusRequest *input,
-                                            Martlet__V1__StatusResponse_Closure closure,
-                                            void *closure_data)
-{
-  assert(service->descriptor == &martlet__v1__query_service__descriptor);
-  service->invoke(service, 3, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void martlet__v1__query_service__init (Martlet__V1__QueryService_Service *service,
                                        Martlet__V1__QueryService_ServiceDestroy destroy)

@@ -7,49 +7,49 @@
 #endif
 
 #include "martlet/v1/status.pb-c.h"
-void   martlet__v1__status__init
-                     (Martlet__V1__Status         *message)
+void   martlet__v1__call_status__init
+                     (Martlet__V1__CallStatus         *message)
 {
-  static const Martlet__V1__Status init_value = MARTLET__V1__STATUS__INIT;
+  static const Martlet__V1__CallStatus init_value = MARTLET__V1__CALL_STATUS__INIT;
   *message = init_value;
 }
-size_t martlet__v1__status__get_packed_size
-                     (const Martlet__V1__Status *message)
+size_t martlet__v1__call_status__get_packed_size
+                     (const Martlet__V1__CallStatus *message)
 {
-  assert(message->base.descriptor == &martlet__v1__status__descriptor);
+  assert(message->base.descriptor == &martlet__v1__call_status__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t martlet__v1__status__pack
-                     (const Martlet__V1__Status *message,
+size_t martlet__v1__call_status__pack
+                     (const Martlet__V1__CallStatus *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &martlet__v1__status__descriptor);
+  assert(message->base.descriptor == &martlet__v1__call_status__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t martlet__v1__status__pack_to_buffer
-                     (const Martlet__V1__Status *message,
+size_t martlet__v1__call_status__pack_to_buffer
+                     (const Martlet__V1__CallStatus *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &martlet__v1__status__descriptor);
+  assert(message->base.descriptor == &martlet__v1__call_status__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Martlet__V1__Status *
-       martlet__v1__status__unpack
+Martlet__V1__CallStatus *
+       martlet__v1__call_status__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Martlet__V1__Status *)
-     protobuf_c_message_unpack (&martlet__v1__status__descriptor,
+  return (Martlet__V1__CallStatus *)
+     protobuf_c_message_unpack (&martlet__v1__call_status__descriptor,
                                 allocator, len, data);
 }
-void   martlet__v1__status__free_unpacked
-                     (Martlet__V1__Status *message,
+void   martlet__v1__call_status__free_unpacked
+                     (Martlet__V1__CallStatus *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &martlet__v1__status__descriptor);
+  assert(message->base.descriptor == &martlet__v1__call_status__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   martlet__v1__history_change__init
@@ -187,7 +187,97 @@ void   martlet__v1__limit_violation__free_unpacked
   assert(message->base.descriptor == &martlet__v1__limit_violation__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor martlet__v1__status__field_descriptors[9] =
+void   martlet__v1__version_conflict__init
+                     (Martlet__V1__VersionConflict         *message)
+{
+  static const Martlet__V1__VersionConflict init_value = MARTLET__V1__VERSION_CONFLICT__INIT;
+  *message = init_value;
+}
+size_t martlet__v1__version_conflict__get_packed_size
+                     (const Martlet__V1__VersionConflict *message)
+{
+  assert(message->base.descriptor == &martlet__v1__version_conflict__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t martlet__v1__version_conflict__pack
+                     (const Martlet__V1__VersionConflict *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &martlet__v1__version_conflict__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t martlet__v1__version_conflict__pack_to_buffer
+                     (const Martlet__V1__VersionConflict *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &martlet__v1__version_conflict__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Martlet__V1__VersionConflict *
+       martlet__v1__version_conflict__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Martlet__V1__VersionConflict *)
+     protobuf_c_message_unpack (&martlet__v1__version_conflict__descriptor,
+                                allocator, len, data);
+}
+void   martlet__v1__version_conflict__free_unpacked
+                     (Martlet__V1__VersionConflict *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &martlet__v1__version_conflict__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   martlet__v1__reused_event_id__init
+                     (Martlet__V1__ReusedEventId         *message)
+{
+  static const Martlet__V1__ReusedEventId init_value = MARTLET__V1__REUSED_EVENT_ID__INIT;
+  *message = init_value;
+}
+size_t martlet__v1__reused_event_id__get_packed_size
+                     (const Martlet__V1__ReusedEventId *message)
+{
+  assert(message->base.descriptor == &martlet__v1__reused_event_id__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t martlet__v1__reused_event_id__pack
+                     (const Martlet__V1__ReusedEventId *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &martlet__v1__reused_event_id__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t martlet__v1__reused_event_id__pack_to_buffer
+                     (const Martlet__V1__ReusedEventId *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &martlet__v1__reused_event_id__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Martlet__V1__ReusedEventId *
+       martlet__v1__reused_event_id__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Martlet__V1__ReusedEventId *)
+     protobuf_c_message_unpack (&martlet__v1__reused_event_id__descriptor,
+                                allocator, len, data);
+}
+void   martlet__v1__reused_event_id__free_unpacked
+                     (Martlet__V1__ReusedEventId *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &martlet__v1__reused_event_id__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+static const ProtobufCFieldDescriptor martlet__v1__call_status__field_descriptors[11] =
 {
   {
     "code",
@@ -195,7 +285,7 @@ static const ProtobufCFieldDescriptor martlet__v1__status__field_descriptors[9] 
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_UINT32,
     0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Status, code),
+    offsetof(Martlet__V1__CallStatus, code),
     NULL,
     NULL,
     0,             /* flags */
@@ -207,7 +297,7 @@ static const ProtobufCFieldDescriptor martlet__v1__status__field_descriptors[9] 
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_BYTES,
     0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Status, reason),
+    offsetof(Martlet__V1__CallStatus, reason),
     NULL,
     NULL,
     0,             /* flags */
@@ -219,7 +309,7 @@ static const ProtobufCFieldDescriptor martlet__v1__status__field_descriptors[9] 
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_BYTES,
     0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Status, message),
+    offsetof(Martlet__V1__CallStatus, message),
     NULL,
     NULL,
     0,             /* flags */
@@ -231,7 +321,7 @@ static const ProtobufCFieldDescriptor martlet__v1__status__field_descriptors[9] 
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_BOOL,
     0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Status, retryable),
+    offsetof(Martlet__V1__CallStatus, retryable),
     NULL,
     NULL,
     0,             /* flags */
@@ -242,8 +332,8 @@ static const ProtobufCFieldDescriptor martlet__v1__status__field_descriptors[9] 
     5,
     PROTOBUF_C_LABEL_REPEATED,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Martlet__V1__Status, n_conflicts),
-    offsetof(Martlet__V1__Status, conflicts),
+    offsetof(Martlet__V1__CallStatus, n_conflicts),
+    offsetof(Martlet__V1__CallStatus, conflicts),
     &martlet__v1__version_conflict__descriptor,
     NULL,
     0,             /* flags */
@@ -254,8 +344,8 @@ static const ProtobufCFieldDescriptor martlet__v1__status__field_descriptors[9] 
     6,
     PROTOBUF_C_LABEL_REPEATED,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Martlet__V1__Status, n_reused_event_ids),
-    offsetof(Martlet__V1__Status, reused_event_ids),
+    offsetof(Martlet__V1__CallStatus, n_reused_event_ids),
+    offsetof(Martlet__V1__CallStatus, reused_event_ids),
     &martlet__v1__reused_event_id__descriptor,
     NULL,
     0,             /* flags */
@@ -267,7 +357,7 @@ static const ProtobufCFieldDescriptor martlet__v1__status__field_descriptors[9] 
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Status, limit),
+    offsetof(Martlet__V1__CallStatus, limit),
     &martlet__v1__limit_violation__descriptor,
     NULL,
     0,             /* flags */
@@ -279,7 +369,7 @@ static const ProtobufCFieldDescriptor martlet__v1__status__field_descriptors[9] 
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Status, upcast_failure),
+    offsetof(Martlet__V1__CallStatus, upcast_failure),
     &martlet__v1__upcast_failure__descriptor,
     NULL,
     0,             /* flags */
@@ -291,42 +381,68 @@ static const ProtobufCFieldDescriptor martlet__v1__status__field_descriptors[9] 
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
-    offsetof(Martlet__V1__Status, history_change),
+    offsetof(Martlet__V1__CallStatus, history_change),
     &martlet__v1__history_change__descriptor,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "conflicts_count",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__CallStatus, conflicts_count),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "reused_event_ids_count",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__CallStatus, reused_event_ids_count),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
-static const unsigned martlet__v1__status__field_indices_by_name[] = {
+static const unsigned martlet__v1__call_status__field_indices_by_name[] = {
   0,   /* field[0] = code */
   4,   /* field[4] = conflicts */
+  9,   /* field[9] = conflicts_count */
   8,   /* field[8] = history_change */
   6,   /* field[6] = limit */
   2,   /* field[2] = message */
   1,   /* field[1] = reason */
   3,   /* field[3] = retryable */
   5,   /* field[5] = reused_event_ids */
+  10,   /* field[10] = reused_event_ids_count */
   7,   /* field[7] = upcast_failure */
 };
-static const ProtobufCIntRange martlet__v1__status__number_ranges[1 + 1] =
+static const ProtobufCIntRange martlet__v1__call_status__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 9 }
+  { 0, 11 }
 };
-const ProtobufCMessageDescriptor martlet__v1__status__descriptor =
+const ProtobufCMessageDescriptor martlet__v1__call_status__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "martlet.v1.Status",
-  "Status",
-  "Martlet__V1__Status",
+  "martlet.v1.CallStatus",
+  "CallStatus",
+  "Martlet__V1__CallStatus",
   "martlet.v1",
-  sizeof(Martlet__V1__Status),
-  9,
-  martlet__v1__status__field_descriptors,
-  martlet__v1__status__field_indices_by_name,
-  1,  martlet__v1__status__number_ranges,
-  (ProtobufCMessageInit) martlet__v1__status__init,
+  sizeof(Martlet__V1__CallStatus),
+  11,
+  martlet__v1__call_status__field_descriptors,
+  martlet__v1__call_status__field_indices_by_name,
+  1,  martlet__v1__call_status__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__call_status__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor martlet__v1__history_change__field_descriptors[1] =
@@ -545,5 +661,172 @@ const ProtobufCMessageDescriptor martlet__v1__limit_violation__descriptor =
   martlet__v1__limit_violation__field_indices_by_name,
   1,  martlet__v1__limit_violation__number_ranges,
   (ProtobufCMessageInit) martlet__v1__limit_violation__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor martlet__v1__version_conflict__field_descriptors[5] =
+{
+  {
+    "events",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Martlet__V1__VersionConflict, n_events),
+    offsetof(Martlet__V1__VersionConflict, events),
+    &martlet__v1__recorded_event__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "aggregate",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__VersionConflict, aggregate),
+    &martlet__v1__aggregate_name__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "expected",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__VersionConflict, expected),
+    &martlet__v1__expected_version__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "actual",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__VersionConflict, actual),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "events_truncated",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__VersionConflict, events_truncated),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned martlet__v1__version_conflict__field_indices_by_name[] = {
+  3,   /* field[3] = actual */
+  1,   /* field[1] = aggregate */
+  0,   /* field[0] = events */
+  4,   /* field[4] = events_truncated */
+  2,   /* field[2] = expected */
+};
+static const ProtobufCIntRange martlet__v1__version_conflict__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor martlet__v1__version_conflict__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "martlet.v1.VersionConflict",
+  "VersionConflict",
+  "Martlet__V1__VersionConflict",
+  "martlet.v1",
+  sizeof(Martlet__V1__VersionConflict),
+  5,
+  martlet__v1__version_conflict__field_descriptors,
+  martlet__v1__version_conflict__field_indices_by_name,
+  1,  martlet__v1__version_conflict__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__version_conflict__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor martlet__v1__reused_event_id__field_descriptors[4] =
+{
+  {
+    "event_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__ReusedEventId, event_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "aggregate",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__ReusedEventId, aggregate),
+    &martlet__v1__aggregate_name__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "version",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__ReusedEventId, version),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "position",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__ReusedEventId, position),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned martlet__v1__reused_event_id__field_indices_by_name[] = {
+  1,   /* field[1] = aggregate */
+  0,   /* field[0] = event_id */
+  3,   /* field[3] = position */
+  2,   /* field[2] = version */
+};
+static const ProtobufCIntRange martlet__v1__reused_event_id__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor martlet__v1__reused_event_id__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "martlet.v1.ReusedEventId",
+  "ReusedEventId",
+  "Martlet__V1__ReusedEventId",
+  "martlet.v1",
+  sizeof(Martlet__V1__ReusedEventId),
+  4,
+  martlet__v1__reused_event_id__field_descriptors,
+  martlet__v1__reused_event_id__field_indices_by_name,
+  1,  martlet__v1__reused_event_id__number_ranges,
+  (ProtobufCMessageInit) martlet__v1__reused_event_id__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

@@ -87,6 +87,12 @@ public final class MartletClient: Sendable, Service {
         return status
     }
 
+    /// What the server is, and what this client may use of it.
+    public func serverInfo() async throws(MartletError) -> ServerInfo {
+        guard case .serverInfo(let info) = try await answer(.getServerInfo) else { throw .wrongAnswer }
+        return info
+    }
+
     /// Carries out a call that has one answer, trying again if that may help.
     nonisolated(nonsending) func answer(
         _ request: CallRequest, timeout: Duration? = nil
@@ -113,20 +119,14 @@ public final class MartletClient: Sendable, Service {
     /// The attempts of a call that starts now.
     func attempts(_ request: CallRequest, timeout: Duration?) -> Attempts {
         let now = environment.now()
-        var writes = false
-        var budget: Duration? = configuration.retryBudget
-        switch request {
-        case .append, .saveSnapshot, .deleteSnapshots, .putSettings, .putConsumer, .deleteConsumer, .resetConsumer,
-            .unblockKeys, .changeSchedules:
-            writes = true
-        case .subscribe, .awaitConsumer, .consume, .consumeTenants: budget = nil
-        case .load, .read, .getHead, .getStatus, .loadSnapshot, .listSnapshots, .getSettings, .getConsumer,
-            .listConsumers, .listBlockedKeys, .listSchedules:
-            break
-        }
+        let budget: Duration? =
+            switch request {
+            case .subscribe, .awaitConsumer, .consume, .consumeTenants: nil
+            default: configuration.retryBudget
+            }
         return Attempts(
             backoff: configuration.backoff, budget: budget, deadline: timeout.map { now + TimeAmount(clamping: $0) },
-            writes: writes, now: now)
+            writes: request.isWrite, now: now)
     }
 
     /// Waits until the next attempt.

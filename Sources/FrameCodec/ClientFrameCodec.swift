@@ -77,6 +77,7 @@ public enum ClientFrameCodec {
         case MARTLET__V1__CLIENT_FRAME__BODY_GET_HEAD:
             return .getHead(try unsafe TenantID(field: frame.pointee.get_head.pointee.tenant))
         case MARTLET__V1__CLIENT_FRAME__BODY_GET_STATUS: return .getStatus
+        case MARTLET__V1__CLIENT_FRAME__BODY_GET_SERVER_INFO: return .getServerInfo
         case MARTLET__V1__CLIENT_FRAME__BODY_SAVE_SNAPSHOT:
             return .saveSnapshot(try unsafe SaveSnapshotRequest(frame.pointee.save_snapshot, limits: limits))
         case MARTLET__V1__CLIENT_FRAME__BODY_LOAD_SNAPSHOT:

@@ -7,7 +7,7 @@ import NIOCore
 /// What opens a worker's stream: over one tenant, or over many.
 enum ConsumeRequests {
     @unsafe static func decode(
-        _ message: UnsafePointer<Martlet__V1__ConsumeRequest>, limits: Limits
+        _ message: UnsafePointer<Martlet__V1__ConsumeStart>, limits: Limits
     ) throws(MartletError) -> CallRequest {
         let epochAbove = unsafe message.pointee.epoch_above
         guard epochAbove <= ConsumeRequest.epochMax else {
@@ -16,7 +16,7 @@ enum ConsumeRequests {
         let consumer = unsafe message.pointee.consumer
         let keepsTime = unsafe message.pointee.keeps_time != 0
         switch unsafe message.pointee.scope_case {
-        case MARTLET__V1__CONSUME_REQUEST__SCOPE_TENANTS:
+        case MARTLET__V1__CONSUME_START__SCOPE_TENANTS:
             return .consumeTenants(
                 ConsumeTenantsRequest(
                     try unsafe ConsumerName(field: consumer),
@@ -25,7 +25,7 @@ enum ConsumeRequests {
                     keepsTime: keepsTime))
         // What sets neither lacks a tenant.
         default:
-            let isSet = unsafe message.pointee.scope_case == MARTLET__V1__CONSUME_REQUEST__SCOPE_TENANT
+            let isSet = unsafe message.pointee.scope_case == MARTLET__V1__CONSUME_START__SCOPE_TENANT
             let tenant = unsafe isSet ? message.pointee.tenant : ProtobufCBinaryData()
             return .consume(
                 ConsumeRequest(
@@ -56,8 +56,8 @@ extension ConsumeRequest {
     func encode(to buffer: inout ByteBuffer) {
         unsafe consumer.withCBytes { tenant, name in
             unsafe withCBytes([worker.text]) { text in
-                unsafe withMessage(Martlet__V1__ConsumeRequest(), martlet__v1__consume_request__init) { message in
-                    unsafe message.pointee.scope_case = MARTLET__V1__CONSUME_REQUEST__SCOPE_TENANT
+                unsafe withMessage(Martlet__V1__ConsumeStart(), martlet__v1__consume_start__init) { message in
+                    unsafe message.pointee.scope_case = MARTLET__V1__CONSUME_START__SCOPE_TENANT
                     unsafe message.pointee.tenant = unsafe tenant
                     unsafe message.pointee.consumer = unsafe name
                     unsafe message.pointee.worker = unsafe text[0]
@@ -76,7 +76,7 @@ extension ConsumeTenantsRequest {
         for tenant in tenants.sorted() { selection.writeTenant(tenant, field: 1) }
         var part = ByteBuffer()
         unsafe withCBytes([consumer.text, worker.text]) { texts in
-            unsafe withMessage(Martlet__V1__ConsumeRequest(), martlet__v1__consume_request__init) { message in
+            unsafe withMessage(Martlet__V1__ConsumeStart(), martlet__v1__consume_start__init) { message in
                 unsafe message.pointee.consumer = unsafe texts[0]
                 unsafe message.pointee.worker = unsafe texts[1]
                 unsafe message.pointee.epoch_above = epochAbove

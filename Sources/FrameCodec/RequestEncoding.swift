@@ -15,14 +15,18 @@ extension CallRequest {
         case .subscribe(let request): request.encode(to: &buffer)
         case .getHead(let tenant):
             unsafe withCBytes(tenant.uuid) { tenant in
-                unsafe withMessage(Martlet__V1__HeadRequest(), martlet__v1__head_request__init) { message in
+                unsafe withMessage(Martlet__V1__GetHeadRequest(), martlet__v1__get_head_request__init) { message in
                     unsafe message.pointee.tenant = unsafe tenant
                     unsafe buffer.writeField(20, &message.pointee.base)
                 }
             }
         case .getStatus:
-            unsafe withMessage(Martlet__V1__StatusRequest(), martlet__v1__status_request__init) { message in
+            unsafe withMessage(Martlet__V1__GetStatusRequest(), martlet__v1__get_status_request__init) { message in
                 unsafe buffer.writeField(21, &message.pointee.base)
+            }
+        case .getServerInfo:
+            unsafe withMessage(Martlet__V1__GetServerInfoRequest(), martlet__v1__get_server_info_request__init) {
+                message in unsafe buffer.writeField(39, &message.pointee.base)
             }
         case .saveSnapshot(let request): request.encode(to: &buffer)
         case .loadSnapshot(let request): request.encode(to: &buffer)

@@ -53,12 +53,12 @@ extension ServerFrameCodec {
                 message: frame.pointee.go_away.pointee.message.text ?? "")
         case MARTLET__V1__SERVER_FRAME__BODY_PING: return unsafe .ping(frame.pointee.ping.pointee.token)
         case MARTLET__V1__SERVER_FRAME__BODY_PONG: return unsafe .pong(frame.pointee.pong.pointee.token)
-        default: return unsafe message(of: frame, entries: entries).map { .message($0) }
+        default: return unsafe message(of: frame, entries: entries, limits: limits).map { .message($0) }
         }
     }
 
     @unsafe private static func message(
-        of frame: UnsafeMutablePointer<Martlet__V1__ServerFrame>, entries: ByteBuffer
+        of frame: UnsafeMutablePointer<Martlet__V1__ServerFrame>, entries: ByteBuffer, limits: Limits
     ) -> CallMessage? {
         switch unsafe frame.pointee.body_case {
         case MARTLET__V1__SERVER_FRAME__BODY_APPEND:
@@ -88,6 +88,8 @@ extension ServerFrameCodec {
             return unsafe .head(TenantHead(frame.pointee.get_head.pointee.head))
         case MARTLET__V1__SERVER_FRAME__BODY_GET_STATUS:
             return unsafe ServerStatus(frame.pointee.get_status).map { .serverStatus($0) }
+        case MARTLET__V1__SERVER_FRAME__BODY_GET_SERVER_INFO:
+            return unsafe ServerInfo(frame.pointee.get_server_info, local: limits).map { .serverInfo($0) }
         case MARTLET__V1__SERVER_FRAME__BODY_SAVE_SNAPSHOT:
             return unsafe .snapshotSaved(SaveSnapshotReceipt(frame.pointee.save_snapshot))
         case MARTLET__V1__SERVER_FRAME__BODY_LOAD_SNAPSHOT:
@@ -284,7 +286,7 @@ extension AggregateName {
 }
 
 extension MartletError {
-    @unsafe init?(_ message: UnsafePointer<Martlet__V1__Status>) {
+    @unsafe init?(_ message: UnsafePointer<Martlet__V1__CallStatus>) {
         var conflicts: [VersionConflict] = []
         for index in unsafe 0..<message.pointee.n_conflicts {
             guard let conflict = unsafe message.pointee.conflicts[index].flatMap({ unsafe VersionConflict($0) }) else {
@@ -316,7 +318,8 @@ extension MartletError {
             failedUpcast: unsafe FailedUpcast(message.pointee.upcast_failure),
             comparablePosition: unsafe message.pointee.history_change.map {
                 unsafe Position($0.pointee.comparable_position)
-            })
+            }, conflictsCount: Int(unsafe message.pointee.conflicts_count),
+            reusedEventIDsCount: Int(unsafe message.pointee.reused_event_ids_count))
     }
 }
 
@@ -339,7 +342,7 @@ extension VersionConflict {
 }
 
 extension ServerStatus {
-    @unsafe init?(_ message: UnsafePointer<Martlet__V1__StatusResponse>) {
+    @unsafe init?(_ message: UnsafePointer<Martlet__V1__GetStatusResponse>) {
         self.init()
         guard let serverVersion = unsafe message.pointee.server_version.text,
             let storageEngine = unsafe message.pointee.storage_engine.text,

@@ -70,13 +70,14 @@ public enum ServerFrameCodec {
             }
         case .subscribe(let message): message.encode(to: &buffer, &end)
         case .head(let head):
-            unsafe withMessage(Martlet__V1__HeadResponse(), martlet__v1__head_response__init) { message in
+            unsafe withMessage(Martlet__V1__GetHeadResponse(), martlet__v1__get_head_response__init) { message in
                 unsafe head.withMessage { head in
                     unsafe message.pointee.head = unsafe head
                     unsafe buffer.writeField(20, &message.pointee.base)
                 }
             }
         case .serverStatus(let status): status.encode(to: &buffer)
+        case .serverInfo(let info): info.encode(to: &buffer)
         case .snapshotSaved(let receipt): receipt.encode(to: &buffer)
         case .snapshot(let loaded): loaded.encode(to: &buffer)
         case .snapshots(let all): SnapshotListMessage.encode(all, to: &buffer)
@@ -158,11 +159,17 @@ extension MartletError {
         }
         unsafe withCBytes([reason.rawValue, message, limit?.name ?? ""]) { text in
             unsafe withMessage(Martlet__V1__LimitViolation(), martlet__v1__limit_violation__init) { limit in
-                unsafe withMessage(Martlet__V1__Status(), martlet__v1__status__init) { message in
+                unsafe withMessage(Martlet__V1__CallStatus(), martlet__v1__call_status__init) { message in
                     unsafe message.pointee.code = code.rawValue
                     unsafe message.pointee.reason = unsafe text[0]
                     unsafe message.pointee.message = unsafe text[1]
                     unsafe message.pointee.retryable = isRetryable ? 1 : 0
+                    if conflictsCount > conflicts.count {
+                        unsafe message.pointee.conflicts_count = UInt32(clamping: conflictsCount)
+                    }
+                    if reusedEventIDsCount > reusedEventIDs.count {
+                        unsafe message.pointee.reused_event_ids_count = UInt32(clamping: reusedEventIDsCount)
+                    }
                     if let violation = self.limit {
                         unsafe limit.pointee.name = unsafe text[2]
                         unsafe limit.pointee.limit = violation.limit
@@ -277,7 +284,7 @@ extension SubscriptionMessage.Signal {
 extension ServerStatus {
     fileprivate func encode(to buffer: inout ByteBuffer) {
         unsafe withCBytes([serverVersion, storageEngine, storageMessage]) { text in
-            unsafe withMessage(Martlet__V1__StatusResponse(), martlet__v1__status_response__init) { message in
+            unsafe withMessage(Martlet__V1__GetStatusResponse(), martlet__v1__get_status_response__init) { message in
                 unsafe message.pointee.server_version = unsafe text[0]
                 unsafe message.pointee.storage_engine = unsafe text[1]
                 unsafe message.pointee.storage_ready = storageReady ? 1 : 0

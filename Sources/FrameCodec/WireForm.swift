@@ -32,9 +32,18 @@ import NIOCore
     private typealias Descriptor = UnsafePointer<ProtobufCMessageDescriptor>
     private typealias Field = UnsafePointer<ProtobufCFieldDescriptor>
 
-    /// replies, append, save_snapshot, delete_snapshots, put_settings, put_consumer, delete_consumer, reset_consumer,
-    /// unblock_keys, change_schedules.
+    /// replies, and the requests that are ``MartletModel/CallRequest/isWrite``: append, save_snapshot, delete_snapshots,
+    /// put_settings, put_consumer, delete_consumer, reset_consumer, unblock_keys, change_schedules.
     private static let writes: Set<UInt32> = [9, 16, 22, 25, 26, 28, 31, 32, 34, 37]
+
+    /// The numbers of all bodies that a frame of a client can have.
+    static var clientBodies: Set<UInt32> {
+        unsafe withMessage(Martlet__V1__ClientFrame(), martlet__v1__client_frame__init) { frame in
+            guard let descriptor = unsafe frame.pointee.base.descriptor?.pointee else { return [] }
+            let fields = unsafe UnsafeBufferPointer(start: descriptor.fields, count: Int(descriptor.n_fields))
+            return unsafe Set(fields.lazy.filter { unsafe $0.type == PROTOBUF_C_TYPE_MESSAGE }.map { unsafe $0.id })
+        }
+    }
 
     static func ofClientFrame(_ message: ByteBuffer) -> WireForm {
         unsafe withMessage(Martlet__V1__ClientFrame(), martlet__v1__client_frame__init) { frame in

@@ -14,6 +14,8 @@ public enum CallRequest: Hashable, Sendable {
     case getHead(TenantID)
     /// Asks for the server's status.
     case getStatus
+    /// Asks what the server is.
+    case getServerInfo
     /// Saves a snapshot.
     indirect case saveSnapshot(SaveSnapshotRequest)
     /// Asks for a snapshot.
@@ -59,7 +61,7 @@ public enum CallRequest: Hashable, Sendable {
         case .read(let request): request.tenant
         case .subscribe(let request): request.tenant
         case .getHead(let tenant): tenant
-        case .getStatus: nil
+        case .getStatus, .getServerInfo: nil
         case .saveSnapshot(let request): request.tenant
         case .loadSnapshot(let request): request.tenant
         case .listSnapshots(let tenant, _): tenant
@@ -77,6 +79,21 @@ public enum CallRequest: Hashable, Sendable {
         case .consumeTenants: nil
         case .changeSchedules(let request): request.tenant
         case .listSchedules(let request): request.tenant
+        }
+    }
+}
+
+extension CallRequest {
+    /// Whether the call changes what is stored, or may.
+    public var isWrite: Bool {
+        switch self {
+        case .append, .saveSnapshot, .deleteSnapshots, .putSettings, .putConsumer, .deleteConsumer, .resetConsumer,
+            .unblockKeys, .changeSchedules:
+            true
+        case .load, .read, .subscribe, .getHead, .getStatus, .getServerInfo, .loadSnapshot, .listSnapshots,
+            .getSettings, .getConsumer, .listConsumers, .listBlockedKeys, .awaitConsumer, .consume, .consumeTenants,
+            .listSchedules:
+            false
         }
     }
 }
@@ -100,6 +117,8 @@ public enum CallMessage: Hashable, Sendable {
     case head(TenantHead)
     /// The answer to getStatus.
     indirect case serverStatus(ServerStatus)
+    /// The answer to getServerInfo.
+    indirect case serverInfo(ServerInfo)
     /// The answer to saveSnapshot.
     indirect case snapshotSaved(SaveSnapshotReceipt)
     /// The answer to loadSnapshot.

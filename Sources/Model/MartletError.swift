@@ -217,12 +217,16 @@ public struct MartletError: Error, Hashable, Sendable, CustomStringConvertible {
         let limit: LimitViolation?
         let failedUpcast: FailedUpcast?
         let comparablePosition: Position?
+        let conflictsCount: Int
+        let reusedEventIDsCount: Int
 
         init(
             _ code: StatusCode, _ reason: Reason, _ message: String, isRetryable: Bool, _ conflicts: [VersionConflict],
             _ reusedEventIDs: [ReusedEventID], _ limit: LimitViolation?, _ failedUpcast: FailedUpcast?,
-            _ comparablePosition: Position?
+            _ comparablePosition: Position?, conflictsCount: Int, reusedEventIDsCount: Int
         ) {
+            self.conflictsCount = max(conflictsCount, conflicts.count)
+            self.reusedEventIDsCount = max(reusedEventIDsCount, reusedEventIDs.count)
             self.comparablePosition = comparablePosition
             self.code = code
             self.reason = reason
@@ -238,6 +242,7 @@ public struct MartletError: Error, Hashable, Sendable, CustomStringConvertible {
             a.code == b.code && a.reason == b.reason && a.message == b.message && a.isRetryable == b.isRetryable
                 && a.conflicts == b.conflicts && a.reusedEventIDs == b.reusedEventIDs && a.limit == b.limit
                 && a.failedUpcast == b.failedUpcast && a.comparablePosition == b.comparablePosition
+                && a.conflictsCount == b.conflictsCount && a.reusedEventIDsCount == b.reusedEventIDsCount
         }
 
         func hash(into hasher: inout Hasher) {
@@ -257,17 +262,22 @@ public struct MartletError: Error, Hashable, Sendable, CustomStringConvertible {
     public var message: String { content.message }
     /// Whether the same call, sent again, may succeed; a retried append carries the same event ids.
     public var isRetryable: Bool { content.isRetryable }
-    /// With `VERSION_CONFLICT`: every expected version that did not hold.
+    /// With `VERSION_CONFLICT`: every expected version that did not hold, or the first of them: ``conflictsCount`` says how
+    /// many there are.
     public var conflicts: [VersionConflict] {
         get { content.conflicts }
         set {
             content = Content(
                 code, reason, message, isRetryable: isRetryable, newValue, reusedEventIDs, limit, failedUpcast,
-                comparablePosition)
+                comparablePosition, conflictsCount: conflictsCount, reusedEventIDsCount: reusedEventIDsCount)
         }
     }
-    /// With `EVENT_ID_REUSED`: every reused id.
+    /// How many expected versions did not hold: more than are listed where the list was cut to what the transport holds.
+    public var conflictsCount: Int { content.conflictsCount }
+    /// With `EVENT_ID_REUSED`: every reused id, or the first of them: ``reusedEventIDsCount`` says how many there are.
     public var reusedEventIDs: [ReusedEventID] { content.reusedEventIDs }
+    /// How many ids were reused: more than are listed where the list was cut to what the transport holds.
+    public var reusedEventIDsCount: Int { content.reusedEventIDsCount }
     /// With a limit: which.
     public var limit: LimitViolation? { content.limit }
     /// With `UPCAST_FAILED`: which event, and where.
@@ -276,15 +286,26 @@ public struct MartletError: Error, Hashable, Sendable, CustomStringConvertible {
     /// it knows nothing of later ones.
     public var comparablePosition: Position? { content.comparablePosition }
 
-    /// An error of those parts.
+    /// An error of those parts. A count below the number of those that are listed means that number.
     public init(
         _ code: StatusCode, reason: Reason, message: String, isRetryable: Bool = false,
         conflicts: [VersionConflict] = [], reusedEventIDs: [ReusedEventID] = [], limit: LimitViolation? = nil,
-        failedUpcast: FailedUpcast? = nil, comparablePosition: Position? = nil
+        failedUpcast: FailedUpcast? = nil, comparablePosition: Position? = nil, conflictsCount: Int = 0,
+        reusedEventIDsCount: Int = 0
     ) {
         content = Content(
             code, reason, message, isRetryable: isRetryable, conflicts, reusedEventIDs, limit, failedUpcast,
-            comparablePosition)
+            comparablePosition, conflictsCount: conflictsCount, reusedEventIDsCount: reusedEventIDsCount)
+    }
+
+    /// The error with at most that many conflicts and reused event ids listed; it still says how many there are.
+    public func listing(conflictsMax: Int, reusedEventIDsMax: Int) -> MartletError {
+        MartletError(
+            code, reason: reason, message: message, isRetryable: isRetryable,
+            conflicts: Array(conflicts.prefix(conflictsMax)),
+            reusedEventIDs: Array(reusedEventIDs.prefix(reusedEventIDsMax)), limit: limit, failedUpcast: failedUpcast,
+            comparablePosition: comparablePosition, conflictsCount: conflictsCount,
+            reusedEventIDsCount: reusedEventIDsCount)
     }
 
     /// `REASON: message`.

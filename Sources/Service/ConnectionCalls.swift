@@ -216,6 +216,7 @@ public final class ConnectionCalls {
         case .subscribe(let request): SubscribeCall(request, creditBytes, handle)
         case .getHead(let tenant): GetHeadCall.make(tenant, handle)
         case .getStatus: GetStatusCall(handle)
+        case .getServerInfo: GetServerInfoCall(handle)
         case .saveSnapshot(let request): SaveSnapshotCall.make(request, handle)
         case .loadSnapshot(let request): LoadSnapshotCall.make(request, handle)
         case .listSnapshots(let tenant, let aggregate): ListSnapshotsCall.make(tenant, aggregate, handle)

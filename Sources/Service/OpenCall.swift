@@ -93,8 +93,9 @@ extension CallRequest {
     var stateBytes: Int {
         let state = OpenCall.stateBytes
         return switch self {
-        case .append, .getHead, .getStatus, .listSnapshots, .deleteSnapshots, .getSettings, .getConsumer,
-            .listConsumers, .deleteConsumer, .resetConsumer, .listBlockedKeys, .awaitConsumer, .listSchedules:
+        case .append, .getHead, .getStatus, .getServerInfo, .listSnapshots, .deleteSnapshots, .getSettings,
+            .getConsumer, .listConsumers, .deleteConsumer, .resetConsumer, .listBlockedKeys, .awaitConsumer,
+            .listSchedules:
             state
         case .putConsumer(let request): state + request.definition.filter.stateBytes
         case .changeSchedules(let request): request.changes.reduce(state) { $0 + $1.contentBytes }

@@ -58,7 +58,7 @@ public struct ClientSession: ~Copyable {
     }
 
     fileprivate enum Kind {
-        case append, load, read, subscribe, getHead, getStatus
+        case append, load, read, subscribe, getHead, getStatus, getServerInfo
         case saveSnapshot, loadSnapshot, listSnapshots, deleteSnapshots, putSettings, getSettings
         case putConsumer, getConsumer, listConsumers, deleteConsumer, resetConsumer
         case listBlockedKeys, unblockKeys, awaitConsumer, consume, consumeTenants
@@ -322,6 +322,7 @@ extension ClientSession.Kind {
         case .subscribe: self = .subscribe
         case .getHead: self = .getHead
         case .getStatus: self = .getStatus
+        case .getServerInfo: self = .getServerInfo
         case .saveSnapshot: self = .saveSnapshot
         case .loadSnapshot: self = .loadSnapshot
         case .listSnapshots: self = .listSnapshots
@@ -352,6 +353,7 @@ extension ClientSession.Kind {
         case .subscribe: self = .subscribe
         case .head: self = .getHead
         case .serverStatus: self = .getStatus
+        case .serverInfo: self = .getServerInfo
         case .snapshotSaved: self = .saveSnapshot
         case .snapshot: self = .loadSnapshot
         case .snapshots: self = .listSnapshots
@@ -376,8 +378,9 @@ extension ClientSession.Kind {
     fileprivate var isStream: Bool {
         switch self {
         case .load, .read, .subscribe, .consume, .consumeTenants: true
-        case .append, .getHead, .getStatus, .saveSnapshot, .loadSnapshot, .listSnapshots, .deleteSnapshots,
-            .putSettings, .getSettings, .putConsumer, .getConsumer, .listConsumers, .deleteConsumer, .resetConsumer,
+        case .append, .getHead, .getStatus, .getServerInfo, .saveSnapshot, .loadSnapshot, .listSnapshots,
+            .deleteSnapshots, .putSettings, .getSettings, .putConsumer, .getConsumer, .listConsumers, .deleteConsumer,
+            .resetConsumer,
             .listBlockedKeys, .unblockKeys, .awaitConsumer, .changeSchedules, .listSchedules:
             false
         }

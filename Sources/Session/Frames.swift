@@ -83,32 +83,35 @@ public struct Hello: Hashable, Sendable {
 /// The version of the protocol that this code speaks.
 public let protocolVersion: UInt32 = 1
 
-/// Accepts a connection.
+/// Accepts a connection. What the server says of itself can be read as if it were the welcome's own.
+@dynamicMemberLookup
 public struct Welcome: Hashable, Sendable {
     /// The version of the protocol that both speak.
     public var protocolVersion: UInt32
-    /// Version of the server program.
-    public var serverVersion: String
-    /// The tenants that the connection may use.
-    public var scope: TenantScope
-    /// The identity that the server sees; empty without one.
-    public var identity: String
-    /// The limits in force. Of a Welcome that came over the wire, only those that travel are the server's.
-    public var limits: Limits
-    /// The server's clock.
-    public var serverTime: Timestamp
+    /// What the server is; its features are not said.
+    public var server: ServerInfo
+
+    /// A welcome of those parts.
+    public init(protocolVersion: UInt32, server: ServerInfo) {
+        self.protocolVersion = protocolVersion
+        self.server = server
+    }
 
     /// A welcome of those parts.
     public init(
         protocolVersion: UInt32, serverVersion: String, scope: TenantScope, identity: String, limits: Limits,
         serverTime: Timestamp
     ) {
-        self.protocolVersion = protocolVersion
-        self.serverVersion = serverVersion
-        self.scope = scope
-        self.identity = identity
-        self.limits = limits
-        self.serverTime = serverTime
+        self.init(
+            protocolVersion: protocolVersion,
+            server: ServerInfo(
+                serverVersion: serverVersion, scope: scope, identity: identity, limits: limits, serverTime: serverTime))
+    }
+
+    /// What the server says of itself.
+    public subscript<Value>(dynamicMember path: WritableKeyPath<ServerInfo, Value>) -> Value {
+        get { server[keyPath: path] }
+        set { server[keyPath: path] = newValue }
     }
 }
 

@@ -86,6 +86,7 @@ enum GoldenFrames {
             ),
             ("get_head request", ClientFrame(CallID(5), .request(.getHead(tenant)))),
             ("get_status request", ClientFrame(CallID(6), .request(.getStatus))),
+            ("get_server_info request", ClientFrame(CallID(38), .request(.getServerInfo))),
             (
                 "append request with a snapshot",
                 ClientFrame(
@@ -294,6 +295,15 @@ enum GoldenFrames {
             ),
             ("get_head response", ServerFrame(CallID(5), .head(head))),
             ("get_status response", ServerFrame(CallID(6), .serverStatus(status))),
+            (
+                "get_server_info response",
+                ServerFrame(
+                    CallID(38),
+                    .serverInfo(
+                        ServerInfo(
+                            serverVersion: "0.1.0", scope: .only([tenant]), identity: "CN=demo", limits: Limits(),
+                            serverTime: recordedAt, features: ["consumers", "snapshots"])))
+            ),
             (
                 "append response with a snapshot due",
                 ServerFrame(

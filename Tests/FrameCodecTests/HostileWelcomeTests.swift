@@ -13,21 +13,30 @@ import Testing
         for path in [\Limits.frameBytesMax, \.payloadBytesMax, \.metadataBytesMax, \.snapshotBytesMax] {
             limits[keyPath: path] = 1 << 57
         }
-        var encoded = ByteBuffer()
-        ServerFrameCodec.encode(
-            ServerFrame(
-                .connection,
-                .welcome(
-                    Welcome(
-                        protocolVersion: 1, serverVersion: "", scope: .all, identity: "", limits: limits,
-                        serverTime: Timestamp(microseconds: 0)))), to: &encoded)
-        encoded.moveReaderIndex(forwardBy: FrameDecoder.prefixBytes)
-        let frame = try ServerFrameCodec.decode(encoded, limits: Limits())
-        guard case .welcome(let welcome) = frame.body else {
-            Issue.record("\(frame)")
+        let server = ServerInfo(
+            serverVersion: "", scope: .all, identity: "", limits: limits, serverTime: Timestamp(microseconds: 0))
+        let welcome = try decoded(ServerFrame(.connection, .welcome(Welcome(protocolVersion: 1, server: server))))
+        guard case .welcome(let welcome) = welcome.body else {
+            Issue.record("\(welcome)")
             return
         }
-        let taken = welcome.limits
+        requireReason(welcome.limits)
+        guard case .message(.serverInfo(let info)) = try decoded(ServerFrame(CallID(1), .serverInfo(server))).body
+        else {
+            Issue.record("no answer to get_server_info")
+            return
+        }
+        requireReason(info.limits)
+    }
+
+    private func decoded(_ frame: ServerFrame) throws -> ServerFrame {
+        var encoded = ByteBuffer()
+        ServerFrameCodec.encode(frame, to: &encoded)
+        encoded.moveReaderIndex(forwardBy: FrameDecoder.prefixBytes)
+        return try ServerFrameCodec.decode(encoded, limits: Limits())
+    }
+
+    private func requireReason(_ taken: Limits) {
         #expect(taken.payloadBytesMax == 1 << 40)
         #expect(taken.upcastPayloadBytesMax >= taken.payloadBytesMax)
         #expect(taken.decodeBytesMax(frameBytes: taken.frameBytesMax) > 0)

@@ -124,11 +124,30 @@ import Testing
         }
     }
 
+    /// The codec must know what writes before it decodes: by the body's number. That is the same as what a call says of
+    /// itself, and no body of a frame is left out.
+    @Test func whatWritesIsKnownByItsNumber() throws {
+        var numbers: Set<UInt32> = []
+        for (name, frame) in try GoldenFrames.client() {
+            let isWrite =
+                switch frame.body {
+                case .request(let request): request.isWrite
+                case .replies: true
+                default: false
+                }
+            let message = Self.message(frame)
+            #expect(WireForm.ofClientFrame(ByteBuffer(bytes: message)).isWrite == isWrite, "\(name)")
+            numbers.insert(try Self.bodyNumber(of: message))
+        }
+        #expect(numbers == WireForm.clientBodies)
+    }
+
     @Test func elsewhereTheyAreSkipped() throws {
         let reads: [(String, [[UInt64]])] = [
             ("hello", [[], [4]]), ("credit", [[], [5]]), ("cancel", [[], [6]]), ("client ping", [[7]]),
             ("load request", [[], [17], [17, 2]]), ("read request", [[18], [18, 6]]), ("subscribe request", [[19]]),
             ("get_head request", [[20]]), ("get_status request", [[21]]), ("get_settings request", [[27]]),
+            ("get_server_info request", [[], [39]]),
             ("load request with a snapshot", [[17, 9], [17, 10], [17, 10, 3]]), ("list_snapshots request", [[24, 2]]),
             ("get_consumer request", [[], [29]]), ("list_consumers request", [[30]]),
             ("list_blocked_keys request", [[33], [33, 3]]), ("await_consumer request", [[35]]),
@@ -146,22 +165,28 @@ import Testing
         }
     }
 
+    /// The number of the last field of a frame that holds a message.
+    private static func bodyNumber(of message: [UInt8]) throws -> UInt32 {
+        var rest = ByteBuffer(bytes: message)
+        var body: UInt64 = 0
+        while rest.readableBytes > 0 {
+            let key = try #require(Varint.read(from: &rest))
+            if key & 7 == 0 {
+                _ = Varint.read(from: &rest)
+            } else {
+                body = key >> 3
+                rest.moveReaderIndex(forwardBy: Int(try #require(Varint.read(from: &rest))))
+            }
+        }
+        return try #require(UInt32(exactly: body))
+    }
+
     @Test func theClientSkipsThemInAnswers() throws {
         for (name, frame) in try GoldenFrames.server() {
             var bytes = ByteBuffer()
             ServerFrameCodec.encode(frame, to: &bytes)
             let message = Array(bytes.readableBytesView.dropFirst(FrameDecoder.prefixBytes))
-            var last = ByteBuffer(bytes: message)
-            var body: UInt64 = 0
-            while last.readableBytes > 0 {
-                let key = try #require(Varint.read(from: &last))
-                if key & 7 == 0 {
-                    _ = Varint.read(from: &last)
-                } else {
-                    body = key >> 3
-                    last.moveReaderIndex(forwardBy: Int(try #require(Varint.read(from: &last))))
-                }
-            }
+            let body = UInt64(try Self.bodyNumber(of: message))
             for kind in 0...4 {
                 for path in [[], [body]] {
                     let more = try Self.insert(Self.unknown(31_999, kind), into: message, at: path[...])

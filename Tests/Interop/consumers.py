@@ -99,7 +99,7 @@ def checks(tools: SimpleNamespace):
         answer = append(connection, (aggregate("interop.work"), expected(none=True), [event("Done", b"1")]))
         start = consumer_pb2.ConsumerStart(after_position=answer.last_position - 1)
         put(connection, name, consumer_pb2.ConsumerDefinition(slots=3), start=start)
-        request = consumer_pb2.ConsumeRequest(tenant=tenant, consumer=name, worker="python", epoch_above=9)
+        request = consumer_pb2.ConsumeStart(tenant=tenant, consumer=name, worker="python", epoch_above=9)
         work = connection.start(credit_bytes=1 << 20, consume=request)
 
         def following(kind):

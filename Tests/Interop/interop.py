@@ -14,7 +14,7 @@ import traceback
 import uuid
 from types import SimpleNamespace
 
-from martlet.v1 import append_pb2, event_pb2, frame_pb2, query_pb2, subscribe_pb2
+from martlet.v1 import admin_pb2, append_pb2, event_pb2, frame_pb2, query_pb2, subscribe_pb2
 
 import consumers
 import rehydration
@@ -81,7 +81,7 @@ def load(connection, name, **fields):
 
 
 def head(connection):
-    return connection.unary(get_head=query_pb2.HeadRequest(tenant=TENANT)).head
+    return connection.unary(get_head=query_pb2.GetHeadRequest(tenant=TENANT)).head
 
 
 @check
@@ -290,7 +290,7 @@ def unknown_fields_are_refused_in_writes_and_skipped_elsewhere():
     append(connection, *[(part.aggregate, part.expected, part.events) for part in request.aggregates])
     answer = send(16, with_unknown(request))
     assert answer.append.replayed, "a retry of what is stored is answered"
-    found = send(20, with_unknown(query_pb2.HeadRequest(tenant=TENANT)))
+    found = send(20, with_unknown(query_pb2.GetHeadRequest(tenant=TENANT)))
     assert found.get_head.head.position > 0, "a read skips them"
     half = query_pb2.LoadRequest(tenant=TENANT).SerializeToString()
     rest = query_pb2.LoadRequest(aggregate=name).SerializeToString()
@@ -323,7 +323,10 @@ def calls_end_by_deadline_and_unknown_ones_are_refused():
     request = subscribe_pb2.SubscribeRequest(tenant=TENANT, from_head=True)
     refused("DEADLINE_EXCEEDED", lambda: list(connection.stream(subscribe=request, timeout_millis=200)))
     refused("UNKNOWN_CALL", lambda: connection.unary())
-    assert connection.unary(get_status=query_pb2.StatusRequest()).storage_ready
+    assert connection.unary(get_status=admin_pb2.GetStatusRequest()).storage_ready
+    info = connection.unary(get_server_info=admin_pb2.GetServerInfoRequest())
+    assert info.limits == connect().welcome.limits and info.server_version and "consumers" in info.features
+    assert sorted(info.features) == list(info.features)
 
 
 @check
@@ -346,7 +349,7 @@ def tenants_of_others_are_refused():
     connection, name = connect(), aggregate("interop.x")
     other = options.other_tenant.bytes
     refused("TENANT_NOT_ALLOWED", lambda: append(connection, (name, expected(any=True), [event("X", b"1")]), tenant=other))
-    refused("TENANT_NOT_ALLOWED", lambda: connection.unary(get_head=query_pb2.HeadRequest(tenant=other)))
+    refused("TENANT_NOT_ALLOWED", lambda: connection.unary(get_head=query_pb2.GetHeadRequest(tenant=other)))
     try:
         Connection(options.host, options.port, options.ca)
     except (MartletError, ssl.SSLError, EOFError, ConnectionError):
@@ -375,7 +378,7 @@ def connection_faults_close_the_connection_after_saying_why():
         body = message.SerializeToString()
         return b"\0" + struct.pack(">I", len(body)) + body
 
-    status_call = frame_pb2.ClientFrame(call_id=7, get_status=query_pb2.StatusRequest())
+    status_call = frame_pb2.ClientFrame(call_id=7, get_status=admin_pb2.GetStatusRequest())
     fault("HELLO_EXPECTED", framed(status_call), hello=False)
     fault("HELLO_EXPECTED", framed(frame_pb2.ClientFrame(hello=frame_pb2.Hello(protocol_versions=[1]))))
     wrong_version = frame_pb2.ClientFrame(hello=frame_pb2.Hello(protocol_versions=[99]))
@@ -384,7 +387,7 @@ def connection_faults_close_the_connection_after_saying_why():
     fault("BAD_FRAME", b"\0" + struct.pack(">I", 4) + b"\xff\xff\xff\xff")
     fault("FRAME_TOO_LARGE", b"\0" + struct.pack(">I", (8 << 20) + 1))
     fault("BAD_FRAME", b"GET / HTTP/1.1\r\n\r\n")
-    fault("INVALID_CALL_ID", framed(frame_pb2.ClientFrame(call_id=0, get_status=query_pb2.StatusRequest())))
+    fault("INVALID_CALL_ID", framed(frame_pb2.ClientFrame(call_id=0, get_status=admin_pb2.GetStatusRequest())))
     fault("INVALID_CALL_ID", framed(frame_pb2.ClientFrame(call_id=9, cancel=frame_pb2.Cancel())))
     # A million empty sub-messages: field 2 of AppendRequest, field 16 of ClientFrame.
     empty = b"\x12\x00" * 1_000_000
@@ -392,7 +395,7 @@ def connection_faults_close_the_connection_after_saying_why():
     fault("DECODE_BUDGET_EXCEEDED", b"\0" + struct.pack(">I", len(bomb)) + bomb)
     connection = connect()
     call = connection.start(subscribe=subscribe_pb2.SubscribeRequest(tenant=TENANT, from_head=True))
-    request = frame_pb2.ClientFrame(call_id=call, get_status=query_pb2.StatusRequest())
+    request = frame_pb2.ClientFrame(call_id=call, get_status=admin_pb2.GetStatusRequest())
 
     def reuse():
         connection.send(request)

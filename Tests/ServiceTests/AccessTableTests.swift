@@ -41,7 +41,9 @@ import Testing
             #expect(AccessTable.refusal(of: request, to: principal)?.reason == .tenantNotAllowed)
             #expect(AccessTable.refusal(of: request, to: .anybody) == nil)
         }
-        #expect(AccessTable.refusal(of: .getStatus, to: principal) == nil)
+        for request in [CallRequest.getStatus, .getServerInfo] {
+            #expect(AccessTable.refusal(of: request, to: principal) == nil)
+        }
     }
 
     @Test func onlyWhoMayUseAllTenantsSeesTheirActivity() {

@@ -83,6 +83,7 @@ import Testing
             ("part beyond the credit", 2, .message(Sample.readPart(101, isFirst: true)), bad, bad),
             ("load for a read", 2, .message(.load(Sample.entries(0), nil)), bad, bad),
             ("server status", 1, .message(.serverStatus(ServerStatus())), bad, bad),
+            ("server info", 1, .message(.serverInfo(Sample.welcome().server)), bad, bad),
         ]
         for row in rows {
             #expect(outcome(.awaitingWelcome, row.1, row.2) == row.waiting, "\(row.0)")

@@ -257,7 +257,7 @@ class Worker:
                 "SELECT coalesce(max(epoch), 0) FROM martlet_projection_slots WHERE projection = ?", (self.projection,)
             ).fetchone()[0]
         )
-        request = consumer_pb2.ConsumeRequest(
+        request = consumer_pb2.ConsumeStart(
             tenant=self.tenant.bytes, consumer=self.consumer, worker=self.name, epoch_above=epoch_above, keeps_time=True
         )
         call = connection.start(consume=request, credit_bytes=max(WINDOW_BYTES, limits.stream_credit_bytes_min))

@@ -162,10 +162,16 @@ enum ServerFrames {
 
     /// The frame without what only one end knows.
     private static func sent(_ frame: ServerFrame) -> ServerFrame {
-        guard case .welcome(var welcome) = frame.body else { return frame }
-        welcome.limits.frameBytesMax = 0
         var frame = frame
-        frame.body = .welcome(welcome)
+        switch frame.body {
+        case .welcome(var welcome):
+            welcome.limits.frameBytesMax = 0
+            frame.body = .welcome(welcome)
+        case .message(.serverInfo(var info)):
+            info.limits.frameBytesMax = 0
+            frame.body = .message(.serverInfo(info))
+        default: break
+        }
         return frame
     }
 }

@@ -17,15 +17,15 @@ PROTOBUF_C__BEGIN_DECLS
 #include "martlet/v1/event.pb-c.h"
 #include "martlet/v1/schedule.pb-c.h"
 #include "martlet/v1/snapshot.pb-c.h"
+#include "martlet/v1/status.pb-c.h"
 
 typedef struct Martlet__V1__AppendRequest Martlet__V1__AppendRequest;
 typedef struct Martlet__V1__AppendCheckpoint Martlet__V1__AppendCheckpoint;
 typedef struct Martlet__V1__AggregateAppend Martlet__V1__AggregateAppend;
-typedef struct Martlet__V1__ExpectedVersion Martlet__V1__ExpectedVersion;
 typedef struct Martlet__V1__AppendResponse Martlet__V1__AppendResponse;
 typedef struct Martlet__V1__AppendedAggregate Martlet__V1__AppendedAggregate;
-typedef struct Martlet__V1__VersionConflict Martlet__V1__VersionConflict;
-typedef struct Martlet__V1__ReusedEventId Martlet__V1__ReusedEventId;
+typedef struct Martlet__V1__AppendSessionRequest Martlet__V1__AppendSessionRequest;
+typedef struct Martlet__V1__AppendSessionResponse Martlet__V1__AppendSessionResponse;
 
 
 /* --- enums --- */
@@ -139,46 +139,6 @@ struct  Martlet__V1__AggregateAppend
     , NULL, NULL, 0,NULL, NULL }
 
 
-typedef enum {
-  MARTLET__V1__EXPECTED_VERSION__CONDITION__NOT_SET = 0,
-  MARTLET__V1__EXPECTED_VERSION__CONDITION_ANY = 1,
-  MARTLET__V1__EXPECTED_VERSION__CONDITION_NONE = 2,
-  MARTLET__V1__EXPECTED_VERSION__CONDITION_EXISTS = 3,
-  MARTLET__V1__EXPECTED_VERSION__CONDITION_EXACT = 4
-    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(MARTLET__V1__EXPECTED_VERSION__CONDITION__CASE)
-} Martlet__V1__ExpectedVersion__ConditionCase;
-
-/*
- * The condition on an aggregate's version.
- */
-struct  Martlet__V1__ExpectedVersion
-{
-  ProtobufCMessage base;
-  Martlet__V1__ExpectedVersion__ConditionCase condition_case;
-  union {
-    /*
-     * true: any version will do.
-     */
-    protobuf_c_boolean any;
-    /*
-     * true: the aggregate has no events yet.
-     */
-    protobuf_c_boolean none;
-    /*
-     * true: the aggregate has at least one event.
-     */
-    protobuf_c_boolean exists;
-    /*
-     * Exactly this version; 0 means the same as none.
-     */
-    uint64_t exact;
-  };
-};
-#define MARTLET__V1__EXPECTED_VERSION__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__expected_version__descriptor) \
-    , MARTLET__V1__EXPECTED_VERSION__CONDITION__NOT_SET, {0} }
-
-
 /*
  * The answer to an append. Acknowledged means durable.
  */
@@ -246,64 +206,64 @@ struct  Martlet__V1__AppendedAggregate
 
 
 /*
- * An expected version that did not hold.
+ * An append of a session. A session takes many appends on one stream, without waiting for one answer before the next append
+ * is sent, and answers each of them by its own outcome.
  */
-struct  Martlet__V1__VersionConflict
+struct  Martlet__V1__AppendSessionRequest
 {
   ProtobufCMessage base;
   /*
-   * On request, the events after the expected version (with none: from the first), oldest first.
+   * Names the append within its session: chosen by the client, above 0 and greater than the one before. The session ends
+   * with INVALID_FIELD otherwise.
    */
-  size_t n_events;
-  Martlet__V1__RecordedEvent **events;
+  uint64_t request_id;
   /*
-   * The aggregate.
+   * The append; required.
    */
-  Martlet__V1__AggregateName *aggregate;
+  Martlet__V1__AppendRequest *append;
   /*
-   * What the call expected.
+   * The append fails with DEADLINE_EXCEEDED after this many milliseconds; 0 means no deadline.
    */
-  Martlet__V1__ExpectedVersion *expected;
-  /*
-   * The version that the aggregate has; 0 without events.
-   */
-  uint64_t actual;
-  /*
-   * There are more of these events than were sent.
-   */
-  protobuf_c_boolean events_truncated;
+  uint32_t timeout_millis;
 };
-#define MARTLET__V1__VERSION_CONFLICT__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__version_conflict__descriptor) \
-    , 0,NULL, NULL, NULL, 0, 0 }
+#define MARTLET__V1__APPEND_SESSION_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__append_session_request__descriptor) \
+    , 0, NULL, 0 }
 
+
+typedef enum {
+  MARTLET__V1__APPEND_SESSION_RESPONSE__OUTCOME__NOT_SET = 0,
+  MARTLET__V1__APPEND_SESSION_RESPONSE__OUTCOME_APPEND = 2,
+  MARTLET__V1__APPEND_SESSION_RESPONSE__OUTCOME_STATUS = 3
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(MARTLET__V1__APPEND_SESSION_RESPONSE__OUTCOME__CASE)
+} Martlet__V1__AppendSessionResponse__OutcomeCase;
 
 /*
- * An event id that is stored already, with other content or in another place.
+ * The outcome of one append of a session: exactly one for each request. Appends of one tenant are carried out in the order
+ * in which they came; outcomes may come in another order.
  */
-struct  Martlet__V1__ReusedEventId
+struct  Martlet__V1__AppendSessionResponse
 {
   ProtobufCMessage base;
   /*
-   * 16 bytes.
+   * AppendSessionRequest.request_id.
    */
-  ProtobufCBinaryData event_id;
-  /*
-   * The aggregate that it is stored in.
-   */
-  Martlet__V1__AggregateName *aggregate;
-  /*
-   * The version that it has there.
-   */
-  uint64_t version;
-  /*
-   * The position that it has.
-   */
-  uint64_t position;
+  uint64_t request_id;
+  Martlet__V1__AppendSessionResponse__OutcomeCase outcome_case;
+  union {
+    /*
+     * The append is stored. Acknowledged means durable.
+     */
+    Martlet__V1__AppendResponse *append;
+    /*
+     * The append failed. The session goes on.
+     */
+    Martlet__V1__CallStatus *status;
+  };
 };
-#define MARTLET__V1__REUSED_EVENT_ID__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__reused_event_id__descriptor) \
-    , {0,NULL}, NULL, 0, 0 }
+#define MARTLET__V1__APPEND_SESSION_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__append_session_response__descriptor) \
+    , 0, MARTLET__V1__APPEND_SESSION_RESPONSE__OUTCOME__NOT_SET, {0} }
 
 
 /* Martlet__V1__AppendRequest methods */
@@ -363,25 +323,6 @@ Martlet__V1__AggregateAppend *
 void   martlet__v1__aggregate_append__free_unpacked
                      (Martlet__V1__AggregateAppend *message,
                       ProtobufCAllocator *allocator);
-/* Martlet__V1__ExpectedVersion methods */
-void   martlet__v1__expected_version__init
-                     (Martlet__V1__ExpectedVersion         *message);
-size_t martlet__v1__expected_version__get_packed_size
-                     (const Martlet__V1__ExpectedVersion   *message);
-size_t martlet__v1__expected_version__pack
-                     (const Martlet__V1__ExpectedVersion   *message,
-                      uint8_t             *out);
-size_t martlet__v1__expected_version__pack_to_buffer
-                     (const Martlet__V1__ExpectedVersion   *message,
-                      ProtobufCBuffer     *buffer);
-Martlet__V1__ExpectedVersion *
-       martlet__v1__expected_version__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data);
-void   martlet__v1__expected_version__free_unpacked
-                     (Martlet__V1__ExpectedVersion *message,
-                      ProtobufCAllocator *allocator);
 /* Martlet__V1__AppendResponse methods */
 void   martlet__v1__append_response__init
                      (Martlet__V1__AppendResponse         *message);
@@ -420,43 +361,43 @@ Martlet__V1__AppendedAggregate *
 void   martlet__v1__appended_aggregate__free_unpacked
                      (Martlet__V1__AppendedAggregate *message,
                       ProtobufCAllocator *allocator);
-/* Martlet__V1__VersionConflict methods */
-void   martlet__v1__version_conflict__init
-                     (Martlet__V1__VersionConflict         *message);
-size_t martlet__v1__version_conflict__get_packed_size
-                     (const Martlet__V1__VersionConflict   *message);
-size_t martlet__v1__version_conflict__pack
-                     (const Martlet__V1__VersionConflict   *message,
+/* Martlet__V1__AppendSessionRequest methods */
+void   martlet__v1__append_session_request__init
+                     (Martlet__V1__AppendSessionRequest         *message);
+size_t martlet__v1__append_session_request__get_packed_size
+                     (const Martlet__V1__AppendSessionRequest   *message);
+size_t martlet__v1__append_session_request__pack
+                     (const Martlet__V1__AppendSessionRequest   *message,
                       uint8_t             *out);
-size_t martlet__v1__version_conflict__pack_to_buffer
-                     (const Martlet__V1__VersionConflict   *message,
+size_t martlet__v1__append_session_request__pack_to_buffer
+                     (const Martlet__V1__AppendSessionRequest   *message,
                       ProtobufCBuffer     *buffer);
-Martlet__V1__VersionConflict *
-       martlet__v1__version_conflict__unpack
+Martlet__V1__AppendSessionRequest *
+       martlet__v1__append_session_request__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data);
-void   martlet__v1__version_conflict__free_unpacked
-                     (Martlet__V1__VersionConflict *message,
+void   martlet__v1__append_session_request__free_unpacked
+                     (Martlet__V1__AppendSessionRequest *message,
                       ProtobufCAllocator *allocator);
-/* Martlet__V1__ReusedEventId methods */
-void   martlet__v1__reused_event_id__init
-                     (Martlet__V1__ReusedEventId         *message);
-size_t martlet__v1__reused_event_id__get_packed_size
-                     (const Martlet__V1__ReusedEventId   *message);
-size_t martlet__v1__reused_event_id__pack
-                     (const Martlet__V1__ReusedEventId   *message,
+/* Martlet__V1__AppendSessionResponse methods */
+void   martlet__v1__append_session_response__init
+                     (Martlet__V1__AppendSessionResponse         *message);
+size_t martlet__v1__append_session_response__get_packed_size
+                     (const Martlet__V1__AppendSessionResponse   *message);
+size_t martlet__v1__append_session_response__pack
+                     (const Martlet__V1__AppendSessionResponse   *message,
                       uint8_t             *out);
-size_t martlet__v1__reused_event_id__pack_to_buffer
-                     (const Martlet__V1__ReusedEventId   *message,
+size_t martlet__v1__append_session_response__pack_to_buffer
+                     (const Martlet__V1__AppendSessionResponse   *message,
                       ProtobufCBuffer     *buffer);
-Martlet__V1__ReusedEventId *
-       martlet__v1__reused_event_id__unpack
+Martlet__V1__AppendSessionResponse *
+       martlet__v1__append_session_response__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data);
-void   martlet__v1__reused_event_id__free_unpacked
-                     (Martlet__V1__ReusedEventId *message,
+void   martlet__v1__append_session_response__free_unpacked
+                     (Martlet__V1__AppendSessionResponse *message,
                       ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
@@ -469,20 +410,17 @@ typedef void (*Martlet__V1__AppendCheckpoint_Closure)
 typedef void (*Martlet__V1__AggregateAppend_Closure)
                  (const Martlet__V1__AggregateAppend *message,
                   void *closure_data);
-typedef void (*Martlet__V1__ExpectedVersion_Closure)
-                 (const Martlet__V1__ExpectedVersion *message,
-                  void *closure_data);
 typedef void (*Martlet__V1__AppendResponse_Closure)
                  (const Martlet__V1__AppendResponse *message,
                   void *closure_data);
 typedef void (*Martlet__V1__AppendedAggregate_Closure)
                  (const Martlet__V1__AppendedAggregate *message,
                   void *closure_data);
-typedef void (*Martlet__V1__VersionConflict_Closure)
-                 (const Martlet__V1__VersionConflict *message,
+typedef void (*Martlet__V1__AppendSessionRequest_Closure)
+                 (const Martlet__V1__AppendSessionRequest *message,
                   void *closure_data);
-typedef void (*Martlet__V1__ReusedEventId_Closure)
-                 (const Martlet__V1__ReusedEventId *message,
+typedef void (*Martlet__V1__AppendSessionResponse_Closure)
+                 (const Martlet__V1__AppendSessionResponse *message,
                   void *closure_data);
 
 /* --- services --- */
@@ -495,6 +433,10 @@ struct Martlet__V1__AppendService_Service
                  const Martlet__V1__AppendRequest *input,
                  Martlet__V1__AppendResponse_Closure closure,
                  void *closure_data);
+  void (*append_session)(Martlet__V1__AppendService_Service *service,
+                         const Martlet__V1__AppendSessionRequest *input,
+                         Martlet__V1__AppendSessionResponse_Closure closure,
+                         void *closure_data);
 };
 typedef void (*Martlet__V1__AppendService_ServiceDestroy)(Martlet__V1__AppendService_Service *);
 void martlet__v1__append_service__init (Martlet__V1__AppendService_Service *service,
@@ -503,22 +445,26 @@ void martlet__v1__append_service__init (Martlet__V1__AppendService_Service *serv
     { &martlet__v1__append_service__descriptor, protobuf_c_service_invoke_internal, NULL }
 #define MARTLET__V1__APPEND_SERVICE__INIT(function_prefix__) \
     { MARTLET__V1__APPEND_SERVICE__BASE_INIT,\
-      function_prefix__ ## append  }
+      function_prefix__ ## append,\
+      function_prefix__ ## append_session  }
 void martlet__v1__append_service__append(ProtobufCService *service,
                                          const Martlet__V1__AppendRequest *input,
                                          Martlet__V1__AppendResponse_Closure closure,
                                          void *closure_data);
+void martlet__v1__append_service__append_session(ProtobufCService *service,
+                                                 const Martlet__V1__AppendSessionRequest *input,
+                                                 Martlet__V1__AppendSessionResponse_Closure closure,
+                                                 void *closure_data);
 
 /* --- descriptors --- */
 
 extern const ProtobufCMessageDescriptor martlet__v1__append_request__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__append_checkpoint__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__aggregate_append__descriptor;
-extern const ProtobufCMessageDescriptor martlet__v1__expected_version__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__append_response__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__appended_aggregate__descriptor;
-extern const ProtobufCMessageDescriptor martlet__v1__version_conflict__descriptor;
-extern const ProtobufCMessageDescriptor martlet__v1__reused_event_id__descriptor;
+extern const ProtobufCMessageDescriptor martlet__v1__append_session_request__descriptor;
+extern const ProtobufCMessageDescriptor martlet__v1__append_session_response__descriptor;
 extern const ProtobufCServiceDescriptor martlet__v1__append_service__descriptor;
 
 PROTOBUF_C__END_DECLS

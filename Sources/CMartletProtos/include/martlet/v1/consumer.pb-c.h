@@ -44,7 +44,7 @@ typedef struct Martlet__V1__KeyToUnblock Martlet__V1__KeyToUnblock;
 typedef struct Martlet__V1__UnblockKeysResponse Martlet__V1__UnblockKeysResponse;
 typedef struct Martlet__V1__AwaitConsumerRequest Martlet__V1__AwaitConsumerRequest;
 typedef struct Martlet__V1__AwaitConsumerResponse Martlet__V1__AwaitConsumerResponse;
-typedef struct Martlet__V1__ConsumeRequest Martlet__V1__ConsumeRequest;
+typedef struct Martlet__V1__ConsumeStart Martlet__V1__ConsumeStart;
 typedef struct Martlet__V1__TenantSelection Martlet__V1__TenantSelection;
 typedef struct Martlet__V1__WorkerReplies Martlet__V1__WorkerReplies;
 typedef struct Martlet__V1__WorkerReply Martlet__V1__WorkerReply;
@@ -63,7 +63,7 @@ typedef struct Martlet__V1__SlotCommitted Martlet__V1__SlotCommitted;
 typedef struct Martlet__V1__SlotStopped Martlet__V1__SlotStopped;
 typedef struct Martlet__V1__ConsumerPaused Martlet__V1__ConsumerPaused;
 typedef struct Martlet__V1__WaitingForCredit Martlet__V1__WaitingForCredit;
-typedef struct Martlet__V1__WorkerMessage Martlet__V1__WorkerMessage;
+typedef struct Martlet__V1__ConsumeRequest Martlet__V1__ConsumeRequest;
 
 
 /* --- enums --- */
@@ -806,18 +806,18 @@ struct  Martlet__V1__AwaitConsumerResponse
 
 
 typedef enum {
-  MARTLET__V1__CONSUME_REQUEST__SCOPE__NOT_SET = 0,
-  MARTLET__V1__CONSUME_REQUEST__SCOPE_TENANT = 1,
-  MARTLET__V1__CONSUME_REQUEST__SCOPE_TENANTS = 6
-    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(MARTLET__V1__CONSUME_REQUEST__SCOPE__CASE)
-} Martlet__V1__ConsumeRequest__ScopeCase;
+  MARTLET__V1__CONSUME_START__SCOPE__NOT_SET = 0,
+  MARTLET__V1__CONSUME_START__SCOPE_TENANT = 1,
+  MARTLET__V1__CONSUME_START__SCOPE_TENANTS = 6
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(MARTLET__V1__CONSUME_START__SCOPE__CASE)
+} Martlet__V1__ConsumeStart__ScopeCase;
 
 /*
  * Works on a consumer: gets slots of it, and the events of their keys. Ends only with a status: when cancelled, at its
  * deadline, on a drain, on failure, with WORKER_REPLACED when a newer stream has the worker's name, with WORKER_SILENT when
  * the worker said nothing for Limits.consumer_lease_millis, with NEVER_DELIVERED when it answers what was not delivered.
  */
-struct  Martlet__V1__ConsumeRequest
+struct  Martlet__V1__ConsumeStart
 {
   ProtobufCMessage base;
   /*
@@ -838,7 +838,7 @@ struct  Martlet__V1__ConsumeRequest
    * have no acknowledgement time-out, so that no key is blocked unless it has rejected an event of it.
    */
   protobuf_c_boolean keeps_time;
-  Martlet__V1__ConsumeRequest__ScopeCase scope_case;
+  Martlet__V1__ConsumeStart__ScopeCase scope_case;
   union {
     /*
      * 16 bytes: the tenant.
@@ -850,9 +850,9 @@ struct  Martlet__V1__ConsumeRequest
     Martlet__V1__TenantSelection *tenants;
   };
 };
-#define MARTLET__V1__CONSUME_REQUEST__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__consume_request__descriptor) \
-    , {0,NULL}, {0,NULL}, 0, 0, MARTLET__V1__CONSUME_REQUEST__SCOPE__NOT_SET, {0} }
+#define MARTLET__V1__CONSUME_START__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__consume_start__descriptor) \
+    , {0,NULL}, {0,NULL}, 0, 0, MARTLET__V1__CONSUME_START__SCOPE__NOT_SET, {0} }
 
 
 /*
@@ -1101,7 +1101,7 @@ struct  Martlet__V1__TenantLeft
   /*
    * Why.
    */
-  Martlet__V1__Status *status;
+  Martlet__V1__CallStatus *status;
 };
 #define MARTLET__V1__TENANT_LEFT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__tenant_left__descriptor) \
@@ -1298,33 +1298,33 @@ struct  Martlet__V1__WaitingForCredit
 
 
 typedef enum {
-  MARTLET__V1__WORKER_MESSAGE__MESSAGE__NOT_SET = 0,
-  MARTLET__V1__WORKER_MESSAGE__MESSAGE_CONSUME = 1,
-  MARTLET__V1__WORKER_MESSAGE__MESSAGE_REPLIES = 2
-    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(MARTLET__V1__WORKER_MESSAGE__MESSAGE__CASE)
-} Martlet__V1__WorkerMessage__MessageCase;
+  MARTLET__V1__CONSUME_REQUEST__MESSAGE__NOT_SET = 0,
+  MARTLET__V1__CONSUME_REQUEST__MESSAGE_START = 1,
+  MARTLET__V1__CONSUME_REQUEST__MESSAGE_REPLIES = 2
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(MARTLET__V1__CONSUME_REQUEST__MESSAGE__CASE)
+} Martlet__V1__ConsumeRequest__MessageCase;
 
 /*
- * What a worker sends on the stream of Consume: the request first, replies after it. On martlet/1 both are frames.
+ * A message of a worker on the stream of its call; over gRPC only: on the native protocol, both parts are frames.
  */
-struct  Martlet__V1__WorkerMessage
+struct  Martlet__V1__ConsumeRequest
 {
   ProtobufCMessage base;
-  Martlet__V1__WorkerMessage__MessageCase message_case;
+  Martlet__V1__ConsumeRequest__MessageCase message_case;
   union {
     /*
-     * The first message.
+     * The first message, and only the first.
      */
-    Martlet__V1__ConsumeRequest *consume;
+    Martlet__V1__ConsumeStart *start;
     /*
-     * All others.
+     * Every later one.
      */
     Martlet__V1__WorkerReplies *replies;
   };
 };
-#define MARTLET__V1__WORKER_MESSAGE__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__worker_message__descriptor) \
-    , MARTLET__V1__WORKER_MESSAGE__MESSAGE__NOT_SET, {0} }
+#define MARTLET__V1__CONSUME_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__consume_request__descriptor) \
+    , MARTLET__V1__CONSUME_REQUEST__MESSAGE__NOT_SET, {0} }
 
 
 /* Martlet__V1__ConsumerDefinition methods */
@@ -1821,24 +1821,24 @@ Martlet__V1__AwaitConsumerResponse *
 void   martlet__v1__await_consumer_response__free_unpacked
                      (Martlet__V1__AwaitConsumerResponse *message,
                       ProtobufCAllocator *allocator);
-/* Martlet__V1__ConsumeRequest methods */
-void   martlet__v1__consume_request__init
-                     (Martlet__V1__ConsumeRequest         *message);
-size_t martlet__v1__consume_request__get_packed_size
-                     (const Martlet__V1__ConsumeRequest   *message);
-size_t martlet__v1__consume_request__pack
-                     (const Martlet__V1__ConsumeRequest   *message,
+/* Martlet__V1__ConsumeStart methods */
+void   martlet__v1__consume_start__init
+                     (Martlet__V1__ConsumeStart         *message);
+size_t martlet__v1__consume_start__get_packed_size
+                     (const Martlet__V1__ConsumeStart   *message);
+size_t martlet__v1__consume_start__pack
+                     (const Martlet__V1__ConsumeStart   *message,
                       uint8_t             *out);
-size_t martlet__v1__consume_request__pack_to_buffer
-                     (const Martlet__V1__ConsumeRequest   *message,
+size_t martlet__v1__consume_start__pack_to_buffer
+                     (const Martlet__V1__ConsumeStart   *message,
                       ProtobufCBuffer     *buffer);
-Martlet__V1__ConsumeRequest *
-       martlet__v1__consume_request__unpack
+Martlet__V1__ConsumeStart *
+       martlet__v1__consume_start__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data);
-void   martlet__v1__consume_request__free_unpacked
-                     (Martlet__V1__ConsumeRequest *message,
+void   martlet__v1__consume_start__free_unpacked
+                     (Martlet__V1__ConsumeStart *message,
                       ProtobufCAllocator *allocator);
 /* Martlet__V1__TenantSelection methods */
 void   martlet__v1__tenant_selection__init
@@ -2182,24 +2182,24 @@ Martlet__V1__WaitingForCredit *
 void   martlet__v1__waiting_for_credit__free_unpacked
                      (Martlet__V1__WaitingForCredit *message,
                       ProtobufCAllocator *allocator);
-/* Martlet__V1__WorkerMessage methods */
-void   martlet__v1__worker_message__init
-                     (Martlet__V1__WorkerMessage         *message);
-size_t martlet__v1__worker_message__get_packed_size
-                     (const Martlet__V1__WorkerMessage   *message);
-size_t martlet__v1__worker_message__pack
-                     (const Martlet__V1__WorkerMessage   *message,
+/* Martlet__V1__ConsumeRequest methods */
+void   martlet__v1__consume_request__init
+                     (Martlet__V1__ConsumeRequest         *message);
+size_t martlet__v1__consume_request__get_packed_size
+                     (const Martlet__V1__ConsumeRequest   *message);
+size_t martlet__v1__consume_request__pack
+                     (const Martlet__V1__ConsumeRequest   *message,
                       uint8_t             *out);
-size_t martlet__v1__worker_message__pack_to_buffer
-                     (const Martlet__V1__WorkerMessage   *message,
+size_t martlet__v1__consume_request__pack_to_buffer
+                     (const Martlet__V1__ConsumeRequest   *message,
                       ProtobufCBuffer     *buffer);
-Martlet__V1__WorkerMessage *
-       martlet__v1__worker_message__unpack
+Martlet__V1__ConsumeRequest *
+       martlet__v1__consume_request__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data);
-void   martlet__v1__worker_message__free_unpacked
-                     (Martlet__V1__WorkerMessage *message,
+void   martlet__v1__consume_request__free_unpacked
+                     (Martlet__V1__ConsumeRequest *message,
                       ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
@@ -2281,8 +2281,8 @@ typedef void (*Martlet__V1__AwaitConsumerRequest_Closure)
 typedef void (*Martlet__V1__AwaitConsumerResponse_Closure)
                  (const Martlet__V1__AwaitConsumerResponse *message,
                   void *closure_data);
-typedef void (*Martlet__V1__ConsumeRequest_Closure)
-                 (const Martlet__V1__ConsumeRequest *message,
+typedef void (*Martlet__V1__ConsumeStart_Closure)
+                 (const Martlet__V1__ConsumeStart *message,
                   void *closure_data);
 typedef void (*Martlet__V1__TenantSelection_Closure)
                  (const Martlet__V1__TenantSelection *message,
@@ -2338,8 +2338,8 @@ typedef void (*Martlet__V1__ConsumerPaused_Closure)
 typedef void (*Martlet__V1__WaitingForCredit_Closure)
                  (const Martlet__V1__WaitingForCredit *message,
                   void *closure_data);
-typedef void (*Martlet__V1__WorkerMessage_Closure)
-                 (const Martlet__V1__WorkerMessage *message,
+typedef void (*Martlet__V1__ConsumeRequest_Closure)
+                 (const Martlet__V1__ConsumeRequest *message,
                   void *closure_data);
 
 /* --- services --- */
@@ -2381,7 +2381,7 @@ struct Martlet__V1__ConsumerService_Service
                          Martlet__V1__AwaitConsumerResponse_Closure closure,
                          void *closure_data);
   void (*consume)(Martlet__V1__ConsumerService_Service *service,
-                  const Martlet__V1__WorkerMessage *input,
+                  const Martlet__V1__ConsumeRequest *input,
                   Martlet__V1__ConsumeResponse_Closure closure,
                   void *closure_data);
 };
@@ -2434,7 +2434,7 @@ void martlet__v1__consumer_service__await_consumer(ProtobufCService *service,
                                                    Martlet__V1__AwaitConsumerResponse_Closure closure,
                                                    void *closure_data);
 void martlet__v1__consumer_service__consume(ProtobufCService *service,
-                                            const Martlet__V1__WorkerMessage *input,
+                                            const Martlet__V1__ConsumeRequest *input,
                                             Martlet__V1__ConsumeResponse_Closure closure,
                                             void *closure_data);
 
@@ -2466,7 +2466,7 @@ extern const ProtobufCMessageDescriptor martlet__v1__key_to_unblock__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__unblock_keys_response__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__await_consumer_request__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__await_consumer_response__descriptor;
-extern const ProtobufCMessageDescriptor martlet__v1__consume_request__descriptor;
+extern const ProtobufCMessageDescriptor martlet__v1__consume_start__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__tenant_selection__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__worker_replies__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__worker_reply__descriptor;
@@ -2485,7 +2485,7 @@ extern const ProtobufCMessageDescriptor martlet__v1__slot_committed__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__slot_stopped__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__consumer_paused__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__waiting_for_credit__descriptor;
-extern const ProtobufCMessageDescriptor martlet__v1__worker_message__descriptor;
+extern const ProtobufCMessageDescriptor martlet__v1__consume_request__descriptor;
 extern const ProtobufCServiceDescriptor martlet__v1__consumer_service__descriptor;
 
 PROTOBUF_C__END_DECLS

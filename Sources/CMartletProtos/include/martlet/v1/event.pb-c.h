@@ -22,6 +22,7 @@ typedef struct Martlet__V1__RecordedEvent Martlet__V1__RecordedEvent;
 typedef struct Martlet__V1__Upcasting Martlet__V1__Upcasting;
 typedef struct Martlet__V1__SchemaVersionMax Martlet__V1__SchemaVersionMax;
 typedef struct Martlet__V1__AggregateName Martlet__V1__AggregateName;
+typedef struct Martlet__V1__ExpectedVersion Martlet__V1__ExpectedVersion;
 typedef struct Martlet__V1__EventFilter Martlet__V1__EventFilter;
 
 
@@ -281,6 +282,46 @@ struct  Martlet__V1__AggregateName
     , {0,NULL}, {0,NULL} }
 
 
+typedef enum {
+  MARTLET__V1__EXPECTED_VERSION__CONDITION__NOT_SET = 0,
+  MARTLET__V1__EXPECTED_VERSION__CONDITION_ANY = 1,
+  MARTLET__V1__EXPECTED_VERSION__CONDITION_NONE = 2,
+  MARTLET__V1__EXPECTED_VERSION__CONDITION_EXISTS = 3,
+  MARTLET__V1__EXPECTED_VERSION__CONDITION_EXACT = 4
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(MARTLET__V1__EXPECTED_VERSION__CONDITION__CASE)
+} Martlet__V1__ExpectedVersion__ConditionCase;
+
+/*
+ * The condition on an aggregate's version.
+ */
+struct  Martlet__V1__ExpectedVersion
+{
+  ProtobufCMessage base;
+  Martlet__V1__ExpectedVersion__ConditionCase condition_case;
+  union {
+    /*
+     * true: any version will do.
+     */
+    protobuf_c_boolean any;
+    /*
+     * true: the aggregate has no events yet.
+     */
+    protobuf_c_boolean none;
+    /*
+     * true: the aggregate has at least one event.
+     */
+    protobuf_c_boolean exists;
+    /*
+     * Exactly this version; 0 means the same as none.
+     */
+    uint64_t exact;
+  };
+};
+#define MARTLET__V1__EXPECTED_VERSION__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__expected_version__descriptor) \
+    , MARTLET__V1__EXPECTED_VERSION__CONDITION__NOT_SET, {0} }
+
+
 /*
  * Which events of a tenant are meant, as they are delivered: after an upcaster changed a type, the new name finds them
  * and the old one does not. The fields combine with AND, the values inside one with OR;
@@ -443,6 +484,25 @@ Martlet__V1__AggregateName *
 void   martlet__v1__aggregate_name__free_unpacked
                      (Martlet__V1__AggregateName *message,
                       ProtobufCAllocator *allocator);
+/* Martlet__V1__ExpectedVersion methods */
+void   martlet__v1__expected_version__init
+                     (Martlet__V1__ExpectedVersion         *message);
+size_t martlet__v1__expected_version__get_packed_size
+                     (const Martlet__V1__ExpectedVersion   *message);
+size_t martlet__v1__expected_version__pack
+                     (const Martlet__V1__ExpectedVersion   *message,
+                      uint8_t             *out);
+size_t martlet__v1__expected_version__pack_to_buffer
+                     (const Martlet__V1__ExpectedVersion   *message,
+                      ProtobufCBuffer     *buffer);
+Martlet__V1__ExpectedVersion *
+       martlet__v1__expected_version__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   martlet__v1__expected_version__free_unpacked
+                     (Martlet__V1__ExpectedVersion *message,
+                      ProtobufCAllocator *allocator);
 /* Martlet__V1__EventFilter methods */
 void   martlet__v1__event_filter__init
                      (Martlet__V1__EventFilter         *message);
@@ -485,6 +545,9 @@ typedef void (*Martlet__V1__SchemaVersionMax_Closure)
 typedef void (*Martlet__V1__AggregateName_Closure)
                  (const Martlet__V1__AggregateName *message,
                   void *closure_data);
+typedef void (*Martlet__V1__ExpectedVersion_Closure)
+                 (const Martlet__V1__ExpectedVersion *message,
+                  void *closure_data);
 typedef void (*Martlet__V1__EventFilter_Closure)
                  (const Martlet__V1__EventFilter *message,
                   void *closure_data);
@@ -502,6 +565,7 @@ extern const ProtobufCMessageDescriptor martlet__v1__recorded_event__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__upcasting__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__schema_version_max__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__aggregate_name__descriptor;
+extern const ProtobufCMessageDescriptor martlet__v1__expected_version__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__event_filter__descriptor;
 
 PROTOBUF_C__END_DECLS

@@ -24,10 +24,8 @@ typedef struct Martlet__V1__ReadRequest Martlet__V1__ReadRequest;
 typedef struct Martlet__V1__ReadResponse Martlet__V1__ReadResponse;
 typedef struct Martlet__V1__ReadView Martlet__V1__ReadView;
 typedef struct Martlet__V1__Head Martlet__V1__Head;
-typedef struct Martlet__V1__HeadRequest Martlet__V1__HeadRequest;
-typedef struct Martlet__V1__HeadResponse Martlet__V1__HeadResponse;
-typedef struct Martlet__V1__StatusRequest Martlet__V1__StatusRequest;
-typedef struct Martlet__V1__StatusResponse Martlet__V1__StatusResponse;
+typedef struct Martlet__V1__GetHeadRequest Martlet__V1__GetHeadRequest;
+typedef struct Martlet__V1__GetHeadResponse Martlet__V1__GetHeadResponse;
 
 
 /* --- enums --- */
@@ -298,7 +296,7 @@ struct  Martlet__V1__Head
 /*
  * Asks for a tenant's head.
  */
-struct  Martlet__V1__HeadRequest
+struct  Martlet__V1__GetHeadRequest
 {
   ProtobufCMessage base;
   /*
@@ -306,15 +304,15 @@ struct  Martlet__V1__HeadRequest
    */
   ProtobufCBinaryData tenant;
 };
-#define MARTLET__V1__HEAD_REQUEST__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__head_request__descriptor) \
+#define MARTLET__V1__GET_HEAD_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__get_head_request__descriptor) \
     , {0,NULL} }
 
 
 /*
  * A tenant's head.
  */
-struct  Martlet__V1__HeadResponse
+struct  Martlet__V1__GetHeadResponse
 {
   ProtobufCMessage base;
   /*
@@ -322,105 +320,9 @@ struct  Martlet__V1__HeadResponse
    */
   Martlet__V1__Head *head;
 };
-#define MARTLET__V1__HEAD_RESPONSE__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__head_response__descriptor) \
+#define MARTLET__V1__GET_HEAD_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__get_head_response__descriptor) \
     , NULL }
-
-
-/*
- * Asks how the server does.
- */
-struct  Martlet__V1__StatusRequest
-{
-  ProtobufCMessage base;
-};
-#define MARTLET__V1__STATUS_REQUEST__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__status_request__descriptor) \
-     }
-
-
-/*
- * How the server does.
- */
-struct  Martlet__V1__StatusResponse
-{
-  ProtobufCMessage base;
-  /*
-   * Version of the server program.
-   */
-  ProtobufCBinaryData server_version;
-  /*
-   * The storage engine: sqlite, postgresql.
-   */
-  ProtobufCBinaryData storage_engine;
-  /*
-   * Whether storage answered when it was asked for this call.
-   */
-  protobuf_c_boolean storage_ready;
-  /*
-   * What is wrong with storage; empty when it is ready.
-   */
-  ProtobufCBinaryData storage_message;
-  /*
-   * Version of the storage schema.
-   */
-  uint32_t schema_version;
-  /*
-   * How long the server has been up, in microseconds.
-   */
-  uint64_t uptime_micros;
-  /*
-   * The server's clock in microseconds since 1970 UTC.
-   */
-  int64_t server_time_micros;
-  /*
-   * Open connections.
-   */
-  uint64_t connections;
-  /*
-   * Open subscriptions.
-   */
-  uint64_t subscriptions;
-  /*
-   * Bytes of appends that wait for their commit.
-   */
-  uint64_t waiting_append_bytes;
-  /*
-   * Events appended since the start.
-   */
-  uint64_t events_appended;
-  /*
-   * Events delivered to loads, reads and subscriptions since the start.
-   */
-  uint64_t events_delivered;
-  /*
-   * The server is draining: it takes no new calls.
-   */
-  protobuf_c_boolean draining;
-  /*
-   * Snapshots that loads could not use, since the start.
-   */
-  uint64_t snapshots_skipped;
-  /*
-   * Events that an upcaster failed on, since the start.
-   */
-  uint64_t upcast_failures;
-  /*
-   * CPU time that the server's process has used, user and system, in microseconds.
-   */
-  uint64_t process_cpu_micros;
-  /*
-   * Memory of the server's process that is in RAM; 0 where the system does not tell.
-   */
-  uint64_t resident_bytes;
-  /*
-   * The most that resident_bytes has been since the process started; 0 where the system does not tell.
-   */
-  uint64_t resident_peak_bytes;
-};
-#define MARTLET__V1__STATUS_RESPONSE__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__status_response__descriptor) \
-    , {0,NULL}, {0,NULL}, 0, {0,NULL}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 /* Martlet__V1__LoadRequest methods */
@@ -556,81 +458,43 @@ Martlet__V1__Head *
 void   martlet__v1__head__free_unpacked
                      (Martlet__V1__Head *message,
                       ProtobufCAllocator *allocator);
-/* Martlet__V1__HeadRequest methods */
-void   martlet__v1__head_request__init
-                     (Martlet__V1__HeadRequest         *message);
-size_t martlet__v1__head_request__get_packed_size
-                     (const Martlet__V1__HeadRequest   *message);
-size_t martlet__v1__head_request__pack
-                     (const Martlet__V1__HeadRequest   *message,
+/* Martlet__V1__GetHeadRequest methods */
+void   martlet__v1__get_head_request__init
+                     (Martlet__V1__GetHeadRequest         *message);
+size_t martlet__v1__get_head_request__get_packed_size
+                     (const Martlet__V1__GetHeadRequest   *message);
+size_t martlet__v1__get_head_request__pack
+                     (const Martlet__V1__GetHeadRequest   *message,
                       uint8_t             *out);
-size_t martlet__v1__head_request__pack_to_buffer
-                     (const Martlet__V1__HeadRequest   *message,
+size_t martlet__v1__get_head_request__pack_to_buffer
+                     (const Martlet__V1__GetHeadRequest   *message,
                       ProtobufCBuffer     *buffer);
-Martlet__V1__HeadRequest *
-       martlet__v1__head_request__unpack
+Martlet__V1__GetHeadRequest *
+       martlet__v1__get_head_request__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data);
-void   martlet__v1__head_request__free_unpacked
-                     (Martlet__V1__HeadRequest *message,
+void   martlet__v1__get_head_request__free_unpacked
+                     (Martlet__V1__GetHeadRequest *message,
                       ProtobufCAllocator *allocator);
-/* Martlet__V1__HeadResponse methods */
-void   martlet__v1__head_response__init
-                     (Martlet__V1__HeadResponse         *message);
-size_t martlet__v1__head_response__get_packed_size
-                     (const Martlet__V1__HeadResponse   *message);
-size_t martlet__v1__head_response__pack
-                     (const Martlet__V1__HeadResponse   *message,
+/* Martlet__V1__GetHeadResponse methods */
+void   martlet__v1__get_head_response__init
+                     (Martlet__V1__GetHeadResponse         *message);
+size_t martlet__v1__get_head_response__get_packed_size
+                     (const Martlet__V1__GetHeadResponse   *message);
+size_t martlet__v1__get_head_response__pack
+                     (const Martlet__V1__GetHeadResponse   *message,
                       uint8_t             *out);
-size_t martlet__v1__head_response__pack_to_buffer
-                     (const Martlet__V1__HeadResponse   *message,
+size_t martlet__v1__get_head_response__pack_to_buffer
+                     (const Martlet__V1__GetHeadResponse   *message,
                       ProtobufCBuffer     *buffer);
-Martlet__V1__HeadResponse *
-       martlet__v1__head_response__unpack
+Martlet__V1__GetHeadResponse *
+       martlet__v1__get_head_response__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data);
-void   martlet__v1__head_response__free_unpacked
-                     (Martlet__V1__HeadResponse *message,
-                      ProtobufCAllocator *allocator);
-/* Martlet__V1__StatusRequest methods */
-void   martlet__v1__status_request__init
-                     (Martlet__V1__StatusRequest         *message);
-size_t martlet__v1__status_request__get_packed_size
-                     (const Martlet__V1__StatusRequest   *message);
-size_t martlet__v1__status_request__pack
-                     (const Martlet__V1__StatusRequest   *message,
-                      uint8_t             *out);
-size_t martlet__v1__status_request__pack_to_buffer
-                     (const Martlet__V1__StatusRequest   *message,
-                      ProtobufCBuffer     *buffer);
-Martlet__V1__StatusRequest *
-       martlet__v1__status_request__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data);
-void   martlet__v1__status_request__free_unpacked
-                     (Martlet__V1__StatusRequest *message,
-                      ProtobufCAllocator *allocator);
-/* Martlet__V1__StatusResponse methods */
-void   martlet__v1__status_response__init
-                     (Martlet__V1__StatusResponse         *message);
-size_t martlet__v1__status_response__get_packed_size
-                     (const Martlet__V1__StatusResponse   *message);
-size_t martlet__v1__status_response__pack
-                     (const Martlet__V1__StatusResponse   *message,
-                      uint8_t             *out);
-size_t martlet__v1__status_response__pack_to_buffer
-                     (const Martlet__V1__StatusResponse   *message,
-                      ProtobufCBuffer     *buffer);
-Martlet__V1__StatusResponse *
-       martlet__v1__status_response__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data);
-void   martlet__v1__status_response__free_unpacked
-                     (Martlet__V1__StatusResponse *message,
+void   martlet__v1__get_head_response__free_unpacked
+                     (Martlet__V1__GetHeadResponse *message,
                       ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
@@ -655,17 +519,11 @@ typedef void (*Martlet__V1__ReadView_Closure)
 typedef void (*Martlet__V1__Head_Closure)
                  (const Martlet__V1__Head *message,
                   void *closure_data);
-typedef void (*Martlet__V1__HeadRequest_Closure)
-                 (const Martlet__V1__HeadRequest *message,
+typedef void (*Martlet__V1__GetHeadRequest_Closure)
+                 (const Martlet__V1__GetHeadRequest *message,
                   void *closure_data);
-typedef void (*Martlet__V1__HeadResponse_Closure)
-                 (const Martlet__V1__HeadResponse *message,
-                  void *closure_data);
-typedef void (*Martlet__V1__StatusRequest_Closure)
-                 (const Martlet__V1__StatusRequest *message,
-                  void *closure_data);
-typedef void (*Martlet__V1__StatusResponse_Closure)
-                 (const Martlet__V1__StatusResponse *message,
+typedef void (*Martlet__V1__GetHeadResponse_Closure)
+                 (const Martlet__V1__GetHeadResponse *message,
                   void *closure_data);
 
 /* --- services --- */
@@ -683,13 +541,9 @@ struct Martlet__V1__QueryService_Service
                Martlet__V1__ReadResponse_Closure closure,
                void *closure_data);
   void (*get_head)(Martlet__V1__QueryService_Service *service,
-                   const Martlet__V1__HeadRequest *input,
-                   Martlet__V1__HeadResponse_Closure closure,
+                   const Martlet__V1__GetHeadRequest *input,
+                   Martlet__V1__GetHeadResponse_Closure closure,
                    void *closure_data);
-  void (*get_status)(Martlet__V1__QueryService_Service *service,
-                     const Martlet__V1__StatusRequest *input,
-                     Martlet__V1__StatusResponse_Closure closure,
-                     void *closure_data);
 };
 typedef void (*Martlet__V1__QueryService_ServiceDestroy)(Martlet__V1__QueryService_Service *);
 void martlet__v1__query_service__init (Martlet__V1__QueryService_Service *service,
@@ -700,8 +554,7 @@ void martlet__v1__query_service__init (Martlet__V1__QueryService_Service *servic
     { MARTLET__V1__QUERY_SERVICE__BASE_INIT,\
       function_prefix__ ## load,\
       function_prefix__ ## read,\
-      function_prefix__ ## get_head,\
-      function_prefix__ ## get_status  }
+      function_prefix__ ## get_head  }
 void martlet__v1__query_service__load(ProtobufCService *service,
                                       const Martlet__V1__LoadRequest *input,
                                       Martlet__V1__LoadResponse_Closure closure,
@@ -711,13 +564,9 @@ void martlet__v1__query_service__read(ProtobufCService *service,
                                       Martlet__V1__ReadResponse_Closure closure,
                                       void *closure_data);
 void martlet__v1__query_service__get_head(ProtobufCService *service,
-                                          const Martlet__V1__HeadRequest *input,
-                                          Martlet__V1__HeadResponse_Closure closure,
+                                          const Martlet__V1__GetHeadRequest *input,
+                                          Martlet__V1__GetHeadResponse_Closure closure,
                                           void *closure_data);
-void martlet__v1__query_service__get_status(ProtobufCService *service,
-                                            const Martlet__V1__StatusRequest *input,
-                                            Martlet__V1__StatusResponse_Closure closure,
-                                            void *closure_data);
 
 /* --- descriptors --- */
 
@@ -729,10 +578,8 @@ extern const ProtobufCMessageDescriptor martlet__v1__read_request__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__read_response__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__read_view__descriptor;
 extern const ProtobufCMessageDescriptor martlet__v1__head__descriptor;
-extern const ProtobufCMessageDescriptor martlet__v1__head_request__descriptor;
-extern const ProtobufCMessageDescriptor martlet__v1__head_response__descriptor;
-extern const ProtobufCMessageDescriptor martlet__v1__status_request__descriptor;
-extern const ProtobufCMessageDescriptor martlet__v1__status_response__descriptor;
+extern const ProtobufCMessageDescriptor martlet__v1__get_head_request__descriptor;
+extern const ProtobufCMessageDescriptor martlet__v1__get_head_response__descriptor;
 extern const ProtobufCServiceDescriptor martlet__v1__query_service__descriptor;
 
 PROTOBUF_C__END_DECLS

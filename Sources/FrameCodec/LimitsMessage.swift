@@ -1,55 +1,9 @@
 import CMartletProtos
-import FoundationEssentials
 import MartletModel
-import MartletRecordCodec
-import MartletSession
-import NIOCore
-
-extension Welcome {
-    func encode(to buffer: inout ByteBuffer) {
-        var tenants = ByteBuffer()
-        if case .only(let allowed) = scope {
-            for tenant in allowed.sorted() {
-                tenants.writeField(3, length: 16)
-                tenants.writeBytes(tenant.uuid.bytes)
-            }
-        }
-        unsafe withCBytes([serverVersion, identity]) { text in
-            unsafe limits.withMessage { limits in
-                unsafe withMessage(Martlet__V1__Welcome(), martlet__v1__welcome__init) { message in
-                    unsafe message.pointee.protocol_version = protocolVersion
-                    unsafe message.pointee.server_version = unsafe text[0]
-                    unsafe message.pointee.all_tenants = scope == .all ? 1 : 0
-                    unsafe message.pointee.identity = unsafe text[1]
-                    unsafe message.pointee.limits = unsafe limits
-                    unsafe message.pointee.server_time_micros = serverTime.microseconds
-                    unsafe buffer.writeField(4, &message.pointee.base, tail: tenants)
-                }
-            }
-        }
-    }
-
-    /// What travels of the limits replaces `local`.
-    @unsafe init?(_ message: UnsafePointer<Martlet__V1__Welcome>, local: Limits) {
-        guard let serverVersion = unsafe message.pointee.server_version.text,
-            let identity = unsafe message.pointee.identity.text
-        else { return nil }
-        var tenants: Set<TenantID> = []
-        for index in unsafe 0..<message.pointee.n_tenants {
-            guard let tenant = unsafe message.pointee.tenants[index].uuid else { return nil }
-            tenants.insert(TenantID(tenant))
-        }
-        var limits = local
-        if let sent = unsafe message.pointee.limits { unsafe limits.take(sent) }
-        self.init(
-            protocolVersion: unsafe message.pointee.protocol_version, serverVersion: serverVersion,
-            scope: unsafe message.pointee.all_tenants != 0 ? .all : .only(tenants), identity: identity, limits: limits,
-            serverTime: Timestamp(microseconds: unsafe message.pointee.server_time_micros))
-    }
-}
 
 extension Limits {
-    @unsafe fileprivate func withMessage<Result>(
+    /// Calls `body` with the limits as protobuf-c sees them.
+    @unsafe func withMessage<Result>(
         _ body: (UnsafeMutablePointer<Martlet__V1__Limits>) throws -> Result
     ) rethrows -> Result {
         try unsafe MartletFrameCodec.withMessage(Martlet__V1__UpcasterLimits(), martlet__v1__upcaster_limits__init) {
@@ -93,7 +47,7 @@ extension Limits {
     private static let sentMax: UInt64 = 1 << 40
 
     /// Takes what was sent; of the fields that were added later, an older server sends none.
-    @unsafe fileprivate mutating func take(_ message: UnsafePointer<Martlet__V1__Limits>) {
+    @unsafe mutating func take(_ message: UnsafePointer<Martlet__V1__Limits>) {
         let sent = unsafe message.pointee
         unsafe frameBytesMax = Self.taken(sent.frame_bytes_max)
         unsafe payloadBytesMax = Self.taken(sent.payload_bytes_max)
