@@ -52,6 +52,8 @@ public enum RequestKind: UInt32, Hashable, Sendable, CaseIterable {
     case changeSchedules = 37
     /// `ListSchedulesRequest`.
     case listSchedules = 38
+    /// `GetServerInfoRequest`.
+    case getServerInfo = 39
 }
 
 /// Messages of calls that travel without a frame of ours around them, as gRPC sends them.
@@ -160,20 +162,21 @@ public enum BareMessages {
     /// Encodes an error as `CallStatus` without events and without what lies in the call's own status: its code, its message.
     /// Of conflicts and reused ids, so many as fit into that many bytes.
     public static func callStatus(_ error: MartletError, bytesMax: Int) -> ByteBuffer {
-        let conflicts = error.conflicts.map { conflict in
+        var whole = MartletError(
+            error.code, reason: error.reason, message: "", isRetryable: error.isRetryable, conflicts: error.conflicts,
+            reusedEventIDs: error.reusedEventIDs, limit: error.limit, failedUpcast: error.failedUpcast,
+            comparablePosition: error.comparablePosition, conflictsCount: error.conflictsCount,
+            reusedEventIDsCount: error.reusedEventIDsCount)
+        whole.conflicts = error.conflicts.map { conflict in
             var conflict = conflict
             conflict.eventsTruncated = conflict.eventsTruncated || conflict.events.readableBytes > 0
             conflict.events = ByteBuffer()
             return conflict
         }
         // They are alike in length, about: half of them until they fit.
-        var count = max(conflicts.count, error.reusedEventIDs.count)
+        var count = max(error.conflicts.count, error.reusedEventIDs.count)
         while true {
-            let part = MartletError(
-                error.code, reason: error.reason, message: "", isRetryable: error.isRetryable,
-                conflicts: Array(conflicts.prefix(count)), reusedEventIDs: Array(error.reusedEventIDs.prefix(count)),
-                limit: error.limit, failedUpcast: error.failedUpcast, comparablePosition: error.comparablePosition)
-            let status = callStatus(part)
+            let status = callStatus(whole.listing(conflictsMax: count, reusedEventIDsMax: count))
             if status.readableBytes <= bytesMax || count == 0 { return status }
             count /= 2
         }

@@ -109,7 +109,7 @@ extension TenantScope {
     /// Nil where a tenant is not 16 bytes.
     @unsafe fileprivate init?(all: protobuf_c_boolean, _ tenants: UnsafeBufferPointer<ProtobufCBinaryData>) {
         var allowed: Set<TenantID> = []
-        for index in unsafe tenants.indices {
+        for index in tenants.indices {
             guard let id = unsafe tenants[index].uuid else { return nil }
             allowed.insert(TenantID(id))
         }

@@ -5,7 +5,7 @@ extension GRPCService {
     public static let martlet: [GRPCService] = [
         GRPCService(
             name: "martlet.v1.AdminService",
-            methods: ["GetStatus": .unary(.getStatus)]),
+            methods: ["GetServerInfo": .unary(.getServerInfo), "GetStatus": .unary(.getStatus)]),
         GRPCService(
             name: "martlet.v1.AppendService",
             methods: [

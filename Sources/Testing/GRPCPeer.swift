@@ -151,7 +151,8 @@ public final class GRPCPeer: CallPeer {
     private static let paths: [RequestKind: String] = [
         .append: "AppendService/Append", .load: "QueryService/Load", .read: "QueryService/Read",
         .subscribe: "SubscribeService/Subscribe", .getHead: "QueryService/GetHead",
-        .getStatus: "AdminService/GetStatus", .saveSnapshot: "SnapshotService/SaveSnapshot",
+        .getServerInfo: "AdminService/GetServerInfo", .getStatus: "AdminService/GetStatus",
+        .saveSnapshot: "SnapshotService/SaveSnapshot",
         .loadSnapshot: "SnapshotService/LoadSnapshot", .listSnapshots: "SnapshotService/ListSnapshots",
         .deleteSnapshots: "SnapshotService/DeleteSnapshots", .putSettings: "SettingsService/PutSettings",
         .getSettings: "SettingsService/GetSettings", .putConsumer: "ConsumerService/PutConsumer",
@@ -396,7 +397,8 @@ private final class PeerStream: Sendable {
             return MartletError(
                 code, reason: error.reason, message: message, isRetryable: error.isRetryable,
                 conflicts: error.conflicts, reusedEventIDs: error.reusedEventIDs, limit: error.limit,
-                failedUpcast: error.failedUpcast, comparablePosition: error.comparablePosition)
+                failedUpcast: error.failedUpcast, comparablePosition: error.comparablePosition,
+                conflictsCount: error.conflictsCount, reusedEventIDsCount: error.reusedEventIDsCount)
         }
     }
 }
