@@ -99,7 +99,7 @@ class Target:
 
     def append_request(self, name, events, expected=None, conflicting=False):
         part = append_pb2.AggregateAppend(
-            aggregate=name, expected=expected or append_pb2.ExpectedVersion(any=True), events=events)
+            aggregate=name, expected=expected or event_pb2.ExpectedVersion(any=True), events=events)
         return append_pb2.AppendRequest(
             tenant=self.tenant, aggregates=[part], include_conflicting_events=conflicting)
 
@@ -171,7 +171,7 @@ class Attacks:
 
     def conflict(self, name, aggregate_name):
         peer = self.peer(name)
-        none = append_pb2.ExpectedVersion(none=True)
+        none = event_pb2.ExpectedVersion(none=True)
         append = self.target.append_request(aggregate_name, tiny("Grow", 1), none, conflicting=True)
         peer.send(request(peer.ids(1)[0], append=append))
         self.count(name, 1)

@@ -5,7 +5,7 @@ import os
 import time
 import uuid
 
-from martlet.v1 import append_pb2, query_pb2
+from martlet.v1 import append_pb2, event_pb2, query_pb2
 from martlet_client import Connection, MartletError, aggregate, event
 
 # A call that takes longer counts as this long, and as a failure.
@@ -27,7 +27,7 @@ class Bystander:
 
     def append(self):
         part = append_pb2.AggregateAppend(
-            aggregate=self.account, expected=append_pb2.ExpectedVersion(any=True), events=[event("Done", b"{}")])
+            aggregate=self.account, expected=event_pb2.ExpectedVersion(any=True), events=[event("Done", b"{}")])
         self.connect().unary(append=append_pb2.AppendRequest(tenant=self.tenant, aggregates=[part]))
 
     def read(self):

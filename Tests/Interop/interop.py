@@ -44,7 +44,7 @@ def connect(**extra):
 
 
 def expected(**condition):
-    return append_pb2.ExpectedVersion(**condition)
+    return event_pb2.ExpectedVersion(**condition)
 
 
 def append_request(*parts, **fields):
@@ -253,7 +253,7 @@ def wrong_fields_are_refused():
         "LIMIT_EXCEEDED",
         lambda: append(connection, *[(aggregate("x"), expected(any=True), [event("X", b"1")]) for _ in range(101)]),
     )
-    refused("INVALID_FIELD", lambda: append(connection, (name, append_pb2.ExpectedVersion(), [event("X", b"1")])))
+    refused("INVALID_FIELD", lambda: append(connection, (name, event_pb2.ExpectedVersion(), [event("X", b"1")])))
     # Text that is no UTF-8: bytes that no honest encoder makes.
     raw = append_request((name, expected(any=True), [event("Type-", b"1")])).SerializeToString()
     body = raw.replace(b"Type-", b"Type\xff")
