@@ -181,12 +181,13 @@ def lines_of(process):
 
 
 def print_table(languages, cases, results):
-    width = max(len(path.stem) for path in cases)
-    print("| " + "case".ljust(width) + " | " + " | ".join(languages) + " |")
-    print("|" + "-" * (width + 2) + "|" + "|".join("-" * (len(one) + 2) for one in languages) + "|")
+    rows = [["case", *languages]]
     for path in cases:
-        cells = [("FAILED" if results[one].get(path.stem) else "passed").ljust(len(one)) for one in languages]
-        print("| " + path.stem.ljust(width) + " | " + " | ".join(cells) + " |")
+        rows.append([path.stem, *("FAILED" if results[one][path.stem] else "passed" for one in languages)])
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    rows.insert(1, ["-" * width for width in widths])
+    for row in rows:
+        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |")
 
 
 def main():
