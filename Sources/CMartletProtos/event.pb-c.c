@@ -463,7 +463,7 @@ const ProtobufCMessageDescriptor martlet__v1__tag__descriptor =
   (ProtobufCMessageInit) martlet__v1__tag__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor martlet__v1__metadata__field_descriptors[9] =
+static const ProtobufCFieldDescriptor martlet__v1__metadata__field_descriptors[10] =
 {
   {
     "user_id",
@@ -573,6 +573,18 @@ static const ProtobufCFieldDescriptor martlet__v1__metadata__field_descriptors[9
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "tracestate",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Martlet__V1__Metadata, tracestate),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned martlet__v1__metadata__field_indices_by_name[] = {
   4,   /* field[4] = causation_id */
@@ -583,12 +595,13 @@ static const unsigned martlet__v1__metadata__field_indices_by_name[] = {
   6,   /* field[6] = source */
   8,   /* field[8] = tags */
   7,   /* field[7] = traceparent */
+  9,   /* field[9] = tracestate */
   0,   /* field[0] = user_id */
 };
 static const ProtobufCIntRange martlet__v1__metadata__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 9 }
+  { 0, 10 }
 };
 const ProtobufCMessageDescriptor martlet__v1__metadata__descriptor =
 {
@@ -598,7 +611,7 @@ const ProtobufCMessageDescriptor martlet__v1__metadata__descriptor =
   "Martlet__V1__Metadata",
   "martlet.v1",
   sizeof(Martlet__V1__Metadata),
-  9,
+  10,
   martlet__v1__metadata__field_descriptors,
   martlet__v1__metadata__field_indices_by_name,
   1,  martlet__v1__metadata__number_ranges,

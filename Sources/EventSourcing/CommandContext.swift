@@ -22,6 +22,8 @@ public struct CommandContext: Hashable, Sendable {
     public var source = ""
     /// W3C trace context; if empty, that of the current span by the instrument that the program has set up.
     public var traceparent = ""
+    /// What tracing systems add to ``traceparent``; if that is empty, this also comes from the current span.
+    public var tracestate = ""
     /// Free labels; two keys are the same only when their bytes are.
     public var tags: [ExactText: String] = [:]
 
@@ -40,6 +42,7 @@ public struct CommandContext: Hashable, Sendable {
         userID = metadata.userID
         role = metadata.role
         traceparent = metadata.traceparent
+        tracestate = metadata.tracestate
     }
 
     /// The metadata of the command's events.
@@ -52,18 +55,19 @@ public struct CommandContext: Hashable, Sendable {
         metadata.causationID = causationID.isEmpty ? Self.text(commandID) : causationID
         metadata.requestID = requestID
         metadata.source = source
-        metadata.traceparent = traceparent.isEmpty ? Self.currentTraceparent() : traceparent
+        (metadata.traceparent, metadata.tracestate) =
+            traceparent.isEmpty ? Self.currentTrace() : (traceparent, tracestate)
         metadata.tags = tags
         return metadata
     }
 
     private static func text(_ id: UUID) -> String { id.uuidString.lowercased() }
 
-    private static func currentTraceparent() -> String {
-        guard let context = InstrumentationContext.current else { return "" }
+    private static func currentTrace() -> (parent: String, state: String) {
+        guard let context = InstrumentationContext.current else { return ("", "") }
         var carrier: [String: String] = [:]
         InstrumentationSystem.instrument.inject(context, into: &carrier, using: DictionaryInjector())
-        return carrier["traceparent"] ?? ""
+        return (carrier["traceparent"] ?? "", carrier["tracestate"] ?? "")
     }
 }
 

@@ -20,6 +20,8 @@ public struct EventMetadata: Hashable, Sendable {
     public var source = ""
     /// W3C trace context of the writer.
     public var traceparent = ""
+    /// What tracing systems add to ``traceparent``.
+    public var tracestate = ""
     /// Free labels; two keys are the same only when their bytes are.
     public var tags: [ExactText: String] = [:]
 

@@ -88,7 +88,7 @@ public struct CanonicalEvents {
             if let lastKey, unsafe !bytes.part(lastKey).lexicographicallyPrecedes(bytes.part(key)) { return false }
             lastKey = key
         }
-        return fields.isAtEnd
+        return fields.takeText(10 << 3 | 2) && fields.isAtEnd
     }
 }
 

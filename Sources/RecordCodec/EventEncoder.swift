@@ -110,7 +110,7 @@ public struct EventEncoder {
         guard let metadata = unsafe metadata?.pointee else { return }
         let texts = unsafe [
             metadata.user_id, metadata.role, metadata.correlation_id, metadata.causation_id, metadata.request_id,
-            metadata.source, metadata.traceparent,
+            metadata.source, metadata.traceparent, metadata.tracestate,
         ]
         guard unsafe texts.allSatisfy({ unsafe ByteText.isUTF8($0.bytes) }) else {
             throw .invalidField("\(name()).metadata", "contains text that is not UTF-8")

@@ -65,6 +65,7 @@ private struct MetadataSize {
             + FieldWriter.size(of: occurredAt) + FieldWriter.size(of: metadata.correlationID)
             + FieldWriter.size(of: metadata.causationID) + FieldWriter.size(of: metadata.requestID)
             + FieldWriter.size(of: metadata.source) + FieldWriter.size(of: metadata.traceparent)
+            + FieldWriter.size(of: metadata.tracestate)
         for tag in tags { bytes += FieldWriter.size(ofContent: Self.size(of: tag)) }
         self.bytes = bytes
     }
@@ -89,6 +90,7 @@ private struct MetadataSize {
             writer.field(1 << 3 | 2, tag.key)
             writer.field(2 << 3 | 2, tag.value)
         }
+        writer.field(10 << 3 | 2, metadata.tracestate)
     }
 }
 

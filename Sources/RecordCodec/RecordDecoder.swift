@@ -71,14 +71,14 @@ public struct RecordDecoder: Sendable {
         var fields = LenientFields(range)
         // Of several of one number, the last one counts.
         var (userID, role, correlationID, causationID) = (0..<0, 0..<0, 0..<0, 0..<0)
-        var (requestID, source, traceparent) = (0..<0, 0..<0, 0..<0)
+        var (requestID, source, traceparent, tracestate) = (0..<0, 0..<0, 0..<0, 0..<0)
         while let field = unsafe fields.next(in: typed.span) {
             if field.number == 3 {
                 guard let occurredAt = field.varint else { return nil }
                 metadata.occurredAt = occurredAt == 0 ? nil : Timestamp(microseconds: Int64(bitPattern: occurredAt))
                 continue
             }
-            guard 1...9 ~= field.number else { continue }
+            guard 1...10 ~= field.number else { continue }
             guard let content = field.content else { return nil }
             switch field.number {
             case 1: userID = content
@@ -88,6 +88,7 @@ public struct RecordDecoder: Sendable {
             case 6: requestID = content
             case 7: source = content
             case 8: traceparent = content
+            case 10: tracestate = content
             default:
                 guard let (key, value) = unsafe tag(bytes, content) else { return nil }
                 metadata.tags[ExactText(key)] = value
@@ -97,7 +98,8 @@ public struct RecordDecoder: Sendable {
             unsafe set(&metadata.correlationID, bytes, correlationID),
             unsafe set(&metadata.causationID, bytes, causationID),
             unsafe set(&metadata.requestID, bytes, requestID), unsafe set(&metadata.source, bytes, source),
-            unsafe set(&metadata.traceparent, bytes, traceparent)
+            unsafe set(&metadata.traceparent, bytes, traceparent),
+            unsafe set(&metadata.tracestate, bytes, tracestate)
         else { return nil }
         return metadata
     }

@@ -106,7 +106,8 @@ extension EventMetadata {
         guard let userID = unsafe message.user_id.text, let role = unsafe message.role.text,
             let correlationID = unsafe message.correlation_id.text,
             let causationID = unsafe message.causation_id.text, let requestID = unsafe message.request_id.text,
-            let source = unsafe message.source.text, let traceparent = unsafe message.traceparent.text
+            let source = unsafe message.source.text, let traceparent = unsafe message.traceparent.text,
+            let tracestate = unsafe message.tracestate.text
         else { return nil }
         self.userID = userID
         self.role = role
@@ -115,6 +116,7 @@ extension EventMetadata {
         self.requestID = requestID
         self.source = source
         self.traceparent = traceparent
+        self.tracestate = tracestate
         if unsafe message.occurred_at_micros != 0 {
             occurredAt = Timestamp(microseconds: unsafe message.occurred_at_micros)
         }

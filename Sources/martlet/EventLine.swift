@@ -75,6 +75,7 @@ enum EventLine {
         add("request_id", metadata.requestID)
         add("source", metadata.source)
         add("traceparent", metadata.traceparent)
+        add("tracestate", metadata.tracestate)
         if !metadata.tags.isEmpty {
             let tags = metadata.tags.sorted { $0.key < $1.key }.map { "\(quoted($0.key.text)):\(quoted($0.value))" }
             members.append("\"tags\":{\(tags.joined(separator: ","))}")
@@ -160,6 +161,7 @@ enum EventLine {
             case "request_id": metadata.requestID = try string(value, key) ?? ""
             case "source": metadata.source = try string(value, key) ?? ""
             case "traceparent": metadata.traceparent = try string(value, key) ?? ""
+            case "tracestate": metadata.tracestate = try string(value, key) ?? ""
             case "occurred_at":
                 guard let text = try string(value, key), let time = Timestamp(text) else {
                     throw LineFault("\"occurred_at\" is not a time in RFC 3339")

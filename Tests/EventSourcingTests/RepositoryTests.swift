@@ -57,6 +57,8 @@ typealias Accounts = MartletEventSourcing.Repository<Account>
             var context = CommandContext()
             context.userID = "ada"
             context.correlationID = "transfer"
+            context.traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+            context.tracestate = "congo=t61rcWkgMzE"
             try await CommandContext.$current.withValue(context) {
                 _ = try await accounts.execute(id, .open(owner: "Ada"))
             }
@@ -65,7 +67,9 @@ typealias Accounts = MartletEventSourcing.Repository<Account>
             let metadata = try #require(stored.first).event.metadata
             #expect(metadata.userID == "ada" && metadata.correlationID == "transfer")
             #expect(metadata.causationID == context.commandID.uuidString.lowercased())
+            #expect(metadata.traceparent == context.traceparent && metadata.tracestate == context.tracestate)
             let next = CommandContext(causedBy: stored[0])
+            #expect(next.traceparent == context.traceparent && next.tracestate == context.tracestate)
             #expect(next.correlationID == "transfer" && next.causationID == stored[0].event.id.uuidString.lowercased())
         }
     }

@@ -194,6 +194,7 @@ enum RandomFrames {
         metadata.role = text()
         metadata.correlationID = text()
         metadata.traceparent = text()
+        metadata.tracestate = text()
         if Bool.random(using: &random) {
             // The very microsecond of 1970 stands for nil on the wire.
             metadata.occurredAt = Timestamp(

@@ -98,7 +98,8 @@ def welcome_tells_limits_and_tenants():
 def append_and_load_verbatim():
     connection, name = connect(), aggregate("interop.order")
     payload = b'{ "amount" : 12345678901234567890.10,\n "name":"\\u0000 \xc3\xa4" }'
-    metadata = event_pb2.Metadata(user_id="u", tags=[event_pb2.Tag(key="b", value="2"), event_pb2.Tag(key="a", value="1")])
+    tags = [event_pb2.Tag(key="b", value="2"), event_pb2.Tag(key="a", value="1")]
+    metadata = event_pb2.Metadata(user_id="u", tags=tags, tracestate="congo=t61")
     first = event("Placed", payload, metadata=metadata, schema_version=3)
     blob = event("Attached", bytes(range(256)), content_type="application/octet-stream")
     answer = append(connection, (name, expected(none=True), [first, blob]))
@@ -324,8 +325,9 @@ def calls_end_by_deadline_and_unknown_ones_are_refused():
     refused("DEADLINE_EXCEEDED", lambda: list(connection.stream(subscribe=request, timeout_millis=200)))
     refused("UNKNOWN_CALL", lambda: connection.unary())
     assert connection.unary(get_status=admin_pb2.GetStatusRequest()).storage_ready
-    info = connection.unary(get_server_info=admin_pb2.GetServerInfoRequest())
-    assert info.limits == connect().welcome.limits and info.server_version and "consumers" in info.features
+    info, welcome = connection.unary(get_server_info=admin_pb2.GetServerInfoRequest()), connection.welcome
+    assert (info.limits, info.identity, info.all_tenants) == (welcome.limits, welcome.identity, welcome.all_tenants)
+    assert info.tenants == welcome.tenants and info.server_version and "consumers" in info.features
     assert sorted(info.features) == list(info.features)
 
 

@@ -87,6 +87,28 @@ import Testing
         }
     }
 
+    @Test func allMetadataSurvivesExportAndImport() async throws {
+        try await withServer { settings, folder in
+            let metadata =
+                #""metadata":{"user_id":"u","role":"r","occurred_at":"2026-01-01T00:00:00.500000Z","#
+                + #""correlation_id":"c","causation_id":"d","request_id":"e","source":"f","traceparent":"g","#
+                + #""tracestate":"congo=t61","tags":{"a":"b"}}"#
+            let appended = try await Binary.run(
+                ["append"] + order, input: #"{"type":"E","payload":1,\#(metadata)}"#, environment: settings)
+            #expect(appended.code == 0, "\(appended.errors)")
+            let loaded = try await Binary.run(["load"] + order, environment: settings)
+            #expect(loaded.output.contains(metadata), "\(loaded.output)")
+            let exported = try await Binary.run(["export"], environment: settings)
+            let file = folder.path + "/export.jsonl"
+            try exported.output.write(toFile: file, atomically: true, encoding: .utf8)
+            var other = settings
+            other["MARTLET_TENANT"] = UUID().uuidString
+            #expect(try await Binary.run(["import", file], environment: other).code == 0)
+            let again = try await Binary.run(["export"], environment: other)
+            #expect(again.output.contains(metadata), "\(again.output)")
+        }
+    }
+
     @Test func timesOfOtherCalendarsSurviveExportAndImport() async throws {
         try await withServer { settings, folder in
             // The zero time of Go and .NET, a day that the Julian calendar has and the Gregorian has otherwise, both ends.

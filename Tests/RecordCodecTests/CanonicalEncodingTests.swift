@@ -31,6 +31,12 @@ import Testing
         #expect(encoded.body.array == golden)
         #expect(encoded.id == Sample.id && encoded.type.text == "Made" && encoded.contentType == "text/plain")
         #expect(encoded.schemaVersion == 130 && encoded.payloadBytes == 2)
+        // It has a higher number than the tags, and follows them.
+        metadata.tracestate = "x"
+        let traced = try EncodedEvent(
+            Sample.event(contentType: "text/plain", schemaVersion: 130, metadata: metadata, payload: "hi"))
+        let head = Array(golden[..<39]) + [0x2A, 40] + Array(golden[41..<78])
+        #expect(traced.body.array == head + [0x52, 1, 0x78] + Array(golden[78...]))
     }
 
     @Test func defaultsAreFilledInOrLeftOut() throws {

@@ -105,6 +105,7 @@ enum Sample {
         metadata.requestID = text()
         metadata.source = text()
         metadata.traceparent = text()
+        metadata.tracestate = text()
         if Bool.random(using: &random) {
             // The very microsecond of 1970 stands for nil on the wire.
             metadata.occurredAt = Timestamp(microseconds: Int64.random(in: .min ... .max, using: &random) | 1)

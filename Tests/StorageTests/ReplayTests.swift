@@ -131,7 +131,8 @@ import Testing
             { $0.type = try #require(EventType("Made2")) }, { $0.contentType = "text/html" }, { $0.schemaVersion = 2 },
             { $0.metadata.userID = "u" }, { $0.metadata.role = "u" }, { $0.metadata.source = "u" },
             { $0.metadata.correlationID = "u" }, { $0.metadata.causationID = "u" }, { $0.metadata.requestID = "u" },
-            { $0.metadata.traceparent = "u" }, { $0.metadata.occurredAt = Timestamp(microseconds: 1) },
+            { $0.metadata.traceparent = "u" }, { $0.metadata.tracestate = "u" },
+            { $0.metadata.occurredAt = Timestamp(microseconds: 1) },
             { $0.metadata.tags["a"] = "" }, { $0.payload.writeString(" ") }, { $0.payload = .init() },
         ]
         for change in changes {

@@ -132,6 +132,8 @@ extension ConformanceSuite {
             var metadata = EventMetadata()
             metadata.userID = "ü\u{0}x"
             metadata.occurredAt = Timestamp(microseconds: -5)
+            metadata.traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+            metadata.tracestate = "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"
             metadata.tags = ["b": "", "a": "1"]
             let payloads = [" {\"n\" : 1.10,\n\t\"a\":\"\\u0000\"} ", "12345678901234567890.0000", "\"\\ud800\"", "[]"]
             let json = try payloads.map { try s.event(payload: $0, schemaVersion: 9, metadata: metadata) }

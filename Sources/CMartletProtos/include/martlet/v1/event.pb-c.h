@@ -105,7 +105,7 @@ struct  Martlet__V1__Metadata
    */
   ProtobufCBinaryData source;
   /*
-   * W3C trace context of the writer.
+   * W3C trace context of the writer: its header traceparent.
    */
   ProtobufCBinaryData traceparent;
   /*
@@ -113,10 +113,14 @@ struct  Martlet__V1__Metadata
    */
   size_t n_tags;
   Martlet__V1__Tag **tags;
+  /*
+   * The header tracestate that belongs to traceparent.
+   */
+  ProtobufCBinaryData tracestate;
 };
 #define MARTLET__V1__METADATA__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__metadata__descriptor) \
-    , {0,NULL}, {0,NULL}, 0, {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, 0,NULL }
+    , {0,NULL}, {0,NULL}, 0, {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, 0,NULL, {0,NULL} }
 
 
 /*
@@ -149,6 +153,8 @@ struct  Martlet__V1__Event
    */
   Martlet__V1__Metadata *metadata;
   /*
+   * Planned: 6, the id of the key that the payload is encrypted with; 7, the subject, whom the event is about. Planned
+   * numbers are comments everywhere: a `reserved` statement could not be taken away later.
    * The payload, at most 1 MiB unless the server is set otherwise (Limits.payload_bytes_max);
    * handed out as it came in, to the last blank. The last field, so that the payload is the tail of
    * what is stored.
