@@ -117,7 +117,7 @@ class Target:
 
     def seed(self):
         """What attacks are about; a harmless tenant has as many events and snapshots, small ones, and no upcasters."""
-        size = 4 << 20 if self.hostile else 100
+        size = (4 << 20) - (64 << 10) if self.hostile else 100
         self.put("snapshot-policies", {"policies": [{"keep": 100}]})
         self.append(self.conflicted, tiny("Grow", 60))
         for _ in range(13):

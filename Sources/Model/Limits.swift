@@ -9,8 +9,9 @@ public struct Limits: Hashable, Sendable {
     public var payloadBytesMax = 1 << 20
     /// The metadata of one event.
     public var metadataBytesMax = 16 << 10
-    /// The payload of one snapshot.
-    public var snapshotBytesMax = 4 << 20
+    /// The payload of one snapshot. The message that it comes in is within 4 MiB, which is what clients of gRPC take unless
+    /// they are set otherwise.
+    public var snapshotBytesMax = (4 << 20) - Self.frameEnvelopeBytes
     /// Settings of one kind of one tenant: the document's length.
     public var settingsBytesMax = 1 << 20
     /// Tenants whose settings are held in memory.

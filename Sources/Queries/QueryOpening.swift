@@ -160,9 +160,11 @@ public final class QueryOpening: Sendable {
             var snapshot = stored.snapshot
             if target != key.schemaVersion {
                 var payload = ByteBuffer()
+                // One that was stored under a higher limit may stay as long as it is.
                 let outcome = set.upcast(
                     snapshot: type, schemaVersion: key.schemaVersion, contentType: snapshot.contentType,
-                    payload: snapshot.payload, atMost: target, outputBytesMax: limits.snapshotBytesMax, to: &payload,
+                    payload: snapshot.payload, atMost: target,
+                    outputBytesMax: max(limits.snapshotBytesMax, snapshot.payload.readableBytes), to: &payload,
                     work: &work)
                 guard case .upcast(let upcast) = outcome, upcast.schemaVersion == target else {
                     loaded.skipped += 1

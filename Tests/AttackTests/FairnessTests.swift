@@ -78,7 +78,7 @@ import Testing
                     _ = try await client.saveSnapshot(
                         SaveSnapshotRequest(
                             tenant: tenant, aggregate: target, version: Version(UInt64(version)),
-                            snapshot: Ammunition.snapshot(4 << 20)))
+                            snapshot: Ammunition.snapshot(Limits().snapshotBytesMax)))
                 }
             case .heavyLoads:
                 _ = try await client.append(Ammunition.events(40), to: target, expecting: .none, tenant: tenant)
@@ -92,7 +92,8 @@ import Testing
                 _ = try await client.append(Ammunition.events(1), to: target, expecting: .none, tenant: tenant)
                 _ = try await client.saveSnapshot(
                     SaveSnapshotRequest(
-                        tenant: tenant, aggregate: target, version: Version(1), snapshot: Ammunition.snapshot(4 << 20)))
+                        tenant: tenant, aggregate: target, version: Version(1),
+                        snapshot: Ammunition.snapshot(Limits().snapshotBytesMax)))
             }
         }
     }
@@ -108,7 +109,8 @@ import Testing
         case .saveSnapshot:
             .saveSnapshot(
                 SaveSnapshotRequest(
-                    tenant: tenant, aggregate: target, version: Version(1), snapshot: Ammunition.snapshot(4 << 20)))
+                    tenant: tenant, aggregate: target, version: Version(1),
+                    snapshot: Ammunition.snapshot(Limits().snapshotBytesMax)))
         case .putSettings:
             .putSettings(
                 PutSettingsRequest(tenant: tenant, kind: .upcasters, document: Ammunition.growing(to: 200_000)))

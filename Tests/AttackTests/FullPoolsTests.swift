@@ -108,7 +108,8 @@ import Testing
                 _ = try await client.append(Ammunition.large(1_000_000), to: target, expecting: .none, tenant: tenant)
                 _ = try await client.saveSnapshot(
                     SaveSnapshotRequest(
-                        tenant: tenant, aggregate: target, version: Version(1), snapshot: Ammunition.snapshot(4 << 20)))
+                        tenant: tenant, aggregate: target, version: Version(1),
+                        snapshot: Ammunition.snapshot(Limits().snapshotBytesMax)))
             }
         }
     }

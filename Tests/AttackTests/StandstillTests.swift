@@ -19,7 +19,7 @@ import Testing
             switch self {
             case .largeEvent, .smallSnapshotBeforeALargeEvent: 1_000_000
             case .grownEvent: 1_800_000
-            case .largeSnapshot: 4 << 20
+            case .largeSnapshot: UInt64(Limits().snapshotBytesMax)
             case .snapshotThatGrew: 3_000_000
             case .eventOfAnotherLimit: 6 << 20
             }
@@ -138,7 +138,7 @@ import Testing
                     try await append(Ammunition.large(1_000_000))
                 case .largeSnapshot:
                     try await append(Ammunition.events(1))
-                    try await save(Ammunition.snapshot(4 << 20))
+                    try await save(Ammunition.snapshot(Limits().snapshotBytesMax))
                 case .snapshotThatGrew:
                     let half = String(repeating: "x", count: 1_500_000)
                     try await append(Ammunition.events(1))

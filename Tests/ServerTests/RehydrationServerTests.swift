@@ -52,6 +52,43 @@ import Testing
         }
     }
 
+    /// The limit was 4 MiB once. What was saved then is delivered, also by an upcaster that makes it no longer.
+    @Test func aSnapshotOfALargerLimitIsDelivered() async throws {
+        let engine = MemoryEngine()
+        var limits = Limits()
+        limits.snapshotBytesMax = 4 << 20
+        let text = #"{"n":""# + String(repeating: "x", count: (4 << 20) - 8) + #""}"#
+        try await TestServer.with(engine, limits: limits) { server in
+            try await server.withClient { client in
+                try await fill(client)
+                _ = try await client.saveSnapshot(
+                    SaveSnapshotRequest(
+                        tenant: tenant, aggregate: order, version: Version(2),
+                        snapshot: NewSnapshot(payload: ByteBuffer(string: text))))
+            }
+        }
+        #expect(text.utf8.count > Limits().snapshotBytesMax)
+        try await TestServer.with(engine) { server in
+            try await server.withClient { client in
+                for key in ["n", "m"] {
+                    let expected = ByteBuffer(string: text.replacing(#""n":"#, with: #""\#(key)":"#))
+                    let stream = try await client.load(
+                        LoadRequest(tenant: tenant, aggregate: order, snapshot: SnapshotUse()))
+                    #expect(stream.view.snapshot?.payload == expected && stream.view.snapshotsSkipped == 0)
+                    let versions = try await stream.reduce(into: []) { $0.append($1.version.rawValue) }
+                    #expect(versions == [3])
+                    let loaded = try await client.loadSnapshot(LoadSnapshotRequest(tenant: tenant, aggregate: order))
+                    #expect(loaded.snapshot?.payload == expected)
+                    try await client.putSettings(
+                        PutSettingsRequest(
+                            tenant: tenant, kind: .upcasters,
+                            document: ByteBuffer(
+                                string: upcasters.replacing(#""event":"Placed""#, with: #""snapshot":"order""#))))
+                }
+            }
+        }
+    }
+
     @Test func aSnapshotWaitsForItsCredit() async throws {
         try await TestServer.with(MemoryEngine()) { server in
             try await server.withClient { client in

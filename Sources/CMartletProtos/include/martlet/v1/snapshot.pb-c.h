@@ -50,7 +50,7 @@ struct  Martlet__V1__NewSnapshot
    */
   ProtobufCBinaryData content_type;
   /*
-   * The state, at most 4 MiB (Limits.snapshot_bytes_max); handed out as it came in.
+   * The state, at most 4,128,768 bytes (Limits.snapshot_bytes_max); handed out as it came in.
    */
   ProtobufCBinaryData payload;
 };
