@@ -12,7 +12,7 @@ UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests --skip AttackTests
 # Attacks that measure what others feel meanwhile: they want a quiet machine, and a target of their own.
 TIMED_ATTACKS = AttackTests.FairnessTests AttackTests.LoopTimeTests AttackTests.MemoryTests
 
-.PHONY: help run test test-long example test-attacks test-log test-groups test-schedules test-bits test-crowd test-steps test-tsan test-asan fuzz demo demo-projections bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos format protos certs clean test-transfers test-parked test-progress test-kills bench-rebuild
+.PHONY: help run test test-long example test-attacks test-log test-groups test-schedules test-bits test-crowd test-steps test-tsan test-asan fuzz demo demo-projections bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos freeze-protos format protos certs clean test-transfers test-parked test-progress test-kills bench-rebuild
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,7 @@ run: certs ## Install what is missing, build in release, serve on SQLite at 127.
 
 test: setup-tests lint lint-protos ## Install what is missing, check everything, run every test
 	.ci/check-protos
+	.ci/test-lint-protos
 	swift build --build-tests
 	$(TEST_ENV) .ci/report-failures swift test --skip-build --no-parallel $(TIMED_ATTACKS:%=--skip %)
 	$(MAKE) example
@@ -177,8 +178,11 @@ bench-micro-update: setup ## Write the figures of this machine to those threshol
 lint: ## Check the format
 	swift format lint --strict --recursive Sources Tests Examples Benchmarks Package.swift
 
-lint-protos: setup-tests ## Lint the messages, and check them against the last release
+lint-protos: setup-tests ## Lint the messages, and check that what is frozen of them has not changed
 	.ci/lint-protos
+
+freeze-protos: setup-tests ## Freeze what was added to the messages, at a release; refuses all but additions
+	.ci/freeze-protos
 
 format: ## Format
 	swift format --in-place --recursive Sources Tests Examples Benchmarks Package.swift
