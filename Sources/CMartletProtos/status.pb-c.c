@@ -388,24 +388,24 @@ static const ProtobufCFieldDescriptor martlet__v1__call_status__field_descriptor
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "conflicts_count",
+    "conflicts_total",
     10,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_UINT32,
     0,   /* quantifier_offset */
-    offsetof(Martlet__V1__CallStatus, conflicts_count),
+    offsetof(Martlet__V1__CallStatus, conflicts_total),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "reused_event_ids_count",
+    "reused_event_ids_total",
     11,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_UINT32,
     0,   /* quantifier_offset */
-    offsetof(Martlet__V1__CallStatus, reused_event_ids_count),
+    offsetof(Martlet__V1__CallStatus, reused_event_ids_total),
     NULL,
     NULL,
     0,             /* flags */
@@ -415,14 +415,14 @@ static const ProtobufCFieldDescriptor martlet__v1__call_status__field_descriptor
 static const unsigned martlet__v1__call_status__field_indices_by_name[] = {
   0,   /* field[0] = code */
   4,   /* field[4] = conflicts */
-  9,   /* field[9] = conflicts_count */
+  9,   /* field[9] = conflicts_total */
   8,   /* field[8] = history_change */
   6,   /* field[6] = limit */
   2,   /* field[2] = message */
   1,   /* field[1] = reason */
   3,   /* field[3] = retryable */
   5,   /* field[5] = reused_event_ids */
-  10,   /* field[10] = reused_event_ids_count */
+  10,   /* field[10] = reused_event_ids_total */
   7,   /* field[7] = upcast_failure */
 };
 static const ProtobufCIntRange martlet__v1__call_status__number_ranges[1 + 1] =

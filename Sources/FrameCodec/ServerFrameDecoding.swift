@@ -318,8 +318,8 @@ extension MartletError {
             failedUpcast: unsafe FailedUpcast(message.pointee.upcast_failure),
             comparablePosition: unsafe message.pointee.history_change.map {
                 unsafe Position($0.pointee.comparable_position)
-            }, conflictsCount: Int(unsafe message.pointee.conflicts_count),
-            reusedEventIDsCount: Int(unsafe message.pointee.reused_event_ids_count))
+            }, conflictsCount: Int(unsafe message.pointee.conflicts_total),
+            reusedEventIDsCount: Int(unsafe message.pointee.reused_event_ids_total))
     }
 }
 

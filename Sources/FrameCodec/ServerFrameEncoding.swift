@@ -165,10 +165,10 @@ extension MartletError {
                     unsafe message.pointee.message = unsafe text[1]
                     unsafe message.pointee.retryable = isRetryable ? 1 : 0
                     if conflictsCount > conflicts.count {
-                        unsafe message.pointee.conflicts_count = UInt32(clamping: conflictsCount)
+                        unsafe message.pointee.conflicts_total = UInt32(clamping: conflictsCount)
                     }
                     if reusedEventIDsCount > reusedEventIDs.count {
-                        unsafe message.pointee.reused_event_ids_count = UInt32(clamping: reusedEventIDsCount)
+                        unsafe message.pointee.reused_event_ids_total = UInt32(clamping: reusedEventIDsCount)
                     }
                     if let violation = self.limit {
                         unsafe limit.pointee.name = unsafe text[2]

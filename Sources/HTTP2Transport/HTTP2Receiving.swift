@@ -165,7 +165,8 @@ extension HTTP2Connection {
     private func hold(_ call: GRPCCall) {
         let awaited = call.isOver ? 0 : call.reader.awaitedBytes
         if call.account == nil {
-            guard awaited > limits.inboundFreeBytes, let holder else { return }
+            // What the stream's window holds comes by itself.
+            guard awaited > HTTP2Windows.initial, let holder else { return }
             call.account = InboundAccount(pool: service.pools.inbound, holder: holder, limits: limits)
         }
         let (bound, id) = (bound, call.id)

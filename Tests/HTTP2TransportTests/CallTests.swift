@@ -78,6 +78,23 @@ import Testing
         #expect(pool.bytes == 0)
     }
 
+    /// Around the window and what is free of an account, each length comes through.
+    @Test(arguments: [65_529, 65_530, 65_531, 65_532, 65_536, 65_541, 65_542])
+    func aMessageAboutAsLongAsTheWindowIsLetIn(_ bytes: Int) throws {
+        let peer = try HTTP2Peer()
+        let empty = BareMessages.encode(.append(try request(bytes: 60_000))).message.readableBytes - 60_000
+        let message = BareMessages.encode(.append(try request(bytes: bytes - empty))).message
+        try #require(message.readableBytes == bytes)
+        let stream = try peer.begin("/martlet.v1.AppendService/Append")
+        var prefixed = HTTP2Peer.prefixed(message)
+        let first = try #require(take(65_535, from: &prefixed) ?? take(prefixed.readableBytes, from: &prefixed))
+        let isWhole = prefixed.readableBytes == 0
+        try peer.send(first, on: stream, isLast: isWhole)
+        if !isWhole { try peer.send(prefixed, on: stream, isLast: true) }
+        #expect(peer.answer(stream).code == .ok)
+        #expect(peer.service.pools.inbound.bytes == 0)
+    }
+
     @Test func aLargeMessageWaitsForRoomAndSmallOnesPass() throws {
         var limits = Limits()
         limits.writeStallMillis = 1_000

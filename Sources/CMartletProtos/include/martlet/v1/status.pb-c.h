@@ -52,13 +52,13 @@ struct  Martlet__V1__CallStatus
    */
   protobuf_c_boolean retryable;
   /*
-   * With VERSION_CONFLICT: every aggregate of the call whose expected version did not hold; see conflicts_count.
+   * With VERSION_CONFLICT: every aggregate of the call whose expected version did not hold; see conflicts_total.
    */
   size_t n_conflicts;
   Martlet__V1__VersionConflict **conflicts;
   /*
    * With EVENT_ID_REUSED: every event id of the call that is stored with other content or elsewhere; see
-   * reused_event_ids_count.
+   * reused_event_ids_total.
    */
   size_t n_reused_event_ids;
   Martlet__V1__ReusedEventId **reused_event_ids;
@@ -78,11 +78,11 @@ struct  Martlet__V1__CallStatus
    * Not 0: there are this many conflicts in all, more than are listed. Only over gRPC, whose trailers hold less than a
    * frame.
    */
-  uint32_t conflicts_count;
+  uint32_t conflicts_total;
   /*
    * Not 0: there are this many reused event ids in all, more than are listed. Only over gRPC.
    */
-  uint32_t reused_event_ids_count;
+  uint32_t reused_event_ids_total;
 };
 #define MARTLET__V1__CALL_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&martlet__v1__call_status__descriptor) \
