@@ -161,19 +161,27 @@ extension HTTP2Connection {
 
     // MARK: What may be sent
 
-    /// Takes room for a large message of a call that is under way.
+    /// Takes room for what is held of a call, where the windows would not let in the rest: for a large message, and for any
+    /// once half of the connection's window is held. What is on the account gives its part of that window back, so that
+    /// neither messages that come in pieces nor calls that are paused hold up the others of the connection.
     private func hold(_ call: GRPCCall) {
         let awaited = call.isOver ? 0 : call.reader.awaitedBytes
+        let held = call.isOver || !call.isPaused ? 0 : call.reader.heldBytes
+        let needed = max(awaited, held)
         if call.account == nil {
+            let isCrowded =
+                heldBytes - call.countedBytes + call.reader.heldBytes > HTTP2Windows.connectionBytes / 2
             // What the stream's window holds comes by itself.
-            guard awaited > HTTP2Windows.initial, let holder else { return }
+            guard awaited > HTTP2Windows.initial || isCrowded && needed > 0, let holder else { return }
             call.account = InboundAccount(pool: service.pools.inbound, holder: holder, limits: limits)
         }
         let (bound, id) = (bound, call.id)
-        call.account?.hold(awaited, now: eventLoop.now) { wait in
+        // Less is on no account.
+        let bytes = needed == 0 ? 0 : max(needed, limits.inboundFreeBytes + 1)
+        call.account?.hold(bytes, now: eventLoop.now) { wait in
             bound.eventLoop.execute { bound.value.granted(wait, id) }
         }
-        if awaited == 0 { call.account = nil }
+        if needed == 0 { call.account = nil }
     }
 
     private func granted(_ wait: InboundAccount.WaitNumber, _ id: UInt64) {

@@ -12,19 +12,18 @@ import Testing
     private let tenant = TenantID(UUID())
     private let order = AggregateName.new()
 
-    private func message(_ requestID: UInt8, expecting expected: ExpectedVersion, conflicts: Bool = false) throws
-        -> ByteBuffer
-    {
+    private func message(
+        _ requestID: UInt8, expecting expected: ExpectedVersion, conflicts: Bool = false, bytes: Int = 2
+    ) throws -> ByteBuffer {
+        let event = try EncodedEvent.sample(String(repeating: "1", count: bytes))
         var request = AppendRequest(
-            tenant: tenant,
-            aggregates: [
-                AggregateAppend(aggregate: order, expected: expected, events: [try EncodedEvent.sample("{}")])
-            ])
+            tenant: tenant, aggregates: [AggregateAppend(aggregate: order, expected: expected, events: [event])])
         request.includeConflictingEvents = conflicts
         let append = BareMessages.encode(.append(request)).message
         var message = ByteBuffer(bytes: [1 << 3, requestID, 2 << 3 | 2])
-        // A length of two bytes.
-        message.writeBytes([UInt8(append.readableBytes & 0x7F) | 0x80, UInt8(append.readableBytes >> 7)])
+        // A length of three bytes, whatever it is.
+        let length = append.readableBytes
+        message.writeBytes([UInt8(length & 0x7F) | 0x80, UInt8(length >> 7 & 0x7F) | 0x80, UInt8(length >> 14)])
         message.writeImmutableBuffer(append)
         return message
     }
@@ -87,6 +86,29 @@ import Testing
         #expect(stored < 20, "\(stored) of \(sent) were taken while no answer was")
         try peer.giveWindow(100_000, on: stream)
         #expect(outcomes(peer, stream) == (1...100).map { "\($0):stored" })
+    }
+
+    /// Sessions whose answers nobody reads do not hold up other calls of the connection.
+    @Test func whoReadsNoAnswersHoldsUpNobody() throws {
+        let peer = try HTTP2Peer(window: 0)
+        for _ in 0..<8 {
+            let stream = try peer.begin(Self.path)
+            // Those that are not taken fill the stream's window.
+            for id in 1...120 {
+                try peer.send(message: try message(UInt8(id), expecting: .any, bytes: 2_000), on: stream)
+            }
+        }
+        let before = try head(peer)
+        let other = try peer.begin("/martlet.v1.AppendService/Append")
+        try peer.giveWindow(10_000, on: other)
+        var request = ByteBuffer()
+        var whole = try message(1, expecting: .any, bytes: 60_000)
+        // The append alone: behind the number, a key and a length of three bytes.
+        whole.moveReaderIndex(forwardBy: 6)
+        request.writeImmutableBuffer(whole)
+        try peer.send(message: request, on: other, isLast: true)
+        #expect(peer.answer(other).code == .ok)
+        #expect(try head(peer) == before + 1)
     }
 
     private func head(_ peer: HTTP2Peer) throws -> UInt64 {

@@ -95,6 +95,25 @@ import Testing
         #expect(peer.service.pools.inbound.bytes == 0)
     }
 
+    /// Calls that send in turns, each a piece of its message, must not fill the connection's window with pieces.
+    @Test(arguments: [8, 100])
+    func messagesThatComeInPiecesDoNotBlockEachOther(_ count: Int) throws {
+        let peer = try HTTP2Peer()
+        var rest = try (0..<count).map { _ in
+            HTTP2Peer.prefixed(BareMessages.encode(.append(try request(bytes: 45_000))).message)
+        }
+        let streams = try (0..<count).map { _ in try peer.begin("/martlet.v1.AppendService/Append") }
+        while rest.contains(where: { $0.readableBytes > 0 }) {
+            for index in 0..<count {
+                guard let part = take(min(9_000, rest[index].readableBytes), from: &rest[index]) else { continue }
+                let isLast = rest[index].readableBytes == 0
+                if part.readableBytes > 0 { try peer.send(part, on: streams[index], isLast: isLast) }
+            }
+        }
+        for stream in streams { #expect(peer.answer(stream).code == .ok) }
+        #expect(peer.service.pools.inbound.bytes == 0)
+    }
+
     @Test func aLargeMessageWaitsForRoomAndSmallOnesPass() throws {
         var limits = Limits()
         limits.writeStallMillis = 1_000
