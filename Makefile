@@ -12,7 +12,7 @@ UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests --skip AttackTests
 # Attacks that measure what others feel meanwhile: they want a quiet machine, and a target of their own.
 TIMED_ATTACKS = AttackTests.FairnessTests AttackTests.LoopTimeTests AttackTests.MemoryTests
 
-.PHONY: help run test test-long example test-attacks test-log test-groups test-schedules test-bits test-crowd test-steps test-tsan test-asan fuzz demo demo-projections bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos freeze-protos format protos certs clean test-transfers test-parked test-progress test-kills bench-rebuild
+.PHONY: help run test test-long example test-attacks test-log test-groups test-schedules test-bits test-crowd test-steps test-tsan test-asan fuzz demo demo-projections bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos freeze-protos format protos certs clean test-transfers test-parked test-progress test-kills bench-rebuild interop
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -86,6 +86,17 @@ test-progress: setup-tests ## An hour of 1,000 consumers on PostgreSQL: syncs, s
 test-bits: setup-tests ## Flip 1,000 bits each in SQLite's file, PostgreSQL's files and its values
 	swift build --build-tests
 	MARTLET_TEST_BITS=1000 $(TEST_ENV) swift test --skip-build --no-parallel --filter 'BitFlipTests|DatabaseCheckTests'
+
+LANGUAGES ?= python,asyncio,go,cpp,ruby,java
+
+interop: certs setup-tests ## Carry out the gRPC cases with stock clients in six ways; LANGUAGES=go,java CASES=drain
+	@.ci/interop-setup
+	swift build --product martlet
+	for language in $(filter-out python asyncio,$(subst $(comma), ,$(LANGUAGES))); do \
+		Tests/Interop/$$language/build || exit 1; \
+	done
+	PYTHONPATH=.build-python/generated .build-python/bin/python Tests/Interop/run_cases.py \
+		--languages $(LANGUAGES) --certs Certs/dev $(CASES)
 
 example: setup-tests ## Build the example and run its tests
 	swift test --package-path Examples/Bank --scratch-path .build-example

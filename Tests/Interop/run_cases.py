@@ -52,7 +52,7 @@ class Server:
 
     @property
     def ca(self):
-        return str(self.options.certs / "ca.pem")
+        return str((self.options.certs / "ca.pem").resolve())
 
     def start(self, _):
         if self.port:
