@@ -12,6 +12,8 @@ UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests --skip AttackTests
 # Attacks that measure what others feel meanwhile: they want a quiet machine, and a target of their own.
 TIMED_ATTACKS = AttackTests.FairnessTests AttackTests.LoopTimeTests AttackTests.MemoryTests
 
+comma := ,
+
 .PHONY: help run test test-long example test-attacks test-log test-groups test-schedules test-bits test-crowd test-steps test-tsan test-asan fuzz demo demo-projections bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos freeze-protos format protos certs clean test-transfers test-parked test-progress test-kills bench-rebuild interop
 
 help: ## Show this

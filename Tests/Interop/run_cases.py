@@ -3,7 +3,8 @@
     run_cases.py --languages python,asyncio,go --certs Certs/dev [--server .build/debug/martlet]
                  [--storage sqlite:FILE | --storage postgres://...] [CASE...]
 
-Without --storage the server keeps its events in a folder that is removed afterwards. The exit code is 1 if a case fails.
+Without --storage the server keeps its events in a folder that is removed afterwards. The exit code is 1 if a case
+fails.
 """
 
 import argparse
@@ -61,10 +62,10 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.kill({})
                 raise RuntimeError("the server did not end within 30 s") from None
-        certificate = ["--cert", str(self.options.certs / "server.pem"), "--key", str(self.options.certs / "server.key")]
+        command = [self.options.server, "serve", "--listen", self.target, "--storage", self.storage]
+        certs = self.options.certs
         self.process = subprocess.Popen(
-            [self.options.server, "serve", "--listen", f"127.0.0.1:{self.port}", "--storage", self.storage, *certificate]
-            + ["--log-level", "warning"],
+            [*command, "--cert", certs / "server.pem", "--key", certs / "server.key", "--log-level", "warning"],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -114,13 +115,13 @@ class Server:
             (folder / "clear_refs").write_text("5")
             self.resident = resident
         elif peak > self.resident + step["growth_bytes_max"]:
-            raise RuntimeError(f"the server used {peak - self.resident} bytes more, not at most {step['growth_bytes_max']}")
+            growth = peak - self.resident
+            raise RuntimeError(f"the server used {growth} bytes more, not at most {step['growth_bytes_max']}")
         return {}
 
     def answer(self, step):
-        actions = {"start": self.start, "kill": self.kill, "drain": self.drain, "fill": self.fill, "memory": self.memory}
         try:
-            return actions[step["server"]](step)
+            return getattr(self, step["server"])(step)
         except Exception as failure:
             return {"error": str(failure)}
 

@@ -100,7 +100,8 @@ def check_end(expected, error):
         raise Failure(f"the call ended with {code.name}, not with {expected['code']}{message}")
     if "reason" not in expected:
         return
-    details, reason, retryable = ErrorDetails(error.trailing_metadata()), expected["reason"], expected.get("retryable", False)
+    reason, retryable = expected["reason"], expected.get("retryable", False)
+    details = ErrorDetails(error.trailing_metadata())
     if details.status is None or details.status.code != code.value[0]:
         raise Failure(f"grpc-status-details-bin does not hold a google.rpc.Status of {code.name}")
     info, status = details.error_info, details.call_status

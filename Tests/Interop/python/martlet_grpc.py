@@ -62,7 +62,7 @@ def methods(channel):
 
 
 class ErrorDetails:
-    """What `grpc-status-details-bin` holds of a call that failed; members are None where it holds nothing of the kind."""
+    """What `grpc-status-details-bin` holds of a call that failed; None where it holds nothing of the kind."""
 
     def __init__(self, trailing_metadata):
         self.status = self.error_info = self.retry_info = self.call_status = None

@@ -58,7 +58,8 @@ module Pattern
     case pattern
     when Hash then difference_of_hash(pattern, value, path)
     when Array
-      return "#{path}: #{value} has not #{pattern.size} elements" unless value.is_a?(Array) && value.size == pattern.size
+      size = pattern.size
+      return "#{path}: #{value} has not #{size} elements" unless value.is_a?(Array) && value.size == size
 
       first(pattern.each_index) { |index| difference(pattern[index], value[index], "#{path}.#{index}") }
     else "#{path}: #{value.inspect} is not #{pattern.inspect}" unless pattern == value

@@ -2,7 +2,8 @@
 //
 //	driver --target HOST:PORT --ca FILE CASE...
 //
-// It writes a line of JSON for each case, and for each thing asked of run_cases.py, whose answers come as lines of JSON.
+// It writes a line of JSON for each case, and for each thing asked of run_cases.py, whose answers come as lines of
+// JSON.
 package main
 
 import (

@@ -20,7 +20,8 @@ import java.nio.file.Path;
  *
  * <pre>Driver --target HOST:PORT --ca FILE CASE...</pre>
  *
- * It writes a line of JSON for each case, and for each thing asked of run_cases.py, whose answers come as lines of JSON.
+ * It writes a line of JSON for each case, and for each thing asked of run_cases.py, whose answers come as lines of
+ * JSON.
  */
 public final class Driver {
     private static final BufferedReader INPUT =

@@ -57,7 +57,9 @@ final class Patterns {
             var bytes = value.isJsonPrimitive() ? Base64.getDecoder().decode(value.getAsString()) : new byte[0];
             var stored = JsonParser.parseString(new String(bytes, StandardCharsets.UTF_8));
             var expected = pattern.get("$json");
-            return stored.equals(expected) ? Optional.empty() : Optional.of(path + ": " + stored + " is not " + expected);
+            return stored.equals(expected)
+                    ? Optional.empty()
+                    : Optional.of(path + ": " + stored + " is not " + expected);
         }
         if (pattern.has("$count")) {
             var count = pattern.get("$count").getAsInt();

@@ -51,7 +51,9 @@ final class Variables {
         }
         if (value.isJsonObject()) {
             var filled = new JsonObject();
-            value.getAsJsonObject().entrySet().forEach(one -> filled.add(one.getKey(), fill(one.getValue(), isPattern)));
+            for (var one : value.getAsJsonObject().entrySet()) {
+                filled.add(one.getKey(), fill(one.getValue(), isPattern));
+            }
             if (isPattern || !filled.has("$json")) return filled;
             var bytes = filled.get("$json").toString().getBytes(StandardCharsets.UTF_8);
             return new JsonPrimitive(Base64.getEncoder().encodeToString(bytes));
