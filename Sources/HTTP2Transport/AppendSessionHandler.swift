@@ -43,10 +43,7 @@ final class AppendSessionHandler: GRPCHandler, MartletCalls.Caller {
             }
             // A client that waits for no answer, or reads none, waits here.
             if open.count >= openMax || call.room == 0 { call.pause() }
-        } catch {
-            ended(call)
-            connection.end(call, error)
-        }
+        } catch { connection.end(call, error) }
     }
 
     func receivedEnd(of call: GRPCCall) {

@@ -254,9 +254,7 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
         for call in calls.values where !call.isOver {
             guard let deadline = call.deadline else { continue }
             if deadline <= now {
-                let handler = call.handler
                 end(call, .deadlineExceeded(millis: call.timeoutMillis))
-                handler?.ended(call)
             } else {
                 next = min(next, deadline)
             }

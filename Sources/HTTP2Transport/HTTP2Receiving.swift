@@ -143,9 +143,7 @@ extension HTTP2Connection {
                 handler.receivedEnd(of: call)
             }
         } catch {
-            let handler = call.handler
             end(call, error)
-            handler?.ended(call)
         }
         hold(call)
         count(call)
@@ -153,10 +151,12 @@ extension HTTP2Connection {
         replenish()
     }
 
-    /// Ends a call that has a handler, which is told by the caller.
+    /// Ends a call because of what its client did or did not send; its handler gives back what it holds.
     func end(_ call: GRPCCall, _ error: MartletError) {
+        guard let handler = call.handler else { return }
         service.callRefused()
         call.end(GRPCStatus(error))
+        handler.ended(call)
     }
 
     // MARK: What may be sent

@@ -31,10 +31,7 @@ final class WorkerHandler: GRPCHandler, MartletCalls.Caller {
                 }
                 calls.take(replies, of: call.id)
             }
-        } catch {
-            ended(call)
-            connection.end(call, error)
-        }
+        } catch { connection.end(call, error) }
     }
 
     /// The worker has said all: it leaves.

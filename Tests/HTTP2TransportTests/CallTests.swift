@@ -136,6 +136,33 @@ import Testing
         #expect(pool.bytes == 0)
     }
 
+    /// A worker whose stream is ended by the server has left its consumer, too.
+    @Test func aStreamThatWaitsTooLongGivesBackWhatItsCallHolds() throws {
+        var limits = Limits()
+        limits.writeStallMillis = 1_000
+        let peer = try HTTP2Peer(limits)
+        let consumer = ConsumerID(tenant: tenant, name: try #require(ConsumerName("c")))
+        let put = CallRequest.putConsumer(PutConsumerRequest(consumer, ConsumerDefinition()))
+        let made = try peer.call("/martlet.v1.ConsumerService/PutConsumer", BareMessages.encode(put).message)
+        #expect(peer.answer(made).code == .ok)
+        let stream = try peer.begin("/martlet.v1.ConsumerService/Consume")
+        let start = CallRequest.consume(ConsumeRequest(consumer, worker: try #require(WorkerName("w"))))
+        let content = BareMessages.encode(start).message
+        var message = ByteBuffer(bytes: [1 << 3 | 2, UInt8(content.readableBytes)])
+        message.writeImmutableBuffer(content)
+        try peer.send(message: message, on: stream)
+        #expect(peer.service.pools.calls.bytes > 0)
+        let pool = peer.service.pools.inbound
+        let rival = FairPool.Holder.tenant(TenantID(UUID()))
+        _ = pool.takeAlways(pool.bytesMax, for: rival)
+        // The prefix of a message of 1 MiB, which finds no room.
+        try peer.send(ByteBuffer(bytes: [0, 0, 0x10, 0, 0]), on: stream)
+        for _ in 0..<8 { try peer.advance(.seconds(1)) }
+        #expect(peer.answer(stream).code == .resourceExhausted)
+        #expect(peer.service.pools.calls.bytes == 0)
+        pool.give(pool.bytesMax, for: rival)
+    }
+
     @Test func whatBreaksTheFramingEndsTheCallAlone() throws {
         let peer = try HTTP2Peer()
         let path = "/martlet.v1.AppendService/Append"
