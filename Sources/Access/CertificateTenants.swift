@@ -9,7 +9,8 @@ enum CertificateTenants {
     }
 
     private static func tenant(of uri: String) -> TenantID? {
-        let parts = uri.split(separator: "/", omittingEmptySubsequences: false)
+        // Bytes are split, not characters: U+0603 and a slash after it are one character.
+        let parts = uri.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).map { Substring($0) }
         guard parts.count == 5, parts[0].lowercased() == "spiffe:", parts[1].isEmpty, !parts[2].isEmpty,
             parts[3] == "tenant"
         else { return nil }

@@ -39,10 +39,11 @@ public enum JSONText {
     /// whatever their parameters and case.
     public static func isJSON(contentType: String) -> Bool {
         if contentType == NewEvent.json { return true }
-        let essence = contentType.prefix { $0 != ";" }.lowercased()
-        let trimmed = essence.reversed().drop { $0 == " " || $0 == "\t" }.reversed()
-        let text = String(trimmed)
-        return text == "application/json" || text.hasSuffix("+json")
+        // Bytes are compared, not characters: a `;` and a combining mark after it are one character.
+        let essence = contentType.utf8.prefix { $0 != UInt8(ascii: ";") }
+        let trimmed = essence.reversed().drop { $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\t") }.reversed()
+        let text = trimmed.map { (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains($0) ? $0 | 0x20 : $0 }
+        return text.elementsEqual("application/json".utf8) || text.suffix(5).elementsEqual("+json".utf8)
     }
 }
 

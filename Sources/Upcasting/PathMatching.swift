@@ -209,7 +209,10 @@ extension UpcastMachine {
             at = parent
         }
         guard at == tree.root else { return text }
-        var parts = text.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
+        // Bytes are split, not characters: a slash and a combining mark after it are one character.
+        var parts = text.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).map {
+            String(Substring($0))
+        }
         for (offset, index) in indices.reversed().enumerated() where offset + 1 < parts.count {
             if parts[offset + 1] == "*", index >= 0 { parts[offset + 1] = String(index) }
         }

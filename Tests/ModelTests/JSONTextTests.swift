@@ -172,6 +172,8 @@ import Testing
             "application/json", "APPLICATION/JSON", "Application/Json", "application/json;charset=utf-8",
             "application/json ; charset=utf-8", "application/json\t;x", "application/vnd.order+json", "a/b+JSON;v=1",
             "application/json ",
+            // A mark that is one character with the byte before or after it.
+            "application/json;\u{301}", "a/\u{603}+json",
         ]
         for type in json { #expect(JSONText.isJSON(contentType: type), "\(type)") }
         let other = [

@@ -60,6 +60,8 @@ import Testing
             [], ["spiffe://example.org/tenant/1"], ["spiffe:///tenant/\(own)"], [uri + "/x"],
             // Foundation reads a UUID from it, and another one than it says.
             ["spiffe://example.org/tenant/111111-1-1111-4111-8111-11111111111a"],
+            // The mark and the slash after it are one character, but two segments of the name.
+            ["spiffe://example\u{603}/x.org/tenant/\(own)"],
         ] {
             #expect(throws: MartletError.self) { try Principal.certificate(subject: "CN=a", uris: uris) }
         }

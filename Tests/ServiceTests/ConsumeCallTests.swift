@@ -74,6 +74,22 @@ import Testing
         #expect(try next.take().map(\.delivery.mayBeRepeated) == [false])
     }
 
+    @Test(arguments: [false, true]) func aConnectionThatIsClosedLeavesNothingInMemory(isBusy: Bool) throws {
+        let bench = try ConsumerBench()
+        try bench.put(Self.definition())
+        weak var calls: ConnectionCalls?
+        weak var work: (any CallWork)?
+        do {
+            let worker = try bench.worker("a")
+            if isBusy { for number in 0..<4 { try bench.append("\(number)", to: Self.accounts[number]) } }
+            (calls, work) = (worker.connection.connection, worker.work)
+            #expect(calls != nil && work is ConsumeCall)
+            worker.connection.close()
+        }
+        bench.run()
+        #expect(calls == nil && work == nil)
+    }
+
     @Test func liveEventsComeAtOnce() throws {
         let bench = try ConsumerBench()
         try bench.put(Self.definition())

@@ -187,11 +187,19 @@ final class BenchConnection: CallTransport {
 
     private(set) var calls: [CallKey: Log] = [:]
     var isWritable = true
-    private var connection: ConnectionCalls?
+    private let loop: EmbeddedEventLoop
+    private(set) var connection: ConnectionCalls?
     private var last: CallKey = 0
 
     init(_ service: EventService, _ loop: EmbeddedEventLoop, as principal: Principal = .anybody) {
+        self.loop = loop
         connection = ConnectionCalls(service: service, principal: principal, transport: self, eventLoop: loop)
+    }
+
+    /// An open call and its connection hold each other until the connection is closed.
+    deinit {
+        close()
+        loop.run()
     }
 
     func start(_ request: CallRequest, timeoutMillis: UInt32 = 0, creditBytes: UInt64 = 0) -> CallKey {
@@ -262,7 +270,10 @@ final class BenchWorker {
     var isOver: Bool { connection.calls[call]?.isOver ?? true }
 
     /// How often the server looked at a slot of it.
-    var slotVisits: UInt64 { (connection.work(of: call) as? ConsumeCall)?.slotVisits ?? 0 }
+    var slotVisits: UInt64 { (work as? ConsumeCall)?.slotVisits ?? 0 }
+
+    /// What the server does for it; nil when the call is over.
+    var work: (any CallWork)? { connection.work(of: call) }
 
     /// The messages that came since the last time.
     var messages: [ConsumeMessage] {

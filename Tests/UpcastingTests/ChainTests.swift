@@ -132,6 +132,16 @@ struct ChainTests {
         #expect(failure.description.hasPrefix("event F from 2, operations[1] at /l/1/m/*/n: is not a whole number"))
     }
 
+    @Test func aFailureNamesTheElementBelowNamesWithCombiningMarks() throws {
+        let set = try Sample.step("{\"convert\":{\"path\":\"/\u{301}l/*/\u{301}n\",\"to\":\"integer\"}}")
+        guard case .failed(let failure) = try set.upcast("{\"\u{301}l\":[{},{\"\u{301}n\":\"x\"}]}").outcome else {
+            Issue.record("it did not fail")
+            return
+        }
+        // Strings are equal to Swift whatever their composition.
+        #expect(Array(failure.pointer.utf8) == Array("/\u{301}l/1/\u{301}n".utf8))
+    }
+
     @Test func aPayloadThatIsNotJSONFails() throws {
         let set = try Sample.step(#"{"remove":{"path":"/a"}}"#)
         #expect(try set.became(#"{"a":1"#) == .failed("the payload is not JSON: at byte 6, the text ends too early"))
