@@ -200,7 +200,7 @@ freeze-protos: setup-tests ## Freeze what was added to the messages, at a releas
 format: ## Format
 	swift format --in-place --recursive Sources Tests Examples Benchmarks Package.swift
 
-protos: setup-tests ## Make the C messages from Protos/
+protos: setup-tests ## Make the C messages and the descriptors for reflection from Protos/
 	.ci/generate-protos
 
 certs: setup ## Make development certificates in Certs/dev

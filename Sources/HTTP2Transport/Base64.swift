@@ -17,4 +17,23 @@ enum Base64 {
         }
         return String(decoding: text, as: UTF8.self)
     }
+
+    /// The bytes of a text that was made by a program: what is not a digit is left out.
+    static func decode(_ text: String) -> [UInt8] {
+        var values = [UInt32?](repeating: nil, count: 256)
+        for (value, digit) in digits.enumerated() { values[Int(digit)] = UInt32(value) }
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(text.utf8.count / 4 * 3)
+        var group: UInt32 = 0
+        var bits = 0
+        for character in text.utf8 {
+            guard let value = values[Int(character)] else { continue }
+            group = group << 6 | value
+            bits += 6
+            guard bits >= 8 else { continue }
+            bits -= 8
+            bytes.append(UInt8(truncatingIfNeeded: group >> UInt32(bits)))
+        }
+        return bytes
+    }
 }

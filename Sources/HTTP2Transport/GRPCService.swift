@@ -1,3 +1,4 @@
+public import MartletService
 public import NIOCore
 
 /// A method that is served over gRPC.
@@ -6,16 +7,19 @@ public struct GRPCMethod: Sendable {
     public var streamsRequests: Bool
     /// Whether the answer is any number of messages, rather than one.
     public var streamsResponses: Bool
+    /// What its calls need of the storage.
+    public var needs: StorageNeeds
     /// Makes what carries out a call of it, on the call's event loop.
     public var begin: @Sendable (GRPCCall) -> any GRPCHandler
 
     /// A method of those parts.
     public init(
-        streamsRequests: Bool = false, streamsResponses: Bool = false,
+        streamsRequests: Bool = false, streamsResponses: Bool = false, needs: StorageNeeds = [],
         begin: @escaping @Sendable (GRPCCall) -> any GRPCHandler
     ) {
         self.streamsRequests = streamsRequests
         self.streamsResponses = streamsResponses
+        self.needs = needs
         self.begin = begin
     }
 }
@@ -26,6 +30,9 @@ public struct GRPCService: Sendable {
     public var name: String
     /// Its methods by name.
     public var methods: [String: GRPCMethod]
+
+    /// What its methods need of the storage, together.
+    public var needs: StorageNeeds { methods.values.reduce(into: []) { $0.formUnion($1.needs) } }
 
     /// A service of those parts.
     public init(name: String, methods: [String: GRPCMethod]) {
@@ -63,6 +70,8 @@ public struct GRPCServices: Sendable {
     /// The services, by name.
     public private(set) var services: [GRPCService]
     private let methods: [String: GRPCMethod]
+    /// What each service needs of the storage, by its name.
+    let needs: [String: StorageNeeds]
 
     /// These services.
     public init(_ services: [GRPCService]) {
@@ -72,6 +81,7 @@ public struct GRPCServices: Sendable {
             for (name, method) in service.methods { methods["/\(service.name)/\(name)"] = method }
         }
         self.methods = methods
+        needs = Dictionary(services.map { ($0.name, $0.needs) }) { $0.union($1) }
     }
 
     /// The method of a path: `/martlet.v1.AppendService/Append`.

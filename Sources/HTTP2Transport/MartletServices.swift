@@ -1,4 +1,5 @@
 import MartletFrameCodec
+import MartletService
 
 extension GRPCService {
     /// Martlet's own services.
@@ -10,13 +11,17 @@ extension GRPCService {
             name: "martlet.v1.AppendService",
             methods: [
                 "Append": .unary(.append),
-                "AppendSession": GRPCMethod(streamsRequests: true, streamsResponses: true) { AppendSessionHandler($0) },
+                "AppendSession": GRPCMethod(
+                    streamsRequests: true, streamsResponses: true, needs: RequestKind.append.needs
+                ) { AppendSessionHandler($0) },
             ]),
         GRPCService(
             name: "martlet.v1.ConsumerService",
             methods: [
                 "AwaitConsumer": .unary(.awaitConsumer),
-                "Consume": GRPCMethod(streamsRequests: true, streamsResponses: true) { WorkerHandler($0) },
+                "Consume": GRPCMethod(
+                    streamsRequests: true, streamsResponses: true, needs: RequestKind.consume.needs
+                ) { WorkerHandler($0) },
                 "DeleteConsumer": .unary(.deleteConsumer),
                 "GetConsumer": .unary(.getConsumer),
                 "ListBlockedKeys": .unary(.listBlockedKeys),
@@ -59,9 +64,27 @@ extension GRPCService {
 }
 
 extension GRPCMethod {
-    fileprivate static func unary(_ kind: RequestKind) -> GRPCMethod { GRPCMethod { RequestHandler(kind, $0) } }
+    fileprivate static func unary(_ kind: RequestKind) -> GRPCMethod {
+        GRPCMethod(needs: kind.needs) { RequestHandler(kind, $0) }
+    }
 
     fileprivate static func stream(_ kind: RequestKind) -> GRPCMethod {
-        GRPCMethod(streamsResponses: true) { RequestHandler(kind, $0) }
+        GRPCMethod(streamsResponses: true, needs: kind.needs) { RequestHandler(kind, $0) }
+    }
+}
+
+extension RequestKind {
+    /// What a call of this kind needs of the storage: the one list that the health of each service comes from.
+    var needs: StorageNeeds {
+        switch self {
+        case .append, .saveSnapshot, .deleteSnapshots, .putSettings, .putConsumer, .deleteConsumer, .resetConsumer,
+            .unblockKeys, .changeSchedules:
+            .writes
+        case .consume: [.reads, .writes]
+        case .load, .read, .subscribe, .getHead, .loadSnapshot, .listSnapshots, .getSettings, .getConsumer,
+            .listConsumers, .listBlockedKeys, .awaitConsumer, .listSchedules:
+            .reads
+        case .getStatus, .getServerInfo: []
+        }
     }
 }

@@ -100,9 +100,11 @@ public final class EventServer: ServiceLifecycle.Service {
     ) async throws -> [Scheduled<Void>] {
         let tls = tls
         let requiresClientCertificate = configuration.requiresClientCertificate
-        let services = GRPCServices(GRPCService.martlet + configuration.moreServices)
+        let services = GRPCServices(
+            GRPCService.martlet + GRPCService.reflection + [GRPCService.health] + configuration.moreServices)
         let address = try ListenAddress(host: configuration.host, port: configuration.port)
         try checkReach(of: address)
+        service.startHealth(on: group.next())
         let listener = try await ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 1024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)

@@ -53,6 +53,8 @@ public final class EventService: Sendable {
     public let clock: Clock
     /// The memory that peers can make it hold.
     public let pools: MemoryPools
+    /// What it can do right now.
+    public let health: ServerHealth
     let startedAt: Timestamp
     /// Where it logs.
     public let logger: Logger
@@ -77,8 +79,9 @@ public final class EventService: Sendable {
     private init(
         limits: Limits, serverVersion: String, clock: @escaping Clock, logger: Logger,
         uptime: @escaping @Sendable () -> NIODeadline, metrics: any MetricsFactory, store: EventStore, hub: EventHub,
-        settings: SettingsCache
+        settings: SettingsCache, health: ServerHealth
     ) {
+        self.health = health
         counters = ServiceCounters(metrics)
         consumerGauges = ConsumerGauges(limits, metrics)
         self.limits = limits
@@ -166,14 +169,16 @@ public final class EventService: Sendable {
                     "this server cannot use a tenant's settings",
                     metadata: ["tenant": "\(tenant)", "error": "\(error)"])
             }, uptime: uptime)
+        let health = ServerHealth()
         let store = EventStore(
             engine: engine, limits: limits, clock: clock, logger: logger, uptime: uptime,
             rules: SettingsRules(settings, uptime: uptime),
             onCommit: { hub.publish($0) },
-            onNews: { news in started.withLockedValue { $0 }?.take(news) })
+            onNews: { news in started.withLockedValue { $0 }?.take(news) },
+            onFinding: { health.note($0) })
         let service = EventService(
             limits: limits, serverVersion: serverVersion, clock: clock, logger: logger, uptime: uptime,
-            metrics: metrics, store: store, hub: hub, settings: settings)
+            metrics: metrics, store: store, hub: hub, settings: settings, health: health)
         started.withLockedValue { $0 = service }
         service.forget.withLockedValue { $0 = { started.withLockedValue { $0 = nil } } }
         return service
@@ -186,9 +191,15 @@ public final class EventService: Sendable {
     /// Begins to append events whose time has come; until then they wait.
     public func startSchedules(on eventLoop: any EventLoop) { schedules.start(on: eventLoop) }
 
+    /// Begins to probe storage that fails, so that ``health`` tells of it; until then all is taken to be well.
+    public func startHealth(on eventLoop: any EventLoop) {
+        health.start(on: eventLoop) { [weak store] in store?.probe($0) }
+    }
+
     /// Commits what waits, refuses reads, and ends the threads.
     public func shutDown() async {
         schedules.stop()
+        health.stop()
         await store.shutDown()
         release()
     }
@@ -244,7 +255,10 @@ public final class EventService: Sendable {
 
     /// Drains every connection; returns when the last one is closed, at the latest after this long.
     public func drain(atMost limit: TimeAmount, on eventLoop: any EventLoop) async {
+        let told = health.startDraining(on: eventLoop)
         counters.startDraining()
+        // Watchers hear of it before anything that ends their streams reaches them.
+        try? await told.get()
         let emptied = eventLoop.makePromise(of: Void.self)
         let open = registry.withLockedValue { registry in
             if registry.connections.isEmpty {

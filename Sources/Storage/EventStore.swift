@@ -20,6 +20,7 @@ public final class EventStore: Sendable {
     private let readThreadCount: Int
     private let listening: StorageListening?
     private let faults: FaultLog
+    private let onFinding: @Sendable (StorageFinding) -> Void
 
     /// A store that is not started yet.
     ///
@@ -30,18 +31,23 @@ public final class EventStore: Sendable {
     ///     as a fallback.
     ///   - uptime: the clock that the cost of work is measured by.
     ///   - rules: what tenants' settings say of what they write; nil where nothing.
+    ///   - onFinding: called on a thread of the store's with what each read, each transaction that wrote or failed, and
+    ///     each ``probe(_:)`` found out about the storage. It must return at once.
     public init(
         engine: any StorageEngine, limits: Limits, clock: @escaping Clock, logger: Logger,
         uptime: @escaping @Sendable () -> NIODeadline = { .now() }, rules: (any CommandRules)? = nil,
         onCommit: @escaping @Sendable (RecordedRun) -> Void = { _ in },
-        onNews: @escaping @Sendable (StorageNews) -> Void = { _ in }
+        onNews: @escaping @Sendable (StorageNews) -> Void = { _ in },
+        onFinding: @escaping @Sendable (StorageFinding) -> Void = { _ in }
     ) {
+        self.onFinding = onFinding
         self.engine = engine
         self.limits = limits
         self.clock = clock
         self.rules = rules ?? NoRules()
         let uptimeNanos: @Sendable () -> UInt64 = { uptime().uptimeNanoseconds }
-        committer = GroupCommitter(limits: limits, clock: clock, logger: logger, onCommit: onCommit)
+        committer = GroupCommitter(
+            limits: limits, clock: clock, logger: logger, onCommit: onCommit, onFinding: onFinding)
         // One more than the engine asks for, so that one is left for other tenants.
         readThreadCount = engine.readersMax + 1
         readers = ReaderPool(
@@ -49,7 +55,9 @@ public final class EventStore: Sendable {
             readsPerTenantMax: engine.readersPerTenantMax, uptimeNanos: uptimeNanos)
         faults = FaultLog(logger)
         listening = engine.makeListener().map {
-            StorageListening(listener: $0, logger: logger, uptime: uptime, onNews: onNews)
+            StorageListening(listener: $0, logger: logger, uptime: uptime, onNews: onNews) { kind in
+                for use in StorageUse.allCases { onFinding(.failed(use, kind)) }
+            }
         }
     }
 
@@ -165,11 +173,14 @@ public final class EventStore: Sendable {
         for tenant: TenantID, _ body: @escaping @Sendable (any StorageReader) throws(StorageError) -> Value,
         completion: @escaping @Sendable (Result<Value, MartletError>) -> Void
     ) -> StoreTicket {
-        let admission = readers.add(for: tenant) { [faults] reader in
+        let admission = readers.add(for: tenant) { [faults, onFinding] reader in
             guard let reader else { return completion(.failure(.shuttingDown)) }
             do throws(StorageError) {
-                completion(.success(try body(reader)))
+                let value = try body(reader)
+                onFinding(.worked(.reads))
+                completion(.success(value))
             } catch {
+                onFinding(.failed(.reads, error.kind))
                 faults.note("read failed", error)
                 completion(.failure(MartletError(error)))
             }
@@ -181,6 +192,23 @@ public final class EventStore: Sendable {
         }
         // Numbers begin at 1.
         return StoreTicket(kind: .read, tenant: tenant, number: 0)
+    }
+
+    /// Finds out whether the storage can be used: by a read of its own, or by a commit that changes nothing. What it comes to
+    /// is told to `onFinding`, unless the store is shut down before.
+    public func probe(_ use: StorageUse) {
+        guard use == .reads else { return committer.probe() }
+        let admission = readers.add(for: Self.serverOwner) { [faults, onFinding] reader in
+            guard let reader else { return }
+            do throws(StorageError) {
+                _ = try reader.head(of: Self.serverOwner)
+                onFinding(.probed(.reads, nil))
+            } catch {
+                onFinding(.probed(.reads, error.kind))
+                faults.note("read failed", error)
+            }
+        }
+        if case .full = admission { onFinding(.probeRefused(.reads)) }
     }
 
     /// Whose account reads are on that no tenant asked for: probes, and looking after other servers' commits.

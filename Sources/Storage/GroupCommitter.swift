@@ -42,9 +42,12 @@ final class GroupCommitter: @unchecked Sendable {
     private let clock: Clock
     private let faults: FaultLog
     private let onCommit: @Sendable (RecordedRun) -> Void
+    private let onFinding: @Sendable (StorageFinding) -> Void
 
+    /// - Parameter onFinding: called once for each transaction that has written something or has failed.
     init(
-        limits: Limits, clock: @escaping Clock, logger: Logger, onCommit: @escaping @Sendable (RecordedRun) -> Void
+        limits: Limits, clock: @escaping Clock, logger: Logger, onCommit: @escaping @Sendable (RecordedRun) -> Void,
+        onFinding: @escaping @Sendable (StorageFinding) -> Void = { _ in }
     ) {
         queue = WriteQueue(
             appendBytesMax: limits.waitingAppendBytesMax, changeBytesMax: limits.waitingChangeBytesMax)
@@ -52,6 +55,7 @@ final class GroupCommitter: @unchecked Sendable {
         self.clock = clock
         faults = FaultLog(logger)
         self.onCommit = onCommit
+        self.onFinding = onFinding
     }
 
     /// Starts a thread that commits with this writer.
@@ -135,6 +139,16 @@ final class GroupCommitter: @unchecked Sendable {
             return queue.remove(number, of: tenant)
         }
         return waiting != nil
+    }
+
+    /// Has the next free writer find out whether it can write: it commits an empty batch. What that comes to is told as a
+    /// finding; nothing is told by a committer that is closed.
+    func probe() {
+        condition.withLock {
+            guard !isClosed else { return }
+            handedOver.append(Work(batch: [], isParted: true))
+            condition.signal()
+        }
     }
 
     /// Takes no more calls, commits what waits, then ends the threads.
@@ -251,8 +265,14 @@ final class GroupCommitter: @unchecked Sendable {
             let result = try commitOnce(&work, with: writer)
             precondition(result.outcomes.count == work.batch.count, "an engine answers every command of a batch")
             for run in result.runs { onCommit(run) }
+            if work.batch.isEmpty {
+                onFinding(.probed(.writes, nil))
+            } else if !result.runs.isEmpty {
+                onFinding(.worked(.writes))
+            }
             return .success(result)
         } catch {
+            onFinding(work.batch.isEmpty ? .probed(.writes, error.kind) : .failed(.writes, error.kind))
             if error.kind != .locked { faults.note("commit failed", error, calls: work.batch.count) }
             return .failure(error)
         }

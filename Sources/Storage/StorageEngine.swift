@@ -22,6 +22,8 @@ import MartletRecordCodec
 /// 7. *Read your writes.* A read that begins after a commit returned sees that commit, and never part of one.
 /// 8. *Side by side.* Snapshots and settings are kept beside the events and never change them. A tenant's settings
 ///    revision grows by one with each change of its settings, in the same transaction.
+/// 9. *Probed.* A commit of an empty batch tells whether one can be stored: it writes something that changes nothing, as
+///    durably as any other, and throws what any other would throw.
 ///
 /// Engines block: a writer and a reader are each used by one thread at a time, which is not an event loop.
 public protocol StorageEngine: Sendable {

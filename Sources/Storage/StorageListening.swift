@@ -16,13 +16,16 @@ final class StorageListening: @unchecked Sendable {
     private let listener: any StorageListener
     private let logger: Logger
     private let onNews: @Sendable (StorageNews) -> Void
+    private let onFault: @Sendable (StorageError.Kind) -> Void
 
     private let uptime: @Sendable () -> NIODeadline
 
     init(
         listener: any StorageListener, logger: Logger, uptime: @escaping @Sendable () -> NIODeadline = { .now() },
-        onNews: @escaping @Sendable (StorageNews) -> Void
+        onNews: @escaping @Sendable (StorageNews) -> Void,
+        onFault: @escaping @Sendable (StorageError.Kind) -> Void = { _ in }
     ) {
+        self.onFault = onFault
         self.uptime = uptime
         self.listener = listener
         self.logger = logger
@@ -54,6 +57,7 @@ final class StorageListening: @unchecked Sendable {
                     onNews(.unknown)
                 }
             } catch {
+                onFault(error.kind)
                 logger.warning("cannot listen for other servers' commits", metadata: ["error": "\(error)"])
                 condition.withLock {
                     if !isStopped {

@@ -53,6 +53,13 @@ final class PostgreSQLWriter: StorageWriter {
     ) throws(StorageError) -> CommitResult {
         takeConnection()
         defer { giveBackConnection() }
+        guard !batch.isEmpty else {
+            try transact { connection throws(PostgresFault) in
+                _ = try connection.pipeline(Self.begin(.zero))
+                return ((), Rest(calls: [PostgresCall("probe")]))
+            }
+            return CommitResult(outcomes: [], runs: [])
+        }
         let isWaiting = lockWait > .zero && shared.open.beginLockWait()
         defer { if isWaiting { shared.open.endLockWait() } }
         let lockWait = isWaiting ? lockWait : .zero

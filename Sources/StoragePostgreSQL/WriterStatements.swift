@@ -187,6 +187,11 @@ extension Schema {
                 WHERE EXISTS (SELECT FROM \(name).listeners WHERE server <> $2::uuid AND until > now())
                 """
             ),
+            (
+                // Deletes nothing, which a standby refuses nevertheless; and takes a number, so that COMMIT writes.
+                "probe",
+                "WITH nothing AS (DELETE FROM \(name).tenants WHERE false) SELECT txid_current()"
+            ),
             ("commit", "COMMIT"),
             ("rollback", "ROLLBACK"),
         ]

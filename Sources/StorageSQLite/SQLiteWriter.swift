@@ -48,7 +48,22 @@ final class SQLiteWriter: StorageWriter {
     func commit(
         _ batch: [WriteCommand], now: Timestamp, lockWait: Duration
     ) throws(StorageError) -> CommitResult {
-        try write { connection throws(StorageError) in try commit(batch, now: now, on: connection) }
+        try write { connection throws(StorageError) in
+            guard !batch.isEmpty else {
+                try probe(connection)
+                return CommitResult(outcomes: [], runs: [])
+            }
+            return try commit(batch, now: now, on: connection)
+        }
+    }
+
+    /// Writes the file's first page as it is: a mark of the file is set to what it is already.
+    private func probe(_ connection: SQLiteConnection) throws(StorageError) {
+        do throws(SQLiteFault) {
+            try connection.statement(.begin).run()
+            try connection.run("PRAGMA application_id = \(Schema.applicationID)")
+        } catch { throw error.storageError }
+        try commit(connection)
     }
 
     /// Does what writes; after a failure nothing is remembered, and the next call opens the file anew.

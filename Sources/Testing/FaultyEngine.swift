@@ -66,6 +66,9 @@ public final class FaultyEngine: WrappingEngine {
     /// A reader that fails as it is told to.
     public func makeReader() -> any StorageReader { Reader(base: base.makeReader(), engine: self) }
 
+    /// What happens to a commit that is only a probe: it takes none of those that are to fail.
+    private var fault: CommitFault { faults.withLockedValue { $0.commitsLeft > 0 ? $0.commit : .none } }
+
     private func nextFault() -> CommitFault {
         faults.withLockedValue { faults in
             guard faults.commitsLeft > 0 else { return .none }
@@ -84,6 +87,12 @@ public final class FaultyEngine: WrappingEngine {
         if fails { throw StorageError(.unavailable, "a read was made to fail") }
     }
 
+    /// A probe is not counted, and is none of the reads that are to fail.
+    private func checkProbe() throws(StorageError) {
+        guard faults.withLockedValue({ $0.readsToFail > 0 }) else { return }
+        throw StorageError(.unavailable, "a probe was made to fail")
+    }
+
     private final class Writer: StorageWriter {
         let base: any StorageWriter
         let engine: FaultyEngine
@@ -95,7 +104,7 @@ public final class FaultyEngine: WrappingEngine {
         func commit(
             _ batch: [WriteCommand], now: Timestamp, lockWait: Duration
         ) throws(StorageError) -> CommitResult {
-            switch engine.nextFault() {
+            switch batch.isEmpty ? engine.fault : engine.nextFault() {
             case .none: return try base.commit(batch, now: now, lockWait: lockWait)
             case .unavailable: throw StorageError(.unavailable, "a commit was made to fail")
             case .full: throw StorageError(.full, "a commit was made to find no room")
@@ -116,9 +125,13 @@ public final class FaultyEngine: WrappingEngine {
         }
 
         func tenantStates(of tenants: [TenantID]) throws(StorageError) -> [TenantState] {
-            try engine.checkRead { asked in
-                asked.tenantStates += 1
-                asked.tenants += tenants.count
+            if tenants == [EventStore.serverOwner] {
+                try engine.checkProbe()
+            } else {
+                try engine.checkRead { asked in
+                    asked.tenantStates += 1
+                    asked.tenants += tenants.count
+                }
             }
             return try base.tenantStates(of: tenants)
         }
