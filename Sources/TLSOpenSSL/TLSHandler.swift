@@ -12,9 +12,10 @@ public enum TLSEvent: Sendable {
 /// wait, up to 16 MiB. Every failure is fired as an error, a `TLSError` but for the transport's own, and ends the channel:
 /// the peer gets the alert and a moment to read it.
 ///
-/// `close` says goodbye in TLS and waits for the peer to do the same, for a bounded time. Writes that have not been flushed
-/// by then fail. `close(mode: .output)` says goodbye and goes on reading. A peer that says goodbye gets the same answer at
-/// once, unless the channel allows remote half-closure: then `ChannelEvent.inputClosed` is fired and writing goes on.
+/// `close` says goodbye in TLS, ends the transport's output, and waits for the peer to do either, for a bounded time.
+/// Writes that have not been flushed by then fail. `close(mode: .output)` says goodbye and goes on reading. A peer that
+/// says goodbye gets the same answer at once, unless the channel allows remote half-closure: then
+/// `ChannelEvent.inputClosed` is fired and writing goes on.
 public final class TLSHandler: ChannelDuplexHandler {
     /// Ciphertext.
     public typealias InboundIn = ByteBuffer
@@ -115,7 +116,7 @@ public final class TLSHandler: ChannelDuplexHandler {
     public func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         switch event as? ChannelEvent {
         case .inputClosed: transportInputClosed(context)
-        case .outputClosed where state == .failed: break
+        case .outputClosed where state == .failed || state == .closing: break
         default: context.fireUserInboundEventTriggered(event)
         }
     }
@@ -320,10 +321,17 @@ public final class TLSHandler: ChannelDuplexHandler {
         state = .closing
         finish(ChannelError.ioOnClosedChannel)
         setDeadline(context, after: closeTimeout) { handler, context in handler.closeTransport(context) }
-        sayGoodbye(context, nil)
         if isInputClosed {
+            sayGoodbye(context, nil)
             closeTransportWhenSent(context)
         } else {
+            // A peer that does not answer the goodbye, as gRPC's C core, closes when the transport ends.
+            let said = context.eventLoop.makePromise(of: Void.self)
+            said.futureResult.assumeIsolated().whenSuccess { [weak self] _ in
+                guard let self, state == .closing, !isInputClosed else { return }
+                context.close(mode: .output, promise: nil)
+            }
+            sayGoodbye(context, said)
             context.read()
         }
     }

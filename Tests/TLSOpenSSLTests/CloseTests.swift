@@ -69,6 +69,27 @@ struct CloseTests {
         await server.close()
     }
 
+    /// Hears nothing of the peer any more but the end of the transport.
+    private final class DeafHandler: ChannelInboundHandler {
+        typealias InboundIn = ByteBuffer
+        func channelRead(context: ChannelHandlerContext, data: NIOAny) {}
+    }
+
+    @Test func aPeerThatClosesAtTheEndOfTheTransportIsNotWaitedFor() async throws {
+        var configuration = certificates.server
+        configuration.closeTimeout = .hours(1)
+        let server = try await TestServer(configuration)
+        let (client, accepted) = try await connect(server)
+        let channel = client.channel
+        try await channel.eventLoop.submit {
+            try channel.pipeline.syncOperations.addHandler(DeafHandler(), position: .first)
+        }.get()
+        try await accepted.channel.close()
+        #expect(await accepted.rest().errors.isEmpty)
+        #expect(await client.rest().errors.count == 1)
+        await server.close()
+    }
+
     @Test func aHalfClosedConnectionGoesOnTheOtherWay() async throws {
         let server = try await TestServer(certificates.server, halfClosure: true)
         let (client, accepted) = try await connect(server)
