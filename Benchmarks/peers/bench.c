@@ -33,7 +33,8 @@ Options parseOptions(int count, char **arguments) {
         const char *value = arguments[i];
         struct { const char *name; int *place; } numbers[] = {
             {"--port", &options.port}, {"--clients", &options.clients}, {"--connections", &options.connections},
-            {"--subscribers", &options.subscribers}, {"--batch", &options.batch}, {"--payload", &options.payload},
+            {"--subscribers", &options.subscribers},
+            {"--subscriber-connections", &options.subscriberConnections}, {"--batch", &options.batch}, {"--payload", &options.payload},
             {"--aggregates", &options.aggregates}, {"--events", &options.events}, {"--page", &options.pageEvents},
             {"--server-pid", &options.serverPID},
         };
@@ -55,6 +56,7 @@ Options parseOptions(int count, char **arguments) {
         if (!known) fail("%s: there is no such flag", name);
     }
     if (options.connections == 0) options.connections = options.clients;
+    if (options.subscriberConnections == 0) options.subscriberConnections = options.subscribers;
     if (options.payload < 40) fail("--payload %d: an event has at least 40 bytes of payload", options.payload);
     if (options.clients < 1 || options.batch < 1) fail("--clients and --batch are at least 1");
     return options;

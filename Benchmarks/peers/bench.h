@@ -12,8 +12,8 @@ typedef struct {
     int port;
     const char *tls;     // the CA's file; NULL: without TLS
     const char *target;  // --conninfo or --file
-    const char *method;  // of PostgreSQL: plain or message-db
-    int clients, connections, subscribers, batch, payload, aggregates, events, pageEvents;
+    const char *method;  // PostgreSQL: plain or message-db; UmaDB: subscribe; Martlet over gRPC: session
+    int clients, connections, subscribers, subscriberConnections, batch, payload, aggregates, events, pageEvents;
     long history;
     double rate, warmup, seconds;
     int serverPID;
@@ -111,10 +111,10 @@ Run *makeRun(const Options *options, const Driver *driver);
 void setClients(Run *run, int count);
 // Appends `events` events, in batches of 100, aggregates of `options->events` events; not measured.
 void fill(Run *run, uint64_t events);
-// Runs the work for the warm-up and the seconds asked for, and waits for what is under way. A history is read once
-// by each client, however long it takes.
+// Runs the work for the warm-up and the seconds asked for, and waits for what is under way. A history is read by all clients
+// at once, and again when all of them are done, until that time is over; at least once.
 void measure(Run *run);
-// Waits until all subscribers have everything, or some seconds have passed.
+// Waits until all subscribers have everything. Fails where for some seconds nothing more has come.
 void drainDeliveries(Run *run);
 void report(const Run *run, const char *server);
 

@@ -134,23 +134,31 @@ double ownCPUSeconds(void) {
         + (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
-// Each client reads the history once: from the first call until the last of them has everything.
-static void measureOnce(Run *run) {
-    double clientCPU = ownCPUSeconds(), serverCPU = processTreeCPUSeconds(run->options->serverPID);
-    uint64_t start = run->now = nanoseconds();
-    run->measuring = true;
+// All clients read the history at once: from the first call until the last of them has everything.
+static void readOnce(Run *run) {
     while (run->idleCount > 0) begin(run, run->now, 0);
     while (run->busyCount > 0) await(run, 100000000);
+}
+
+static void measureHistory(Run *run) {
+    const Options *options = run->options;
+    uint64_t warm = nanoseconds() + (uint64_t)(options->warmup * 1e9);
+    while (options->warmup > 0 && nanoseconds() < warm) readOnce(run);
+    double clientCPU = ownCPUSeconds(), serverCPU = processTreeCPUSeconds(options->serverPID);
+    uint64_t start = run->now = nanoseconds(), end = start + (uint64_t)(options->seconds * 1e9);
+    run->measuring = true;
+    do readOnce(run);
+    while (run->now < end);
     run->measuring = false;
     run->seconds = (double)(run->now - start) / 1e9;
     run->clientCPU = ownCPUSeconds() - clientCPU;
-    run->serverCPU = processTreeCPUSeconds(run->options->serverPID) - serverCPU;
+    run->serverCPU = processTreeCPUSeconds(options->serverPID) - serverCPU;
 }
 
 void measure(Run *run) {
     const Options *options = run->options;
     if (strcmp(options->work, "read") == 0) {
-        measureOnce(run);
+        measureHistory(run);
         return;
     }
     int batch = run->driver->query ? 0 : options->batch;
@@ -193,9 +201,15 @@ void measure(Run *run) {
 }
 
 void drainDeliveries(Run *run) {
-    uint64_t patience = nanoseconds() + 5000000000u;
-    while (run->deliveredInAll < run->acknowledged * (uint64_t)run->options->subscribers && run->now < patience)
+    uint64_t expected = run->acknowledged * (uint64_t)run->options->subscribers, last = 0, patience = 0;
+    while (run->deliveredInAll < expected) {
+        if (run->deliveredInAll > last || patience == 0) patience = nanoseconds() + 5000000000u;
+        last = run->deliveredInAll;
         await(run, 50000000);
+        if (run->now > patience)
+            fail("%llu of %llu deliveries came, and no more for 5 s", (unsigned long long)run->deliveredInAll,
+                 (unsigned long long)expected);
+    }
 }
 
 static void printHistogram(const char *name, const Histogram *histogram) {

@@ -1,58 +1,13 @@
 // UmaDB over gRPC. An aggregate is a tag. An append fails if the tag has events after the last one that its writer
 // saw, which is what an expected version is elsewhere.
 #include "grpc.h"
+#include "protobuf.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static Channel **channels;
 static int channelCount;
-
-// MARK: Protocol buffers
-
-static void putVarint(Buffer *buffer, uint64_t value) {
-    do {
-        uint8_t byte = (uint8_t)(value & 0x7f) | (value > 0x7f ? 0x80 : 0);
-        bufferAppend(buffer, &byte, 1);
-        value >>= 7;
-    } while (value);
-}
-
-static void putBytes(Buffer *buffer, int field, const void *bytes, size_t count) {
-    putVarint(buffer, (uint64_t)field << 3 | 2);
-    putVarint(buffer, count);
-    bufferAppend(buffer, bytes, count);
-}
-
-static void putNumber(Buffer *buffer, int field, uint64_t value) {
-    putVarint(buffer, (uint64_t)field << 3);
-    putVarint(buffer, value);
-}
-
-static void putMessage(Buffer *buffer, int field, Buffer *message) {
-    putBytes(buffer, field, message->bytes + message->start, bufferCount(message));
-    message->start = message->end = 0;
-}
-
-// The next field: its number; 0 at the end. Numbers are in *value, bytes in *content and *count.
-static int nextField(const uint8_t **at, const uint8_t *end, uint64_t *value, const uint8_t **content, size_t *count) {
-    uint64_t words[2] = {0, 0};
-    if (*at >= end) return 0;
-    for (int i = 0; i < 2; i++)
-        for (int shift = 0; *at < end; shift += 7) {
-            uint8_t byte = *(*at)++;
-            words[i] |= (uint64_t)(byte & 0x7f) << shift;
-            if (byte < 0x80) break;
-        }
-    *value = words[1];
-    if ((words[0] & 7) == 2) {
-        if (words[1] > (uint64_t)(end - *at)) fail("UmaDB: a field beyond its message");
-        *content = *at;
-        *count = (size_t)words[1];
-        *at += words[1];
-    }
-    return (int)(words[0] >> 3);
-}
 
 static void putTagQuery(Buffer *buffer, int field, uint64_t aggregate) {
     static Buffer item, query;
@@ -85,11 +40,9 @@ static State *stateOf(Run *run, Client *client) {
 
 static void appendMessage(Call *call, const uint8_t *bytes, size_t count) {
     State *state = call->owner;
-    const uint8_t *at = bytes, *content;
-    size_t length;
-    uint64_t value;
-    for (int field; (field = nextField(&at, bytes + count, &value, &content, &length));)
-        if (field == 1) state->position = value;
+    const uint8_t *at = bytes;
+    for (Field field; (field = takeField(&at, bytes + count)).number;)
+        if (field.number == 1) state->position = field.value;
 }
 
 static void appendClosed(Call *call, const char *problem) {
@@ -138,24 +91,30 @@ static void append(Run *run, Client *client) {
 
 // MARK: Loading and reading
 
-static uint64_t countEvents(const uint8_t *bytes, size_t count, const uint8_t **last, size_t *lastCount) {
-    const uint8_t *at = bytes, *content = NULL;
-    size_t length = 0;
-    uint64_t value, events = 0;
-    for (int field; (field = nextField(&at, bytes + count, &value, &content, &length));)
-        if (field == 1) {
-            events++;
-            *last = content;
-            *lastCount = length;
-        }
-    return events;
+// A SequencedEvent: its position, which must be above the last one, and the event. Of everything, none is left out.
+static Field takeSequenced(Field sequenced, uint64_t *position, bool isEverything) {
+    const uint8_t *at = sequenced.bytes, *end = sequenced.bytes + sequenced.count;
+    uint64_t last = *position;
+    Field event = {0};
+    for (Field field; (field = takeField(&at, end)).number;) {
+        if (field.number == 1) *position = field.value;
+        else event = field;
+    }
+    if (*position <= last || (isEverything && *position != last + 1))
+        fail("UmaDB: position %lu came after position %lu", *position, last);
+    return event;
 }
 
 static void queryMessage(Call *call, const uint8_t *bytes, size_t count) {
     State *state = call->owner;
-    const uint8_t *last;
-    size_t lastCount;
-    uint64_t events = countEvents(bytes, count, &last, &lastCount);
+    bool isEverything = *state->run->options->work == 'r';
+    uint64_t events = 0;
+    const uint8_t *at = bytes;
+    for (Field field; (field = takeField(&at, bytes + count)).number;)
+        if (field.number == 1) {
+            takeSequenced(field, &state->position, isEverything);
+            events++;
+        }
     state->sequence += events;
     progressed(state->run, events);
     if (call->other && (long)state->sequence >= state->run->options->history) {
@@ -177,7 +136,7 @@ static void queryClosed(Call *call, const char *problem) {
 
 static void startQuery(Run *run, Client *client, const char *path, Buffer *request) {
     State *state = stateOf(run, client);
-    state->sequence = 0;
+    state->sequence = state->position = 0;
     state->call.message = queryMessage;
     state->call.closed = queryClosed;
     Channel *channel = channels[client->index % channelCount];
@@ -203,18 +162,14 @@ static void readHistory(Run *run, Client *client) {
 // MARK: Subscribing
 
 static void deliveryMessage(Call *call, const uint8_t *bytes, size_t count) {
-    Run *run = call->owner;
-    const uint8_t *at = bytes, *event, *content;
-    size_t length;
-    uint64_t value;
-    while (nextField(&at, bytes + count, &value, &event, &length) == 1) {
-        const uint8_t *inner = event, *innerEnd = event + length, *part;
-        size_t partCount;
-        while (nextField(&inner, innerEnd, &value, &part, &partCount) == 1) {}
-        const uint8_t *end = part + partCount;
-        for (int field; (field = nextField(&part, end, &value, &content, &partCount));)
-            if (field == 3) {
-                delivered(run, payloadNumber(content));
+    State *state = call->owner;
+    const uint8_t *at = bytes;
+    for (Field field; (field = takeField(&at, bytes + count)).number == 1;) {
+        Field event = takeSequenced(field, &state->position, true);
+        const uint8_t *inner = event.bytes, *end = event.bytes + event.count;
+        for (Field part; (part = takeField(&inner, end)).number;)
+            if (part.number == 3) {
+                delivered(state->run, payloadNumber(part.bytes));
                 break;
             }
     }
@@ -228,13 +183,17 @@ static void deliveryClosed(Call *call, const char *problem) {
 static void subscribe(Run *run) {
     Buffer request = {0};
     putNumber(&request, 3, (uint64_t)run->options->pageEvents);
+    int connections = run->options->subscriberConnections;
+    Channel **own = calloc((size_t)connections, sizeof *own);
     for (int i = 0; i < run->options->subscribers; i++) {
-        Call *call = calloc(1, sizeof *call);
-        call->owner = run;
-        call->message = deliveryMessage;
-        call->closed = deliveryClosed;
-        grpcStart(grpcConnect(run->options), call, "/umadb.v1.DCB/Subscribe", request.bytes, bufferCount(&request));
+        if (i < connections) own[i] = grpcConnect(run->options);
+        State *state = calloc(1, sizeof *state);
+        state->run = run;
+        state->call = (Call){.message = deliveryMessage, .closed = deliveryClosed, .owner = state};
+        grpcStart(own[i % connections], &state->call, "/umadb.v1.DCB/Subscribe", request.bytes,
+                  bufferCount(&request));
     }
+    // It does not say when a subscription has begun; one that begins later gets everything all the same.
     for (int i = 0; i < 20; i++) netTurn(run, 10000000);
 }
 
