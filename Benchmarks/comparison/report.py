@@ -1,14 +1,13 @@
 """Medians over the rounds, and the tables."""
 
-import statistics
+from . import protocols
+from .busy import is_busy
+from .judging import Figures, overlap
+from .targets import targets
+from .works import TITLES
 
-from .targets import Figures, targets
-from .works import MARTLET, TITLES
-
-
-def median(values):
-    values = [value for value in values if value is not None]
-    return statistics.median(values) if values else None
+# Whose rate is divided by that of the others.
+DIVIDED = ("martlet", "martlet-grpc", "martlet-postgresql")
 
 
 def figures_of(work, result):
@@ -16,14 +15,15 @@ def figures_of(work, result):
     latency = result.get(work.latency) or {}
     micros = lambda name: latency[name] / 1e3 if latency.get("count") else None
     events = result.get("deliveries" if work.is_live else "events") or 0
-    per_event = lambda name: (result.get(name) or 0) * 1e6 / events if events else None
+    micros_of = lambda name, count: (result.get(name) or 0) * 1e6 / count if count else None
     memory = result.get("memory") or {}
     call = result.get("latency") or {}
     early = result.get("deliveriesBeforeAcknowledgement")
     whole = result.get("commitToDeliveryLatency") or result.get("sentToDeliveryLatency") or {}
     return {
         "rate": result.get(work.metric), "p50": micros("p50"), "p99": micros("p99"),
-        "driverMicros": per_event("clientCPUSeconds"), "serverMicros": per_event("serverCPUSeconds"),
+        "driverMicros": micros_of("clientCPUSeconds", events), "serverMicros": micros_of("serverCPUSeconds", events),
+        "callMicros": micros_of("serverCPUSeconds", result.get("calls")),
         "peakMiB": memory.get("peakMiB"), "afterMiB": memory.get("afterMiB"),
         "appended": result.get("eventsPerSecond"),
         "callP50": call.get("p50", 0) / 1e3, "callP99": call.get("p99", 0) / 1e3,
@@ -33,31 +33,26 @@ def figures_of(work, result):
 
 
 def summarize(works, runs):
-    """By work and peer: medians, and how far the rates of the rounds are apart."""
+    """By work and peer: the figures of each round, and how many runs were made while the machine was busy."""
     by_name = {work.name: work for work in works}
-    grouped = {}
+    rounds, busy = {}, {}
     for run in runs:
-        if "result" in run:
-            grouped.setdefault((run["work"], run["peer"]), []).append(
-                figures_of(by_name[run["work"]], run["result"]))
-    medians = {}
-    for key, list_of_figures in grouped.items():
-        row = {name: median([figures[name] for figures in list_of_figures]) for name in list_of_figures[0]}
-        rates = [figures["rate"] for figures in list_of_figures]
-        row["least"], row["most"], row["rounds"] = min(rates), max(rates), len(rates)
-        medians[key] = row
-    return medians
+        if "result" in run and run["work"] in by_name:
+            key = run["work"], run["peer"]
+            rounds.setdefault(key, []).append(figures_of(by_name[run["work"]], run["result"]))
+            busy[key] = busy.get(key, 0) + is_busy(run.get("othersCores", 0))
+    return Figures(rounds), busy
 
 
 def number(value, digits=0):
     return "" if value is None else f"{value:,.{digits}f}"
 
 
-def ratio(medians, work, martlet, peer):
-    own, other = medians.get((work, martlet), {}).get("rate"), medians.get((work, peer), {}).get("rate")
-    if own is None or not other or peer in MARTLET:
+def ratio(figures, work, martlet, peer):
+    own, other = figures.figure(work, martlet), figures.figure(work, peer)
+    if own is None or other is None or not other.median or peer == martlet:
         return ""
-    return f"{own / other:.2f}"
+    return f"{own.median / other.median:.2f}" + (" (open)" if overlap(own, other) else "")
 
 
 def behind(work, row):
@@ -67,38 +62,59 @@ def behind(work, row):
     return ", behind" if work.rate and row["rate"] < 0.98 * row["appended"] * work.subscribers else ""
 
 
-def table(work, medians, failures):
+def table(work, figures, busy, failures):
     unit = "deliveries/s" if work.is_live else "events/s"
+    # CPU time for each event, or delivery, and for each call where that is something else.
+    is_by_call = work.kind == "load" or (work.kind == "append" and work.batch > 1)
     lines = [f"### {work.name}: {work.title}", ""]
-    columns = ["", unit, "rounds", "SQLite ÷ it", "PostgreSQL ÷ it", "p50 ms", "p99 ms"]
+    columns = ["", unit, "rounds", "martlet/1 ÷ it", "gRPC ÷ it", "PostgreSQL ÷ it", "p50 ms", "p99 ms"]
     if work.is_live:
         columns += ["before ack.", "from the start p50, p99 ms", "appended/s", "append p50, p99 ms"]
-    columns += ["driver µs", "server µs", "memory peak, after MiB"]
+    columns += ["driver µs", "server µs"] + ["server µs a call"] * is_by_call + ["memory peak, after MiB"]
     lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for peer in work.peers:
-        row = medians.get((work.name, peer))
-        if row is None:
+        rate = figures.figure(work.name, peer)
+        if rate is None:
             reason = failures.get((work.name, peer))
             if reason:
                 lines.append(f"| {TITLES[peer]} | failed: {reason[:100]} |" + " |" * (len(columns) - 2))
             continue
+        names = figures.rounds[(work.name, peer)][0]
+        row = {name: found.median if (found := figures.figure(work.name, peer, name)) else None for name in names}
         memory = f"{number(row['peakMiB'])}, {number(row['afterMiB'])}" if row["peakMiB"] is not None else ""
-        cells = [TITLES[peer], number(row["rate"]), f"{number(row['least'])}–{number(row['most'])}",
-                 ratio(medians, work.name, "martlet-sqlite", peer),
-                 ratio(medians, work.name, "martlet-postgresql", peer),
-                 number(row["p50"], 2), number(row["p99"], 2)]
+        marks = f" †{busy[(work.name, peer)]}" if busy[(work.name, peer)] else ""
+        cells = [TITLES[peer] + marks, number(rate.median), f"{number(rate.least)}–{number(rate.most)}"]
+        cells += [ratio(figures, work.name, martlet, peer) for martlet in DIVIDED]
+        cells += [number(row["p50"], 2), number(row["p99"], 2)]
         if work.is_live:
             cells[1] += behind(work, row)
             cells += [number(row["early"]) + " %", f"{number(row['wholeP50'], 2)}, {number(row['wholeP99'], 2)}",
                       number(row["appended"]),
                       f"{number(row['callP50'], 2)}, {number(row['callP99'], 2)}"]
-        cells += [number(row["driverMicros"], 1), number(row["serverMicros"], 1), memory]
+        cells += [number(row["driverMicros"], 1), number(row["serverMicros"], 1)]
+        cells += [number(row["callMicros"], 1)] * is_by_call + [memory]
         lines.append("| " + " | ".join(cells) + " |")
     return lines + [""]
 
 
+def busyness(record):
+    """What others used of the machine, round by round."""
+    lines = ["Others used, in cores (†N: N runs of that row while it was more than a tenth of the machine):", ""]
+    for number_of_round, before in enumerate(record.get("othersCoresBefore", []), 1):
+        runs = [run for run in record["runs"] if run.get("round") == number_of_round and "othersCores" in run]
+        if not runs:
+            continue
+        used = [run["othersCores"] for run in runs]
+        most = max(runs, key=lambda run: run["othersCores"])
+        count = sum(is_busy(cores) for cores in used)
+        verdict = f"; **busy in {count} of {len(runs)} runs**" if count else ""
+        lines.append(f"- round {number_of_round}: {before:.2f} before it, {sum(used) / len(used):.2f} during it,"
+                     f" at most {most['othersCores']:.2f} ({most['work']}, {TITLES[most['peer']]}){verdict}")
+    return lines + [""] if len(lines) > 2 else []
+
+
 def markdown(works, run_record):
-    medians = summarize(works, run_record["runs"])
+    figures, busy = summarize(works, run_record["runs"])
     failures = {(run["work"], run["peer"]): run["error"] for run in run_record["runs"] if "error" in run}
     machine = run_record["machine"]
     lines = [
@@ -107,18 +123,21 @@ def markdown(works, run_record):
         f" {run_record['warmup']} s; medians. {machine['cores']} cores ({machine['cpu']}), a sync of 4 KiB takes"
         f" {machine['syncMicros']['p50']} µs (p99 {machine['syncMicros']['p99']} µs), load before the start"
         f" {machine['load']}. Servers and load tester share the machine.", "",
-        "p50 and p99: of a call; of live works from the acknowledgement to the delivery. Driver and server µs: CPU time"
-        " for each event, or delivery. Benchmarks/README.md says what is compared and what cannot be.", "",
+        "p50 and p99: of a call; of live works from the acknowledgement to the delivery. Driver and server µs: CPU"
+        " time for each event, or delivery. Open: the two peers' rounds overlap. Benchmarks/README.md says what is"
+        " compared and what cannot be.", "",
     ]
     for name, server in sorted(run_record["servers"].items()):
         lines.append(f"- {TITLES[name]} {server['version']}: {server['settings']}")
-    lines.append("")
-    for work in works:
-        if not any((work.name, peer) in medians or (work.name, peer) in failures for peer in work.peers):
-            continue
-        lines += table(work, medians, failures)
-    lines += ["## Targets", "", "| target | | measured |", "|---|---|---|"]
-    for text, reached, measured in targets(Figures(medians)):
-        mark = {True: "reached", False: "**not reached**", None: ""}[reached]
-        lines.append(f"| {text} | {mark} | {measured} |")
+    lines += [""] + busyness(run_record)
+    measured = [work for work in works
+                if any((work.name, peer) in figures.rounds or (work.name, peer) in failures for peer in work.peers)]
+    lines += protocols.table([work for work in measured if work.compares_protocols], figures)
+    for work in measured:
+        lines += table(work, figures, busy, failures)
+    if not run_record.get("isProtocols"):
+        lines += ["## Targets", "", "| target | | measured |", "|---|---|---|"]
+        for text, judged in targets(figures):
+            verdict, what = judged or ("", "not measured")
+            lines.append(f"| {text} | {'**not reached**' if verdict == 'not reached' else verdict} | {what} |")
     return "\n".join(lines) + "\n"

@@ -31,12 +31,18 @@ def peer_flags(work, options):
         flags += ["--history", work.history]
     if work.is_live:
         flags += ["--subscribers", work.subscribers, "--rate", work.rate]
+        if work.subscriber_connections:
+            flags += ["--subscriber-connections", work.subscriber_connections]
     verb = {"append": "append", "load": "load", "history": "read", "live": "subscribe"}[work.kind]
     return [verb] + [str(flag) for flag in flags]
 
 
 class Server:
     settings = ""
+    # What it is started for; None where it is started for something else than the comparison.
+    work = None
+    # Whether its driver writes the figures into the file that it is given, instead of to its standard output.
+    writes_file = False
 
     def __init__(self, name, folder):
         self.name, self.folder = name, folder
@@ -51,6 +57,10 @@ class Server:
     @property
     def pid(self):
         return self.process.pid
+
+    def storage_pid(self):
+        """The process that works for it, and that this program has not started; None where there is none."""
+        return None
 
     def memory(self):
         return Memory(self.pid)
@@ -86,6 +96,33 @@ class UmaDB(Server):
         method = ["--method", "subscribe"] if work.kind == "history" else []
         return [BUILD / "peer-umadb", *peer_flags(work, options), "--port", self.port, "--server-pid", self.pid,
                 *tls, *method]
+
+
+class NATS(Server):
+    """JetStream with one stream, through TLS from the first byte."""
+
+    settings = ("sync_interval: always (reads: as by default, since their history is not written in reasonable time"
+                " otherwise), TLS; appends with an expected sequence and an id; several events as an atomic batch")
+
+    @staticmethod
+    def version():
+        return output(BUILD / "venv/bin/nats-server", "--version").split("v")[-1]
+
+    def start(self):
+        self.port = free_port()
+        # What is read does not depend on how it was synced.
+        reads = self.work is not None and self.work.kind in ("load", "history")
+        configuration = self.folder / "nats.conf"
+        configuration.write_text(
+            f'listen: "127.0.0.1:{self.port}"\n'
+            f'jetstream {{ store_dir: "{self.folder}/data"{"" if reads else ", sync_interval: always"} }}\n'
+            f'tls {{ cert_file: "{CERTS}/server.pem", key_file: "{CERTS}/server.key", handshake_first: true }}\n')
+        self.launch([BUILD / "venv/bin/nats-server", "--config", configuration])
+        wait_for_port(self.port, self.process, self.log)
+
+    def driver(self, work, options, file):
+        return [BUILD / "peer-nats", *peer_flags(work, options), "--port", self.port, "--server-pid", self.pid,
+                "--tls", CERTS / "ca.pem"]
 
 
 class Redis(Server):
@@ -153,6 +190,9 @@ class PostgreSQL(Server):
     def pid(self):
         return self.postmaster_pid
 
+    def storage_pid(self):
+        return self.pid
+
     def memory(self):
         return TreeMemory(self.pid)
 
@@ -188,20 +228,23 @@ class SQLite(Server):
 
 class Martlet(Server):
     binary = ROOT / ".build/release/martlet"
-    # Another server than this checkout's, driven by this checkout's load tester.
+    # Another server than this checkout's, driven by this checkout's load testers.
     server_binary = None
 
     def __init__(self, name, folder):
         super().__init__(name, folder)
         self.storage = None
-        self.settings = "defaults, TLS; SQLite: WAL, synchronous=FULL"
-        if name == "martlet-postgresql":
+        protocol = {"martlet-grpc": "gRPC, TLS", "martlet-session": "gRPC, appends through AppendSession, TLS"}
+        self.settings = f"defaults, {protocol.get(name, 'martlet/1, TLS')}; "
+        if name.endswith("-postgresql"):
             self.storage = PostgreSQL(name, folder)
-            self.settings = "defaults, TLS; " + self.storage.settings
+            self.settings += self.storage.settings
+        else:
+            self.settings += "SQLite: WAL, synchronous=FULL"
 
     @staticmethod
     def version():
-        return output(Martlet.binary, "--version")
+        return output(Martlet.server_binary or Martlet.binary, "--version")
 
     def start(self):
         if self.storage:
@@ -210,8 +253,8 @@ class Martlet(Server):
         else:
             (self.folder / "data").mkdir()
             where = f"sqlite:{self.folder}/data/martlet.db"
-        self.launch([self.server_binary or self.binary, "serve", "--listen", "127.0.0.1:0", "--storage", where, "--cert",
-                     CERTS / "server.pem", "--key", CERTS / "server.key", "--log-level", "error"])
+        self.launch([self.server_binary or self.binary, "serve", "--listen", "127.0.0.1:0", "--storage", where,
+                     "--cert", CERTS / "server.pem", "--key", CERTS / "server.key", "--log-level", "error"])
         end = time.monotonic() + 15
         while True:
             found = re.search(r"listens.*:(\d+)", tail(self.log))
@@ -221,6 +264,26 @@ class Martlet(Server):
                 raise RuntimeError(f"martlet does not listen: {tail(self.log)}")
             time.sleep(0.02)
         self.port = int(found[1])
+
+    def storage_pid(self):
+        return self.storage.pid if self.storage else None
+
+    def driver(self, work, options, file):
+        driver = "peer-martlet-grpc" if self.name in ("martlet-grpc", "martlet-session") else "peer-martlet-native"
+        method = ["--method", "session"] if self.name == "martlet-session" else []
+        return [BUILD / driver, *peer_flags(work, options), "--port", self.port, "--server-pid", self.pid,
+                "--tls", CERTS / "ca.pem", *method]
+
+    def stop(self):
+        super().stop()
+        if self.storage:
+            self.storage.stop()
+
+
+class MartletBench(Martlet):
+    """Driven by `martlet bench`, for what compares Martlet with itself."""
+
+    writes_file = True
 
     def driver(self, work, options, file):
         flags = ["--payload", 256, "--server", f"127.0.0.1:{self.port}", "--ca", CERTS / "ca.pem", "--json", file]
@@ -244,16 +307,12 @@ class Martlet(Server):
                       "--clients", work.clients, "--batch", work.batch, *timed]
         return [self.binary, "bench", verb, *flags]
 
-    def stop(self):
-        super().stop()
-        if self.storage:
-            self.storage.stop()
-
 
 KINDS = {
-    "martlet-sqlite": Martlet, "martlet-postgresql": Martlet, "umadb-tls": UmaDB, "umadb": UmaDB,
-    "umadb-cache": UmaDB, "redis-tls": Redis, "redis": Redis, "postgresql": PostgreSQL, "message-db": PostgreSQL,
-    "sqlite": SQLite,
+    "martlet": Martlet, "martlet-grpc": Martlet, "martlet-session": Martlet, "martlet-postgresql": Martlet,
+    "bench-sqlite": MartletBench, "bench-postgresql": MartletBench, "umadb-tls": UmaDB, "umadb": UmaDB,
+    "umadb-cache": UmaDB, "nats-tls": NATS, "redis-tls": Redis, "redis": Redis, "postgresql": PostgreSQL,
+    "message-db": PostgreSQL, "sqlite": SQLite,
 }
 
 

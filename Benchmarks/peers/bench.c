@@ -33,8 +33,8 @@ Options parseOptions(int count, char **arguments) {
         const char *value = arguments[i];
         struct { const char *name; int *place; } numbers[] = {
             {"--port", &options.port}, {"--clients", &options.clients}, {"--connections", &options.connections},
-            {"--subscribers", &options.subscribers},
-            {"--subscriber-connections", &options.subscriberConnections}, {"--batch", &options.batch}, {"--payload", &options.payload},
+            {"--subscribers", &options.subscribers}, {"--subscriber-connections", &options.subscriberConnections},
+            {"--batch", &options.batch}, {"--payload", &options.payload},
             {"--aggregates", &options.aggregates}, {"--events", &options.events}, {"--page", &options.pageEvents},
             {"--server-pid", &options.serverPID},
         };

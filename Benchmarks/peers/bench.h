@@ -111,8 +111,8 @@ Run *makeRun(const Options *options, const Driver *driver);
 void setClients(Run *run, int count);
 // Appends `events` events, in batches of 100, aggregates of `options->events` events; not measured.
 void fill(Run *run, uint64_t events);
-// Runs the work for the warm-up and the seconds asked for, and waits for what is under way. A history is read by all clients
-// at once, and again when all of them are done, until that time is over; at least once.
+// Runs the work for the warm-up and the seconds asked for, and waits for what is under way. A history is read by all
+// clients at once, and again when all of them are done, until that time is over; at least once.
 void measure(Run *run);
 // Waits until all subscribers have everything. Fails where for some seconds nothing more has come.
 void drainDeliveries(Run *run);

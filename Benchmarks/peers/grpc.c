@@ -14,7 +14,6 @@ struct Channel {
 // Flow control: what the server may send ahead on a stream, and on a connection.
 enum { streamWindow = 1024 * 1024, connectionWindow = 16 * 1024 * 1024 };
 
-
 // Hands over the messages that are whole, and returns their bytes.
 static size_t takeMessages(Call *call, const uint8_t *bytes, size_t count) {
     size_t taken = 0;

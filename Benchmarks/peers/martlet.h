@@ -1,5 +1,5 @@
-// Martlet's messages, the same for its own protocol and for gRPC: requests are written into one buffer, answers are read as
-// far as it takes to check them.
+// Martlet's messages, the same for its own protocol and for gRPC: requests are written into one buffer, answers are
+// read as far as it takes to check them.
 #pragma once
 #include "protobuf.h"
 
@@ -22,8 +22,8 @@ typedef struct {
     uint64_t events, position, version, viewVersion;
 } EventStream;
 
-// One LoadResponse or SubscribeResponse. Checks that the events follow those before. Returns the bytes of its entries, which
-// are what credit is counted by.
+// One LoadResponse or SubscribeResponse. Checks that the events follow those before. Returns the bytes of its entries,
+// which are what credit is counted by.
 size_t martletEvents(EventStream *stream, const uint8_t *bytes, size_t count);
 // After the end of a load.
 void martletCheckLoad(const EventStream *stream);

@@ -301,8 +301,8 @@ static Link *makeLink(Run *run) {
 
 static void makeStream(Run *run) {
     request(links[0], "$JS.API.STREAM.CREATE.bench", "stream",
-            "{\"name\":\"bench\",\"subjects\":[\"bench.>\"],\"storage\":\"file\",\"retention\":\"limits\",\"discard\":\"old\","
-            "\"num_replicas\":1,\"allow_direct\":true,\"allow_atomic\":true}");
+            "{\"name\":\"bench\",\"subjects\":[\"bench.>\"],\"storage\":\"file\",\"retention\":\"limits\","
+            "\"discard\":\"old\",\"num_replicas\":1,\"allow_direct\":true,\"allow_atomic\":true}");
     awaitAnswers(run, ++asked);
 }
 

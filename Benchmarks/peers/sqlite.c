@@ -88,17 +88,16 @@ static void *readAlong(void *argument) {
             }
             if (++rows - told < 1000) continue;
             now = nanoseconds();
-            if (!isLoad || (now >= reader->measuredFrom && now <= reader->end)) reader->events += rows - told;
+            if (now >= reader->measuredFrom && now <= reader->end) reader->events += rows - told;
             told = rows;
         }
         must(database, sqlite3_reset(query));
         now = nanoseconds();
         if (rows != (uint64_t)(isLoad ? options->events : options->history)) fail("SQLite: %lu events", rows);
-        if (!isLoad || (now >= reader->measuredFrom && now <= reader->end)) {
+        if (now >= reader->measuredFrom && now <= reader->end) {
             reader->calls++;
             histogramAdd(&reader->latency, now - begun);
         }
-        if (!isLoad) break;
     }
     sqlite3_finalize(query);
     sqlite3_close(database);
@@ -108,8 +107,7 @@ static void *readAlong(void *argument) {
 static void measureReaders(Run *run) {
     const Options *options = run->options;
     Reader *readers = calloc((size_t)options->clients, sizeof *readers);
-    bool isLoad = *options->work == 'l';
-    uint64_t warm = nanoseconds() + (isLoad ? (uint64_t)(options->warmup * 1e9) : 0);
+    uint64_t warm = nanoseconds() + (uint64_t)(options->warmup * 1e9);
     uint64_t end = warm + (uint64_t)(options->seconds * 1e9);
     for (int i = 0; i < options->clients; i++) {
         readers[i] = (Reader){.options = options, .measuredFrom = warm, .end = end, .seed = (unsigned)i};
@@ -127,8 +125,7 @@ static void measureReaders(Run *run) {
         run->latency.sum += readers[i].latency.sum;
         if (readers[i].latency.max > run->latency.max) run->latency.max = readers[i].latency.max;
     }
-    // A history is read once by each, however long it takes.
-    run->seconds = isLoad ? options->seconds : (double)(nanoseconds() - warm) / 1e9;
+    run->seconds = options->seconds;
     run->clientCPU = ownCPUSeconds() - clientCPU;
 }
 
