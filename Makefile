@@ -14,7 +14,7 @@ TIMED_ATTACKS = AttackTests.FairnessTests AttackTests.LoopTimeTests AttackTests.
 
 comma := ,
 
-.PHONY: help run test test-long example test-attacks test-log test-groups test-schedules test-bits test-crowd test-steps test-tsan test-asan fuzz demo demo-projections bench bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos freeze-protos format protos certs clean test-transfers test-parked test-progress test-kills bench-rebuild interop
+.PHONY: help run test test-long example test-attacks test-log test-groups test-schedules test-bits test-crowd test-steps test-tsan test-asan fuzz demo demo-projections bench test-bench-drivers bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos freeze-protos format protos certs clean test-transfers test-parked test-progress test-kills bench-rebuild interop
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -133,6 +133,10 @@ demo-projections: setup-tests ## Run the bank: transfers, and read models in Swi
 bench: certs setup-bench ## Compare both engines with UmaDB, Redis Streams and plain PostgreSQL, side by side
 	swift build -c release --product martlet
 	.ci/with-postgres Benchmarks/run $(BENCH)
+
+test-bench-drivers: certs setup-bench ## Plant wrong answers that the drivers of `make bench` must find
+	swift build --product martlet
+	Benchmarks/test-drivers
 
 bench-scale: certs setup ## How cost grows with history, aggregates, tenants, subscriptions and payloads
 	swift build -c release --product martlet

@@ -228,6 +228,7 @@ int main(int count, char **arguments) {
         bool isLoad = *options.work == 'l';
         setClients(run, 8);
         fill(run, isLoad ? (uint64_t)options.aggregates * (uint64_t)options.events : (uint64_t)options.history);
+        askHead(run);
         driver.query = isLoad ? load : readHistory;
     }
     setClients(run, options.clients);
