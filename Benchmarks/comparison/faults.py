@@ -8,6 +8,8 @@ from .servers import CERTS
 
 # Answers at least as long have events in them; those of appends are shorter.
 EVENTS_BYTES = 200
+# How many of its connection's answers a late one lets pass: more than it has subscribers.
+LATE_ANSWERS = 10
 
 
 def varint(bytes_, at):
@@ -132,7 +134,7 @@ class Fault:
 
     def __init__(self, kind, after):
         self.kind, self.after, self.seen = kind, after, 0
-        self.planted, self.muted, self.held = False, None, None
+        self.planted, self.muted, self.held, self.waited = False, None, None, 0
 
     def change(self, connection, answers):
         return [changed for answer in answers for changed in self.changed(connection, answer)]
@@ -143,8 +145,10 @@ class Fault:
         if len(answer) < EVENTS_BYTES:
             return [answer]
         if self.held and self.held[0] is connection:
-            late, self.held = self.held[1], None
-            return [answer, late]
+            self.waited += 1
+            if self.waited == LATE_ANSWERS:
+                late, self.held = self.held[1], None
+                return [answer, late]
         if self.muted is connection:
             return []
         self.seen += 1
