@@ -43,6 +43,8 @@ public final class GRPCCall {
     var receiveWindow: Int
     /// What of ``HTTP2Connection/heldBytes`` is of this call.
     var countedBytes = 0
+    /// What it holds besides its messages.
+    let stateBytes: Int
     /// Room for a large message.
     var account: InboundAccount?
 
@@ -71,6 +73,9 @@ public final class GRPCCall {
         self.connection = connection
         eventLoop = connection.eventLoop
         reader = MessageReader(messageBytesMax: messageBytesMax)
+        stateBytes = OpenCallsAccount.bytes(
+            fields: headers.count,
+            contentBytes: headers.reduce(0) { $0 + $1.name.utf8.count + $1.value.utf8.count })
         self.receiveWindow = receiveWindow
         self.sendWindow = sendWindow
     }

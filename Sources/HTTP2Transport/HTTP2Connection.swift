@@ -47,6 +47,9 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
     var heldBytes = 0
     var holder: FairPool.Holder?
     var control: ControlFrameBudget
+    /// Streams that were reset because the peer broke the rules, and that are not off ``control`` yet.
+    var faultCount = 0
+    var openCalls: OpenCallsAccount?
     private var lastHeard: NIODeadline
     private var pingSent: NIODeadline?
 
@@ -165,6 +168,7 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
         self.warrant = warrant
         let holder = principal.holder(of: self)
         self.holder = holder
+        openCalls = OpenCallsAccount(pool: service.pools.calls, holder: holder)
         outbound = OutboundAccount(pool: service.pools.outbound, holder: holder, limits: limits)
         martletCalls = MartletCalls(self)
         begin()
@@ -289,6 +293,8 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
         martletCalls?.close()
         martletCalls = nil
         outbound?.close()
+        openCalls?.close()
+        openCalls = nil
         service.connectionClosed(self)
     }
 
@@ -296,6 +302,7 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
     func close(_ call: GRPCCall) {
         call.account?.close()
         call.account = nil
+        openCalls?.give(call.stateBytes)
         pendingBytes -= call.pendingBytes
         call.pendingBytes = 0
         call.reader.drop()

@@ -16,23 +16,11 @@ extension HTTP2Connection {
         case .data(let content): data(content, of: frame.streamID)
         case .settings(.settings(let settings)): receive(settings)
         case .settings(.ack): break
-        case .ping(let data, let isAnswer): if isAnswer { pinged(data) } else { spend() }
-        case .windowUpdate, .priority, .rstStream: spend()
-        case .goAway, .pushPromise, .alternativeService, .origin: break
+        case .ping(let data, let isAnswer): if isAnswer { pinged(data) }
+        case .windowUpdate, .priority, .rstStream, .goAway, .pushPromise, .alternativeService,
+            .origin:
+            break
         }
-    }
-
-    /// So many frames that open no call and carry nothing.
-    private func spend(_ count: Int = 1) {
-        let now = eventLoop.now
-        guard !(0..<count).allSatisfy({ _ in control.spend(now: now) }) else { return }
-        fail(
-            .enhanceYourCalm,
-            MartletError(
-                .resourceExhausted, reason: .tooManyControlFrames,
-                message: "too_many_pings: control_frames_per_second_max is \(limits.controlFramesPerSecondMax), with "
-                    + "at most control_frames_max, \(limits.controlFramesMax), at once: send fewer pings, resets and "
-                    + "window updates"))
     }
 
     private func receive(_ settings: HTTP2Settings) {
@@ -43,12 +31,15 @@ extension HTTP2Connection {
             for call in calls.values { call.sendWindow += change }
             if change > 0 { pumpLater() }
         }
-        spend()
     }
 
     // MARK: Calls
 
     private func headers(_ content: HTTP2Frame.FramePayload.Headers, of streamID: HTTP2StreamID) {
+        guard RequestHead.isTrimmed(content.headers) else {
+            lastStreamID = max(lastStreamID, streamID)
+            return write(HTTP2Frame(streamID: streamID, payload: .rstStream(.protocolError)))
+        }
         if let call = calls[UInt64(Int(streamID))] {
             // Trailers, which gRPC's clients have no use for.
             if content.endStream { inputClosed(call) }
@@ -101,6 +92,9 @@ extension HTTP2Connection {
                 watch(deadline)
             }
         }
+        guard openCalls?.take(call.stateBytes) != false else {
+            return endAtOnce(streamID, GRPCStatus(.openCallsFull(limits)), content.endStream)
+        }
         calls[call.id] = call
         call.handler = method.begin(call)
         if farewell != .none { call.handler?.drain(call) }
@@ -109,9 +103,17 @@ extension HTTP2Connection {
 
     private func data(_ content: HTTP2Frame.FramePayload.Data, of streamID: HTTP2StreamID) {
         guard let call = calls[UInt64(Int(streamID))], !call.isOver else { return }
+        let (receivedCount, isInside) = (call.receivedCount, !call.reader.isBetweenMessages)
         if case .byteBuffer(let bytes) = content.data, bytes.readableBytes > 0 { call.reader.feed(bytes) }
         if content.endStream { call.isInputClosed = true }
         deliver(call)
+        // Nothing, or a crumb of a message: no client that works sends many of those.
+        let length = content.data.readableBytes
+        if length == 0 || isInside && length < HTTP2Windows.crumbBytes, !content.endStream, !call.isPaused,
+            call.receivedCount == receivedCount
+        {
+            spend()
+        }
     }
 
     private func inputClosed(_ call: GRPCCall) {
@@ -266,6 +268,13 @@ extension HTTP2Connection {
 }
 
 extension MartletError {
+    fileprivate static func openCallsFull(_ limits: Limits) -> MartletError {
+        MartletError(
+            .resourceExhausted, reason: .tooManyCalls,
+            message: "call_bytes_max is \(limits.callBytesMax), and the share of this connection's open calls is used up: end "
+                + "some, send fewer fields, or retry later",
+            isRetryable: true)
+    }
     fileprivate static let tooManyMessages = MartletError(
         .unimplemented, reason: .badFrame, message: "the method takes one message, and more came: send one")
     fileprivate static let noMessage = MartletError(

@@ -216,7 +216,10 @@ extension HTTP2Connection: NIOHTTP2FrameDelegate {
             guard content.endStream, let call = calls[UInt64(Int(frame.streamID))], !call.isInputClosed else { return }
             streamsToReset.append(frame.streamID)
             flushLater()
-        case .goAway(_, let code, _) where !isSayingGoodbye:
+        case .rstStream(let code) where code != .noError: foundFault()
+        case .goAway(let last, let code, _) where !isSayingGoodbye:
+            // What is said after it must not name a later one.
+            lastStreamID = min(lastStreamID, last)
             // The peer broke HTTP/2's rules; what is open is of no use to it.
             let name = "\(code)"
             eventLoop.execute { [bound] in bound.value.broke(name, code) }

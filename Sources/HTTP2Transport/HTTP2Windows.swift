@@ -18,6 +18,12 @@ enum HTTP2Windows {
     /// CONTINUATION frames of one request.
     static let continuationFramesMax = 8
 
+    /// A part of a message that is shorter, and does not end it, counts as a frame that carries nothing.
+    static let crumbBytes = 256
+    /// So many frames within ``unlimitedTime`` nobody can send.
+    private static let unlimitedCount = 64
+    private static let unlimitedTime = TimeAmount.nanoseconds(1)
+
     static func connection(_ limits: Limits) -> NIOHTTP2Handler.ConnectionConfiguration {
         var configuration = NIOHTTP2Handler.ConnectionConfiguration()
         configuration.initialSettings = [
@@ -28,24 +34,23 @@ enum HTTP2Windows {
         configuration.maximumSequentialContinuationFrames = continuationFramesMax
         // Clients have streams that the server reset under way.
         configuration.maximumRecentlyResetStreams = limits.callsPerConnectionMax
-        // What is counted here without time is bounded by rate below: a client that lives for months may err now and then.
+        // A client that lives for months may err now and then.
         configuration.maximumConnectionGlitches = .max
-        // Beyond what clients do that ping with each round trip while data flows, on a network that takes 50 us; what is
-        // lasting is the budget's matter, which answers earn. The library remembers as many times as are counted.
-        configuration.controlFrameRateLimit.maximumCount = 2_000
-        configuration.controlFrameRateLimit.windowLength = .milliseconds(100)
-        configuration.maximumSequentialEmptyDataFrames = 64
+        // Frames that carry nothing are the budget's matter, which answers earn, and which says why: ``HTTP2FrameGuard``. The
+        // library would keep a time for each of them.
+        configuration.controlFrameRateLimit.maximumCount = unlimitedCount
+        configuration.controlFrameRateLimit.windowLength = unlimitedTime
+        configuration.maximumSequentialEmptyDataFrames = .max
         configuration.maximumBufferedControlFrames = 4_096
         return configuration
     }
 
     static var streams: NIOHTTP2Handler.StreamConfiguration {
         var configuration = NIOHTTP2Handler.StreamConfiguration()
-        // Deadlines that are short end many calls at once.
-        configuration.streamResetFrameRateLimit.maximumCount = 2_000
-        configuration.streamResetFrameRateLimit.windowLength = .milliseconds(100)
-        configuration.streamErrorRateLimit.maximumCount = 1_000
-        configuration.streamErrorRateLimit.windowLength = .seconds(1)
+        configuration.streamResetFrameRateLimit.maximumCount = unlimitedCount
+        configuration.streamResetFrameRateLimit.windowLength = unlimitedTime
+        configuration.streamErrorRateLimit.maximumCount = unlimitedCount
+        configuration.streamErrorRateLimit.windowLength = unlimitedTime
         return configuration
     }
 }

@@ -26,6 +26,13 @@ struct RequestHead {
         }
     }
 
+    /// Whether no value begins or ends with a blank, which RFC 9113 (8.2.1) has as malformed.
+    static func isTrimmed(_ headers: HPACKHeaders) -> Bool {
+        headers.allSatisfy { _, value, _ in !isBlank(value.utf8.first) && !isBlank(value.utf8.last) }
+    }
+
+    private static func isBlank(_ byte: UInt8?) -> Bool { byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\t") }
+
     /// Whether it is a call over gRPC.
     var isGRPC: Bool {
         guard method == "POST", contentType.hasPrefix("application/grpc") else { return false }

@@ -87,7 +87,8 @@ final class IdentityHandler: ChannelInboundHandler, RemovableChannelHandler {
         switch alpn {
         case "h2":
             let connection = HTTP2Connection(service: service, services: services, eventLoop: context.eventLoop)
-            try pipeline.addHandlers([connection.makeFrameHandler(), connection], position: .after(self))
+            try pipeline.addHandlers(
+                [connection.makeFrameGuard(), connection.makeFrameHandler(), connection], position: .after(self))
             return connection
         case "http/1.1":
             let connection = HTTP1Connection(service: service, services: services, eventLoop: context.eventLoop)
