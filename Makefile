@@ -14,10 +14,10 @@ TIMED_ATTACKS = AttackTests.FairnessTests AttackTests.LoopTimeTests AttackTests.
 
 comma := ,
 
-.PHONY: help run test test-long example test-attacks test-log test-groups test-schedules test-bits test-crowd test-steps test-tsan test-asan fuzz demo demo-projections bench test-bench-drivers bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos freeze-protos format protos certs clean test-transfers test-parked test-progress test-kills bench-rebuild interop
+.PHONY: help run test test-long example test-attacks test-log test-groups test-schedules test-bits test-crowd test-steps test-tsan test-asan fuzz demo demo-projections bench test-bench-drivers bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos freeze-protos format protos certs clean test-transfers test-parked test-progress test-kills bench-rebuild interop test-http2
 
 help: ## Show this
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: certs ## Install what is missing, build in release, serve on SQLite at 127.0.0.1:7311
 	swift build -c release --product martlet
@@ -79,6 +79,12 @@ test-parked: setup-tests ## Fail on one event in 1,000, retry the keys that were
 	swift build --build-tests
 	MARTLET_TEST_PARKED_EVENTS=$(or $(EVENTS),1000000) $(TEST_ENV) \
 		swift test --skip-build --no-parallel --filter FailingHandlerTests
+
+test-http2: setup-tests ## Try each clause of HTTP/2 many times, and flood a release build; ROUNDS=20
+	swift build -c release --product martlet
+	swift build --build-tests
+	MARTLET_TEST_BINARY=.build/release/martlet MARTLET_TEST_HTTP2_ROUNDS=$(or $(ROUNDS),20) $(TEST_ENV) \
+		swift test --skip-build --no-parallel --filter HTTP2ConformanceTests
 
 test-progress: setup-tests ## An hour of 1,000 consumers on PostgreSQL: syncs, sizes of tables, appends beside them; SECONDS=3600
 	swift build --build-tests

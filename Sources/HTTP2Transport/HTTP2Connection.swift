@@ -47,8 +47,15 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
     var heldBytes = 0
     var holder: FairPool.Holder?
     var control: ControlFrameBudget
-    /// Streams that were reset because the peer broke the rules, and that are not off ``control`` yet.
+    /// What streams that were reset cost, for the peer broke the rules or had too many, and what is not off ``control`` yet.
     var faultCount = 0
+    var clientStreams = ClientStreams()
+    /// Bytes of DATA for which crumbs are free.
+    var crumbBytes = 0
+    /// Answers with a body, which wait for windows, to what is no call.
+    var bodies: Set<UInt64> = []
+    /// Answers to what is no call and has not ended, with the bytes that have come of it.
+    var requests: [UInt64: (answer: HTTPAnswer, bytes: Int)] = [:]
     var openCalls: OpenCallsAccount?
     private var lastHeard: NIODeadline
     private var pingSent: NIODeadline?

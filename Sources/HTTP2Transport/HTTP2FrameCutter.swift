@@ -5,32 +5,69 @@ import NIOCore
 /// What is cut off ends where a frame ends, or inside the content of DATA. Whoever parses it is never left with a part of
 /// another frame, which it would have to keep together with all that it has read before.
 struct HTTP2FrameCutter {
-    /// What the first 9 bytes of a frame say, its stream apart.
+    /// The first 9 bytes of a frame, and the 4 after them.
     struct Head {
         var length: Int
         var type: UInt8
         var flags: UInt8
+        /// Without the reserved bit.
+        var stream: UInt32
+        /// The content begins with it; 0 where the content is shorter, or has not come.
+        var firstWord: UInt32
+
+        func has(_ flag: UInt8) -> Bool { flags & flag != 0 }
+    }
+
+    /// What is to be done with a frame.
+    enum Verdict {
+        /// It is handed on with those before it.
+        case pass
+        /// It is handed on, and nothing after it in the same piece.
+        case passAsLast
+        /// Those before it are handed on, and it is not.
+        case drop
+        /// Those before it are handed on, and nothing more is read.
+        case refuse
+        /// It is looked at by a later call.
+        case wait
     }
 
     /// Types of frames.
     enum FrameType {
         static let data: UInt8 = 0
         static let headers: UInt8 = 1
+        static let priority: UInt8 = 2
+        static let reset: UInt8 = 3
         static let settings: UInt8 = 4
         static let continuation: UInt8 = 9
     }
 
-    static let acknowledges: UInt8 = 1
+    /// Flags of frames.
+    enum Flag {
+        static let acknowledges: UInt8 = 1
+        static let endStream: UInt8 = 1
+        static let endHeaders: UInt8 = 4
+    }
+
+    static let streamsMaxSetting = 3
     /// Content of a frame, as long as nobody has agreed on more, in bytes.
     static let contentBytesMax = 16_384
-    private static let headBytes = 9
+    static let headBytes = 9
     private static let prefaceBytes = 24
 
     private var bytes = ByteBuffer()
     /// What passes without being looked at: the preface, and content of DATA.
     private var passingBytes = prefaceBytes
-    /// The last piece ended where it did because it had all the frames it might have.
-    private(set) var isCutShort = false
+    /// What may be looked at by the next call without more being fed.
+    enum Rest {
+        case nothing
+        /// The last piece ended because of a verdict.
+        case more
+        /// The verdict was to wait.
+        case waiting
+    }
+
+    private(set) var rest = Rest.nothing
 
     /// What is kept for what has not been cut off.
     var storageBytes: Int { bytes.storageCapacity }
@@ -42,45 +79,53 @@ struct HTTP2FrameCutter {
 
     /// Cuts off what is whole.
     ///
-    /// - Parameters:
-    ///   - framesMax: heads that it looks at, at most. What remains then is there for the next call.
-    ///   - look: sees the head of each frame; false where nothing more is to be read of the connection.
-    /// - Returns: nil where nothing is whole, or `look` refused a frame.
-    mutating func next(framesMax: Int, _ look: (Head) -> Bool) -> ByteBuffer? {
-        isCutShort = false
+    /// - Parameter look: sees the head of each frame.
+    /// - Returns: nil where there is nothing to be handed on.
+    mutating func next(_ look: (Head) -> Verdict) -> ByteBuffer? {
+        rest = .nothing
         var end = bytes.readerIndex
-        var frames = 0
-        while end < bytes.writerIndex {
+        var droppedBytes = 0
+        var isRefused = false
+        search: while end < bytes.writerIndex {
             if passingBytes > 0 {
                 let count = min(passingBytes, bytes.writerIndex - end)
                 end += count
                 passingBytes -= count
                 continue
             }
-            guard frames < framesMax else {
-                isCutShort = true
-                break
-            }
             guard let head = head(at: end) else { break }
             // Of DATA every part is handed on. A frame that is too long is refused by its head, and nothing after it is read.
             let passes = head.type == FrameType.data || head.length > Self.contentBytesMax
             guard passes || bytes.writerIndex - end >= Self.headBytes + head.length else { break }
-            guard look(head) else {
-                drop()
-                return nil
+            let verdict = look(head)
+            switch verdict {
+            case .wait:
+                rest = .waiting
+                break search
+            case .refuse:
+                isRefused = true
+                break search
+            case .drop where !passes:
+                droppedBytes = Self.headBytes + head.length
+                rest = .more
+                break search
+            case .pass, .passAsLast, .drop:
+                end += Self.headBytes + (passes ? 0 : head.length)
+                passingBytes = passes ? head.length : 0
+                guard verdict == .passAsLast else { continue }
+                rest = .more
+                break search
             }
-            frames += 1
-            end += Self.headBytes + (passes ? 0 : head.length)
-            passingBytes = passes ? head.length : 0
         }
-        guard let piece = bytes.readSlice(length: end - bytes.readerIndex), piece.readableBytes > 0 else { return nil }
-        if bytes.readableBytes == 0 {
-            bytes = ByteBuffer()
-        } else if !isCutShort {
+        let piece = bytes.readSlice(length: end - bytes.readerIndex)
+        bytes.moveReaderIndex(forwardBy: droppedBytes)
+        if bytes.readableBytes == 0 || isRefused {
+            drop()
+        } else if rest == .nothing {
             // The rest of a frame may take its time: it does not keep what it came with.
             bytes = ByteBuffer(bytes: bytes.readableBytesView)
         }
-        return piece
+        return piece.flatMap { $0.readableBytes > 0 ? $0 : nil }
     }
 
     /// Nothing more is read.
@@ -88,8 +133,12 @@ struct HTTP2FrameCutter {
 
     private func head(at index: Int) -> Head? {
         guard bytes.writerIndex - index >= Self.headBytes,
-            let first: UInt32 = bytes.getInteger(at: index), let flags: UInt8 = bytes.getInteger(at: index + 4)
+            let first: UInt32 = bytes.getInteger(at: index), let flags: UInt8 = bytes.getInteger(at: index + 4),
+            let stream: UInt32 = bytes.getInteger(at: index + 5)
         else { return nil }
-        return Head(length: Int(first >> 8), type: UInt8(truncatingIfNeeded: first), flags: flags)
+        let length = Int(first >> 8)
+        return Head(
+            length: length, type: UInt8(truncatingIfNeeded: first), flags: flags, stream: stream & (1 << 31 - 1),
+            firstWord: length < 4 ? 0 : bytes.getInteger(at: index + Self.headBytes) ?? 0)
     }
 }

@@ -3,24 +3,36 @@ import MartletSession
 public import NIOCore
 import NIOHTTP2
 
-/// Stands before `NIOHTTP2Handler`, and sees of each frame the head.
+/// Stands before `NIOHTTP2Handler`, and sees the head of each frame before that.
 ///
-/// Frames that carry nothing are paid for from the connection's budget before anybody works for them; who has spent it is
-/// told so, and nothing more is read. A turn of the event loop takes in a bounded number of frames of a connection: while
-/// some wait, nothing more is read from its socket.
+/// Frames that carry nothing are paid for from the connection's budget before anybody works for them. A client that has spent
+/// it is told so, and nothing more is read. A turn of the event loop takes in a bounded number of frames of a connection:
+/// while some wait, nothing more is read from its socket.
 final class HTTP2FrameGuard: ChannelDuplexHandler {
     typealias InboundIn = ByteBuffer
     typealias InboundOut = ByteBuffer
     typealias OutboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
+    private typealias FrameType = HTTP2FrameCutter.FrameType
+    private typealias Flag = HTTP2FrameCutter.Flag
+
+    /// What follows from a frame once those before it have been handed on.
+    private enum Consequence {
+        case fail(HTTP2ErrorCode, MartletError)
+        case reset(UInt32, HTTP2ErrorCode)
+        /// The library takes its own settings for acknowledged.
+        case acknowledge
+    }
 
     /// Frames that one turn takes in.
     static let framesPerTurn = 1_024
+    /// A frame with fields counts as this many of a turn's: decoding 16 KiB of them takes about as long.
+    private static let fieldsWeight = 8
     /// Settings in one frame; HTTP/2 and its extensions know 8.
     static let settingsMax = 32
-    /// For so many other frames one setting counts: it may change the windows of all streams.
+    /// One setting counts as this many other frames: it may change the windows of all streams.
     static let settingCost = 16
-    /// Others have their turn for so long.
+    /// Others have their turn in this time.
     private static let pauseTime = TimeAmount.microseconds(50)
 
     private let connection: HTTP2Connection
@@ -30,6 +42,11 @@ final class HTTP2FrameGuard: ChannelDuplexHandler {
     private var isPausing = false
     private var isReadOwed = false
     private var pause: Scheduled<Void>?
+    /// A block of fields that has begun and not ended, with the frames and bytes that have come of it.
+    private var block: (frames: Int, bytes: Int)?
+    private var hasWritten = false
+    private var hasSettings = false
+    private var hasAcknowledgement = false
 
     init(_ connection: HTTP2Connection) { self.connection = connection }
 
@@ -57,16 +74,20 @@ final class HTTP2FrameGuard: ChannelDuplexHandler {
     func handlerRemoved(context: ChannelHandlerContext) { pause?.cancel() }
 
     private func handOn(_ context: ChannelHandlerContext) {
-        var refusal: MartletError?
-        let piece = cutter.next(framesMax: framesLeft) { head in
-            framesLeft -= 1
-            refusal = connection.refusal(of: head)
-            return refusal == nil
-        }
-        if let refusal { return connection.fail(.enhanceYourCalm, refusal) }
-        // Cut short or not, that may end the connection.
-        isPausing = cutter.isCutShort
-        if let piece { context.fireChannelRead(wrapInboundOut(piece)) }
+        repeat {
+            var consequence: Consequence?
+            let piece = cutter.next { verdict(on: $0, &consequence) }
+            if let piece { context.fireChannelRead(wrapInboundOut(piece)) }
+            // What came before may have ended the connection.
+            guard !connection.isClosing else { return cutter.drop() }
+            switch consequence {
+            case nil: break
+            case .fail(let code, let error): return connection.fail(code, error)
+            case .reset(let stream, let code): connection.reset(stream, code)
+            case .acknowledge: context.fireChannelRead(wrapInboundOut(Self.acknowledgement))
+            }
+        } while cutter.rest == .more
+        isPausing = cutter.rest == .waiting
         guard isPausing else { return }
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
         // A task that is due at once would run before anything is read of other connections.
@@ -87,37 +108,113 @@ final class HTTP2FrameGuard: ChannelDuplexHandler {
         framesLeft = Self.framesPerTurn
         context.read()
     }
+
+    // MARK: The server's settings
+
+    /// Tells the client how many streams it may have open. The connection keeps to that; the library knows no bound, since
+    /// it would end the connection where a stream alone is to be refused.
+    func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+        guard !hasWritten else { return context.write(data, promise: promise) }
+        hasWritten = true
+        var bytes = unwrapOutboundIn(data)
+        let setting = UInt16(HTTP2FrameCutter.streamsMaxSetting)
+        for at in stride(from: bytes.readerIndex + HTTP2FrameCutter.headBytes, to: bytes.writerIndex - 5, by: 6)
+        where bytes.getInteger(at: at) == setting {
+            bytes.setInteger(UInt32(connection.limits.callsPerConnectionMax), at: at + 2)
+        }
+        context.write(wrapOutboundOut(bytes), promise: promise)
+    }
+
+    // MARK: Frames
+
+    private static let acknowledgement: ByteBuffer = {
+        var bytes = ByteBuffer()
+        bytes.writeInteger(UInt32(FrameType.settings))
+        bytes.writeInteger(Flag.acknowledges)
+        bytes.writeInteger(UInt32(0))
+        return bytes
+    }()
+
+    private func verdict(
+        on head: HTTP2FrameCutter.Head, _ consequence: inout Consequence?
+    ) -> HTTP2FrameCutter.Verdict {
+        guard framesLeft > 0 else { return .wait }
+        framesLeft -= 1
+        let error: (code: HTTP2ErrorCode, error: MartletError)?
+        switch head.type {
+        // Whatever is refused for its length, or stands inside a block of fields, ends the connection.
+        case _ where head.length > HTTP2FrameCutter.contentBytesMax: return .pass
+        case FrameType.continuation: error = fault(ofContinuation: head)
+        case _ where block != nil: return .pass
+        case FrameType.headers: error = fault(ofHeaders: head)
+        case FrameType.data: error = connection.clientStreams.data(head) ? nil : calm(connection.pay(1))
+        case FrameType.settings where !head.has(Flag.acknowledges):
+            error = fault(ofSettings: head)
+            if error == nil, !hasSettings {
+                hasSettings = true
+                consequence = .acknowledge
+                return .passAsLast
+            }
+        case FrameType.settings where head.length == 0 && hasSettings && !hasAcknowledgement:
+            hasAcknowledgement = true
+            return .drop
+        case FrameType.priority where head.stream != 0 && hasSettings:
+            error = calm(connection.pay(1))
+            if error == nil, let code = Self.fault(ofPriority: head) { consequence = .reset(head.stream, code) }
+            // Nobody goes by priorities (RFC 9113, 5.3.2).
+            if error == nil { return .drop }
+        case FrameType.reset:
+            connection.clientStreams.ended(head.stream)
+            error = calm(connection.pay(1))
+        default: error = calm(connection.pay(1))
+        }
+        guard let error else { return .pass }
+        consequence = .fail(error.code, error.error)
+        return .refuse
+    }
+
+    private func calm(_ error: MartletError?) -> (code: HTTP2ErrorCode, error: MartletError)? {
+        error.map { (.enhanceYourCalm, $0) }
+    }
+
+    private func fault(ofHeaders head: HTTP2FrameCutter.Head) -> (code: HTTP2ErrorCode, error: MartletError)? {
+        framesLeft -= Self.fieldsWeight - 1
+        if !head.has(Flag.endHeaders) { block = (0, head.length) }
+        guard connection.clientStreams.headers(head) else { return (.streamClosed, .streamHasEnded(head.stream)) }
+        return nil
+    }
+
+    private func fault(ofContinuation head: HTTP2FrameCutter.Head) -> (code: HTTP2ErrorCode, error: MartletError)? {
+        framesLeft -= Self.fieldsWeight - 1
+        guard let (frames, bytes) = block else { return nil }
+        block = head.has(Flag.endHeaders) ? nil : (frames + 1, bytes + head.length)
+        if frames >= HTTP2Windows.continuationFramesMax { return (.enhanceYourCalm, .tooManyContinuations) }
+        return bytes + head.length > HTTP2Windows.headerListBytes ? (.enhanceYourCalm, .fieldsTooLong) : nil
+    }
+
+    private func fault(ofSettings head: HTTP2FrameCutter.Head) -> (code: HTTP2ErrorCode, error: MartletError)? {
+        let count = head.length / 6
+        guard count <= Self.settingsMax else { return (.enhanceYourCalm, .tooManySettings(count)) }
+        let cost = Self.settingCost * max(1, count)
+        framesLeft -= cost
+        return calm(connection.pay(cost))
+    }
+
+    private static func fault(ofPriority head: HTTP2FrameCutter.Head) -> HTTP2ErrorCode? {
+        guard head.length == 5 else { return .frameSizeError }
+        return head.firstWord & (1 << 31 - 1) == head.stream ? .protocolError : nil
+    }
 }
 
 extension HTTP2Connection {
-    /// Frames for which one stands that is at fault: no client that works sends such.
+    /// A stream that is at fault counts as this many frames: no client that works sends such.
     static let faultCost = 10
 
     /// The handler that is to stand before the one of frames.
     public func makeFrameGuard() -> any ChannelHandler { HTTP2FrameGuard(self) }
 
-    /// Why a frame is not looked at.
-    fileprivate func refusal(of head: HTTP2FrameCutter.Head) -> MartletError? {
-        switch head.type {
-        case HTTP2FrameCutter.FrameType.data, HTTP2FrameCutter.FrameType.headers,
-            HTTP2FrameCutter.FrameType.continuation:
-            return nil
-        // Refused for that.
-        case _ where head.length > HTTP2FrameCutter.contentBytesMax: return nil
-        case HTTP2FrameCutter.FrameType.settings where head.flags & HTTP2FrameCutter.acknowledges == 0:
-            let count = head.length / 6
-            guard count <= HTTP2FrameGuard.settingsMax else {
-                return MartletError(
-                    .resourceExhausted, reason: .tooManyControlFrames,
-                    message: "a SETTINGS frame has \(count) settings: send at most \(HTTP2FrameGuard.settingsMax)")
-            }
-            return pay(HTTP2FrameGuard.settingCost * max(1, count))
-        default: return pay(1)
-        }
-    }
-
-    /// Takes so many frames that open no call and carry nothing off the budget.
-    /// - Returns: that there are not so many left.
+    /// Takes frames that open no call and carry nothing off the budget.
+    /// - Returns: that there are not that many left.
     func pay(_ count: Int) -> MartletError? {
         let now = eventLoop.now
         guard !(0..<count).allSatisfy({ _ in control.spend(now: now) }) else { return nil }
@@ -128,18 +225,54 @@ extension HTTP2Connection {
                 + "window updates")
     }
 
-    /// Takes them off, and ends the connection where there are not so many left.
+    /// Takes them off, and ends the connection where there are not that many left.
     func spend(_ count: Int = 1) { if let error = pay(count) { fail(.enhanceYourCalm, error) } }
 
-    /// A stream was reset because the peer broke the rules. Called while that is written.
-    func foundFault() {
-        faultCount += 1
-        guard faultCount == 1 else { return }
+    /// Ends a stream that is at fault, or the connection where that stream is not open.
+    fileprivate func reset(_ stream: UInt32, _ code: HTTP2ErrorCode) {
+        guard calls[UInt64(stream)] != nil || requests[UInt64(stream)] != nil else {
+            return fail(code, .priorityOfNothing(stream))
+        }
+        write(HTTP2Frame(streamID: HTTP2StreamID(Int(stream)), payload: .rstStream(code)))
+        flushLater()
+    }
+
+    /// A stream is being reset because the peer broke the rules, or had too many. Called while that is written.
+    func foundFault(_ code: HTTP2ErrorCode) {
+        let isFirst = faultCount == 0
+        faultCount += code == .refusedStream ? 1 : Self.faultCost
+        guard isFirst else { return }
         eventLoop.execute { [bound] in
             let connection = bound.value
             let count = connection.faultCount
             connection.faultCount = 0
-            connection.spend(count * Self.faultCost)
+            connection.spend(count)
         }
+    }
+}
+
+extension MartletError {
+    fileprivate static func streamHasEnded(_ stream: UInt32) -> MartletError {
+        MartletError(
+            .internal, reason: .badFrame,
+            message: "HEADERS on stream \(stream), which has ended: use a new one for each call")
+    }
+    fileprivate static func priorityOfNothing(_ stream: UInt32) -> MartletError {
+        MartletError(
+            .internal, reason: .badFrame,
+            message: "PRIORITY of stream \(stream), which is not open, has a wrong length or depends on itself")
+    }
+    fileprivate static let tooManyContinuations = MartletError(
+        .resourceExhausted, reason: .frameTooLarge,
+        message: "a request has more than \(HTTP2Windows.continuationFramesMax) CONTINUATION frames: "
+            + "send fewer and longer ones")
+    fileprivate static let fieldsTooLong = MartletError(
+        .resourceExhausted, reason: .frameTooLarge,
+        message: "SETTINGS_MAX_HEADER_LIST_SIZE is \(HTTP2Windows.headerListBytes), but the fields of a request "
+            + "are longer: send fewer")
+    fileprivate static func tooManySettings(_ count: Int) -> MartletError {
+        MartletError(
+            .resourceExhausted, reason: .tooManyControlFrames,
+            message: "a SETTINGS frame has \(count) settings: send at most \(HTTP2FrameGuard.settingsMax)")
     }
 }

@@ -45,8 +45,9 @@ extension HTTP2Connection {
             if content.endStream { inputClosed(call) }
             return
         }
+        if requests[UInt64(Int(streamID))] != nil { return requestGoesOn(streamID, bytes: 0, content.endStream) }
         lastStreamID = max(lastStreamID, streamID)
-        guard farewell != .final else {
+        guard farewell != .final, calls.count + bodies.count + requests.count < limits.callsPerConnectionMax else {
             return write(HTTP2Frame(streamID: streamID, payload: .rstStream(.refusedStream)))
         }
         begin(content, streamID)
@@ -56,7 +57,9 @@ extension HTTP2Connection {
         let head = RequestHead(content.headers)
         guard head.isGRPC else {
             let refusal = services.refusal(ofPath: head.path)
-            return answer(streamID, HTTPAnswer(status: refusal.status, refusal.text), content.endStream)
+            let answer = HTTPAnswer(status: refusal.status, refusal.text, isBodiless: head.method == "HEAD")
+            guard !content.endStream else { return self.answer(streamID, answer, true) }
+            return requests[UInt64(Int(streamID))] = (answer, 0)
         }
         guard let method = services.method(at: head.path) else {
             return endAtOnce(streamID, services.unimplemented(head.path), content.endStream)
@@ -101,17 +104,32 @@ extension HTTP2Connection {
         if content.endStream { inputClosed(call) } else { replenish(call) }
     }
 
+    /// Answers a request that is no call when it has ended, or is longer than anybody waits for.
+    private func requestGoesOn(_ streamID: HTTP2StreamID, bytes: Int, _ isEnd: Bool) {
+        guard var request = requests.removeValue(forKey: UInt64(Int(streamID))) else { return }
+        request.bytes += bytes
+        if isEnd || request.bytes >= HTTP2Windows.initial / 2 { return answer(streamID, request.answer, isEnd) }
+        requests[UInt64(Int(streamID))] = request
+        if bytes < HTTP2Windows.crumbBytes { spend() }
+    }
+
     private func data(_ content: HTTP2Frame.FramePayload.Data, of streamID: HTTP2StreamID) {
-        guard let call = calls[UInt64(Int(streamID))], !call.isOver else { return }
+        guard let call = calls[UInt64(Int(streamID))], !call.isOver else {
+            return requestGoesOn(streamID, bytes: content.data.readableBytes, content.endStream)
+        }
         let (receivedCount, isInside) = (call.receivedCount, !call.reader.isBetweenMessages)
         if case .byteBuffer(let bytes) = content.data, bytes.readableBytes > 0 { call.reader.feed(bytes) }
         if content.endStream { call.isInputClosed = true }
         deliver(call)
         // Nothing, or a crumb of a message: no client that works sends many of those.
         let length = content.data.readableBytes
-        if length == 0 || isInside && length < HTTP2Windows.crumbBytes, !content.endStream, !call.isPaused,
-            call.receivedCount == receivedCount
-        {
+        crumbBytes = min(crumbBytes + length, HTTP2Windows.bytesOfFreeCrumb * HTTP2Windows.freeCrumbsMax)
+        guard length == 0 || isInside && length < HTTP2Windows.crumbBytes, !content.endStream,
+            call.receivedCount == receivedCount, !call.isPaused || length < HTTP2Windows.shortestMessageBytes
+        else { return }
+        if crumbBytes >= HTTP2Windows.bytesOfFreeCrumb {
+            crumbBytes -= HTTP2Windows.bytesOfFreeCrumb
+        } else {
             spend()
         }
     }
@@ -259,6 +277,9 @@ extension HTTP2Connection {
 
     /// Both ends are done with a stream, or one of them has reset it.
     func streamClosed(_ id: UInt64) {
+        clientStreams.ended(UInt32(truncatingIfNeeded: id))
+        bodies.remove(id)
+        requests[id] = nil
         guard let call = calls.removeValue(forKey: id) else { return }
         blocked[id] = nil
         close(call)
@@ -271,8 +292,8 @@ extension MartletError {
     fileprivate static func openCallsFull(_ limits: Limits) -> MartletError {
         MartletError(
             .resourceExhausted, reason: .tooManyCalls,
-            message: "call_bytes_max is \(limits.callBytesMax), and the share of this connection's open calls is used up: end "
-                + "some, send fewer fields, or retry later",
+            message: "call_bytes_max is \(limits.callBytesMax), and the share of this connection's open calls is used "
+                + "up: end some, send fewer fields, or retry later",
             isRetryable: true)
     }
     fileprivate static let tooManyMessages = MartletError(

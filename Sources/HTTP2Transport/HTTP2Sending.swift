@@ -99,6 +99,7 @@ extension HTTP2Connection {
         let headers = HTTP2Frame.FramePayload.Headers(headers: answer.headers, endStream: answer.body == nil)
         write(HTTP2Frame(streamID: streamID, payload: .headers(headers)))
         if let body = answer.body {
+            bodies.insert(UInt64(Int(streamID)))
             write(HTTP2Frame(streamID: streamID, payload: .data(.init(data: .byteBuffer(body), endStream: true))))
         }
         if !isInputClosed { streamsToReset.append(streamID) }
@@ -216,7 +217,9 @@ extension HTTP2Connection: NIOHTTP2FrameDelegate {
             guard content.endStream, let call = calls[UInt64(Int(frame.streamID))], !call.isInputClosed else { return }
             streamsToReset.append(frame.streamID)
             flushLater()
-        case .rstStream(let code) where code != .noError: foundFault()
+        case .rstStream(let code):
+            clientStreams.ended(UInt32(Int(frame.streamID)))
+            if code != .noError { foundFault(code) }
         case .goAway(let last, let code, _) where !isSayingGoodbye:
             // What is said after it must not name a later one.
             lastStreamID = min(lastStreamID, last)
@@ -233,6 +236,18 @@ extension HTTP2Connection: NIOHTTP2FrameDelegate {
             code,
             MartletError(
                 .internal, reason: .badFrame,
-                message: "the client broke the rules of HTTP/2: \(PrintableText.escape(name))"))
+                message: "the client broke the rules of HTTP/2: \(PrintableText.escape(name))"
+                    + Self.explanation(code)))
+    }
+
+    private static func explanation(_ code: HTTP2ErrorCode) -> String {
+        switch code {
+        case .compressionError:
+            ", which is also sent if the fields of a request take more than \(HTTP2Windows.headerListBytes) bytes "
+                + "(SETTINGS_MAX_HEADER_LIST_SIZE)"
+        case .enhanceYourCalm:
+            ", because more than \(HTTP2Windows.controlFramesWaitingMax) answers to PING and SETTINGS wait to be read"
+        default: ""
+        }
     }
 }

@@ -18,16 +18,24 @@ enum HTTP2Windows {
     /// CONTINUATION frames of one request.
     static let continuationFramesMax = 8
 
-    /// A part of a message that is shorter, and does not end it, counts as a frame that carries nothing.
+    /// A part of a message that is shorter, and does not end it, counts as a frame that carries nothing, unless
+    /// ``bytesOfFreeCrumb`` came before it: where records of TLS and windows end, they leave some.
     static let crumbBytes = 256
-    /// So many frames within ``unlimitedTime`` nobody can send.
+    static let bytesOfFreeCrumb = 4 << 10
+    static let freeCrumbsMax = 256
+    /// A message with its prefix is at least this long, where a call may be paused, in bytes.
+    static let shortestMessageBytes = 16
+    /// Answers to frames that wait to be read.
+    static let controlFramesWaitingMax = 4_096
+    /// Nobody can send that many frames within ``unlimitedTime``.
     private static let unlimitedCount = 64
     private static let unlimitedTime = TimeAmount.nanoseconds(1)
 
     static func connection(_ limits: Limits) -> NIOHTTP2Handler.ConnectionConfiguration {
         var configuration = NIOHTTP2Handler.ConnectionConfiguration()
         configuration.initialSettings = [
-            HTTP2Setting(parameter: .maxConcurrentStreams, value: limits.callsPerConnectionMax),
+            // ``HTTP2FrameGuard`` tells the client another: the library would end the connection for one stream more.
+            HTTP2Setting(parameter: .maxConcurrentStreams, value: Int(Int32.max)),
             HTTP2Setting(parameter: .initialWindowSize, value: initial),
             HTTP2Setting(parameter: .maxHeaderListSize, value: headerListBytes),
         ]
@@ -41,7 +49,7 @@ enum HTTP2Windows {
         configuration.controlFrameRateLimit.maximumCount = unlimitedCount
         configuration.controlFrameRateLimit.windowLength = unlimitedTime
         configuration.maximumSequentialEmptyDataFrames = .max
-        configuration.maximumBufferedControlFrames = 4_096
+        configuration.maximumBufferedControlFrames = controlFramesWaitingMax
         return configuration
     }
 

@@ -51,5 +51,7 @@ struct OpenCallsAccount {
         heldBytes = 0
     }
 
-    private func blocks(for bytes: Int) -> Int { (max(0, bytes - Self.freeBytes) + Self.blockBytes - 1) / Self.blockBytes }
+    private func blocks(for bytes: Int) -> Int {
+        (max(0, bytes - Self.freeBytes) + Self.blockBytes - 1) / Self.blockBytes
+    }
 }

@@ -52,9 +52,9 @@ struct HTTPAnswer {
         self.body = body
     }
 
-    /// A line of text.
-    init(status: Int, _ text: String) {
-        body = ByteBuffer(string: text + "\n")
+    /// A line of text; of HEAD only what describes it.
+    init(status: Int, _ text: String, isBodiless: Bool = false) {
+        body = isBodiless ? nil : ByteBuffer(string: text + "\n")
         headers = [
             ":status": "\(status)", "content-type": "text/plain; charset=utf-8",
             "content-length": "\(text.utf8.count + 1)",

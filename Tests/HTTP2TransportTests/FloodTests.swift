@@ -121,6 +121,18 @@ import Testing
         }
     }
 
+    @Test func crumbsBetweenMuchMoreAreFree() throws {
+        let peer = try HTTP2Peer(limits(controlFramesMax: 60))
+        let stream = try peer.begin(Self.appendPath)
+        var bytes = HTTP2Peer.prefixed(ByteBuffer(repeating: 0, count: 400 * 4_100))
+        // As records of TLS that end 9 bytes before a frame does.
+        while peer.isOpen, let most = bytes.readSlice(length: 4_091), let crumb = bytes.readSlice(length: 9) {
+            try peer.send(most, on: stream)
+            try peer.send(crumb, on: stream)
+        }
+        #expect(peer.isOpen && bytes.readableBytes < 4_100)
+    }
+
     @Test func openCallsAreOnTheAccount() throws {
         var limits = Limits()
         limits.callBytesMax = 1 << 20

@@ -24,14 +24,43 @@ import Testing
         for part in parts {
             cutter.feed(part)
             repeat {
-                let piece = cutter.next(framesMax: framesMax) { head in
+                var left = framesMax
+                let piece = cutter.next { head in
+                    guard left > 0 else { return .wait }
+                    left -= 1
                     lengths.append(head.length)
-                    return true
+                    return .pass
                 }
                 if let piece { pieces.append(piece) }
-            } while cutter.isCutShort
+            } while cutter.rest == .waiting
         }
         return (pieces, lengths)
+    }
+
+    @Test func whatIsDroppedIsNotHandedOnAndTheLastEndsItsPiece() {
+        var read = Self.preface
+        for type in [4, 6, 2, 2, 6] as [UInt8] { read.writeImmutableBuffer(frame(type, 8)) }
+        var cutter = HTTP2FrameCutter()
+        cutter.feed(read)
+        var pieces: [ByteBuffer?] = []
+        repeat {
+            pieces.append(cutter.next { $0.type == 2 ? .drop : $0.type == 4 ? .passAsLast : .pass })
+        } while cutter.rest == .more
+        var first = Self.preface
+        first.writeImmutableBuffer(frame(4, 8))
+        #expect(pieces == [first, frame(6, 8), nil, frame(6, 8)])
+    }
+
+    @Test func theHeadHasTheStreamAndTheFirstWord() {
+        var cutter = HTTP2FrameCutter()
+        cutter.feed(Self.preface)
+        cutter.feed(frame(2, 5))
+        var heads: [HTTP2FrameCutter.Head] = []
+        _ = cutter.next {
+            heads.append($0)
+            return .pass
+        }
+        #expect(heads.map(\.stream) == [1] && heads.map(\.firstWord) == [0x0202_0202])
     }
 
     @Test func nothingIsLostWhereverReadsEnd() {
@@ -74,7 +103,7 @@ import Testing
         read.writeInteger(UInt8(0))
         let storage = read.storageCapacity
         cutter.feed(read)
-        _ = cutter.next(framesMax: .max) { _ in true }
+        _ = cutter.next { _ in .pass }
         #expect(cutter.storageBytes < 1_024 && storage > 16_000)
     }
 
@@ -84,18 +113,19 @@ import Testing
         #expect(cut([Self.preface, head]).pieces.last == head, "so that it is refused before it is all there")
     }
 
-    @Test func nothingIsHandedOnOfWhatIsRefused() {
+    @Test func whatIsRefusedIsNotHandedOnAndNothingAfterIt() {
         var cutter = HTTP2FrameCutter()
         cutter.feed(Self.preface)
-        _ = cutter.next(framesMax: .max) { _ in true }
+        _ = cutter.next { _ in .pass }
         var read = frame(6, 8)
+        read.writeImmutableBuffer(frame(6, 8))
         read.writeImmutableBuffer(frame(6, 8))
         cutter.feed(read)
         var count = 0
-        let piece = cutter.next(framesMax: .max) { _ in
+        let piece = cutter.next { _ in
             count += 1
-            return count < 2
+            return count < 2 ? .pass : .refuse
         }
-        #expect(piece == nil && count == 2)
+        #expect(piece == frame(6, 8) && count == 2 && cutter.storageBytes == 0)
     }
 }

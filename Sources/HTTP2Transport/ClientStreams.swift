@@ -1,0 +1,42 @@
+/// What the client has said of its streams: which it has begun, and on which it has more to say.
+///
+/// Bounded by the streams that are open, since the server ends those for which there is no room.
+struct ClientStreams {
+    /// Numbers that were left out are remembered this often.
+    private static let gapsMax = 16
+
+    private var last: UInt32 = 0
+    /// Begun and not ended, by either side.
+    private var open: Set<UInt32> = []
+    private var gaps: [ClosedRange<UInt32>] = []
+
+    /// Streams on which the client has more to say.
+    var openCount: Int { open.count }
+
+    /// HEADERS come.
+    /// - Returns: false where the stream has been used, and has ended.
+    mutating func headers(_ head: HTTP2FrameCutter.Head) -> Bool {
+        let stream = head.stream
+        // Not the client's; refused for that.
+        guard stream & 1 == 1 else { return true }
+        let ends = head.has(HTTP2FrameCutter.Flag.endStream)
+        if stream > last {
+            if stream > last + 2, gaps.count < Self.gapsMax { gaps.append(last + 1...stream - 1) }
+            last = stream
+            if !ends { open.insert(stream) }
+            return true
+        }
+        if ends ? open.remove(stream) != nil : open.contains(stream) { return true }
+        // Never begun: that is another fault.
+        return gaps.contains { $0.contains(stream) }
+    }
+
+    /// DATA come.
+    /// - Returns: false where nobody waits for them.
+    mutating func data(_ head: HTTP2FrameCutter.Head) -> Bool {
+        head.has(HTTP2FrameCutter.Flag.endStream) ? open.remove(head.stream) != nil : open.contains(head.stream)
+    }
+
+    /// The stream has ended for the client, or was reset by the server.
+    mutating func ended(_ stream: UInt32) { open.remove(stream) }
+}
