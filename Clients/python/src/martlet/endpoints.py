@@ -1,0 +1,82 @@
+"""Which server calls go to: pure bookkeeping, shared by the blocking and the asyncio client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .errors import ANSWER_TOO_LARGE, MartletError, Unavailable
+from .methods import Method
+from .settings import DEFAULT_MESSAGE_BYTES_MAX, Settings
+from .v1 import admin_pb2
+
+
+class Endpoint:
+    """A channel to one server. It is ready when the server has said how long its messages may be."""
+
+    def __init__(self, channel: Any, message_bytes_max: int) -> None:
+        self.channel = channel
+        self.message_bytes_max = message_bytes_max
+        self.info: admin_pb2.GetServerInfoResponse | None = None
+        self.asked_again = False
+        self._calls: dict[str, Any] = {}
+
+    def call(self, method: Method[Any, Any]) -> Any:
+        """The callable for a method."""
+        found = self._calls.get(method.path)
+        if found is None:
+            found = self._calls[method.path] = method.on(self.channel)
+        return found
+
+
+class Endpoints:
+    """The servers of a client, of which one is used at a time, and the next one after a failure."""
+
+    def __init__(self, settings: Settings, open_channel: Callable[[str, list[tuple[str, Any]]], Any]) -> None:
+        self._settings = settings
+        self._open_channel = open_channel
+        self._index = 0
+        self._open: dict[str, Endpoint] = {}
+        self._retired: list[Any] = []
+
+    def current(self) -> Endpoint:
+        """The endpoint that calls go to now."""
+        server = self._settings.servers[self._index]
+        if server not in self._open:
+            self._open[server] = self._make(server, DEFAULT_MESSAGE_BYTES_MAX)
+        return self._open[server]
+
+    def _make(self, server: str, message_bytes_max: int) -> Endpoint:
+        options = self._settings.channel_options(message_bytes_max)
+        return Endpoint(self._open_channel(server, options), message_bytes_max)
+
+    def learned(self, endpoint: Endpoint, info: admin_pb2.GetServerInfoResponse) -> Endpoint:
+        """The endpoint to use, now that the server has said what it is: another one if its messages may be longer."""
+        if info.limits.frame_bytes_max > endpoint.message_bytes_max:
+            for server, known in self._open.items():
+                if known is endpoint:
+                    # Calls that are open on the old channel go on; it is closed with the client.
+                    self._retired.append(endpoint.channel)
+                    endpoint = self._open[server] = self._make(server, info.limits.frame_bytes_max)
+                    break
+        endpoint.info = info
+        return endpoint
+
+    def judge(self, failure: MartletError, endpoint: Endpoint | None) -> None:
+        """Draws the consequences of a failed call. No endpoint: the server could not even be asked for its limits."""
+        if endpoint is None:
+            failure.may_be_done = False
+            endpoint = self.current()
+        if isinstance(failure, Unavailable):
+            # The next server is used, if there are several.
+            server = self._settings.servers[self._index]
+            if self._open.get(server) is endpoint:
+                self._index = (self._index + 1) % len(self._settings.servers)
+        if failure.reason == ANSWER_TOO_LARGE and not endpoint.asked_again:
+            # The server may have been started again with longer messages: it is asked for its limits once more.
+            endpoint.info, endpoint.asked_again = None, True
+            failure.retryable = True
+
+    def channels(self) -> list[Any]:
+        """All channels that were opened, to be closed."""
+        return [each.channel for each in self._open.values()] + self._retired
