@@ -154,12 +154,12 @@ class Client:
         return Attempts(self.settings.retry, seconds, writes=writes, repeatable=repeatable)
 
     def endpoint(self, attempts: Attempts) -> Endpoint:
-        """The endpoint to call, whose limits are known. grpc.RpcError if the server cannot be asked for them."""
-        if self._closed:
-            raise ClientClosed()
+        """The endpoint to call. grpc.RpcError if the server has to be asked for its limits, and cannot be."""
         with self._lock:
+            if self._closed:
+                raise ClientClosed()
             endpoint = self._endpoints.current()
-        if endpoint.info is None:
+        if endpoint.must_ask:
             seconds = min(attempts.remaining() or math.inf, 2 * self.settings.heartbeat)
             info = endpoint.call(methods.GET_SERVER_INFO)(admin_pb2.GetServerInfoRequest(), timeout=seconds)
             with self._lock:
@@ -201,7 +201,11 @@ class Client:
 
         A call whose next message is awaited for longer than `silence_max` seconds counts as dead.
         """
-        stream = Stream(self, machine, self.attempts(timeout), silence_max)
+        attempts = self.attempts(timeout)
+        if machine.advances:
+            # The time begins with the first failure, not here.
+            attempts.progress()
+        stream = Stream(self, machine, attempts, silence_max)
         with self._lock:
             self._streams.add(stream)
             if silence_max is not None and self._watchdog is None:

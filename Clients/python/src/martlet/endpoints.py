@@ -12,13 +12,14 @@ from .v1 import admin_pb2
 
 
 class Endpoint:
-    """A channel to one server. It is ready when the server has said how long its messages may be."""
+    """A channel to one server, which takes answers of so many bytes."""
 
     def __init__(self, channel: Any, message_bytes_max: int) -> None:
         self.channel = channel
         self.message_bytes_max = message_bytes_max
-        self.info: admin_pb2.GetServerInfoResponse | None = None
-        self.asked_again = False
+        #: An answer was too long: the server is asked for its limits before the next call.
+        self.must_ask = False
+        self._asked = False
         self._calls: dict[str, Any] = {}
 
     def call(self, method: Method[Any, Any]) -> Any:
@@ -27,6 +28,13 @@ class Endpoint:
         if found is None:
             found = self._calls[method.path] = method.on(self.channel)
         return found
+
+    def asks(self) -> bool:
+        """Has the server asked for its limits; False if that was done already and did not help."""
+        if self._asked:
+            return False
+        self.must_ask = self._asked = True
+        return True
 
 
 class Endpoints:
@@ -51,16 +59,16 @@ class Endpoints:
         return Endpoint(self._open_channel(server, options), message_bytes_max)
 
     def learned(self, endpoint: Endpoint, info: admin_pb2.GetServerInfoResponse) -> Endpoint:
-        """The endpoint to use, now that the server has said what it is: another one if its messages may be longer."""
-        if info.limits.frame_bytes_max > endpoint.message_bytes_max:
-            for server, known in self._open.items():
-                if known is endpoint:
-                    # Calls that are open on the old channel go on; it is closed with the client.
-                    self._retired.append(endpoint.channel)
-                    endpoint = self._open[server] = self._make(server, info.limits.frame_bytes_max)
-                    break
-        endpoint.info = info
-        return endpoint
+        """The endpoint to use, now that the server has named its limits: another one if its messages are longer."""
+        endpoint.must_ask = False
+        longest = info.limits.frame_bytes_max
+        for server, known in self._open.items():
+            if known is endpoint and longest > endpoint.message_bytes_max:
+                # Calls that are open on the old channel go on; it is closed with the client.
+                self._retired.append(endpoint.channel)
+                self._open[server] = self._make(server, longest)
+                break
+        return self.current()
 
     def judge(self, failure: MartletError, endpoint: Endpoint | None) -> None:
         """Draws the consequences of a failed call. No endpoint: the server could not even be asked for its limits."""
@@ -72,10 +80,8 @@ class Endpoints:
             server = self._settings.servers[self._index]
             if self._open.get(server) is endpoint:
                 self._index = (self._index + 1) % len(self._settings.servers)
-        if failure.reason == ANSWER_TOO_LARGE and not endpoint.asked_again:
-            # The server may have been started again with longer messages: it is asked for its limits once more.
-            endpoint.info, endpoint.asked_again = None, True
-            failure.retryable = True
+        if failure.reason == ANSWER_TOO_LARGE:
+            failure.retryable = endpoint.must_ask or endpoint is not self.current() or endpoint.asks()
 
     def channels(self) -> list[Any]:
         """All channels that were opened, to be closed."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from .v1 import status_pb2
 
@@ -296,7 +298,8 @@ class Details:
                 continue
             name = url.rpartition(b"/")[2]
             if name == b"martlet.v1.CallStatus":
-                self.status = status_pb2.CallStatus.FromString(value)
+                with contextlib.suppress(DecodeError):
+                    self.status = status_pb2.CallStatus.FromString(value)
             elif name == b"google.rpc.RetryInfo":
                 delay = dict(_fields(value)).get(1, b"")
                 duration = dict(_fields(delay)) if isinstance(delay, bytes) else {}
@@ -330,6 +333,8 @@ def _fields(encoded: bytes) -> Iterator[tuple[int, int | bytes]]:
                 length = {1: 8, 2: -1, 5: 4}[kind]
                 if length < 0:
                     length = varint()
+                if at + length > len(encoded):
+                    return
                 yield key >> 3, encoded[at : at + length]
                 at += length
     except (IndexError, KeyError):

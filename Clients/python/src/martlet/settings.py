@@ -13,7 +13,7 @@ from typing import Any
 from .retry import RetryPolicy
 
 DEFAULT_SERVER = "127.0.0.1:7311"
-#: The longest answer that is taken before the server has said what its limit is: the default of frame_bytes_max.
+#: The longest answer that is taken before the server was asked for its frame_bytes_max: the default of that.
 DEFAULT_MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 #: Bytes that the server may send ahead on one stream: a few pages of events.
 WINDOW_BYTES = 1024 * 1024
@@ -49,11 +49,13 @@ class Settings:
         return [
             ("grpc.max_receive_message_length", message_bytes_max),
             ("grpc.max_send_message_length", -1),
-            # Pings go out while calls are open, whether data flows or not; the server allows 1,000 per second. A peer
-            # that is silent counts as gone within two heartbeats.
+            # A peer that answers no ping counts as gone within two heartbeats, whether calls are open or not. The
+            # server allows 1,000 pings per second.
             ("grpc.keepalive_time_ms", beat),
             ("grpc.keepalive_timeout_ms", beat * 8 // 10),
-            ("grpc.keepalive_permit_without_calls", 0),
+            # grpcio 1.60 and later wait a minute for the answer to a ping, whatever the option above says.
+            ("grpc.http2.ping_timeout_ms", beat * 8 // 10),
+            ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.max_pings_without_data", 0),
             # The time to connect, and the waits between attempts: calls are retried by the client itself.
             ("grpc.min_reconnect_backoff_ms", beat),

@@ -142,11 +142,11 @@ class Client:
         return Attempts(self.settings.retry, seconds, writes=writes, repeatable=repeatable)
 
     async def endpoint(self, attempts: Attempts) -> Endpoint:
-        """The endpoint to call, whose limits are known. grpc.RpcError if the server cannot be asked for them."""
+        """The endpoint to call. grpc.RpcError if the server has to be asked for its limits, and cannot be."""
         if self._closed:
             raise ClientClosed()
         endpoint = self._endpoints.current()
-        if endpoint.info is None:
+        if endpoint.must_ask:
             seconds = min(attempts.remaining() or math.inf, 2 * self.settings.heartbeat)
             info = await endpoint.call(methods.GET_SERVER_INFO)(admin_pb2.GetServerInfoRequest(), timeout=seconds)
             endpoint = self._endpoints.learned(endpoint, info)
@@ -189,7 +189,11 @@ class Client:
 
         A call whose next message is awaited for longer than `silence_max` seconds counts as dead.
         """
-        stream = Stream(self, machine, self.attempts(timeout), silence_max)
+        attempts = self.attempts(timeout)
+        if machine.advances:
+            # The time begins with the first failure, not here.
+            attempts.progress()
+        stream = Stream(self, machine, attempts, silence_max)
         self._streams.add(stream)
         return stream
 
