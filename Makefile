@@ -210,8 +210,9 @@ freeze-protos: setup-tests ## Freeze what was added to the messages, at a releas
 format: ## Format
 	swift format --in-place --recursive Sources Tests Examples Benchmarks Package.swift
 
-protos: setup-tests ## Make the C messages and the descriptors for reflection from Protos/
+protos: setup-tests ## Make the messages in C and in Python, and the descriptors for reflection, from Protos/
 	.ci/generate-protos
+	Clients/python/generate
 
 certs: setup ## Make development certificates in Certs/dev
 	Certs/make-dev-certs.sh

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from servers import REPOSITORY, Server
 
 import martlet
 from martlet import ANY, EXISTS, NONE, AsOf, NewEvent
+from martlet.times import to_micros
 
 
 def fill(tenant: martlet.Tenant, count: int, *, payload_bytes: int = 2, per_append: int = 1_000) -> None:
@@ -34,7 +36,9 @@ def test_append_load_and_head(tenant: martlet.Tenant) -> None:
         source="s", traceparent="00-1-2-01", tracestate="a=b", tags={"colour": "red"},
     )  # fmt: skip
     placed = NewEvent("OrderPlaced", {"amount": 42.5}, metadata=metadata, schema_version=3)
-    receipt = order.append([placed, NewEvent("Note", b"\x00\xff", content_type="application/octet-stream")], expecting=0)
+    receipt = order.append(
+        [placed, NewEvent("Note", b"\x00\xff", content_type="application/octet-stream")], expecting=0
+    )
     assert (receipt.first_position, receipt.last_position, receipt.version, receipt.replayed) == (1, 2, 2, False)
     first, second = order.load().events
     assert (first.id, first.type, first.json(), first.schema_version) == (placed.id, "OrderPlaced", {"amount": 42.5}, 3)
@@ -214,7 +218,9 @@ def test_schedules(tenant: martlet.Tenant) -> None:
     assert schedules.set("late", later, order, NewEvent("Late")) is martlet.ScheduleOutcome.SET
     assert schedules.set("late", later, order, NewEvent("Late")) is martlet.ScheduleOutcome.MOVED
     order.append(
-        NewEvent("A"), expecting=NONE, schedules=[martlet.Schedule("soon", datetime.now(timezone.utc), order, NewEvent("B"))]
+        NewEvent("A"),
+        expecting=NONE,
+        schedules=[martlet.Schedule("soon", datetime.now(timezone.utc), order, NewEvent("B"))],
     )
     events = tenant.events()
     assert [next(events).type for _ in range(2)] == ["A", "B"]
@@ -235,32 +241,15 @@ def test_settings_and_status(client: martlet.Client, tenant: martlet.Tenant, ser
 def test_ten_thousand_events_are_those_of_the_native_protocol(tenant: martlet.Tenant, server: Server) -> None:
     fill(tenant, 10_000, payload_bytes=40)
     ours = [
-        [e.position, e.version, int(e.recorded_at.timestamp() * 1e6 + 0.5), str(e.aggregate_id), str(e.id), e.payload.decode()]
-        for e in tenant.read()
-    ]  # fmt: skip
-    # In a process of its own: it has modules of the same names.
-    native = subprocess.run(
-        [sys.executable, "-c", NATIVE, str(REPOSITORY), server.target, server.ca, str(tenant.id)],
-        stdout=subprocess.PIPE, text=True, check=True,
-    )  # fmt: skip
+        [each.position, each.version, to_micros(each.recorded_at), str(each.aggregate_id), str(each.id), each.payload]
+        for each in tenant.read()
+    ]
     assert len(ours) == 10_000
-    assert json.loads(native.stdout) == ours
-
-
-NATIVE = """
-import json, os, sys, uuid
-repository, target, ca, tenant = sys.argv[1:]
-sys.path += [repository + "/Tests/Interop", os.environ.get("MARTLET_TEST_PYTHON_PATH") or repository + "/.build-python/generated"]
-import martlet_client
-host, port = target.split(":")
-client = martlet_client.Connection(host, int(port), ca)
-events = []
-for part in client.stream(read={"tenant": uuid.UUID(tenant).bytes}):
-    for e in part.events:
-        ids = [str(uuid.UUID(bytes=each)) for each in (e.aggregate_id, e.event.id)]
-        events.append([e.position, e.version, e.recorded_at_micros, *ids, e.event.payload.decode()])
-json.dump(events, sys.stdout)
-"""
+    # In a process of its own: it has modules of the same names.
+    script = pathlib.Path(__file__).with_name("native_read.py")
+    command = [sys.executable, script, REPOSITORY, server.target, server.ca, str(tenant.id)]
+    native = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    assert [[*each[:5], each[5].encode()] for each in json.loads(native.stdout)] == ours
 
 
 def test_calls_of_a_closed_client_fail(server: Server) -> None:
