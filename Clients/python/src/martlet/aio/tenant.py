@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from .. import answers, methods, requests
 from ..client import DEFAULT, Timeout
@@ -39,6 +40,12 @@ from ..model import (
 from ..streams import Following, Loading, Reading, Subscribing
 from ..v1 import append_pb2, query_pb2, schedule_pb2, settings_pb2, snapshot_pb2
 from .client import Client, Stream
+
+if TYPE_CHECKING:
+    from ..aggregates import AsyncRepository
+    from ..aggregates._aggregate import A
+    from ..aggregates._program import SnapshotPolicy
+    from ..workers import AsyncConsumer
 
 
 class Tenant:
@@ -180,6 +187,20 @@ class Tenant:
     def snapshot_policies(self) -> SettingsDocument:
         """When snapshots are due, and how many are kept, one document."""
         return SettingsDocument(self, "snapshot-policies")
+
+    def consumer(self, name: str) -> AsyncConsumer:
+        """A named place in the tenant's events that the server keeps, and that workers share."""
+        from ..workers import AsyncConsumer
+
+        return AsyncConsumer(self.client, self.id, name)
+
+    def repository(
+        self, aggregate: type[A], *, snapshots: SnapshotPolicy = "due", decisions_max: int = 20
+    ) -> AsyncRepository[A]:
+        """Loads the aggregates of a class and carries out commands on them; see `AsyncRepository`."""
+        from ..aggregates import AsyncRepository
+
+        return AsyncRepository(self, aggregate, snapshots=snapshots, decisions_max=decisions_max)
 
 
 class AggregateHandle(AggregateRef):
