@@ -8,7 +8,6 @@ import Testing
 /// Examples/Bank as a user runs it: each program a process of its own, in Swift and in Python, each of which is killed once.
 @Suite(.serialized) struct BankTests {
     private static let python = ProcessInfo.processInfo.environment["MARTLET_TEST_PYTHON"]
-    private static let generated = ProcessInfo.processInfo.environment["MARTLET_TEST_PYTHON_PATH"] ?? ""
     private static let bank = URL(fileURLWithPath: Binary.path).deletingLastPathComponent()
         .appendingPathComponent("bank").path
     private static let seconds = 4
@@ -116,12 +115,10 @@ import Testing
         if name == "python" {
             process.executableURL = URL(fileURLWithPath: Self.python ?? "")
             process.arguments = [
-                Repository.root + "/Examples/Projections/python/statement_lines.py", "--port", "\(port)", "--ca",
-                environment["MARTLET_CA"] ?? "", "--tenant", tenant.uuidString, "--consumer", "python-statements",
+                Repository.root + "/Examples/Projections/python/statement_lines.py", "--consumer", "python-statements",
                 "--worker", "python-1", "--database", pythonDatabase,
             ]
-            let modules = ["/Examples/Projections/python", "/Tests/Interop"].map { Repository.root + $0 }
-            settings["PYTHONPATH"] = (modules + [Self.generated]).joined(separator: ":")
+            settings["PYTHONPATH"] = Repository.root + "/Clients/python/src"
             settings["PYTHONDONTWRITEBYTECODE"] = "1"
         } else {
             process.executableURL = URL(fileURLWithPath: Self.bank)

@@ -12,7 +12,6 @@ import Testing
 /// as what is computed straight from the events, whatever is killed, and a runner in Swift goes on with it.
 @Suite(.serialized) struct PythonProjectionTests {
     private static let python = ProcessInfo.processInfo.environment["MARTLET_TEST_PYTHON"]
-    private static let generated = ProcessInfo.processInfo.environment["MARTLET_TEST_PYTHON_PATH"] ?? ""
     private static let eventCount =
         ProcessInfo.processInfo.environment["MARTLET_TEST_PYTHON_EVENTS"].flatMap { Int($0) } ?? 20_000
 
@@ -169,13 +168,13 @@ import Testing
         let process = Process()
         process.executableURL = URL(fileURLWithPath: Self.python ?? "")
         process.arguments = [
-            Repository.root + "/Tests/Interop/failing_lines.py", "--port", "\(port)", "--ca",
-            try TestCertificates.shared.get().file("ca.pem"), "--tenant", consumer.tenant.uuid.uuidString,
-            "--consumer", "\(consumer.name)", "--worker", "python-\(number)", "--database", database,
+            Repository.root + "/Clients/python/tests/failing_lines.py", "--consumer", "\(consumer.name)",
+            "--worker", "python-\(number)", "--database", database,
         ]
-        let modules = ["/Examples/Projections/python", "/Tests/Interop"].map { Repository.root + $0 }
         process.environment = ProcessInfo.processInfo.environment.merging([
-            "PYTHONPATH": (modules + [Self.generated]).joined(separator: ":"), "PYTHONDONTWRITEBYTECODE": "1",
+            "MARTLET_SERVER": "127.0.0.1:\(port)", "MARTLET_CA": try TestCertificates.shared.get().file("ca.pem"),
+            "MARTLET_TENANT": consumer.tenant.uuid.uuidString,
+            "PYTHONPATH": Repository.root + "/Clients/python/src", "PYTHONDONTWRITEBYTECODE": "1",
         ]) { $1 }
         let path = logPath(of: number)
         if !FileManager.default.fileExists(atPath: path) { try Data().write(to: URL(fileURLWithPath: path)) }

@@ -66,11 +66,10 @@ class Given(Generic[A]):
         state = self.state()
         untouched = copy.deepcopy(state)
         try:
-            events = [self.schema.read_back(one) for one in decided(command(state))]
-        except ScenarioFailure:
-            raise
+            events = decided(command(state))
         except Exception as error:
             return Decision(self, state, [], error)
+        events = [self.schema.read_back(one) for one in events]
         if self.schema.has_snapshots and to_json(state) != to_json(untouched):
             raise ScenarioFailure(
                 f"the command changed the state: it returns events, and only {self.cls.__name__}.apply changes it"

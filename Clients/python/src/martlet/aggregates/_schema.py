@@ -265,7 +265,7 @@ def events_of(cls: type[Any], scope: Mapping[str, Any]) -> list[type[Any]]:
     names = list(getattr(apply, "__annotations__", {}).items())
     annotated = next(((name, kind) for name, kind in names if name != "return"), None)
     if annotated is None:
-        raise SchemaError(f"{cls.__name__}: annotate the parameter of apply with the aggregate's events: A | B")
+        raise SchemaError(_annotate(cls))
     annotation = annotated[1]
     if isinstance(annotation, str):
         try:
@@ -273,9 +273,13 @@ def events_of(cls: type[Any], scope: Mapping[str, Any]) -> list[type[Any]]:
         except NameError as error:
             raise SchemaError(f"{cls.__name__}: {error}: define the events before the aggregate") from error
     found = list(_classes(annotation))
-    if not found or not all(isinstance(one, type) and one is not object for one in found):
-        raise SchemaError(f"{cls.__name__}: the parameter of apply must be annotated with classes: A | B")
+    if not found or not all(isinstance(one, type) and one not in (object, Any) for one in found):
+        raise SchemaError(_annotate(cls))
     return found
+
+
+def _annotate(cls: type[Any]) -> str:
+    return f"{cls.__name__}: annotate the parameter of apply with the aggregate's events: A | B"
 
 
 def _classes(annotation: Any) -> Iterable[Any]:

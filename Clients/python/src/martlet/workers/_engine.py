@@ -293,14 +293,19 @@ class Engine:
         """
         with self._signals(stop_on):
             self._lanes = [_Lane(number, self._work) for number in range(self._lane_count)]
+            patience = FAREWELL_SECONDS
             try:
                 self._run()
+            except BaseException:
+                # A handler may be stuck.
+                patience = 0.2
+                raise
             finally:
                 self._is_stopping = True
                 for lane in self._lanes:
                     lane.end()
                 for lane in self._lanes:
-                    lane.join(FAREWELL_SECONDS)
+                    lane.join(patience)
                 self._work.close()
 
     @contextlib.contextmanager

@@ -45,7 +45,7 @@ class Retry(HandlerError):
 
         Args:
             reason: why, for a person.
-            after: seconds; None means the consumer's backoff, whose `tries_max` then counts.
+            after: seconds; None means the consumer's backoff. Either way, the key is parked after `tries_max` tries.
         """
         super().__init__(reason or "the handler asked for a retry")
         self.after = after

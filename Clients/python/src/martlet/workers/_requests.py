@@ -64,9 +64,9 @@ def read_definition(message: consumer_pb2.ConsumerDefinition) -> Definition:
 
 def _read_filter(message: event_pb2.EventFilter) -> Filter:
     return Filter(
-        aggregate_types=list(message.aggregate_types),
-        event_types=list(message.event_types),
-        aggregate_ids=[uuid.UUID(bytes=each) for each in message.aggregate_ids],
+        aggregate_types=tuple(message.aggregate_types),
+        event_types=tuple(message.event_types),
+        aggregate_ids=tuple(uuid.UUID(bytes=each) for each in message.aggregate_ids),
     )
 
 

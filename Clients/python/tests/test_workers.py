@@ -1,0 +1,415 @@
+"""Workers on consumers, in threads and for asyncio: at least once, in order of each key, and never skipped."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from server_process import Server, certificates, seeded, start_python, wait_until
+
+import martlet
+import martlet.aio
+from martlet.retry import RetryPolicy
+from martlet.v1 import consumer_pb2
+from martlet.workers import HEAD, Definition, Delivery, Park, Retry, Worker
+from martlet.workers._engine import Engine, Requests, Stream
+
+MAILER = Path(__file__).with_name("mail_worker.py")
+QUICK = Definition(slots=4, tries_max=3, backoff_min=0.02, backoff_max=0.1)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("workers"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def tenant(server: Server) -> Iterator[martlet.Tenant]:
+    with martlet.connect(server.address, ca=certificates() / "ca.pem", tenant=uuid.uuid4()) as client:
+        yield client.tenant()
+
+
+def append(tenant: martlet.Tenant, key: str, count: int = 1, event_type: str = "Counted") -> int:
+    events = [martlet.NewEvent(event_type, {"number": number}) for number in range(count)]
+    return tenant.aggregate("counter", key=key).append(events, expecting=martlet.ANY).last_position
+
+
+class Running:
+    """A worker in a thread."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.worker.run()
+        except BaseException as error:
+            self.error = error
+
+    def wait(self) -> BaseException | None:
+        self._thread.join(30)
+        assert not self._thread.is_alive(), "the worker does not end"
+        return self.error
+
+    def stop(self) -> None:
+        self.worker.stop()
+        error = self.wait()
+        if error is not None:
+            raise error
+
+
+def test_events_of_a_key_are_handled_in_order_and_keys_side_by_side(tenant: martlet.Tenant) -> None:
+    consumer = tenant.consumer("mailer")
+    assert consumer.put(QUICK) == 1
+    assert consumer.put(QUICK) == 1
+    handled: dict[str | None, list[int]] = defaultdict(list)
+    both = threading.Barrier(2, timeout=20)
+
+    def handle(delivery: Delivery) -> None:
+        if delivery.event.version == 1 and delivery.event.aggregate_key in ("k0", "k1"):
+            both.wait()
+        handled[delivery.event.aggregate_key].append(delivery.event.version)
+
+    last = 0
+    for key in range(10):
+        last = append(tenant, f"k{key}", 20)
+    running = Running(consumer.worker(handle, threads=8))
+    consumer.wait_for(last)
+    running.stop()
+    assert dict(handled) == {f"k{key}": list(range(1, 21)) for key in range(10)}
+    state = consumer.describe()
+    assert (state.settled_to, state.lag, state.blocked_keys, state.workers) == (last, 0, 0, ())
+    assert state.definition.tries_max == 3 and state.definition.backoff_min == 0.02
+
+
+def test_a_failed_event_is_tried_again_parked_retried_and_skipped(tenant: martlet.Tenant) -> None:
+    consumer = tenant.consumer("mailer")
+    consumer.put(QUICK)
+    handled: list[tuple[str | None, int, int]] = []
+    broken = {"a", "b"}
+
+    def handle(delivery: Delivery) -> None:
+        key, version = delivery.event.aggregate_key, delivery.event.version
+        if key in broken and version == 2:
+            raise RuntimeError(f"{key} is broken")
+        handled.append((key, version, delivery.attempt))
+
+    append(tenant, "a", 3)
+    append(tenant, "b", 3)
+    last = append(tenant, "c", 3)
+    running = Running(consumer.worker(handle, threads=2))
+    consumer.wait_for(last)
+    wait_until(lambda: sum(one.parked for one in consumer.blocked()) == 2, "both are parked")
+    blocked = {one.key.decode()[-4:]: one for one in consumer.blocked()}
+    assert {one.tries for one in blocked.values()} == {3}
+    assert {one.reason for one in blocked.values()} == {"RuntimeError: a is broken", "RuntimeError: b is broken"}
+    assert sorted(handled) == [("a", 1, 1), ("b", 1, 1), ("c", 1, 1), ("c", 2, 1), ("c", 3, 1)]
+    a = next(one for one in blocked.values() if one.reason.startswith("RuntimeError: a"))
+    b = next(one for one in blocked.values() if one.reason.startswith("RuntimeError: b"))
+    broken.remove("a")
+    assert consumer.retry([a]) == 1
+    assert consumer.skip([b]) == 1
+    wait_until(lambda: not consumer.blocked(), "no key is blocked")
+    running.stop()
+    assert [one[:2] for one in handled if one[0] == "a"] == [("a", 1), ("a", 2), ("a", 3)]
+    assert [one[:2] for one in handled if one[0] == "b"] == [("b", 1), ("b", 3)]
+
+
+def test_a_handler_says_what_becomes_of_its_event(tenant: martlet.Tenant) -> None:
+    consumer = tenant.consumer("mailer")
+    consumer.put(Definition(slots=1, tries_max=3))
+    tries: list[float] = []
+
+    def handle(delivery: Delivery) -> None:
+        if delivery.event.aggregate_key == "parked":
+            raise Park("never")
+        tries.append(time.monotonic())
+        if len(tries) < 3:
+            raise Retry("the mail server is away", after=0.1)
+
+    append(tenant, "parked")
+    append(tenant, "late")
+    running = Running(consumer.worker(handle))
+    wait_until(lambda: len(tries) == 3, "it is tried again")
+    wait_until(lambda: [one.reason for one in consumer.blocked()] == ["never"], "the other one is parked")
+    running.stop()
+    assert all(later - earlier >= 0.1 for earlier, later in itertools.pairwise(tries))
+
+
+def test_where_a_consumer_begins_and_what_it_is_about(tenant: martlet.Tenant) -> None:
+    append(tenant, "a", 3)
+    fresh, filtered = tenant.consumer("fresh"), tenant.consumer("filtered")
+    fresh.put(start=HEAD)
+    filtered.put(Definition(filter=martlet.Filter(event_types=["Mailed"]), key="tag:city"), start=2)
+    last = append(tenant, "a", 1, "Mailed")
+    positions: dict[str, list[int]] = {"fresh": [], "filtered": []}
+    works = [
+        Running(one.worker(lambda delivery, name=one.name: positions[name].append(delivery.event.position)))
+        for one in (fresh, filtered)
+    ]
+    fresh.wait_for(last)
+    filtered.wait_for(last)
+    for one in works:
+        one.stop()
+    assert positions == {"fresh": [4], "filtered": [4]}
+    definition = filtered.describe().definition
+    assert definition.key == "tag:city" and definition.filter == martlet.Filter(event_types=("Mailed",))
+    filtered.reset()
+    assert filtered.describe().settled_to == 3
+    filtered.reset(datetime.now(timezone.utc))
+    filtered.delete()
+    with pytest.raises(martlet.NotFound):
+        filtered.describe()
+    with pytest.raises(martlet.AlreadyExists):
+        fresh.put(Definition(slots=2))
+    with pytest.raises(martlet.DeadlineExceeded):
+        fresh.wait_for(last + 1, timeout=0.2)
+
+
+def test_a_worker_is_replaced_by_a_newer_one_of_its_name(tenant: martlet.Tenant) -> None:
+    consumer = tenant.consumer("mailer")
+    consumer.put(QUICK)
+    first = Running(consumer.worker(lambda _: None, name="same"))
+    wait_until(lambda: consumer.describe().workers == ("same",), "the first is there")
+    second = Running(consumer.worker(lambda _: None, name="same"))
+    error = first.wait()
+    assert isinstance(error, martlet.MartletError) and error.reason == "WORKER_REPLACED"
+    second.stop()
+
+
+def test_workers_that_are_killed_leave_nothing_out(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    tenant_id = uuid.uuid4()
+    path = tmp_path / "mails"
+    try:
+        with (
+            seeded("workers") as chance,
+            martlet.connect(server.address, ca=certificates() / "ca.pem", tenant=tenant_id) as client,
+        ):
+            tenant = client.tenant()
+            consumer = tenant.consumer("mailer")
+            consumer.put(QUICK)
+
+            def start(number: int) -> Any:
+                return start_python(
+                    MAILER, "mailer", f"w{number}", str(path), environment=server.environment(tenant_id),
+                    log=tmp_path / f"w{number}.log",
+                )  # fmt: skip
+
+            workers = [start(0), start(1)]
+            try:
+                for number in range(4):
+                    for _ in range(40):
+                        append(tenant, f"k{chance.randrange(10)}", 5)
+                    time.sleep(chance.uniform(0.0, 0.5))
+                    if number == 2:
+                        server.stop()
+                        server.start()
+                    else:
+                        victim = chance.randrange(2)
+                        workers[victim].kill()
+                        workers[victim].wait()
+                        workers[victim] = start(victim)
+                consumer.wait_for(tenant.head().position, timeout=60)
+                wait_until(lambda: set(consumer.describe().workers) == {"w0", "w1"}, "both are there")
+                for worker in workers:
+                    worker.send_signal(signal.SIGTERM)
+                assert [worker.wait(20) for worker in workers] == [0, 0]
+            finally:
+                for worker in workers:
+                    worker.kill()
+                    worker.wait()
+            lines = path.read_text().splitlines()
+            assert lines.count("ended") == 2
+            # None was left out, and those of one key came in order, apart from repeats.
+            first: dict[str, list[int]] = defaultdict(list)
+            for key, position in (line.split() for line in lines if line != "ended"):
+                if int(position) not in first[key]:
+                    first[key].append(int(position))
+            assert sorted(itertools.chain.from_iterable(first.values())) == list(range(1, 801))
+            assert all(positions == sorted(positions) for positions in first.values())
+    finally:
+        server.stop()
+
+
+# The engine, without a server.
+
+
+class Connection:
+    """A server whose streams a test feeds."""
+
+    lease_seconds = 0.3
+
+    def __init__(self, feed: Callable[[Requests, Any], Iterator[consumer_pb2.ConsumeResponse]]) -> None:
+        self.said: list[consumer_pb2.ConsumeRequest] = []
+        self._feed = feed
+        self.is_cancelled = threading.Event()
+        self.has_left = threading.Event()
+
+    def consume(self, requests: Requests) -> Any:
+        def read() -> None:
+            self.said.extend(requests)
+            self.has_left.set()
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        feed = self._feed(requests, self)
+
+        class Call:
+            def __iter__(self) -> Iterator[consumer_pb2.ConsumeResponse]:
+                return feed
+
+            def cancel(self) -> None:
+                connection.is_cancelled.set()
+
+        connection = self
+        return Call()
+
+    def failure(self, error: Exception) -> martlet.MartletError:
+        return martlet.Unavailable("lost", reason="CONNECTION_LOST", retryable=True)
+
+
+class Idle:
+    keeps_time = False
+
+    def epoch_above(self, engine: Engine) -> int:
+        return 7
+
+    def lane_of(self, delivery: Delivery) -> int:
+        return 0
+
+    def check(self, stream: Stream) -> None: ...
+    def begin(self, slot: consumer_pb2.AssignedSlot, stream: Stream) -> None: ...
+    def handle(self, deliveries: list[Delivery], stream: Stream) -> None: ...
+    def tick(self, stream: Stream) -> None: ...
+    def close(self) -> None: ...
+
+
+def test_an_idle_worker_says_that_it_is_there_and_comes_again() -> None:
+    streams: list[Connection] = []
+
+    def feed(_: Requests, connection: Connection) -> Iterator[consumer_pb2.ConsumeResponse]:
+        yield consumer_pb2.ConsumeResponse(assigned=consumer_pb2.SlotsAssigned())
+        if len(streams) == 1:
+            connection.is_cancelled.wait(1.0)
+            raise grpc.RpcError
+        engine.stop()
+        assert connection.has_left.wait(10)
+
+    def connect() -> Connection:
+        streams.append(Connection(feed))
+        return streams[-1]
+
+    engine = Engine(
+        Idle(),
+        name="test",
+        start=lambda epoch, keeps_time: consumer_pb2.ConsumeStart(epoch_above=epoch, keeps_time=keeps_time),
+        connect=connect,
+        lanes=1,
+        policy=RetryPolicy(first_wait=0.01, longest_wait=0.02),
+    )
+    engine.run()
+    first, second = streams
+    assert first.said[0].start.epoch_above == 7
+    alive = [reply for one in first.said for reply in one.replies.replies if reply.HasField("alive")]
+    # Once in a third of the lease, for a second.
+    assert 6 <= len(alive) <= 11
+    assert second.said[0].HasField("start")
+
+
+# asyncio.
+
+
+def test_asyncio(server: Server) -> None:
+    async def main() -> None:
+        async with martlet.aio.connect(server.address, ca=certificates() / "ca.pem", tenant=uuid.uuid4()) as client:
+            tenant = client.tenant()
+            consumer = tenant.consumer("mailer")
+            await consumer.put(QUICK)
+            handled: dict[str | None, list[int]] = defaultdict(list)
+            at_work = at_work_max = 0
+
+            async def handle(delivery: Delivery) -> None:
+                nonlocal at_work, at_work_max
+                at_work += 1
+                at_work_max = max(at_work_max, at_work)
+                await asyncio.sleep(0.01)
+                at_work -= 1
+                if delivery.event.aggregate_key == "broken" and delivery.attempt < 3:
+                    raise RuntimeError("not yet")
+                handled[delivery.event.aggregate_key].append(delivery.event.version)
+
+            keys = ["broken", *(f"k{number}" for number in range(9))]
+            for key in keys:
+                events = [martlet.NewEvent("Counted") for _ in range(10)]
+                receipt = await tenant.aggregate("counter", key=key).append(events, expecting=martlet.NONE)
+            before = asyncio.all_tasks()
+            worker = consumer.worker(handle, concurrency=8)
+            running = asyncio.create_task(worker.run())
+            await consumer.wait_for(receipt.last_position)
+            while await consumer.blocked():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            worker.stop()
+            await asyncio.wait_for(running, 10)
+            assert dict(handled) == {key: list(range(1, 11)) for key in keys}
+            assert at_work_max > 1
+            # Cancelled, it ends at once, and no task of it is left.
+            again = asyncio.create_task(consumer.worker(handle).run())
+            while not (await consumer.describe()).workers:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            started = time.monotonic()
+            again.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await again
+            assert time.monotonic() - started < 1
+            assert asyncio.all_tasks() <= before | {asyncio.current_task()}
+            with pytest.raises(martlet.NotFound):
+                await tenant.consumer("nothing").run(handle)
+
+    asyncio.run(main())
+
+
+def test_asyncio_goes_on_after_the_server_was_killed(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+
+    async def main() -> None:
+        async with martlet.aio.connect(server.address, ca=certificates() / "ca.pem", tenant=uuid.uuid4()) as client:
+            tenant = client.tenant()
+            consumer = tenant.consumer("mailer")
+            await consumer.put(QUICK)
+            handled: set[int] = set()
+
+            async def handle(delivery: Delivery) -> None:
+                handled.add(delivery.event.position)
+
+            running = asyncio.create_task(consumer.worker(handle, name="w").run())
+            counter = tenant.aggregate("counter", key="a")
+            await counter.append([martlet.NewEvent("Counted") for _ in range(50)], expecting=martlet.ANY)
+            await asyncio.to_thread(server.stop)
+            await asyncio.to_thread(server.start)
+            receipt = await counter.append([martlet.NewEvent("Counted") for _ in range(50)], expecting=martlet.ANY)
+            await consumer.wait_for(receipt.last_position)
+            assert handled == set(range(1, 101))
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    try:
+        asyncio.run(main())
+    finally:
+        server.stop()
