@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from activities import Booking, OrderActivities
-from server_process import Server, certificates
+from servers import Server
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Replayer
@@ -22,10 +22,10 @@ BOOKING = Booking("A-17", 4_200)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("temporal"))
+def server() -> Iterator[Server]:
+    running = Server()
     yield running
-    running.stop()
+    running.close()
 
 
 def attempt(activity_id: str, number: int = 1, run: str = "run-1") -> ActivityEnvironment:
@@ -39,7 +39,7 @@ def attempt(activity_id: str, number: int = 1, run: str = "run-1") -> ActivityEn
 
 def run(server: Server, body: Callable[[martlet.aio.Tenant], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with martlet.aio.connect(server.address, ca=certificates() / "ca.pem", tenant=uuid.uuid4()) as client:
+        async with martlet.aio.connect(server.target, ca=server.ca, tenant=uuid.uuid4()) as client:
             await body(client.tenant())
 
     asyncio.run(main())

@@ -19,7 +19,8 @@ from typing import Any
 import grpc
 import pytest
 from orders import Account, Deposited, NotPlaced, Order, Paid, Placed, TooLittle
-from server_process import Server, certificates, seeded
+from processes import seeded
+from servers import Server
 
 import martlet
 import martlet.aio
@@ -160,16 +161,9 @@ def test_values_come_back_as_they_were() -> None:
 # With a server.
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("aggregates"))
-    yield running
-    running.stop()
-
-
 @pytest.fixture
 def client(server: Server) -> Iterator[martlet.Client]:
-    with martlet.connect(server.address, ca=certificates() / "ca.pem", tenant=uuid.uuid4()) as client:
+    with martlet.connect(server.target, ca=server.ca, tenant=uuid.uuid4()) as client:
         yield client
 
 
@@ -282,7 +276,7 @@ def test_commands_over_two_aggregates_are_one_append(client: martlet.Client) -> 
 def test_who_is_slower_decides_again(client: martlet.Client) -> None:
     tenant = client.tenant()
     accounts = tenant.repository(Account, snapshots=10, decisions_max=100)
-    accounts.execute("ada", lambda account: account.deposit(100))
+    accounts.execute("ada", lambda account: account.deposit(50))
     refused = 0
 
     def withdraw(_: int) -> None:
@@ -293,9 +287,9 @@ def test_who_is_slower_decides_again(client: martlet.Client) -> None:
             refused += 1
 
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(withdraw, range(120)))
+        list(threads.map(withdraw, range(60)))
     loaded = accounts.load("ada")
-    assert (loaded.state.cents, loaded.version, refused) == (0, 101, 20)
+    assert (loaded.state.cents, loaded.version, refused) == (0, 51, 10)
     assert accounts.figures.conflicts > 0
 
     def interfere(account: Account) -> Deposited:
@@ -320,9 +314,9 @@ def test_a_transfer_between_accounts_loses_nothing(client: martlet.Client) -> No
         )
 
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(transfer, range(40)))
+        list(threads.map(transfer, range(20)))
     assert [accounts.load(name).state.cents for name in ("ada", "bob")] == [50, 50]
-    assert [accounts.load(name).version for name in ("ada", "bob")] == [41, 41]
+    assert [accounts.load(name).version for name in ("ada", "bob")] == [21, 21]
 
 
 class LostAnswers(grpc.UnaryUnaryClientInterceptor):
@@ -360,7 +354,7 @@ _Lost = _LostType()
 
 def test_an_append_whose_answer_is_lost_is_sent_again_with_the_same_ids(server: Server) -> None:
     lost = LostAnswers(2)
-    settings = martlet.Settings(servers=(server.address,), ca=(certificates() / "ca.pem").read_bytes())
+    settings = martlet.Settings(servers=(server.target,), ca=Path(server.ca).read_bytes())
 
     def open_channel(target: str, options: list[tuple[str, Any]]) -> grpc.Channel:
         channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(settings.ca), options)
@@ -375,36 +369,32 @@ def test_an_append_whose_answer_is_lost_is_sent_again_with_the_same_ids(server: 
         assert accounts.load("ada").state == Account(5, 1)
 
 
-def test_commands_while_the_server_is_killed_take_effect_once(tmp_path: Path) -> None:
-    server = Server(tmp_path)
+def test_commands_while_the_server_is_killed_take_effect_once(own_server: Server) -> None:
     counts = [0] * 4
     is_over = threading.Event()
-    try:
-        with (
-            seeded("aggregates") as random,
-            martlet.connect(server.address, ca=certificates() / "ca.pem", tenant=uuid.uuid4()) as client,
-        ):
-            accounts = client.tenant().repository(Account, snapshots=20, decisions_max=100)
+    with (
+        seeded("aggregates") as random,
+        martlet.connect(own_server.target, ca=own_server.ca, tenant=uuid.uuid4()) as client,
+    ):
+        accounts = client.tenant().repository(Account, snapshots=20, decisions_max=100)
 
-            def work(number: int) -> None:
-                while not is_over.is_set():
-                    accounts.execute(f"account-{number % 2}", lambda account: account.deposit(1))
-                    counts[number] += 1
+        def work(number: int) -> None:
+            while not is_over.is_set():
+                accounts.execute(f"account-{number % 2}", lambda account: account.deposit(1))
+                counts[number] += 1
 
-            with ThreadPoolExecutor(4) as threads:
-                works = [threads.submit(work, number) for number in range(4)]
-                for _ in range(3):
-                    time.sleep(random.uniform(0.3, 1.0))
-                    server.stop()
-                    server.start()
-                time.sleep(0.5)
-                is_over.set()
-                for one in works:
-                    one.result(30)
-            for half in (0, 1):
-                assert accounts.load(f"account-{half}").state.cents == counts[half] + counts[half + 2] > 0
-    finally:
-        server.stop()
+        with ThreadPoolExecutor(4) as threads:
+            works = [threads.submit(work, number) for number in range(4)]
+            for _ in range(3):
+                time.sleep(random.uniform(0.3, 1.0))
+                own_server.kill()
+                own_server.start()
+            time.sleep(0.5)
+            is_over.set()
+            for one in works:
+                one.result(30)
+        for half in (0, 1):
+            assert accounts.load(f"account-{half}").state.cents == counts[half] + counts[half + 2] > 0
 
 
 # asyncio.
@@ -412,7 +402,7 @@ def test_commands_while_the_server_is_killed_take_effect_once(tmp_path: Path) ->
 
 def test_asyncio(server: Server) -> None:
     async def main() -> None:
-        async with martlet.aio.connect(server.address, ca=certificates() / "ca.pem", tenant=uuid.uuid4()) as client:
+        async with martlet.aio.connect(server.target, ca=server.ca, tenant=uuid.uuid4()) as client:
             tenant = client.tenant()
             accounts = tenant.repository(Account, snapshots=10, decisions_max=100)
             await accounts.execute("ada", lambda account: account.deposit(10))
@@ -422,7 +412,7 @@ def test_asyncio(server: Server) -> None:
             )
             assert sum(isinstance(one, TooLittle) for one in results) == 10
             loaded = await accounts.load("ada")
-            assert loaded.state == Account(0, 11) and loaded.snapshot_version == 10
+            assert loaded.state == Account(0, 11) and loaded.snapshot_version >= 10
             one, other = await execute_together_async(
                 accounts.at("ada"), accounts.at("bob"), command=lambda ada, bob: (ada.deposit(1), bob.deposit(2))
             )

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server_process import POSTGRES, Server, certificates, seeded, start_python, wait_until
+from processes import environment, seeded, start_python, wait_until
+from servers import POSTGRES, Server
 
 import martlet
 from martlet.projections import Delivery, Park, PostgreSQL, Projection, SQLite, StopSlot, StuckHandler, TransactionEnded
@@ -30,15 +31,15 @@ ENGINES = ["sqlite", pytest.param("postgres", marks=pytest.mark.skipif(not POSTG
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("projections"))
+def server() -> Iterator[Server]:
+    running = Server()
     yield running
-    running.stop()
+    running.close()
 
 
 @contextmanager
 def client_of(server: Server, tenant: uuid.UUID | None = None) -> Iterator[martlet.Client]:
-    with martlet.connect(server.address, ca=certificates() / "ca.pem", tenant=tenant or uuid.uuid4()) as client:
+    with martlet.connect(server.target, ca=server.ca, tenant=tenant or uuid.uuid4()) as client:
         yield client
 
 
@@ -132,14 +133,14 @@ def insert(place: str) -> Any:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_each_event_is_taken_in_once_whatever_is_killed(engine: str, tmp_path: Path) -> None:
-    server = Server(tmp_path)
+    server = Server()
     tenant_id = uuid.uuid4()
     workers: list[subprocess.Popen[bytes]] = []
     with read_model(engine, tmp_path) as place, seeded(f"projection on {engine}") as chance:
 
         def start(number: int) -> subprocess.Popen[bytes]:
             return start_python(
-                WORKER, "lines", f"w{number}", place, environment=server.environment(tenant_id),
+                WORKER, "lines", f"w{number}", place, environment=environment(server, tenant_id),
                 log=tmp_path / f"w{number}.log",
             )  # fmt: skip
 
@@ -156,7 +157,7 @@ def test_each_event_is_taken_in_once_whatever_is_killed(engine: str, tmp_path: P
                     expected += _append_movements(tenant, chance, 150)
                     time.sleep(chance.uniform(0.1, 0.8))
                     if blow == "server":
-                        server.stop()
+                        server.kill()
                         server.start()
                     else:
                         victim = chance.randrange(2)
@@ -179,7 +180,7 @@ def test_each_event_is_taken_in_once_whatever_is_killed(engine: str, tmp_path: P
             for worker in workers:
                 worker.kill()
                 worker.wait()
-            server.stop()
+            server.close()
 
 
 def _append_movements(tenant: martlet.Tenant, chance: random.Random, count: int) -> int:
@@ -347,7 +348,7 @@ def test_scripts_are_refused_because_they_commit(tenant: martlet.Tenant, tmp_pat
 
 
 def test_another_past_is_noticed(tmp_path: Path) -> None:
-    server = Server(tmp_path)
+    server = Server()
     place = str(tmp_path / "lines.db")
     tenant_id = uuid.uuid4()
     try:
@@ -356,19 +357,18 @@ def test_another_past_is_noticed(tmp_path: Path) -> None:
             consumer = tenant.consumer("lines")
             consumer.put(QUICK)
             append(tenant, 2)
-            server.stop(signal.SIGTERM)
-            shutil.copytree(tmp_path, tmp_path.with_name("copy"), ignore=shutil.ignore_patterns("*.log", "copy"))
+            server.drain()
+            server.wait()
+            shutil.copytree(server.folder.name, tmp_path / "copy")
             server.start()
             append(tenant, 2)
             running = Running(Projection(consumer, insert(place), SQLite(place), tables=LINES))
             consumer.wait_for(4)
             running.stop()
         # The storage comes back as it was, and gets another event at position 3.
-        server.stop()
-        for kept in tmp_path.glob("martlet.db*"):
-            kept.unlink()
-        for kept in tmp_path.with_name("copy").glob("martlet.db*"):
-            shutil.copy(kept, tmp_path)
+        server.kill()
+        shutil.rmtree(server.folder.name)
+        shutil.copytree(tmp_path / "copy", server.folder.name)
         server.start()
         with client_of(server, tenant_id) as client:
             tenant = client.tenant()
@@ -381,8 +381,7 @@ def test_another_past_is_noticed(tmp_path: Path) -> None:
             assert isinstance(error, martlet.HistoryChanged) and "no event there" not in str(error)
         assert [position for position, in rows(place, "SELECT position FROM lines ORDER BY 1")] == [1, 2, 3, 4]
     finally:
-        server.stop()
-        shutil.rmtree(tmp_path.with_name("copy"), ignore_errors=True)
+        server.close()
 
 
 # Two at once.

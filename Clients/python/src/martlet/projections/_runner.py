@@ -79,8 +79,8 @@ class Projection(Generic[Cursor]):
                 rolls back. It is called in a thread of the projection.
             database: `SQLite(path)` or `PostgreSQL(url)`.
             tables: statements that make the read model's tables where they are missing (`CREATE TABLE IF NOT EXISTS`).
-            worker: the same each time that it comes, and of no other worker of the consumer; made of host and process
-                if omitted.
+            worker: the same each time that it comes, and of no other worker of the consumer; host, process and a
+                random number if omitted.
             threads: how many transactions may be open. Events of one slot are taken in one after the other.
             handler_timeout: seconds that the handler has for an event. Then its statement is interrupted, its
                 transaction is rolled back, and the event has failed.

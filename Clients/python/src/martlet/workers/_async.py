@@ -16,10 +16,9 @@ import grpc
 
 from .. import errors, methods
 from ..errors import MartletError
-from ..retry import Attempts
 from ..v1 import consumer_pb2
 from . import _requests, _slots
-from ._connection import ClientConnection
+from ._connection import connect_async
 from ._consumer import default_worker
 from ._engine import FAREWELL_SECONDS, WINDOW_BYTES
 from ._model import FIRST, BlockedKey, ConsumerState, Definition, Delivery, Start
@@ -195,7 +194,7 @@ class AsyncWorker:
         Raises:
             MartletError: what ended it. Returns if the worker has left.
         """
-        connection = await self._connect()
+        connection = await connect_async(self._consumer.client)
         consumer = self._consumer
         start = _requests.consume(consumer.tenant, consumer.name, self.name, 0, False)
         call: Any = connection.consume(stream.requests(start))
@@ -216,15 +215,6 @@ class AsyncWorker:
                 task.cancel()
             # None of them outlives the stream.
             await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _connect(self) -> ClientConnection:
-        client = self._consumer.client
-        settings = client.settings
-        try:
-            endpoint = await client.endpoint(Attempts(settings.retry, 2 * settings.heartbeat))
-        except grpc.RpcError as error:
-            raise client.failure(error, None) from error
-        return ClientConnection(client, endpoint)
 
     async def _take(self, message: consumer_pb2.ConsumeResponse, stream: _Stream) -> None:
         kind = message.WhichOneof("message")

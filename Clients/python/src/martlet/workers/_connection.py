@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import grpc.aio
 
 from .. import methods
 from ..errors import MartletError
-from ..retry import Attempts
-from ..v1 import consumer_pb2
+from ..v1 import admin_pb2, consumer_pb2
 
 if TYPE_CHECKING:
     from ..aio.client import Client as AsyncClient
@@ -24,11 +24,12 @@ LEASE_SECONDS_MIN = 0.1
 class ClientConnection:
     """A server of a client, which was asked for its limits."""
 
-    def __init__(self, client: Client | AsyncClient, endpoint: Endpoint) -> None:
+    def __init__(
+        self, client: Client | AsyncClient, endpoint: Endpoint, info: admin_pb2.GetServerInfoResponse
+    ) -> None:
         self._client = client
         self._endpoint = endpoint
-        millis = endpoint.info.limits.consumer_lease_millis if endpoint.info is not None else 0
-        self.lease_seconds = max(LEASE_SECONDS_MIN, millis / 1_000)
+        self.lease_seconds = max(LEASE_SECONDS_MIN, info.limits.consumer_lease_millis / 1_000)
 
     def consume(self, requests: Requests | AsyncIterator[consumer_pb2.ConsumeRequest]) -> Any:
         """Opens the stream."""
@@ -45,8 +46,23 @@ def connect(client: Client) -> ClientConnection:
     Raises:
         MartletError: it cannot be asked for its limits.
     """
-    settings = client.settings
+    seconds = 2 * client.settings.heartbeat
+    endpoint = None
     try:
-        return ClientConnection(client, client.endpoint(Attempts(settings.retry, 2 * settings.heartbeat)))
-    except grpc.RpcError as error:
-        raise client.failure(error, None) from error
+        endpoint = client.endpoint(client.attempts(seconds))
+        info = endpoint.call(methods.GET_SERVER_INFO)(admin_pb2.GetServerInfoRequest(), timeout=seconds)
+        return ClientConnection(client, endpoint, info)
+    except (grpc.RpcError, ValueError) as error:
+        raise client.failure(error, endpoint) from error
+
+
+async def connect_async(client: AsyncClient) -> ClientConnection:
+    """As `connect`."""
+    seconds = 2 * client.settings.heartbeat
+    endpoint = None
+    try:
+        endpoint = await client.endpoint(client.attempts(seconds))
+        info = await endpoint.call(methods.GET_SERVER_INFO)(admin_pb2.GetServerInfoRequest(), timeout=seconds)
+        return ClientConnection(client, endpoint, info)
+    except (grpc.RpcError, grpc.aio.UsageError) as error:
+        raise client.failure(error, endpoint) from error

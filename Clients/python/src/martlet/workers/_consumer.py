@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import uuid
@@ -25,9 +26,9 @@ Handler = Callable[[Delivery], object]
 
 
 def default_worker() -> str:
-    """A worker's name: of this host and process."""
+    """A new worker's name: host, process, and a random number."""
     host = "".join(one if one.isascii() and one.isalnum() else "-" for one in socket.gethostname())[:64]
-    return f"{host or 'worker'}-{os.getpid()}"
+    return f"{host or 'worker'}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 class Consumer:
@@ -145,7 +146,7 @@ class Consumer:
                 the event is tried again after the consumer's backoff, and later events of its key wait for it; `Retry`,
                 `Park` and `StopSlot` say otherwise. It has `ack_timeout` for an event.
             name: the same each time that the worker comes, and of no other worker of the consumer: a newer one with
-                the name ends it. Made of host and process if omitted.
+                the name ends it. Host, process and a random number if omitted.
             threads: how many handlers may be at work. Events of one key are handled one after the other.
         """
         return Worker(self, handler, name or default_worker(), threads)
