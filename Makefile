@@ -12,9 +12,8 @@ UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests --skip AttackTests
 # Attacks that measure what others feel meanwhile: they want a quiet machine, and a target of their own.
 TIMED_ATTACKS = AttackTests.FairnessTests AttackTests.LoopTimeTests AttackTests.MemoryTests
 
-comma := ,
-
 .PHONY: help run test test-long example test-attacks test-log test-groups test-schedules test-bits test-crowd test-steps test-tsan test-asan fuzz demo demo-projections bench test-bench-drivers bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos freeze-protos format protos certs clean test-transfers test-parked test-progress test-kills bench-rebuild interop test-http2
+comma := ,
 
 help: ## Show this
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -97,14 +96,11 @@ test-bits: setup-tests ## Flip 1,000 bits each in SQLite's file, PostgreSQL's fi
 
 LANGUAGES ?= python,asyncio,go,cpp,ruby,java
 
-interop: certs setup-tests ## Carry out the gRPC cases with stock clients in six ways; LANGUAGES=go,java CASES=drain
+interop: certs setup-tests ## Have stock gRPC clients carry out the cases, and what Docs/CLIENTS.md shows; LANGUAGES=go,java CASES=drain
 	@.ci/interop-setup
 	swift build --product martlet
-	for language in $(filter-out python asyncio,$(subst $(comma), ,$(LANGUAGES))); do \
-		Tests/Interop/$$language/build || exit 1; \
-	done
-	PYTHONPATH=.build-python/generated .build-python/bin/python Tests/Interop/run_cases.py \
-		--languages $(LANGUAGES) --certs Certs/dev $(CASES)
+	swift build --product InteropServer
+	Tests/Interop/run $(LANGUAGES) $(CASES)
 
 example: setup-tests ## Build the example and run its tests
 	swift test --package-path Examples/Bank --scratch-path .build-example

@@ -135,15 +135,18 @@ def empty_stream(stub):
     check(list(stub.duplex(iter(()))) == [], "nothing comes of nothing")
 
 
-def unary_compressed(stub, compressed_stub):
-    """client_compressed_unary with its probe, and server_compressed_unary."""
-    probe = messages_pb2.SimpleRequest(response_size=RESPONSE_BYTES, payload=payload(REQUEST_BYTES))
-    probe.expect_compressed.value = True
-    code, _ = status_of(lambda: stub.unary(probe))
+def client_compressed_unary(stub, compressed_stub):
+    """With its probe, which claims to be compressed and is not."""
+    request = messages_pb2.SimpleRequest(response_size=RESPONSE_BYTES, payload=payload(REQUEST_BYTES))
+    request.expect_compressed.value = True
+    code, _ = status_of(lambda: stub.unary(request))
     check(code == grpc.StatusCode.INVALID_ARGUMENT, f"the probe ends with {code}")
-    check(len(compressed_stub.unary(probe).payload.body) == RESPONSE_BYTES, "compressed requests are read")
-    probe.expect_compressed.value = False
-    check(len(stub.unary(probe).payload.body) == RESPONSE_BYTES, "so are others")
+    check(len(compressed_stub.unary(request).payload.body) == RESPONSE_BYTES, "compressed requests are read")
+    request.expect_compressed.value = False
+    check(len(stub.unary(request).payload.body) == RESPONSE_BYTES, "so are others")
+
+
+def server_compressed_unary(stub, _):
     for compressed in (True, False):
         request = messages_pb2.SimpleRequest(response_size=RESPONSE_BYTES, payload=payload(REQUEST_BYTES))
         request.response_compressed.value = compressed
@@ -153,8 +156,8 @@ def unary_compressed(stub, compressed_stub):
         check(encoding in (None, "gzip", "identity"), f"grpc-encoding is {encoding}")
 
 
-def streaming_compressed(stub, compressed_stub):
-    """client_compressed_streaming with its probe, and server_compressed_streaming."""
+def client_compressed_streaming(stub, compressed_stub):
+    """With its probe, which claims to be compressed and is not."""
 
     def requests():
         # The client sends as it is what compression does not make shorter.
@@ -167,6 +170,9 @@ def streaming_compressed(stub, compressed_stub):
     check(code == grpc.StatusCode.INVALID_ARGUMENT, f"the probe ends with {code}")
     size = compressed_stub.input(requests()).aggregated_payload_size
     check(size == 27_182 + 45_904, f"{size}")
+
+
+def server_compressed_streaming(stub, _):
     request = output_request(31_415, 92_653)
     for parameters, compressed in zip(request.response_parameters, (True, False)):
         parameters.compressed.value = compressed
@@ -265,10 +271,10 @@ def concurrent_calls(stub):
 
 
 CASES = [
-    empty_unary, large_unary, client_streaming, server_streaming, ping_pong, empty_stream, unary_compressed,
-    streaming_compressed, custom_metadata, status_code_and_message, special_status_message, unimplemented_method,
-    unimplemented_service, cancel_after_begin, cancel_after_first_response, timeout_on_sleeping_server, flow_control,
-    concurrent_calls,
+    empty_unary, large_unary, client_compressed_unary, server_compressed_unary, client_streaming,
+    client_compressed_streaming, server_streaming, server_compressed_streaming, ping_pong, empty_stream,
+    custom_metadata, status_code_and_message, special_status_message, unimplemented_method, unimplemented_service,
+    cancel_after_begin, cancel_after_first_response, timeout_on_sleeping_server, flow_control, concurrent_calls,
 ]  # fmt: skip
 
 

@@ -3,10 +3,10 @@
 import grpc
 from google.protobuf import descriptor_pb2
 from google.rpc import error_details_pb2, status_pb2
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1 import reflection_pb2, reflection_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2 as reflection_alpha_pb2
-from grpc_reflection.v1alpha import reflection_pb2_grpc as reflection_alpha_pb2_grpc
+from interop_grpc.health.v1 import health_pb2, health_pb2_grpc
+from interop_grpc.reflection.v1 import reflection_pb2, reflection_pb2_grpc
+from interop_grpc.reflection.v1alpha import reflection_pb2 as reflection_alpha_pb2
+from interop_grpc.reflection.v1alpha import reflection_pb2_grpc as reflection_alpha_pb2_grpc
 from martlet.v1 import admin_pb2, admin_pb2_grpc, append_pb2, append_pb2_grpc, consumer_pb2, consumer_pb2_grpc
 from martlet.v1 import query_pb2, query_pb2_grpc, schedule_pb2, schedule_pb2_grpc, settings_pb2, settings_pb2_grpc
 from martlet.v1 import snapshot_pb2, snapshot_pb2_grpc, status_pb2 as call_status_pb2
