@@ -25,6 +25,7 @@ run: certs ## Install what is missing, build in release, serve on SQLite at 127.
 test: setup-tests lint lint-protos ## Install what is missing, check everything, run every test
 	.ci/check-protos
 	.ci/test-lint-protos
+	.ci/test-extract-snippets
 	swift build --build-tests
 	$(TEST_ENV) .ci/report-failures swift test --skip-build --no-parallel $(TIMED_ATTACKS:%=--skip %)
 	$(MAKE) example
@@ -194,8 +195,9 @@ bench-micro-check: setup ## The same, held against the thresholds in Benchmarks/
 bench-micro-update: setup ## Write the figures of this machine to those thresholds
 	$(MICRO) thresholds update $(MICRO_THRESHOLDS)
 
-lint: ## Check the format
+lint: ## Check the format, and that the parts of programs in Docs/CLIENTS.md are those programs'
 	swift format lint --strict --recursive Sources Tests Examples Benchmarks Package.swift
+	.ci/extract-snippets --check
 
 lint-protos: setup-tests ## Lint the messages, and check that what is frozen of them has not changed
 	.ci/lint-protos

@@ -9,7 +9,8 @@ def print_table(kind, names, results):
     """
     rows = [[kind, *results]]
     for name in names:
-        rows.append([name, *("passed" if of_language.get(name) == "" else "FAILED" for of_language in results.values())])
+        outcomes = (of_language.get(name) for of_language in results.values())
+        rows.append([name, *("passed" if why == "" else "FAILED" for why in outcomes)])
     widths = [max(map(len, column)) for column in zip(*rows)]
     rows.insert(1, ["-" * width for width in widths])
     for row in rows:

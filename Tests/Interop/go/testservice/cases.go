@@ -27,8 +27,8 @@ var (
 	outputSizes = []int32{31_415, 9, 2_653, 58_979}
 )
 
-// cases are those of gRPC's description of its interoperability tests, by their names there. The last two, which it leaves
-// open, are described where they stand.
+// cases are those of gRPC's description of its interoperability tests, by their names there. The last two, which it
+// leaves open, are described where they stand.
 var cases = []struct {
 	name string
 	run  func(context.Context, stubs) error
@@ -393,7 +393,7 @@ func cancelAfterFirstResponse(ctx context.Context, stub stubs) error {
 	return expectCode(err, codes.Canceled)
 }
 
-// The request asks for an answer after a minute; the specification's asks for one only when the client goes on.
+// The answer that the request asks for would come after a minute.
 func timeoutOnSleepingServer(ctx context.Context, stub stubs) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
 	defer cancel()
@@ -411,8 +411,8 @@ func timeoutOnSleepingServer(ctx context.Context, stub stubs) error {
 	return expectCode(err, codes.DeadlineExceeded)
 }
 
-// A stream of 64 MiB that nobody reads holds up neither the connection nor the server: calls beside it go on, and when it is
-// read it is whole.
+// A stream of 64 MiB that nobody reads holds up neither the connection nor the server: calls beside it go on, and when
+// it is read it is whole.
 func flowControl(ctx context.Context, stub stubs) error {
 	sizes := make([]int32, 256)
 	for index := range sizes {
