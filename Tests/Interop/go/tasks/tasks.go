@@ -370,25 +370,23 @@ func (c *client) project(ctx context.Context, database *sql.DB, done func(positi
 		return err
 	}
 	fmt.Printf("start after %d\n", last.position)
-	position := last.position
 	return c.follow(ctx, last, func(event *martlet.RecordedEvent) error {
-		if err := projectEvent(ctx, database, position, event); err != nil {
+		if err := projectEvent(ctx, database, event); err != nil {
 			return err
 		}
-		position = event.Position
-		return done(position)
+		return done(event.Position)
 	})
 }
 
-func projectEvent(ctx context.Context, database *sql.DB, after uint64, event *martlet.RecordedEvent) error {
+func projectEvent(ctx context.Context, database *sql.DB, event *martlet.RecordedEvent) error {
 	transaction, err := database.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer transaction.Rollback()
 	moved, err := transaction.ExecContext(
-		ctx, "UPDATE progress SET position = ?, event_id = ? WHERE position = ?",
-		event.Position, event.Event.Id, after)
+		ctx, "UPDATE progress SET position = ?, event_id = ? WHERE position < ?",
+		event.Position, event.Event.Id, event.Position)
 	if err != nil {
 		return err
 	}
