@@ -32,8 +32,6 @@ final class HTTP2FrameGuard: ChannelDuplexHandler {
     static let settingsMax = 32
     /// One setting counts as this many other frames: it may change the windows of all streams.
     static let settingCost = 16
-    /// Others have their turn in this time.
-    private static let pauseTime = TimeAmount.microseconds(50)
 
     private let connection: HTTP2Connection
     private var cutter = HTTP2FrameCutter()
@@ -41,7 +39,7 @@ final class HTTP2FrameGuard: ChannelDuplexHandler {
     /// Frames wait for the next turn.
     private var isPausing = false
     private var isReadOwed = false
-    private var pause: Scheduled<Void>?
+    private var channelContext: ChannelHandlerContext?
     /// A block of fields that has begun and not ended, with the frames and bytes that have come of it.
     private var block: (frames: Int, bytes: Int)?
     private var hasWritten = false
@@ -66,12 +64,13 @@ final class HTTP2FrameGuard: ChannelDuplexHandler {
     }
 
     func channelInactive(context: ChannelHandlerContext) {
-        pause?.cancel()
         cutter.drop()
         context.fireChannelInactive()
     }
 
-    func handlerRemoved(context: ChannelHandlerContext) { pause?.cancel() }
+    func handlerAdded(context: ChannelHandlerContext) { channelContext = context }
+
+    func handlerRemoved(context: ChannelHandlerContext) { channelContext = nil }
 
     private func handOn(_ context: ChannelHandlerContext) {
         repeat {
@@ -88,19 +87,14 @@ final class HTTP2FrameGuard: ChannelDuplexHandler {
             }
         } while cutter.rest == .more
         isPausing = cutter.rest == .waiting
-        guard isPausing else { return }
-        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-        // A task that is due at once would run before anything is read of other connections.
-        pause = context.eventLoop.scheduleTask(in: Self.pauseTime) {
-            let (handler, context) = bound.value
-            handler.goOn(context)
-        }
+        if isPausing { FrameTurns.await(self, on: context.eventLoop) }
     }
 
-    private func goOn(_ context: ChannelHandlerContext) {
+    /// Goes on with the frames that wait, and reads when none are left.
+    func takeTurn() {
         isPausing = false
         framesLeft = Self.framesPerTurn
-        guard !connection.isClosing else { return cutter.drop() }
+        guard let context = channelContext, !connection.isClosing else { return cutter.drop() }
         handOn(context)
         context.fireChannelReadComplete()
         guard !isPausing, isReadOwed else { return }
