@@ -85,25 +85,31 @@ def test_the_same_names_do_the_same(server: Server) -> None:
 
 
 def test_a_thousand_calls_at_once_and_their_cancellation(server: Server) -> None:
+    if server.engine != "sqlite":
+        pytest.skip("the engine does not matter")
+
     async def test(client: martlet.aio.Client) -> None:
         tenant = client.tenant(uuid.uuid4())
-        handles = [tenant.aggregate("order", key=str(number)) for number in range(1_000)]
-        since = time.monotonic()
+        handles = [tenant.aggregate("order", key=str(number)) for number in range(200)]
         receipts = await asyncio.gather(*(each.append(NewEvent("A"), expecting=NONE) for each in handles))
-        print(f"1,000 appends at once: {time.monotonic() - since:.2f} s")
-        assert sorted(each.first_position for each in receipts) == list(range(1, 1_001))
-        tasks = [asyncio.ensure_future(each.append(NewEvent("B"), expecting=1)) for each in handles]
+        assert sorted(each.first_position for each in receipts) == list(range(1, 201))
+        since = time.monotonic()
+        heads = await asyncio.gather(*(tenant.head() for _ in range(1_000)))
+        assert {each.position for each in heads} == {200}
+        print(f"1,000 calls at once: {time.monotonic() - since:.2f} s")
+        tasks = [asyncio.ensure_future(tenant.head()) for _ in range(1_000)]
         await asyncio.sleep(0)
         for task in tasks[::2]:
             task.cancel()
         since = time.monotonic()
+        await asyncio.wait(tasks[::2])
+        print(f"500 of 1,000 calls cancelled: {time.monotonic() - since:.2f} s")
         done = await asyncio.gather(*tasks, return_exceptions=True)
         assert sum(isinstance(each, asyncio.CancelledError) for each in done) == 500
-        assert sum(isinstance(each, martlet.Receipt) for each in done) == 500
-        print(f"1,000 calls, 500 of them cancelled: {time.monotonic() - since:.2f} s")
+        assert sum(isinstance(each, martlet.Head) for each in done) == 500
         await only_task_left()
 
-    # A server that is as slow as one that is built for debugging answers no ping for a second meanwhile.
+    # A server that was built for debugging is busy for longer than a second with them, and answers no ping meanwhile.
     run(server, test, heartbeat=10)
 
 
