@@ -18,7 +18,7 @@ import grpc
 
 from . import answers, methods
 from .endpoints import Endpoint, Endpoints
-from .errors import ClientClosed, MartletError, of_rpc, server_silent
+from .errors import ClientClosed, MartletError, of_rpc, server_silent, stream_ended
 from .methods import Method, Request, Response
 from .model import ServerInfo
 from .retry import Attempts, RetryPolicy
@@ -177,8 +177,7 @@ class Client:
         failure = of_rpc(error)
         failure.__cause__ = error
         with self._lock:
-            self._endpoints.judge(failure, endpoint)
-        return failure
+            return self._endpoints.judge(failure, endpoint)
 
     def pause(self, seconds: float, wake: queue.SimpleQueue[None]) -> None:
         """Waits before the next attempt, or until something is put into the queue; ClientClosed after closing."""
@@ -319,6 +318,8 @@ class Stream(Iterator[Item]):
         """Takes the next message, or deals with the end of the call."""
         try:
             message = self._receive()
+            if message is None and self._machine.endless:
+                raise stream_ended()
         except (grpc.RpcError, ValueError, MartletError) as error:
             self._call = None
             if self._closed:
@@ -331,7 +332,7 @@ class Stream(Iterator[Item]):
             return
         if message is None:
             self._call = None
-            self._ended = not self._machine.endless
+            self._ended = True
             return
         items = self._machine.receive(message)
         if self._machine.advances:

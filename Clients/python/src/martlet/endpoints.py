@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .errors import ANSWER_TOO_LARGE, MartletError, Unavailable
+from .errors import ANSWER_TOO_LARGE, MartletError, Unavailable, certificate_required
 from .methods import Method
 from .settings import DEFAULT_MESSAGE_BYTES_MAX, Settings
 from .v1 import admin_pb2
+
+# What gRPC makes of the TLS alert with which a server refuses a client that presents no certificate.
+_REFUSED_BY_ALERT = ("TSI_DATA_CORRUPTED", "CERTIFICATE_REQUIRED")
 
 
 class Endpoint:
@@ -70,8 +73,11 @@ class Endpoints:
                 break
         return self.current()
 
-    def judge(self, failure: MartletError, endpoint: Endpoint | None) -> None:
-        """Draws the consequences of a failed call. No endpoint: the server could not even be asked for its limits."""
+    def judge(self, failure: MartletError, endpoint: Endpoint | None) -> MartletError:
+        """Draws the consequences of a failed call; the error that it ends with, if it is not made again.
+
+        No endpoint: the server could not even be asked for its limits.
+        """
         if endpoint is None:
             failure.may_be_done = False
             endpoint = self.current()
@@ -82,6 +88,9 @@ class Endpoints:
                 self._index = (self._index + 1) % len(self._settings.servers)
         if failure.reason == ANSWER_TOO_LARGE:
             failure.retryable = endpoint.must_ask or endpoint is not self.current() or endpoint.asks()
+        if self._settings.cert is None and any(text in failure.message for text in _REFUSED_BY_ALERT):
+            return certificate_required(failure)
+        return failure
 
     def channels(self) -> list[Any]:
         """All channels that were opened, to be closed."""

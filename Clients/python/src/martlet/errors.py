@@ -377,15 +377,26 @@ def of_rpc(error: Any) -> MartletError:
     return _BY_CODE.get(code, MartletError)(message, reason=code.name, code=code)
 
 
+def certificate_required(error: MartletError) -> MartletError:
+    """The error for a server that closes the connection of a client without a certificate."""
+    refused = Unauthenticated(
+        f"the server takes clients with a certificate only: set MARTLET_CERT and MARTLET_KEY ({error.message})",
+        reason="CERTIFICATE_REQUIRED",
+        code=_Code.UNAUTHENTICATED,
+    )
+    refused.__cause__ = error
+    return refused
+
+
 def server_silent() -> MartletError:
     """The error for a call whose server has sent nothing for too long."""
     return Unavailable("the server is silent", reason="SERVER_SILENT", code=_Code.UNAVAILABLE, retryable=True)
 
 
-def session_ended() -> MartletError:
-    """The error for a session that the server ended before it answered."""
+def stream_ended() -> MartletError:
+    """The error for a stream that the server ended with OK too early."""
     return Unavailable(
-        "the session ended without an answer",
+        "the server ended the stream",
         reason=CONNECTION_LOST,
         code=_Code.UNAVAILABLE,
         retryable=True,

@@ -18,7 +18,7 @@ import grpc.aio
 from .. import answers, methods
 from ..client import DEFAULT, Timeout
 from ..endpoints import Endpoint, Endpoints
-from ..errors import ClientClosed, MartletError, of_rpc, server_silent
+from ..errors import ClientClosed, MartletError, of_rpc, server_silent, stream_ended
 from ..methods import Method, Request, Response
 from ..model import ServerInfo
 from ..retry import Attempts, RetryPolicy
@@ -162,8 +162,7 @@ class Client:
             raise error
         failure = of_rpc(error)
         failure.__cause__ = error
-        self._endpoints.judge(failure, endpoint)
-        return failure
+        return self._endpoints.judge(failure, endpoint)
 
     async def pause(self, seconds: float, until: asyncio.Future[None] | None = None) -> None:
         """Waits before the next attempt, or until the future is done; ClientClosed after closing."""
@@ -264,6 +263,8 @@ class Stream(AsyncIterator[Item]):
         """Takes the next message, or deals with the end of the call."""
         try:
             message = await self._receive()
+            if message is grpc.aio.EOF and self._machine.endless:
+                raise stream_ended()
         except asyncio.CancelledError:
             # Also what a call that was cancelled by aclose or for its silence ends with.
             if being_cancelled() or not (self._closed or self._silent):
@@ -274,7 +275,7 @@ class Stream(AsyncIterator[Item]):
         else:
             if message is grpc.aio.EOF:
                 self._call = None
-                self._ended = not self._machine.endless
+                self._ended = True
                 return
             items = self._machine.receive(message)
             if self._machine.advances:

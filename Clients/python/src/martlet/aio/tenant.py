@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .. import answers, methods, requests
 from ..client import DEFAULT, Timeout
 from ..endpoints import Endpoint
-from ..errors import of_status, session_ended
+from ..errors import of_status, stream_ended
 from ..model import (
     After,
     AggregateRef,
@@ -93,7 +93,7 @@ class Tenant:
                     raise of_status(response.status)
                 appended: append_pb2.AppendResponse = response.append
                 return appended
-            raise session_ended()
+            raise stream_ended()
 
         return answers.receipt(await self.client.attempt(once, self.client.attempts(timeout, writes=True)))
 
