@@ -13,8 +13,12 @@ class Placed:
     cents: int
 
 
-@event(name="OrderPaid", formerly=["Paid"], version=3, upcasters={1: lambda old: {"cents": old["amount"] * 100},
-                                                                   2: lambda old: {**old, "by": "card"}})
+@event(
+    name="OrderPaid",
+    formerly=["Paid"],
+    version=3,
+    upcasters={1: lambda old: {"cents": old["amount"] * 100}, 2: lambda old: {**old, "by": "card"}},
+)
 class Paid:
     cents: int
     by: str

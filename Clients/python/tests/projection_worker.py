@@ -22,9 +22,7 @@ def main(consumer: str, worker: str, database: str) -> None:
     def handle(delivery, cursor):
         event = delivery.event
         account = str(event.aggregate_id)
-        cursor.execute(
-            f"SELECT total FROM lines WHERE account = {mark} ORDER BY version DESC LIMIT 1", (account,)
-        )
+        cursor.execute(f"SELECT total FROM lines WHERE account = {mark} ORDER BY version DESC LIMIT 1", (account,))
         last = cursor.fetchone()
         cents = event.json()["cents"]
         values = account, event.version, cents, (last[0] if last else 0) + cents

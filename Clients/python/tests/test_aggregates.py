@@ -48,8 +48,10 @@ def test_scenarios() -> None:
     given(Order).when(Order.pay).then_raises(NotPlaced)
     given(Order).when(Order.pay).then_raises(NotPlaced("nothing was ordered"))
     given(Order, Placed("tea", 500), Paid(500, "cash")).when(Order.pay).then()
-    after = given(Order).when(lambda order: [order.place("tea", 5), order.place("cup", 7)]).then_state(
-        lambda order: order.cents == 12
+    after = (
+        given(Order)
+        .when(lambda order: [order.place("tea", 5), order.place("cup", 7)])
+        .then_state(lambda order: order.cents == 12)
     )
     after.when(lambda order: order.pay("cash")).then(Paid(12, "cash"))
     with pytest.raises(ScenarioFailure, match=r'expected nothing, but Order decided Placed \{"cents": 5'):
@@ -142,8 +144,17 @@ class Everything:
 def test_values_come_back_as_they_were() -> None:
     line = Line("tea", Size.SMALL, decimal.Decimal("1.10"))
     value = Everything(
-        [line], {"a": line}, {1: 2.0}, datetime.datetime.now(datetime.timezone.utc), datetime.date(2026, 2, 28),
-        uuid.uuid4(), b"\0\xff", (1, "b"), ("c", "d"), frozenset({"e"}), None,
+        [line],
+        {"a": line},
+        {1: 2.0},
+        datetime.datetime.now(datetime.timezone.utc),
+        datetime.date(2026, 2, 28),
+        uuid.uuid4(),
+        b"\0\xff",
+        (1, "b"),
+        ("c", "d"),
+        frozenset({"e"}),
+        None,
     )
     assert from_json(Everything, to_json(value)) == value
     known = {**to_json(value), "unknown": 1}

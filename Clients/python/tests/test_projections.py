@@ -229,12 +229,12 @@ def test_a_key_that_fails_is_parked_and_goes_on_where_it_stopped(
         wait_until(lambda: any(one.parked for one in consumer.blocked()), "the key is parked")
         [blocked] = consumer.blocked()
         assert (blocked.position, blocked.tries, blocked.reason) == (2, 2, "RuntimeError: not yet")
-        assert [position for position, in rows(place, "SELECT position FROM lines ORDER BY 1")] == [1, 4, 5, 6]
+        assert [position for (position,) in rows(place, "SELECT position FROM lines ORDER BY 1")] == [1, 4, 5, 6]
         broken = False
         assert consumer.retry([blocked]) == 1
         wait_until(lambda: not consumer.blocked(), "no key is blocked")
         running.stop()
-        assert [position for position, in rows(place, "SELECT position FROM lines ORDER BY 1")] == [1, 2, 3, 4, 5, 6]
+        assert [position for (position,) in rows(place, "SELECT position FROM lines ORDER BY 1")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_handler_can_park_and_stop(tenant: martlet.Tenant, tmp_path: Path) -> None:
@@ -379,7 +379,7 @@ def test_another_past_is_noticed(tmp_path: Path) -> None:
             append(tenant, 2)
             error = Running(Projection(tenant.consumer("lines"), insert(place), SQLite(place))).wait()
             assert isinstance(error, martlet.HistoryChanged) and "no event there" not in str(error)
-        assert [position for position, in rows(place, "SELECT position FROM lines ORDER BY 1")] == [1, 2, 3, 4]
+        assert [position for (position,) in rows(place, "SELECT position FROM lines ORDER BY 1")] == [1, 2, 3, 4]
     finally:
         server.close()
 
@@ -391,12 +391,8 @@ def test_two_projections_share_the_slots_and_one_takes_over(tenant: martlet.Tena
     place = str(tmp_path / "lines.db")
     consumer = tenant.consumer("lines")
     consumer.put(Definition(slots=8))
-    one, two = (
-        Running(Projection(consumer, insert(place), SQLite(place), tables=LINES, worker=name)) for name in "ab"
-    )
-    wait_until(
-        lambda: {slot.worker for slot in consumer.describe().slots} == {"a", "b"}, "both have slots", 20
-    )
+    one, two = (Running(Projection(consumer, insert(place), SQLite(place), tables=LINES, worker=name)) for name in "ab")
+    wait_until(lambda: {slot.worker for slot in consumer.describe().slots} == {"a", "b"}, "both have slots", 20)
     for key in range(40):
         append(tenant, 1, f"key-{key}")
     consumer.wait_for(40)

@@ -90,9 +90,7 @@ class Repository(_Base[A]):
         """
         return _run(loading(self.at(key), as_of), self.tenant)
 
-    def execute(
-        self, key: Key, command: Callable[[A], object], *, metadata: Metadata | None = None
-    ) -> Executed[A]:
+    def execute(self, key: Key, command: Callable[[A], object], *, metadata: Metadata | None = None) -> Executed[A]:
         """Carries out a command: loads the aggregate, lets it decide, and appends the events if nothing came in
         between. If something did, it is applied, and the command decides again.
 

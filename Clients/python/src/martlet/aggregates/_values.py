@@ -217,11 +217,7 @@ def _dataclass(kind: Any, value: Any, place: str) -> Any:
         if field.name in value:
             read = from_json(hints.get(field.name, Any), value[field.name], where)
             (arguments if field.init else later)[field.name] = read
-        elif (
-            field.init
-            and field.default is dataclasses.MISSING
-            and field.default_factory is dataclasses.MISSING
-        ):
+        elif field.init and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise Undecodable(f"{where}: missing")
     made = kind(**arguments)
     for name, read in later.items():

@@ -330,9 +330,7 @@ class _Work(Generic[Cursor]):
         tenant = self._consumer.client.tenant(self._consumer.tenant)
         for tries_left in reversed(range(READS_MAX)):
             try:
-                events = tenant.read(
-                    after=position - 1, to=position, max_events=1, upcasting=Upcasting(raw=True)
-                )
+                events = tenant.read(after=position - 1, to=position, max_events=1, upcasting=Upcasting(raw=True))
                 return next((str(one.id) for one in events), None)
             except MartletError as error:
                 # The view broke: the past is changing at this moment. The next one shows what it has become.
@@ -386,5 +384,3 @@ class _Work(Generic[Cursor]):
 def _forget(slot: SlotProgress) -> None:
     """The transaction may have committed: what is stored of the keys is read again."""
     slot.keys = None
-
-

@@ -204,9 +204,7 @@ class AsyncWorker:
             async for message in call:
                 await self._take(message, stream)
             if not self._is_stopping:
-                raise errors.Unavailable(
-                    "the server ended the stream", reason=errors.CONNECTION_LOST, retryable=True
-                )
+                raise errors.Unavailable("the server ended the stream", reason=errors.CONNECTION_LOST, retryable=True)
         except grpc.RpcError as error:
             raise connection.failure(error) from error
         finally:

@@ -24,9 +24,7 @@ LEASE_SECONDS_MIN = 0.1
 class ClientConnection:
     """A server of a client, which was asked for its limits."""
 
-    def __init__(
-        self, client: Client | AsyncClient, endpoint: Endpoint, info: admin_pb2.GetServerInfoResponse
-    ) -> None:
+    def __init__(self, client: Client | AsyncClient, endpoint: Endpoint, info: admin_pb2.GetServerInfoResponse) -> None:
         self._client = client
         self._endpoint = endpoint
         self.lease_seconds = max(LEASE_SECONDS_MIN, info.limits.consumer_lease_millis / 1_000)

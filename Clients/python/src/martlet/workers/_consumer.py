@@ -171,9 +171,7 @@ class Worker:
         self._engine = Engine(
             _HandlerWork(handler, threads),
             name=f"{consumer.name}/{name}",
-            start=lambda epoch, keeps_time: _requests.consume(
-                consumer.tenant, consumer.name, name, epoch, keeps_time
-            ),
+            start=lambda epoch, keeps_time: _requests.consume(consumer.tenant, consumer.name, name, epoch, keeps_time),
             connect=lambda: connect(consumer.client),
             lanes=threads,
             policy=consumer.client.settings.retry,

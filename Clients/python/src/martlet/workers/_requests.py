@@ -75,9 +75,7 @@ def start(at: Start | int | datetime) -> consumer_pb2.ConsumerStart:
         return consumer_pb2.ConsumerStart(from_time_micros=to_micros(at))
     if isinstance(at, Start):
         return (
-            consumer_pb2.ConsumerStart(after_position=0)
-            if at is FIRST
-            else consumer_pb2.ConsumerStart(from_head=True)
+            consumer_pb2.ConsumerStart(after_position=0) if at is FIRST else consumer_pb2.ConsumerStart(from_head=True)
         )
     return consumer_pb2.ConsumerStart(after_position=at)
 
@@ -107,9 +105,7 @@ def state(message: consumer_pb2.GetConsumerResponse) -> ConsumerState:
         settled_to=message.settled_to_position,
         blocked_keys=message.blocked_keys,
         workers=tuple(message.workers),
-        slots=tuple(
-            SlotState(each.slot, each.epoch, each.checkpoint.position, each.worker) for each in message.slots
-        ),
+        slots=tuple(SlotState(each.slot, each.epoch, each.checkpoint.position, each.worker) for each in message.slots),
     )
 
 
@@ -138,9 +134,7 @@ def before_slot(slot: int) -> consumer_pb2.KeyPlace | None:
     return consumer_pb2.KeyPlace(slot=slot - 1, key=b"\xff" * 256) if slot else None
 
 
-def unblock(
-    tenant: uuid.UUID, name: str, keys: Iterable[BlockedKey], skip: bool
-) -> consumer_pb2.UnblockKeysRequest:
+def unblock(tenant: uuid.UUID, name: str, keys: Iterable[BlockedKey], skip: bool) -> consumer_pb2.UnblockKeysRequest:
     return consumer_pb2.UnblockKeysRequest(
         tenant=tenant.bytes,
         consumer=name,
