@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import signal
@@ -320,16 +321,93 @@ def test_a_stuck_handler_ends_the_projection_and_its_key_is_parked(
         assert rows(place, "SELECT position FROM lines ORDER BY 1") == [(1,), (2,), (3,)]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("statement", ["COMMIT", "ROLLBACK"])
-def test_a_handler_must_not_end_the_transaction(statement: str, tenant: martlet.Tenant, tmp_path: Path) -> None:
+def test_a_handler_must_not_end_the_transaction(
+    statement: str, engine: str, tenant: martlet.Tenant, tmp_path: Path
+) -> None:
     consumer = tenant.consumer("lines")
     consumer.put(QUICK)
     append(tenant, 1)
-    running = Running(
-        Projection(consumer, lambda _, cursor: cursor.execute(statement), SQLite(tmp_path / "lines.db"), tables=LINES)
-    )
-    error = running.wait()
+    with read_model(engine, tmp_path) as place:
+        running = Running(
+            Projection(consumer, lambda _, cursor: cursor.execute(statement), database_of(place), tables=LINES)
+        )
+        error = running.wait()
     assert isinstance(error, RuntimeError) and isinstance(error.__cause__, TransactionEnded)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_a_handler_swallows_and_what_the_commit_finds_fails_the_event(
+    engine: str, tenant: martlet.Tenant, tmp_path: Path
+) -> None:
+    consumer = tenant.consumer("lines")
+    consumer.put(Definition(slots=1, tries_max=1))
+    tables = (
+        LINES,
+        "CREATE TABLE IF NOT EXISTS parents (id bigint PRIMARY KEY)",
+        "CREATE TABLE IF NOT EXISTS children (id bigint REFERENCES parents DEFERRABLE INITIALLY DEFERRED)",
+    )
+
+    def handle(delivery: Delivery, cursor: Any) -> None:
+        if delivery.event.aggregate_key == "swallows":
+            with contextlib.suppress(Exception):
+                cursor.execute("SELECT nothing")
+            return
+        if delivery.event.aggregate_key == "orphan":
+            if engine == "sqlite":
+                cursor.execute("PRAGMA defer_foreign_keys = ON")
+            cursor.execute("INSERT INTO children VALUES (1)")
+        insert(place)(delivery, cursor)
+
+    append(tenant, 1, "swallows")
+    append(tenant, 1, "orphan")
+    last = append(tenant, 1, "fine")
+    with read_model(engine, tmp_path) as place:
+        running = Running(Projection(consumer, handle, _WithForeignKeys(place), tables=tables))
+        consumer.wait_for(last)
+        wait_until(lambda: rows(place, "SELECT count(*) FROM lines") != [(0,)], "the last one is taken in")
+        reasons = {one.position: one.reason for one in consumer.blocked()}
+        running.stop()
+        # A statement that fails takes PostgreSQL's transaction with it, and only itself in SQLite.
+        if engine == "postgres":
+            assert reasons.pop(1).startswith("TransactionFailed")
+        assert list(reasons) == [2] and ("Foreign" in reasons[2] or "FOREIGN" in reasons[2])
+        assert rows(place, "SELECT position FROM lines") == [(3,)]
+
+
+class _WithForeignKeys:
+    """A database that checks foreign keys, as SQLite does only if it is told to."""
+
+    def __init__(self, place: str) -> None:
+        self._database = database_of(place)
+
+    def open(self) -> Any:
+        session: Any = self._database.open()
+        if isinstance(self._database, SQLite):
+            session._connection.execute("PRAGMA foreign_keys = ON")
+        return session
+
+
+@pytest.mark.skipif(not POSTGRES, reason="no PostgreSQL")
+def test_connections_that_the_database_ends_are_opened_again(tenant: martlet.Tenant, tmp_path: Path) -> None:
+    import psycopg
+
+    consumer = tenant.consumer("lines")
+    consumer.put(QUICK)
+    with read_model("postgres", tmp_path) as place:
+        running = Running(Projection(consumer, insert(place), PostgreSQL(place), tables=LINES, threads=2))
+        with psycopg.connect(place, autocommit=True) as killer:
+            for _ in range(6):
+                for key in range(10):
+                    append(tenant, 5, f"key-{key}")
+                killer.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE application_name = 'martlet-projection'"
+                )
+        consumer.wait_for(300)
+        running.stop()
+        assert rows(place, "SELECT count(*), count(DISTINCT position) FROM lines") == [(300, 300)]
 
 
 def test_scripts_are_refused_because_they_commit(tenant: martlet.Tenant, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 if TYPE_CHECKING:
     import psycopg
 
+ENDED = "the handler has committed or rolled back the transaction, which is not its own"
+
 # Any number will do, as long as all programs have the same.
 SCHEMA_LOCK = 0x6D6172746C6574
 
@@ -21,6 +23,10 @@ CursorOut = TypeVar("CursorOut", covariant=True)
 
 class TransactionEnded(Exception):
     """A handler ended the transaction that its writes belong to."""
+
+
+class TransactionFailed(Exception):
+    """A handler went on after one of its statements had failed."""
 
 
 class Session(Protocol[CursorOut]):
@@ -41,6 +47,14 @@ class Session(Protocol[CursorOut]):
 
     def begin_schema(self, cursor: Any) -> None:
         """Has others that make tables wait until the end of the transaction."""
+
+    def check_transaction(self) -> None:
+        """After a handler.
+
+        Raises:
+            TransactionEnded: the transaction is over.
+            TransactionFailed: a statement has failed, so that nothing of the transaction can be committed.
+        """
 
     def is_transient(self, error: BaseException) -> bool:
         """Whether the same transaction may succeed later: the database is busy or away."""
@@ -127,8 +141,6 @@ class _SQLiteSession:
         cursor.session = self
         try:
             yield cursor
-            if not self._connection.in_transaction:
-                raise TransactionEnded("the handler has committed or rolled back the transaction, which is not its own")
             self._connection.execute("COMMIT")
         except BaseException:
             if self._is_interrupted:
@@ -143,6 +155,10 @@ class _SQLiteSession:
 
     def begin_schema(self, cursor: Any) -> None:
         pass
+
+    def check_transaction(self) -> None:
+        if not self._connection.in_transaction:
+            raise TransactionEnded(ENDED)
 
     def is_transient(self, error: BaseException) -> bool:
         if not isinstance(error, sqlite3.OperationalError):
@@ -206,9 +222,6 @@ class _PostgreSQLSession:
     def transaction(self) -> Iterator[psycopg.Cursor[Any]]:
         with self._connection.transaction(), self._connection.cursor() as cursor:
             yield cursor
-            status = self._connection.info.transaction_status
-            if status == self._psycopg.pq.TransactionStatus.IDLE:
-                raise TransactionEnded("the handler has committed or rolled back the transaction, which is not its own")
 
     def sql(self, statement: str) -> str:
         return statement.replace("?", "%s")
@@ -216,6 +229,13 @@ class _PostgreSQLSession:
     def begin_schema(self, cursor: Any) -> None:
         # CREATE TABLE IF NOT EXISTS fails if another does so at the same time.
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (SCHEMA_LOCK,))
+
+    def check_transaction(self) -> None:
+        status, known = self._connection.info.transaction_status, self._psycopg.pq.TransactionStatus
+        if status == known.IDLE:
+            raise TransactionEnded(ENDED)
+        if status == known.INERROR:
+            raise TransactionFailed("a statement of the handler has failed, and the handler went on")
 
     def is_transient(self, error: BaseException) -> bool:
         if not isinstance(error, (self._psycopg.OperationalError, self._psycopg.InterfaceError)):

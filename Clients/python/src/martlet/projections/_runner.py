@@ -280,6 +280,9 @@ class _Work(Generic[Cursor]):
                 try:
                     with self._timer.handling(Handling(delivery, session)):
                         self._handle(delivery, transaction.cursor)
+                    session.check_transaction()
+                except TransactionEnded:
+                    raise
                 except Exception as error:
                     if session.is_transient(error) and not isinstance(error, TooLong):
                         raise
@@ -291,6 +294,11 @@ class _Work(Generic[Cursor]):
             slot.keys = self._transaction(take, lambda: stream.goes_on, lambda: _forget(slot))
         except TransactionEnded as error:
             raise RuntimeError(f"{self._projection}: {error}") from error
+        except Exception as error:
+            # A constraint that is checked at the end says which transaction it is about, not which event.
+            if "IntegrityError" not in [cls.__name__ for cls in type(error).__mro__]:
+                raise
+            raise _HandlerFailed(deliveries[0], error) from error
         stream.reply([_slots.acknowledgement(one) for one in deliveries])
 
     def _reject(self, slot: SlotProgress, delivery: Delivery, error: BaseException, stream: Stream) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
+import sys
 import time
 import uuid
 import zlib
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from .. import errors, methods
+from ..aio.client import being_cancelled
 from ..errors import MartletError
 from ..v1 import consumer_pb2
 from . import _requests, _slots
@@ -123,6 +126,8 @@ class _Stream:
         self.used = 0
         self.room = asyncio.Event()
         self.room.set()
+        self.problem: BaseException | None = None
+        self.is_over = False
 
     async def requests(self, start: consumer_pb2.ConsumeStart) -> AsyncIterator[consumer_pb2.ConsumeRequest]:
         """What the worker says; replies that wait go together."""
@@ -200,14 +205,23 @@ class AsyncWorker:
         call: Any = connection.consume(stream.requests(start))
         tasks = [asyncio.create_task(self._work(lane, stream)) for lane in stream.lanes]
         tasks.append(asyncio.create_task(self._keep(stream, connection.lease_seconds, call)))
+        for task in tasks:
+            task.add_done_callback(functools.partial(_watch, stream=stream, call=call))
         try:
             async for message in call:
                 await self._take(message, stream)
             if not self._is_stopping:
                 raise errors.Unavailable("the server ended the stream", reason=errors.CONNECTION_LOST, retryable=True)
         except grpc.RpcError as error:
-            raise connection.failure(error) from error
+            raise stream.problem or connection.failure(error) from error
+        except asyncio.CancelledError:
+            # grpc.aio says it so, too, when the call or its channel was ended here.
+            if being_cancelled() or not (self._is_stopping or stream.problem or self._consumer.client._closed):
+                raise
+            if stream.problem is not None or not self._is_stopping:
+                raise stream.problem or errors.ClientClosed() from None
         finally:
+            stream.is_over = True
             call.cancel()
             for task in tasks:
                 task.cancel()
@@ -261,7 +275,10 @@ class AsyncWorker:
     async def _handle(self, delivery: Delivery, stream: _Stream) -> None:
         try:
             await self._handler(delivery)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            # Before Python 3.11, nobody knows whose cancellation it is.
+            if isinstance(error, asyncio.CancelledError) and (sys.version_info < (3, 11) or being_cancelled()):
+                raise
             _slots.log_failure(delivery, error)
             stream.slots.fail(delivery)
             stream.replies.put_nowait(_slots.rejection(delivery, error))
@@ -280,6 +297,7 @@ class AsyncWorker:
             alive.cancel()
         stream.replies.put_nowait(None)
         await asyncio.sleep(FAREWELL_SECONDS)
+        stream.is_over = True
         call.cancel()
 
     async def _stay_alive(self, stream: _Stream, every: float) -> None:
@@ -290,3 +308,12 @@ class AsyncWorker:
                 stream.replies.put_nowait(_slots.alive())
                 silence = 0
             await asyncio.sleep(every - silence)
+
+
+def _watch(task: asyncio.Task[None], stream: _Stream, call: Any) -> None:
+    """A task must not end in silence."""
+    if stream.is_over:
+        return
+    ended = asyncio.CancelledError() if task.cancelled() else task.exception()
+    stream.problem = stream.problem or ended or RuntimeError("a task of the worker has ended")
+    call.cancel()

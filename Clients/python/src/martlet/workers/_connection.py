@@ -31,7 +31,11 @@ class ClientConnection:
 
     def consume(self, requests: Requests | AsyncIterator[consumer_pb2.ConsumeRequest]) -> Any:
         """Opens the stream."""
-        return self._endpoint.call(methods.CONSUME)(requests)
+        try:
+            return self._endpoint.call(methods.CONSUME)(requests)
+        except (ValueError, grpc.aio.UsageError) as error:
+            # The channel was closed with its client.
+            raise self._client.failure(error, self._endpoint) from error
 
     def failure(self, error: Exception) -> MartletError:
         """What the end of a call means; the next stream goes to another server if this one cannot be reached."""

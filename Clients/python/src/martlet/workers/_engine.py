@@ -46,6 +46,11 @@ class Requests(Iterator[consumer_pb2.ConsumeRequest]):
         self._is_closed = False
         self.last_at = time.monotonic()
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something waits to be sent."""
+        return not self._queue.empty()
+
     def put(self, reply: Reply) -> None:
         """Sends a reply, after those before it."""
         self._queue.put(reply)
@@ -140,7 +145,7 @@ class Stream:
 
     def keep_alive(self, every: float) -> None:
         """Says that the worker is there, if it has said nothing for some time."""
-        if time.monotonic() - self._requests.last_at >= every:
+        if time.monotonic() - self._requests.last_at >= every and not self._requests.is_waiting:
             self._requests.put(_slots.alive())
 
     def abort(self, problem: BaseException) -> None:
@@ -430,7 +435,8 @@ class Engine:
             try:
                 if stream.goes_on:
                     task()
-            except Exception as error:
+            except BaseException as error:
+                # Whatever it is, a lane must not end in silence.
                 stream.abort(error)
             finally:
                 done()
