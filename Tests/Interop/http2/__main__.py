@@ -11,7 +11,7 @@ import collections
 import sys
 import time
 
-from . import clauses, connection, field_blocks, frames, messages  # noqa: F401: they register the tests
+from . import clauses, connection, field_blocks, frames, messages, plain  # noqa: F401: they register the tests
 from . import document, http1
 from .deviations import DEVIATIONS
 from .peer import Peer

@@ -1,6 +1,6 @@
 """Somebody who calls the server while it is flooded: stock gRPC, on a connection of its own, in a process of its own.
 
-Calls GetHead every few milliseconds until a line comes on its input, then prints what it has seen as JSON.
+Calls GetHead every few milliseconds. For each line of its input it prints what it has seen since the last one, as JSON.
 """
 
 import json
@@ -28,27 +28,42 @@ def stock_channel(target, ca):
     return grpc.secure_channel(target, credentials, options)
 
 
-def main(target, ca):
-    request = b"\x0a\x10" + uuid.uuid4().bytes
-    ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.readline(), ended.set()), daemon=True).start()
-    times, failures = [], []
-    with stock_channel(target, ca) as channel:
-        call = channel.unary_unary(GET_HEAD)
-        call(request, timeout=30, wait_for_ready=True)
-        print("ready", flush=True)
-        while not ended.is_set():
+class Bystander(threading.Thread):
+    """Calls again and again, and keeps how long each call took."""
+
+    def __init__(self, channel):
+        super().__init__(daemon=True)
+        self.call = channel.unary_unary(GET_HEAD)
+        self.request = b"\x0a\x10" + uuid.uuid4().bytes
+        self.times, self.failures = [], []
+
+    def run(self):
+        while True:
             began = time.monotonic()
             try:
-                call(request, timeout=10)
-                times.append(time.monotonic() - began)
+                self.call(self.request, timeout=10)
+                self.times.append(time.monotonic() - began)
             except grpc.RpcError as error:
-                failures.append(f"{error.code().name}: {error.details()}")
+                self.failures.append(f"{error.code().name}: {error.details()}")
             time.sleep(PAUSE)
-    times.sort()
-    millis = {name: round(percentile(times, part) * 1_000, 2) if times else None
-              for name, part in [("p50", 0.5), ("p99", 0.99), ("max", 1)]}
-    print(json.dumps({"calls": len(times), "failures": failures[:3], "failed": len(failures), **millis}), flush=True)
+
+    def take(self):
+        """What was seen since this was called last."""
+        times, self.times = sorted(self.times), []
+        failures, self.failures = self.failures, []
+        millis = {name: round(percentile(times, part) * 1_000, 2) if times else None
+                  for name, part in [("p50", 0.5), ("p99", 0.99), ("max", 1)]}
+        return {"calls": len(times), "failures": failures[:3], "failed": len(failures), **millis}
+
+
+def main(target, ca):
+    with stock_channel(target, ca) as channel:
+        bystander = Bystander(channel)
+        bystander.call(bystander.request, timeout=30, wait_for_ready=True)
+        bystander.start()
+        print("ready", flush=True)
+        for _ in sys.stdin:
+            print(json.dumps(bystander.take()), flush=True)
 
 
 if __name__ == "__main__":
