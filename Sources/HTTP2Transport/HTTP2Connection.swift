@@ -28,6 +28,7 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
     let eventLoop: any EventLoop
     let services: GRPCServices
     var channelContext: ChannelHandlerContext?
+    private var channelOptions: (any NIOSynchronousChannelOptions)?
     var calls: [UInt64: GRPCCall] = [:]
     private(set) var martletCalls: MartletCalls?
     var principal = Principal(identity: "", tenants: .only([]))
@@ -71,6 +72,8 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
     var isPumpScheduled = false
     var outbound: OutboundAccount?
     var isFlushScheduled = false
+    /// Frames were written since the last flush.
+    var hasWritten = false
     var streamsToReset: [HTTP2StreamID] = []
     private var stalledSince: NIODeadline?
     private var socketCheck: Scheduled<Void>?
@@ -116,10 +119,16 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
     // MARK: The channel
 
     /// Joins the channel.
-    public func handlerAdded(context: ChannelHandlerContext) { channelContext = context }
+    public func handlerAdded(context: ChannelHandlerContext) {
+        channelContext = context
+        channelOptions = context.channel.syncOptions
+    }
 
     /// Leaves the channel.
-    public func handlerRemoved(context: ChannelHandlerContext) { channelContext = nil }
+    public func handlerRemoved(context: ChannelHandlerContext) {
+        channelContext = nil
+        channelOptions = nil
+    }
 
     /// Ends everything that the connection had open.
     public func channelInactive(context: ChannelHandlerContext) {
@@ -139,7 +148,7 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
 
     /// Sends what the frames of one read were answered with.
     public func channelReadComplete(context: ChannelHandlerContext) {
-        flush()
+        flushIfWritten()
         context.fireChannelReadComplete()
     }
 
@@ -329,8 +338,8 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
 
     /// Brings the account of what is owed to the peer up to date, now and for as long as something is.
     func chargeSocket() {
-        guard let channel = channelContext?.channel else { return }
-        let owed = (try? channel.syncOptions?.getOption(.bufferedWritableBytes)) ?? 0
+        guard let channelOptions else { return }
+        let owed = (try? channelOptions.getOption(.bufferedWritableBytes)) ?? 0
         let hasChanged = outbound?.update(owedBytes: owed + pendingBytes) ?? false
         if let outbound, outbound.chargedBytes > 0, socketCheck == nil {
             socketCheck = eventLoop.scheduleTask(in: Self.recheckTime) { [bound] in

@@ -16,7 +16,13 @@ extension HTTP2Connection {
 
     func write(_ frame: HTTP2Frame) {
         guard let context = channelContext else { return }
+        hasWritten = true
         context.write(wrapOutboundOut(frame), promise: nil)
+    }
+
+    /// Sends what was written in this turn, if anything was: a turn that only takes a request in costs no flush.
+    func flushIfWritten() {
+        if hasWritten || outbound?.chargedBytes != 0 { flush() }
     }
 
     /// Sends what was written, at the end of this turn of the event loop.
@@ -33,12 +39,14 @@ extension HTTP2Connection {
     /// Sends what was written.
     func flush() {
         isFlushScheduled = false
+        hasWritten = false
         guard let context = channelContext else { return }
         context.flush()
         if !streamsToReset.isEmpty {
             let streams = streamsToReset
             streamsToReset = []
             for stream in streams { write(HTTP2Frame(streamID: stream, payload: .rstStream(.noError))) }
+            hasWritten = false
             context.flush()
         }
         chargeSocket()
