@@ -1,14 +1,18 @@
 /// What the client has said of its streams: which it has begun, and on which it has more to say.
 ///
-/// Bounded by the streams that are open, since the server ends those for which there is no room.
+/// Of those that the server has ended it forgets that the client has more to say.
 struct ClientStreams {
     /// Numbers that were left out are remembered this often.
     private static let gapsMax = 16
 
+    private let openMax: Int
     private var last: UInt32 = 0
     /// Begun and not ended, by either side.
     private var open: Set<UInt32> = []
     private var gaps: [ClosedRange<UInt32>] = []
+
+    /// - Parameter openMax: the server has no more open; streams beyond it count as ended.
+    init(openMax: Int) { self.openMax = openMax }
 
     /// Streams on which the client has more to say.
     var openCount: Int { open.count }
@@ -23,7 +27,7 @@ struct ClientStreams {
         if stream > last {
             if stream > last + 2, gaps.count < Self.gapsMax { gaps.append(last + 1...stream - 1) }
             last = stream
-            if !ends { open.insert(stream) }
+            if !ends, open.count < openMax { open.insert(stream) }
             return true
         }
         if ends ? open.remove(stream) != nil : open.contains(stream) { return true }

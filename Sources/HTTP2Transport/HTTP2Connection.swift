@@ -50,13 +50,13 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
     var control: ControlFrameBudget
     /// What streams that were reset cost, for the peer broke the rules or had too many, and what is not off ``control`` yet.
     var faultCount = 0
-    var clientStreams = ClientStreams()
+    var clientStreams: ClientStreams
     /// Bytes of DATA for which crumbs are free.
     var crumbBytes = 0
     /// Answers with a body, which wait for windows, to what is no call.
     var bodies: Set<UInt64> = []
-    /// Answers to what is no call and has not ended, with the bytes that have come of it.
-    var requests: [UInt64: (answer: HTTPAnswer, bytes: Int)] = [:]
+    /// What is no call, and is answered when it has ended.
+    var requests: [UInt64: PlainRequest] = [:]
     var openCalls: OpenCallsAccount?
     private var lastHeard: NIODeadline
     private var pingSent: NIODeadline?
@@ -105,6 +105,7 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
         lastHeard = eventLoop.now
         openedAt = eventLoop.now
         control = ControlFrameBudget(service.limits, now: eventLoop.now)
+        clientStreams = ClientStreams(openMax: 2 * service.limits.callsPerConnectionMax)
     }
 
     /// The handler that is to stand before it.

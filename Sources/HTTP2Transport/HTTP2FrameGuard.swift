@@ -94,9 +94,13 @@ final class HTTP2FrameGuard: ChannelDuplexHandler {
     func takeTurn() {
         isPausing = false
         framesLeft = Self.framesPerTurn
-        guard let context = channelContext, !connection.isClosing else { return cutter.drop() }
-        handOn(context)
-        context.fireChannelReadComplete()
+        guard let context = channelContext else { return cutter.drop() }
+        if connection.isClosing {
+            cutter.drop()
+        } else {
+            handOn(context)
+            context.fireChannelReadComplete()
+        }
         guard !isPausing, isReadOwed else { return }
         isReadOwed = false
         framesLeft = Self.framesPerTurn

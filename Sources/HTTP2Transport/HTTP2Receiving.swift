@@ -57,9 +57,9 @@ extension HTTP2Connection {
         let head = RequestHead(content.headers)
         guard head.isGRPC else {
             let refusal = services.refusal(ofPath: head.path)
-            let answer = HTTPAnswer(status: refusal.status, refusal.text, isBodiless: head.method == "HEAD")
-            guard !content.endStream else { return self.answer(streamID, answer, true) }
-            return requests[UInt64(Int(streamID))] = (answer, 0)
+            let request = PlainRequest(status: refusal.status, text: refusal.text, isHead: head.method == "HEAD")
+            guard !content.endStream else { return answer(streamID, request.answer, true) }
+            return requests[UInt64(Int(streamID))] = request
         }
         guard let method = services.method(at: head.path) else {
             return endAtOnce(streamID, services.unimplemented(head.path), content.endStream)

@@ -42,6 +42,17 @@ struct RequestHead {
     }
 }
 
+/// A request that is no call.
+struct PlainRequest {
+    var status: Int
+    var text: String
+    var isHead: Bool
+    /// Bytes that have come of it.
+    var bytes = 0
+
+    var answer: HTTPAnswer { HTTPAnswer(status: status, text, isBodiless: isHead) }
+}
+
 /// The answer to a request that is no call.
 struct HTTPAnswer {
     var headers: HPACKHeaders

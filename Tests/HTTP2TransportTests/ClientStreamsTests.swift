@@ -9,7 +9,7 @@ import Testing
     }
 
     @Test func trailersEndAStreamAndNothingComesAfterThem() {
-        var streams = ClientStreams()
+        var streams = ClientStreams(openMax: 10)
         let before = [streams.headers(head(1)), streams.data(head(1)), streams.headers(head(1, ends: true))]
         #expect(before == [true, true, true] && streams.openCount == 0)
         let after = [streams.headers(head(1)), streams.headers(head(1, ends: true)), streams.data(head(1))]
@@ -17,7 +17,7 @@ import Testing
     }
 
     @Test func whatEndedOtherwiseIsOver() {
-        var streams = ClientStreams()
+        var streams = ClientStreams(openMax: 10)
         let byHeaders = [streams.headers(head(1, ends: true)), streams.headers(head(1))]
         #expect(byHeaders == [true, false])
         let byData = [
@@ -30,8 +30,14 @@ import Testing
         #expect(byReset == [true, false, false] && streams.openCount == 0)
     }
 
+    @Test func beyondTheLimitNothingIsKept() {
+        var streams = ClientStreams(openMax: 10)
+        for number in 0..<100 as Range<UInt32> { _ = streams.headers(head(2 * number + 1)) }
+        #expect(streams.openCount == 10)
+    }
+
     @Test func whatWasNeverBegunIsAnotherFault() {
-        var streams = ClientStreams()
+        var streams = ClientStreams(openMax: 10)
         let begun = [streams.headers(head(1, ends: true)), streams.headers(head(9, ends: true))]
         let leftOut = [streams.headers(head(3)), streams.headers(head(7))]
         let used = [streams.headers(head(1)), streams.headers(head(9))]
