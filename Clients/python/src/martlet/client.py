@@ -37,7 +37,13 @@ class _Default:
 
 
 DEFAULT = _Default()
-Timeout = Any  # float | None | _Default: the latter cannot be written in a signature that users read.
+#: Seconds, None for no end, or DEFAULT.
+Timeout = float | None | _Default
+
+
+def seconds_of(timeout: Timeout, settings: Settings) -> float | None:
+    """The timeout in seconds, that of the settings for DEFAULT."""
+    return settings.timeout if isinstance(timeout, _Default) else timeout
 
 
 def connect(
@@ -150,7 +156,7 @@ class Client:
 
     def attempts(self, timeout: Timeout = DEFAULT, *, writes: bool = False, repeatable: bool = True) -> Attempts:
         """The attempts of one call."""
-        seconds = self.settings.timeout if timeout is DEFAULT else timeout
+        seconds = seconds_of(timeout, self.settings)
         return Attempts(self.settings.retry, seconds, writes=writes, repeatable=repeatable)
 
     def endpoint(self, attempts: Attempts) -> Endpoint:

@@ -11,7 +11,7 @@ from .settings import DEFAULT_MESSAGE_BYTES_MAX, Settings
 from .v1 import admin_pb2
 
 # What gRPC makes of the TLS alert with which a server refuses a client that presents no certificate.
-_REFUSED_BY_ALERT = ("TSI_DATA_CORRUPTED", "CERTIFICATE_REQUIRED")
+_REFUSED_BY_ALERT = ("Unwrap failed", "CERTIFICATE_REQUIRED")
 
 
 class Endpoint:

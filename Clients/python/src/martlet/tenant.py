@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from . import answers, methods, requests
-from .client import DEFAULT, Client, Stream, Timeout
+from .client import DEFAULT, Client, Stream, Timeout, seconds_of
 from .endpoints import Endpoint
 from .errors import of_status, stream_ended
 from .model import (
@@ -112,7 +112,7 @@ class Tenant:
         Goes on by itself when the connection is lost. `timeout` bounds the wait for a next page.
         """
         machine = Reading(requests.read(self.id, after, to, backward, filter, max_events, upcasting))
-        seconds = self.client.settings.timeout if timeout is DEFAULT else timeout
+        seconds = seconds_of(timeout, self.client.settings)
         return self.client.stream(machine, timeout=seconds, silence_max=seconds)
 
     def events(

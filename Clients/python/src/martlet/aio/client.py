@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 
 from .. import answers, methods
-from ..client import DEFAULT, Timeout
+from ..client import DEFAULT, Timeout, seconds_of
 from ..endpoints import Endpoint, Endpoints
 from ..errors import ClientClosed, MartletError, of_rpc, server_silent, stream_ended
 from ..methods import Method, Request, Response
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from .tenant import Tenant
 
 Answer = TypeVar("Answer")
+
+# gRPC reports the end of a cancelled call to the event loop a moment after the call has ended for its caller, and logs an
+# error if the loop is closed by then. Closing a client waits for so long, in seconds, if calls were cancelled.
+SETTLING_SECONDS = 0.05
 
 
 def connect(
@@ -59,6 +63,8 @@ class Client:
         self._endpoints = Endpoints(settings, settings.open_channel or self._open_channel)
         self._closed = False
         self._streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
+        #: A call was cancelled, by whomever.
+        self.has_cancelled = False
         self._pauses: set[asyncio.Future[None]] = set()
 
     def _open_channel(self, server: str, options: list[tuple[str, Any]]) -> grpc.aio.Channel:
@@ -84,6 +90,8 @@ class Client:
                 pause.set_result(None)
         for channel in self._endpoints.channels():
             await channel.close()
+        if self.has_cancelled:
+            await asyncio.sleep(SETTLING_SECONDS)
 
     def tenant(self, tenant: str | uuid.UUID | None = None) -> Tenant:
         """A handle of a tenant; without argument, of the one in the settings. ValueError if there is none."""
@@ -130,6 +138,7 @@ class Client:
             except (grpc.RpcError, grpc.aio.UsageError, MartletError) as error:
                 failure = self.failure(error, endpoint)
             except asyncio.CancelledError:
+                self.has_cancelled = True
                 # grpc.aio says it so, too, when the channel was closed.
                 if self._closed and not being_cancelled():
                     raise ClientClosed() from None
@@ -138,7 +147,7 @@ class Client:
 
     def attempts(self, timeout: Timeout = DEFAULT, *, writes: bool = False, repeatable: bool = True) -> Attempts:
         """The attempts of one call."""
-        seconds = self.settings.timeout if timeout is DEFAULT else timeout
+        seconds = seconds_of(timeout, self.settings)
         return Attempts(self.settings.retry, seconds, writes=writes, repeatable=repeatable)
 
     async def endpoint(self, attempts: Attempts) -> Endpoint:
@@ -238,6 +247,7 @@ class Stream(AsyncIterator[Item]):
     def _cancel(self) -> None:
         call, self._call = self._call, None
         if call is not None:
+            self._client.has_cancelled = True
             call.cancel()
 
     def __aiter__(self) -> Stream[Item]:
