@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-# gRPC reports the end of a cancelled call to the event loop a moment after the call has ended for its caller, and logs an
-# error if the loop is closed by then. Closing a client waits for so long, in seconds, if calls were cancelled.
+# gRPC reports the end of a cancelled call to the event loop a moment after the call has ended for its caller, and logs
+# an error if the loop is closed by then. Closing a client waits for so long, in seconds, if calls were cancelled.
 SETTLING_SECONDS = 0.05
 
 
