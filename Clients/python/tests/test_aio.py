@@ -128,7 +128,7 @@ def test_cancellation_propagates_at_once(server: Server) -> None:
             task.cancel()
         done = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(each, asyncio.CancelledError) for each in done)
-        assert time.monotonic() - since < 1
+        assert time.monotonic() - since < 2
         await only_task_left()
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(follow(), 0.2)
@@ -213,7 +213,7 @@ def test_a_black_hole_is_noticed_and_passed(server: Server) -> None:
             assert (await events.__anext__()).position == version + 1
             took = time.monotonic() - since
             print(f"asyncio: an append and an event got through a black hole after {took:.2f} s")
-            assert took < 2 * HEARTBEAT + 0.5
+            assert took < 2 * HEARTBEAT + 1
             await append
         await events.aclose()
 

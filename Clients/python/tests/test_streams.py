@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import pathlib
 import random
+import shutil
 import signal
 import threading
 import time
@@ -124,7 +127,7 @@ def test_a_black_hole_is_noticed_and_passed(server: Server) -> None:
             taken += [next(events), next(events)]
             noticed = proxy.accepted_at[connections] - since
             print(f"an iterator noticed the black hole after {noticed:.2f} s, two heartbeats are {2 * HEARTBEAT:.0f} s")
-            assert noticed < 2 * HEARTBEAT + 0.5
+            assert noticed < 2 * HEARTBEAT + 1
         assert [each.position for each in taken] == list(range(1, 7))
         events.close()
     proxy.close()
@@ -143,7 +146,7 @@ def test_a_black_hole_is_noticed_by_calls_under_way(server: Server) -> None:
             print(f"an append got through a black hole after {took:.2f} s, replayed: {receipt.replayed}")
             # Without answers, the first attempt was stored; without requests, it never came.
             assert receipt.replayed is not requests
-            assert took < 2 * HEARTBEAT + 0.5
+            assert took < 2 * HEARTBEAT + 1
         assert [each.version for each in aggregate.load().events] == [1, 2, 3]
     proxy.close()
 
@@ -154,10 +157,11 @@ def test_a_stopped_server_is_noticed(own_server: Server) -> None:
         tenant = client.tenant(uuid.uuid4())
         tenant.head()
         own_server.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, own_server.process.pid, os.WSTOPPED)
         since = time.monotonic()
         with pytest.raises((martlet.Unavailable, martlet.DeadlineExceeded)):
             tenant.head()
-        assert time.monotonic() - since < 4
+        assert time.monotonic() - since < 6
         own_server.process.send_signal(signal.SIGCONT)
         assert tenant.head().position == 0
 
@@ -207,7 +211,7 @@ def test_an_iterator_is_closed_while_there_is_no_server(own_client: martlet.Clie
     threading.Timer(0.5, events.close).start()
     since = time.monotonic()
     assert list(events) == []
-    assert time.monotonic() - since < 2
+    assert time.monotonic() - since < 4
     own_server.start()
 
 
@@ -220,6 +224,31 @@ def test_another_past_is_reported(tenant: martlet.Tenant) -> None:
         next(tenant.events(after=3))
     (first, second) = tenant.read()
     assert next(tenant.events(after=first)) == second
+
+
+def test_a_restored_backup_is_reported_to_who_follows(own_client: martlet.Client, own_server: Server) -> None:
+    if own_server.engine != "sqlite":
+        pytest.skip("the storage of this test is a file")
+    tenant = own_client.tenant(uuid.uuid4())
+    aggregate, folder = tenant.aggregate("a", key="1"), pathlib.Path(own_server.folder.name)
+    aggregate.append(NewEvent("A"), expecting=NONE)
+    own_server.drain()
+    own_server.wait()
+    shutil.copytree(folder, folder / "backup")
+    own_server.start()
+    aggregate.append([NewEvent("B"), NewEvent("C")], expecting=1)
+    events = tenant.events()
+    assert [next(events).position for _ in range(3)] == [1, 2, 3]
+    own_server.kill()
+    for file in folder.glob("m.db*"):
+        file.unlink()
+    shutil.copytree(folder / "backup", folder, dirs_exist_ok=True)
+    own_server.start()
+    aggregate.append([NewEvent("D") for _ in range(3)], expecting=1)
+    with pytest.raises(martlet.HistoryChanged) as caught:
+        next(events)
+    assert caught.value.comparable_position <= 1
+    assert list(events) == []
 
 
 def test_a_subscription_starts_where_it_is_told(tenant: martlet.Tenant) -> None:
@@ -241,7 +270,7 @@ def test_an_idle_subscription_says_so_every_heartbeat(own_client: martlet.Client
     since = time.monotonic()
     kinds = [type(next(signals)) for _ in range(3)]
     assert kinds == [martlet.CaughtUp, martlet.Checkpoint, martlet.Checkpoint]
-    assert 1.8 * HEARTBEAT < time.monotonic() - since < 3.5 * HEARTBEAT
+    assert 1.8 * HEARTBEAT < time.monotonic() - since < 6 * HEARTBEAT
 
 
 # The machines, without a server.
