@@ -12,7 +12,7 @@ UNIT_ONLY = --skip ProcessTests --skip ArchitectureTests --skip AttackTests
 # Attacks that measure what others feel meanwhile: they want a quiet machine, and a target of their own.
 TIMED_ATTACKS = AttackTests.FairnessTests AttackTests.LoopTimeTests AttackTests.MemoryTests
 
-.PHONY: help run test test-long example test-attacks test-log test-groups test-schedules test-bits test-crowd test-steps test-tsan test-asan fuzz demo demo-projections bench test-bench-drivers bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos freeze-protos format protos certs clean test-transfers test-parked test-progress test-kills bench-rebuild interop test-http2
+.PHONY: help run test test-long example test-attacks test-log test-groups test-schedules test-bits test-crowd test-steps test-tsan test-asan fuzz demo demo-projections bench test-bench-drivers bench-scale bench-profile bench-attack bench-before bench-upcast bench-curve bench-rehydration bench-consume lint lint-protos freeze-protos format protos certs clean test-transfers test-parked test-progress test-kills bench-rebuild interop test-http2 docs
 comma := ,
 
 help: ## Show this
@@ -201,6 +201,9 @@ lint: ## Check the format, and that the parts of programs in Docs/CLIENTS.md are
 
 lint-protos: setup-tests ## Lint the messages, and check that what is frozen of them has not changed
 	.ci/lint-protos
+
+docs: setup ## Build the documentation of the Swift library in .build-docs; a warning fails
+	.ci/docs
 
 freeze-protos: setup-tests ## Freeze what was added to the messages, at a release; refuses all but additions
 	.ci/freeze-protos

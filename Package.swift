@@ -34,9 +34,8 @@ extension Target.Dependency {
 ///
 /// Modules carry the prefix Martlet, so that none collides with one of a user's; their folders go without it.
 func layer(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-    .target(
-        name: name, dependencies: dependencies, path: "Sources/\(name.dropFirst("Martlet".count))",
-        swiftSettings: house)
+    let folder = name == "Martlet" ? name : String(name.dropFirst("Martlet".count))
+    return .target(name: name, dependencies: dependencies, path: "Sources/\(folder)", swiftSettings: house)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -59,9 +58,9 @@ let package = Package(
     name: "martlet",
     products: [
         .executable(name: "martlet", targets: ["martlet"]),
+        .library(name: "Martlet", targets: ["Martlet"]),
         .library(name: "MartletClient", targets: ["MartletClient"]),
         .library(name: "MartletEventSourcing", targets: ["MartletEventSourcing"]),
-        .library(name: "MartletKit", targets: ["MartletKit"]),
         .library(name: "MartletProcesses", targets: ["MartletProcesses"]),
         .library(name: "MartletProjections", targets: ["MartletProjections"]),
         .library(name: "MartletProjectionsPostgreSQL", targets: ["MartletProjectionsPostgreSQL"]),
@@ -202,7 +201,9 @@ let package = Package(
             "MartletProjectionsPostgreSQL",
             ["CMartletPostgreSQL", "MartletProjections", .nioConcurrencyHelpers, .nioPosix]),
         layer("MartletProjectionsSQLite", ["CMartletSQLite", "MartletProjections", .nioPosix]),
-        layer("MartletKit", ["MartletClient", "MartletEventSourcing", "MartletModel", "MartletTLSOpenSSL", .nioCore]),
+        layer(
+            "Martlet",
+            ["MartletClient", "MartletEventSourcing", "MartletModel", "MartletTLSOpenSSL", .logging, .nioCore]),
         layer(
             "MartletTesting",
             [
@@ -235,13 +236,15 @@ let package = Package(
                 "MartletTLSOpenSSL", .logging, .nioCore,
             ],
             path: "Tests/InteropServer", swiftSettings: house),
-        bank("Accounts", ["MartletKit"]),
-        bank("Transfers", ["Accounts", "MartletKit", "MartletProcesses"]),
-        bank("ReadModels", ["Accounts", "MartletKit", "MartletProjections"]),
+        .executableTarget(
+            name: "Quickstart", dependencies: ["Martlet"], path: "Tests/Quickstart", swiftSettings: house),
+        bank("Accounts", ["Martlet"]),
+        bank("Transfers", ["Accounts", "Martlet", "MartletProcesses"]),
+        bank("ReadModels", ["Accounts", "Martlet", "MartletProjections"]),
         bank(
             "bank", isProgram: true,
             [
-                "Accounts", "MartletKit", "MartletProcesses", "MartletProjections", "MartletProjectionsPostgreSQL",
+                "Accounts", "Martlet", "MartletProcesses", "MartletProjections", "MartletProjectionsPostgreSQL",
                 "MartletProjectionsSQLite", "ReadModels", "Transfers",
             ]),
 
@@ -321,6 +324,7 @@ let package = Package(
                 "MartletTesting",
                 .nioConcurrencyHelpers, .nioCore,
             ]),
+        tests("PagesTests", ["Martlet", "MartletStorageMemory", "MartletTesting"]),
         tests(
             "ProcessesTests",
             [

@@ -32,7 +32,7 @@ enum Samples {
     }
 
     static func aggregate() throws -> AggregateName {
-        guard let type = AggregateType("order") else { throw Failure("order is not an aggregate type") }
+        let type: AggregateType = "order"
         return AggregateName(type: type, id: UUID())
     }
 

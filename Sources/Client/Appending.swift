@@ -40,11 +40,11 @@ extension MartletClient {
     /// Appends events to one or more aggregates, each named once: all or none.
     /// - Parameters:
     ///   - includeConflictingEvents: on a conflict, answer the events that came in between
-    ///     (``MartletModel/MartletError/decodedConflictEvents()``).
+    ///     (``MartletError/decodedConflictEvents()``).
     ///   - checkpoint: the event of a consumer that the append reacts to (``ConsumedEvent/checkpoint(of:)``): it is settled
     ///     with the append or not at all. That the event is not tried again as if it had failed, it is acknowledged too.
     ///   - schedules: schedules that are set or cancelled with the append or not at all, each another one, at most
-    ///     ``MartletModel/ScheduleChange/countMax``.
+    ///     ``ScheduleChange/countMax``.
     ///   - timeout: in all; nil means ``ClientConfiguration/requestTimeout``.
     /// - Throws: as ``append(_:to:expecting:tenant:)``; with a checkpoint, `FENCED` where the worker does not have the slot
     ///   any more, `EVENT_SETTLED` where the event is settled already, `EVENT_TAKEN_BACK` where it comes again; with
@@ -115,7 +115,7 @@ extension EventEncoder {
 
 extension MartletError {
     /// With `VERSION_CONFLICT`, the events that came in between, by aggregate, oldest first; where
-    /// ``MartletModel/VersionConflict/eventsTruncated`` is set there are more.
+    /// ``VersionConflict/eventsTruncated`` is set there are more.
     /// - Throws: `BAD_FRAME` if the server sent something that is not an event.
     public func decodedConflictEvents() throws(MartletError) -> [AggregateName: [RecordedEvent]] {
         var events: [AggregateName: [RecordedEvent]] = [:]

@@ -30,6 +30,9 @@ public struct ClientConfiguration: Sendable {
     /// What the client holds the server to: length and memory of a frame, idle time before a ping.
     public var limits = Limits()
 
+    /// The tenant that ``MartletClient/tenant()`` stands for; nil means none.
+    public var tenant: TenantID?
+
     /// The event loops to take one from, for the client's connections; nil means those that the process shares. A load
     /// tester gives a loop of its own, and runs on ``MartletClient/taskExecutor``.
     public var eventLoopGroup: (any EventLoopGroup)?

@@ -407,7 +407,6 @@ final class ConnectionHandler: ChannelInboundHandler {
     private func tick() {
         let now = self.now()
         if now >= tickAt {
-            tickAt = now + .milliseconds(Int64(max(1, configuration.limits.keepaliveMillis / 4)))
             switch session?.tick(now: now) ?? .none {
             case .none: break
             case .ping(let token): write(ClientFrame(.connection, .ping(token)))
@@ -415,6 +414,7 @@ final class ConnectionHandler: ChannelInboundHandler {
                 goDown(error)
                 context?.close(promise: nil)
             }
+            tickAt = session?.tickDue ?? .distantFuture
         }
         wake(at: tickAt)
     }

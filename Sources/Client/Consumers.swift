@@ -27,7 +27,7 @@ extension MartletClient {
         return description
     }
 
-    /// The tenant's consumers, by name: all of them, ``MartletModel/ListConsumersRequest/countMax`` with each call.
+    /// The tenant's consumers, by name: all of them, ``ListConsumersRequest/countMax`` with each call.
     /// - Parameter timeout: of each call.
     public func consumers(
         of tenant: TenantID, timeout: Duration? = nil
@@ -63,7 +63,7 @@ extension MartletClient {
         return receipt
     }
 
-    /// Blocked keys of a consumer by slot and bytes: one page, of ``MartletModel/ListBlockedKeysRequest/countMax`` keys
+    /// Blocked keys of a consumer by slot and bytes: one page, of ``ListBlockedKeysRequest/countMax`` keys
     /// unless there are no more.
     /// - Throws: `CONSUMER_NOT_FOUND`.
     public func blockedKeys(
@@ -76,7 +76,7 @@ extension MartletClient {
     }
 
     /// The first blocked keys of a consumer by slot and bytes; all of them unless there are more than `max`.
-    /// - Parameter timeout: of each call; one is made for ``MartletModel/ListBlockedKeysRequest/countMax`` keys.
+    /// - Parameter timeout: of each call; one is made for ``ListBlockedKeysRequest/countMax`` keys.
     /// - Throws: `CONSUMER_NOT_FOUND`.
     public func blockedKeys(
         of consumer: ConsumerID, max: Int = .max, timeout: Duration? = nil
@@ -91,7 +91,7 @@ extension MartletClient {
         }
     }
 
-    /// Has blocked keys tried again, at most ``MartletModel/UnblockKeysRequest/keysMax`` of them; their first events can be
+    /// Has blocked keys tried again, at most ``UnblockKeysRequest/keysMax`` of them; their first events can be
     /// skipped. Keys that are not blocked are passed over.
     /// - Returns: how many are tried again.
     /// - Throws: `CONSUMER_NOT_FOUND`; `LIMIT_EXCEEDED` for too many keys, `INVALID_FIELD` for none.

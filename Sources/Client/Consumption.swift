@@ -158,7 +158,7 @@ public struct Consumption: AsyncSequence, Sendable {
     public func acknowledge(upTo delivery: ConsumerDelivery) { source.acknowledge(upTo: delivery) }
 
     /// A delivery failed. Dropped if it is one of an earlier stream.
-    /// - Parameter reason: why, for a person; the first ``MartletModel/BlockedKey/reasonBytesMax`` bytes are kept.
+    /// - Parameter reason: why, for a person; the first ``BlockedKey/reasonBytesMax`` bytes are kept.
     public func reject(_ delivery: ConsumerDelivery, _ rejection: ConsumerRejection, reason: String) {
         source.reject(delivery, rejection, reason: reason)
     }

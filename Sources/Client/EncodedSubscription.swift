@@ -8,7 +8,7 @@ import NIOCore
 public struct EncodedSubscription: Sendable {
     fileprivate let stream: StreamHandle
 
-    /// The next message. Its entries are those of ``MartletModel/EventPage/entries``; its `count` is 0.
+    /// The next message. Its entries are those of ``EventPage/entries``; its `count` is 0.
     /// - Throws: why the subscription ended.
     public func next() async throws(MartletError) -> SubscriptionMessage {
         switch await stream.next() {

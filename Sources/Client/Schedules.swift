@@ -40,7 +40,7 @@ extension MartletClient {
     /// Sets a schedule: makes it, or replaces the one of its key.
     ///
     /// What it returns is durable. It tries again, with the same event id, if that is safe and may help: the outcome is then
-    /// that of the last try, ``MartletModel/ScheduleChanged/moved`` or ``MartletModel/ScheduleChanged/fired`` even where the
+    /// that of the last try, ``ScheduleChanged/moved`` or ``ScheduleChanged/fired`` even where the
     /// first one, whose answer was lost, made the schedule.
     /// - Throws: `TOO_MANY_SCHEDULES`; `INVALID_FIELD`, `INVALID_JSON` or `LIMIT_EXCEEDED` for what cannot be a schedule;
     ///   `OUTCOME_UNKNOWN`, `DEADLINE_EXCEEDED` and `CANCELLED` leave open whether it is set, and it may be set again.
@@ -52,7 +52,7 @@ extension MartletClient {
     }
 
     /// Deletes a schedule.
-    /// - Returns: ``MartletModel/ScheduleChanged/cancelled``, or ``MartletModel/ScheduleChanged/absent`` where there is none
+    /// - Returns: ``ScheduleChanged/cancelled``, or ``ScheduleChanged/absent`` where there is none
     ///   of that key, or none any more; also where an earlier try, whose answer was lost, deleted it.
     /// - Throws: `OUTCOME_UNKNOWN`, `DEADLINE_EXCEEDED` and `CANCELLED` leave open whether it is deleted.
     @discardableResult
@@ -74,10 +74,10 @@ extension MartletClient {
     /// Sets and cancels schedules: all of it or nothing.
     ///
     /// ``append(_:tenant:includeConflictingEvents:checkpoint:schedules:timeout:)`` does so together with an append.
-    /// - Parameter changes: 1 to ``MartletModel/ScheduleChange/countMax``, each of another schedule.
+    /// - Parameter changes: 1 to ``ScheduleChange/countMax``, each of another schedule.
     /// - Returns: what became of each change, in their order. As for ``setSchedule(_:tenant:timeout:)``, a call that was
-    ///   tried again may answer ``MartletModel/ScheduleChanged/moved``, ``MartletModel/ScheduleChanged/fired`` or
-    ///   ``MartletModel/ScheduleChanged/absent`` for what its first try did.
+    ///   tried again may answer ``ScheduleChanged/moved``, ``ScheduleChanged/fired`` or
+    ///   ``ScheduleChanged/absent`` for what its first try did.
     /// - Throws: as ``setSchedule(_:tenant:timeout:)``.
     @discardableResult
     public func changeSchedules(
@@ -112,7 +112,7 @@ extension MartletClient {
     /// The first schedules of a tenant by key; all of them unless there are more than `max`.
     /// - Parameters:
     ///   - isParkedOnly: only those that could not be appended.
-    ///   - timeout: of each call; one is made for ``MartletModel/ListSchedulesRequest/countMax`` schedules.
+    ///   - timeout: of each call; one is made for ``ListSchedulesRequest/countMax`` schedules.
     public func schedules(
         of tenant: TenantID, isParkedOnly: Bool = false, max: Int = .max, timeout: Duration? = nil
     ) async throws(MartletError) -> [ListedSchedule] {

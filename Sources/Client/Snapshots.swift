@@ -4,8 +4,8 @@ import MartletSession
 extension MartletClient {
     /// Saves a snapshot: the state of an aggregate at a version that it has had.
     ///
-    /// The newest few are kept; an older one never takes the place of a newer one. ``append(_:tenant:includeConflictingEvents:timeout:)``
-    /// saves one together with the events that lead to it.
+    /// The newest few are kept; an older one never takes the place of a newer one. ``NewAggregateEvents/snapshot`` is saved
+    /// together with the events that lead to it.
     /// - Throws: `SNAPSHOT_BEYOND_AGGREGATE` for a version that the aggregate does not have.
     public func saveSnapshot(
         _ request: SaveSnapshotRequest, timeout: Duration? = nil

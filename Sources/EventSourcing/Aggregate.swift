@@ -1,23 +1,18 @@
 public import FoundationEssentials
 public import MartletModel
 
-/// Something whose state follows from its events, and which decides commands by its state.
+/// Something whose state follows from its events.
 ///
-/// A value type. Where it is Codable too, a ``Repository`` can save its state as a snapshot.
-///
-/// The events are most often an enum; each case is stored as an event type of its own, named by its coding key, with the
-/// associated values as a JSON object: `case opened(owner: String)` is the type `opened` with `{"owner":"Ada"}`, and
-/// `case opened(Opened)` is the type `opened` with the JSON of `Opened`. ``schema`` says what else there is to know.
+/// A value type. Where it is Codable too, a ``Repository`` can save its state as a snapshot. Where it conforms to
+/// ``CommandHandling``, it decides on commands.
 public protocol Aggregate: Sendable {
-    /// What can happen to it.
-    associatedtype Event: Codable & Sendable
-    /// What it can be asked to do.
-    associatedtype Command: Sendable
+    /// What can happen to it: an enum, whose cases hold one ``EventPayload`` each, without a label, or nothing.
+    associatedtype Event: Sendable
 
     /// The name of its type in the store.
     static var type: AggregateType { get }
 
-    /// Versions, names and upcasters of its events and snapshots; by default each case of ``Event`` in version 1.
+    /// Its event types and their upcasters, and the version of its snapshots.
     static var schema: Schema<Self> { get }
 
     /// The state before the first event.
@@ -28,29 +23,22 @@ public protocol Aggregate: Sendable {
 
     /// Takes in an event of a type that the program does not know, where ``Schema/unknownEvents(_:)`` keeps them.
     mutating func applyUnknown(_ event: RecordedEvent)
+}
+
+extension Aggregate {
+    /// Ignores it.
+    public mutating func applyUnknown(_ event: RecordedEvent) {}
+}
+
+/// An aggregate that decides on commands by its state.
+public protocol CommandHandling: Aggregate {
+    /// What it can be asked to do.
+    associatedtype Command: Sendable
 
     /// What happens when the command is carried out in this state; nothing is fine. It may be asked again for the same
     /// command, in a newer state.
     /// - Throws: why the command is refused; the caller of ``Repository/execute(_:_:context:)`` gets the same error.
     func decide(_ command: Command) throws -> [Event]
-}
-
-extension Aggregate {
-    /// Each case of ``Event`` in version 1.
-    public static var schema: Schema<Self> { Schema() }
-
-    /// Ignores it.
-    public mutating func applyUnknown(_ event: RecordedEvent) {}
-}
-
-extension AggregateType {
-    /// The type of a text that stands in the program; one that is not allowed is a defect of the program, and traps.
-    public init(literal text: StaticString) {
-        guard let type = AggregateType(text.description) else {
-            preconditionFailure("an aggregate type is 1 to 128 bytes of [A-Za-z0-9_.:-]: '\(text)' is not")
-        }
-        self = type
-    }
 }
 
 /// An aggregate as it was at a point of its history. What it holds can be read through it: `account.balance`.

@@ -1,49 +1,7 @@
 public import FoundationEssentials
+public import MartletClient
 public import MartletModel
 import NIOCore
-
-/// An event that the program cannot read. It never holds the payload.
-public struct EventUndecodable: Error, Hashable, Sendable, CustomStringConvertible {
-    /// The event's id.
-    public var eventID: UUID
-    /// The aggregate that it belongs to.
-    public var aggregate: AggregateName
-    /// Its version there.
-    public var version: MartletModel.Version
-    /// Its position.
-    public var position: Position
-    /// Its type, as it was delivered.
-    public var type: EventType
-    /// Its schema version, as it was delivered.
-    public var schemaVersion: UInt32
-    /// No case of the program's events has the type.
-    public var isUnknownType: Bool
-    /// What is wrong, for a person.
-    public var complaint: String
-
-    init(_ event: RecordedEvent, isUnknownType: Bool = false, _ complaint: String) {
-        eventID = event.event.id
-        aggregate = event.aggregate
-        version = event.version
-        position = event.position
-        type = event.event.type
-        schemaVersion = event.event.schemaVersion
-        self.isUnknownType = isUnknownType
-        self.complaint = complaint
-    }
-
-    /// Which event, and what is wrong.
-    public var description: String {
-        "event \(eventID) (\(type) \(schemaVersion), version \(version) of \(aggregate), position \(position)): "
-            + complaint
-    }
-}
-
-/// An event that cannot be stored, as it could not be read again. It never holds the payload.
-public struct EventUnencodable: Error, Hashable, Sendable, CustomStringConvertible {
-    /// What is wrong, for a person.
-    public var description: String
-}
 
 /// A stored event, as the program knows it.
 public enum DecodedEvent<Event: Sendable>: Sendable {
@@ -56,73 +14,39 @@ public enum DecodedEvent<Event: Sendable>: Sendable {
 /// Turns an aggregate's events into stored ones and back, with its upcasters. For events that come from a read or a
 /// subscription; a ``Repository`` has one of its own.
 public struct EventCodec<A: Aggregate>: Sendable {
-    private let kindsByName: [ExactText: Schema<A>.Kind]
-    private let kindsByCase: [ExactText: Schema<A>.Kind]
-    private let whole: Schema<A>.Kind?
+    private let kindsByType: [EventType: Schema<A>.Kind]
+    private let kindsByMark: [Schema<A>.Kind.Mark: Schema<A>.Kind]
     private let chains: EventChains
-    private let cases = CaseCoding<A.Event>()
     private let unknown: UnknownEvents
     let snapshots: SnapshotChain
 
     /// Checks the schema.
     /// - Throws: the first defect of the schema.
     public init(_ schema: Schema<A> = A.schema) throws(SchemaError) {
-        var byName: [ExactText: Schema<A>.Kind] = [:]
-        var byCase: [ExactText: Schema<A>.Kind] = [:]
-        var whole: Schema<A>.Kind?
+        var byType: [EventType: Schema<A>.Kind] = [:]
+        var byMark: [Schema<A>.Kind.Mark: Schema<A>.Kind] = [:]
         for kind in schema.kinds {
-            guard EventType(kind.name) != nil, kind.version >= 1 else {
-                throw SchemaError(
-                    .invalid,
-                    "'\(kind.name)' \(kind.version): a type has 1 to 256 bytes without control characters, and "
-                        + "versions start at 1")
+            guard kind.version >= 1 else {
+                throw SchemaError(.invalid, "\(kind.type) is in version \(kind.version): versions start at 1")
             }
-            guard byName.updateValue(kind, forKey: ExactText(kind.name)) == nil else {
-                throw SchemaError(.duplicate, "the event type \(kind.name) is declared twice")
+            guard byType.updateValue(kind, forKey: kind.type) == nil else {
+                throw SchemaError(.duplicate, "the event type \(kind.type) is declared twice")
             }
-            guard let caseName = kind.caseName else {
-                whole = kind
-                continue
-            }
-            guard byCase.updateValue(kind, forKey: ExactText(caseName)) == nil else {
-                throw SchemaError(.duplicate, "the case \(caseName) is declared twice")
-            }
-            if case .noSuchCase = cases.shape(of: caseName) {
-                throw SchemaError(.noSuchCase, "\(A.Event.self) has no case with the coding key '\(caseName)'")
+            guard byMark.updateValue(kind, forKey: kind.mark) == nil else {
+                throw SchemaError(.duplicate, "the event that is stored as \(kind.type) is declared twice")
             }
         }
-        if let whole, byName.count > 1 {
-            throw SchemaError(.duplicate, "\(whole.name) is the whole event, so no other type can be declared")
-        }
-        kindsByName = byName
-        kindsByCase = byCase
-        self.whole = whole
+        kindsByType = byType
+        kindsByMark = byMark
         unknown = schema.unknown
         snapshots = try SnapshotChain(schema.snapshotSteps, current: schema.snapshotVersion)
-        let cases = cases
-        chains = try EventChains(schema.steps) { name in
-            Self.kind(name, byName, byCase, isWhole: whole != nil, cases)?.version
-        }
-    }
-
-    /// Today's event type of that name; a case that nothing was said about is one in version 1.
-    private static func kind(
-        _ name: String, _ byName: [ExactText: Schema<A>.Kind], _ byCase: [ExactText: Schema<A>.Kind], isWhole: Bool,
-        _ cases: CaseCoding<A.Event>
-    ) -> Schema<A>.Kind? {
-        if let kind = byName[ExactText(name)] { return kind }
-        // A case that has another name in the store is not known by its own.
-        guard byCase[ExactText(name)] == nil, !isWhole else { return nil }
-        if case .noSuchCase = cases.shape(of: name) { return nil }
-        return Schema<A>.Kind(name: name, version: 1, caseName: name)
+        chains = try EventChains(schema.steps) { name in EventType(name).flatMap { byType[$0] }?.version }
     }
 
     /// Upcasters in the server are not to go beyond what this program knows.
     var upcasting: UpcastingOptions {
         var options = UpcastingOptions.latest
-        for kind in kindsByName.values.prefix(Limits().filterValuesMax) {
-            if let type = EventType(kind.name) { options.stopAt[type] = kind.version }
-        }
+        for kind in kindsByType.values.prefix(Limits().filterValuesMax) { options.stopAt[kind.type] = kind.version }
         return options
     }
 
@@ -136,39 +60,28 @@ public struct EventCodec<A: Aggregate>: Sendable {
     package func encodeAndReadBack(
         _ event: A.Event, id: UUID, metadata: EventMetadata
     ) throws(EventUnencodable) -> (stored: NewEvent, event: A.Event) {
-        do {
-            let kind: Schema<A>.Kind
-            let payload: ByteBuffer
-            let readBack: A.Event
-            if let whole {
-                kind = whole
-                payload = try EventJSON.encode(event)
-                readBack = try EventJSON.decode(A.Event.self, from: payload)
-            } else {
-                guard let parts = try cases.split(event) else {
-                    throw EventUnencodable(
-                        description: "\(A.Event.self) is not an enum with synthesized Codable: declare wholeEvent(_:)")
-                }
-                kind =
-                    kindsByCase[ExactText(parts.name)]
-                    ?? Schema<A>.Kind(name: parts.name, version: 1, caseName: parts.name)
-                payload = parts.payload
-                readBack = try cases.join(parts.name, payload)
-            }
-            guard let type = EventType(kind.name) else {
-                throw EventUnencodable(description: "'\(kind.name)' is not an event type: a type has 1 to 256 bytes")
-            }
-            return (
-                NewEvent(id: id, type: type, schemaVersion: kind.version, metadata: metadata, payload: payload),
-                readBack
-            )
-        } catch let error as EventUnencodable {
-            throw error
-        } catch {
+        guard let parts = Schema<A>.Kind.parts(of: event) else {
             throw EventUnencodable(
-                description: "an event of \(A.type) cannot be encoded and decoded again: \(codingFault(error))")
+                description:
+                    "an event of \(A.type) is not a case that holds one EventPayload without a label, or nothing")
+        }
+        guard let kind = kindsByMark[parts.mark] else {
+            throw EventUnencodable(description: "an event of \(A.type) is not in its schema: add event(…) for its case")
+        }
+        let stored =
+            if let payload = parts.payload {
+                try Self.encode(payload, id: id, metadata: metadata)
+            } else {
+                NewEvent(id: id, type: kind.type, metadata: metadata, payload: ByteBuffer(string: "{}"))
+            }
+        do { return (stored, try kind.read(stored.payload)) } catch {
+            throw EventUnencodable(description: "a \(kind.type) cannot be decoded again: \(codingFault(error))")
         }
     }
+
+    private static func encode<Payload: EventPayload>(
+        _ payload: Payload, id: UUID, metadata: EventMetadata
+    ) throws(EventUnencodable) -> NewEvent { try NewEvent(payload, id: id, metadata: metadata) }
 
     /// What a stored event is today: one event, several or none.
     /// - Throws: ``EventUndecodable``.
@@ -192,9 +105,7 @@ public struct EventCodec<A: Aggregate>: Sendable {
                 waiting += try run(step, on: payload, of: event).reversed()
                 continue
             }
-            guard
-                let kind = Self.kind(at.name, kindsByName, kindsByCase, isWhole: whole != nil, cases)
-            else {
+            guard let kind = EventType(at.name).flatMap({ kindsByType[$0] }) else {
                 switch unknown {
                 case .fail: throw EventUndecodable(event, isUnknownType: true, "no event of \(A.type) has the type")
                 case .skip: continue
@@ -215,15 +126,10 @@ public struct EventCodec<A: Aggregate>: Sendable {
             throw EventUndecodable(
                 event,
                 at.version > kind.version
-                    ? "this program reads \(kind.name) up to schema version \(kind.version): update it"
-                    : "there is no upcaster for \(kind.name) from schema version \(at.version)")
+                    ? "this program reads \(kind.type) up to schema version \(kind.version): update it"
+                    : "there is no upcaster for \(kind.type) from schema version \(at.version)")
         }
-        do {
-            // Cases are read by writing JSON around the payload, which therefore must be JSON itself.
-            _ = unsafe try payload.withUnsafeReadableBytes { bytes in unsafe try JSONText.check(bytes) }
-            guard let caseName = kind.caseName else { return try EventJSON.decode(A.Event.self, from: payload) }
-            return try cases.join(caseName, payload)
-        } catch {
+        do { return try kind.read(payload) } catch {
             throw EventUndecodable(event, "its payload cannot be decoded as \(at): \(codingFault(error))")
         }
     }
@@ -247,22 +153,5 @@ public struct EventCodec<A: Aggregate>: Sendable {
             throw EventUndecodable(
                 event, "its upcaster from \(step.name) \(step.from) failed: \(codingFault(error))")
         }
-    }
-}
-
-/// What a coder complains about and where, without any of the values.
-func codingFault(_ error: any Error) -> String {
-    func path(_ context: [any CodingKey]) -> String {
-        context.isEmpty ? "at the top level" : "at " + context.map(\.stringValue).joined(separator: ".")
-    }
-    switch error {
-    case DecodingError.keyNotFound(let key, let context):
-        return "'\(key.stringValue)' is missing \(path(context.codingPath))"
-    case DecodingError.typeMismatch(let type, let context): return "not of type \(type) \(path(context.codingPath))"
-    case DecodingError.valueNotFound(let type, let context): return "null for \(type) \(path(context.codingPath))"
-    case DecodingError.dataCorrupted(let context): return "malformed \(path(context.codingPath))"
-    case EncodingError.invalidValue(_, let context): return "not encodable \(path(context.codingPath))"
-    case let fault as JSONText.Fault: return "not JSON at byte \(fault.offset)"
-    default: return "\(type(of: error))"
     }
 }

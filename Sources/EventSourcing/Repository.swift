@@ -22,10 +22,10 @@ public struct Repository<A: Aggregate>: Sendable {
     /// A repository of that tenant's aggregates.
     /// - Throws: the first defect of `A.schema`.
     public init(
-        _ client: MartletClient, tenant: TenantID, options: RepositoryOptions = RepositoryOptions(),
+        _ tenant: Tenant, options: RepositoryOptions = RepositoryOptions(),
         logger: Logger = Logger(label: "martlet.repository", factory: { _ in SwiftLogNoOpLogHandler() })
     ) throws(SchemaError) {
-        try self.init(ClientCalls(client: client), tenant: tenant, options: options, logger: logger)
+        try self.init(ClientCalls(client: tenant.client), tenant: tenant.id, options: options, logger: logger)
     }
 
     init(
@@ -47,11 +47,23 @@ public struct Repository<A: Aggregate>: Sendable {
 
     /// The aggregate of that id, now or as of a version, a position or a time: in one call, from the newest usable
     /// snapshot and the events after it.
-    /// - Throws: ``AggregateNotFound`` without events; ``EventUndecodable``; ``MartletModel/MartletError``.
+    /// - Throws: ``AggregateNotFound`` without events; ``EventUndecodable``; ``MartletError``.
     public func load(_ id: UUID, asOf target: LoadTarget = .now) async throws -> Loaded<A> {
         let loaded = try await loadOrNew(id, asOf: target)
         guard loaded.version > .none else { throw AggregateNotFound(name(id), target: target) }
         return loaded
+    }
+
+    /// The aggregate whose id follows from that key, as ``load(_:asOf:)``.
+    /// - Throws: `INVALID_FIELD` for a key that is not allowed; as ``load(_:asOf:)``.
+    public func load(key: String, asOf target: LoadTarget = .now) async throws -> Loaded<A> {
+        try await load(id(ofKey: key), asOf: target)
+    }
+
+    /// The id that follows from a key (``AggregateName/init(type:key:tenant:)``).
+    /// - Throws: `INVALID_FIELD` for a key that is not allowed.
+    public func id(ofKey key: String) throws(MartletError) -> UUID {
+        try AggregateName(type: A.type, key: key, tenant: tenant).id
     }
 
     func name(_ id: UUID) -> AggregateName { AggregateName(type: A.type, id: id) }

@@ -18,7 +18,7 @@ public struct RepositoryOptions: Hashable, Sendable {
     /// How often a command is decided in all, when others write to the same aggregate in between; 1 or more.
     public var decisionsMax = 20
     /// How often the same append is sent in all, when its outcome is not known or the server cannot be reached. The
-    /// client itself tries for ``MartletClient/ClientConfiguration/retryBudget`` each time.
+    /// client itself tries for ``ClientConfiguration/retryBudget`` each time.
     public var sendsMax = 4
     /// How long to wait in between.
     public var backoff = Backoff(initial: .milliseconds(5), max: .seconds(1))

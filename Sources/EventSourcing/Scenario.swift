@@ -61,8 +61,10 @@ public struct Scenario<A: Aggregate>: Sendable {
         return scenario
     }
 
-    /// A command comes.
-    public func when(_ command: A.Command) -> Decision { Decision(scenario: self, command: command) }
+    /// Something is decided in the state that the history leads to.
+    public func when(_ decide: @escaping @Sendable (A) throws -> [A.Event]) -> Decision {
+        Decision(scenario: self, decide: decide)
+    }
 
     /// The state that the history leads to.
     /// - Throws: ``SchemaError``, ``EventUndecodable``.
@@ -97,7 +99,7 @@ public struct Scenario<A: Aggregate>: Sendable {
     /// The result of the command.
     public struct Decision: Sendable {
         let scenario: Scenario
-        let command: A.Command
+        let decide: @Sendable (A) throws -> [A.Event]
 
         /// Exactly these events are decided, in this order; none if there are none.
         public func then(_ events: A.Event...) throws { try then(events) }
@@ -133,7 +135,7 @@ public struct Scenario<A: Aggregate>: Sendable {
         private func decided() throws -> [A.Event] {
             let state = try scenario.state()
             do {
-                return try state.decide(command)
+                return try decide(state)
             } catch {
                 throw ScenarioFailure(description: "\(A.type) refused the command: \(error)")
             }
@@ -143,7 +145,7 @@ public struct Scenario<A: Aggregate>: Sendable {
             let state = try scenario.state()
             let events: [A.Event]
             do {
-                events = try state.decide(command)
+                events = try decide(state)
             } catch {
                 if isExpected(error) { return }
                 throw ScenarioFailure(description: "expected \(expected), but \(A.type) threw \(error)")
@@ -164,4 +166,9 @@ public struct Scenario<A: Aggregate>: Sendable {
             lines.isEmpty ? "nothing" : lines.joined(separator: ", ")
         }
     }
+}
+
+extension Scenario where A: CommandHandling {
+    /// A command comes.
+    public func when(_ command: A.Command) -> Decision { when { try $0.decide(command) } }
 }

@@ -1,3 +1,4 @@
+public import MartletClient
 public import MartletModel
 public import NIOCore
 
@@ -11,14 +12,16 @@ public enum UnknownEvents: Hashable, Sendable {
     case keep
 }
 
-/// How an aggregate's events and snapshots are stored: names, today's schema versions, and how those of old versions
-/// become those of today. Stored events are never changed.
+/// How an aggregate's events and snapshots are stored: its event types with today's schema versions, and how those of old
+/// versions become those of today. Stored events are never changed.
 ///
 /// ```swift
 /// static let schema = Schema<Account>()
-///     .event("opened", version: 3)
-///     .upcast("opened", from: 1) { (old: OpenedV1) in OpenedV2(owner: old.name) }
-///     .upcast("opened", from: 2) { (old: OpenedV2) in Opened(owner: old.owner, currency: "EUR") }
+///     .event(Event.opened)
+///     .event(Event.deposited)
+///     .event("Closed", Event.closed)
+///     .upcast("Opened", from: 1) { (old: OpenedV1) in OpenedV2(owner: old.name) }
+///     .upcast("Opened", from: 2) { (old: OpenedV2) in Opened(owner: old.owner, currency: "EUR") }
 ///     .snapshot(version: 2)
 ///     .upcastSnapshot(from: 1) { (old: StateV1) in Account(migrating: old) }
 /// ```
@@ -26,11 +29,20 @@ public enum UnknownEvents: Hashable, Sendable {
 /// It is a list only: ``EventCodec/init(_:)`` and ``Repository`` check it as a whole, and refuse a step that is there
 /// twice, a chain with a gap, and a circle.
 public struct Schema<A: Aggregate>: Sendable {
+    /// An event type of today.
     struct Kind: Sendable {
-        var name: String
+        /// How an event of the type is told from the aggregate's others.
+        enum Mark: Hashable, Sendable {
+            /// It holds a payload of that type.
+            case payload(ObjectIdentifier)
+            /// It is that case, which holds nothing.
+            case bare(String)
+        }
+
+        var type: EventType
         var version: UInt32
-        /// The case of the enum; nil for an event that is the payload as a whole.
-        var caseName: String?
+        var mark: Mark
+        var read: @Sendable (ByteBuffer) throws -> A.Event
     }
 
     var kinds: [Kind] = []
@@ -39,7 +51,7 @@ public struct Schema<A: Aggregate>: Sendable {
     var snapshotSteps: [SnapshotStep] = []
     var unknown = UnknownEvents.fail
 
-    /// Each case in version 1, no upcasters; an event of an unknown type fails the load.
+    /// No event types, no upcasters; an event of an unknown type fails the load.
     public init() {}
 
     private func with(_ change: (inout Schema) -> Void) -> Schema {
@@ -48,15 +60,23 @@ public struct Schema<A: Aggregate>: Sendable {
         return schema
     }
 
-    /// The event type of that name is in that version today.
-    /// - Parameter caseName: the coding key of the case of `A.Event` that it is; nil means the same as the name.
-    public func event(_ name: String, version: UInt32 = 1, case caseName: String? = nil) -> Schema {
-        with { $0.kinds.append(Kind(name: name, version: version, caseName: caseName ?? name)) }
+    /// A case of `A.Event` that holds a payload: stored as the payload says, under its type and schema version.
+    /// - Parameter make: the case: `Event.opened`. If `A.Event` is itself a payload, `{ $0 }`.
+    public func event<Payload: EventPayload>(_ make: @escaping @Sendable (Payload) -> A.Event) -> Schema {
+        with {
+            $0.kinds.append(
+                Kind(
+                    type: Payload.eventType, version: Payload.schemaVersion,
+                    mark: .payload(ObjectIdentifier(Payload.self)),
+                    read: { make(try Payload(payload: $0)) }))
+        }
     }
 
-    /// `A.Event` is one struct, not an enum, and this is the name of its type: the payload is the JSON of the struct.
-    public func wholeEvent(_ name: String, version: UInt32 = 1) -> Schema {
-        with { $0.kinds.append(Kind(name: name, version: version, caseName: nil)) }
+    /// A case of `A.Event` that holds nothing: stored under that type, with `{}` as its payload.
+    public func event(_ type: EventType, _ event: A.Event) -> Schema {
+        with {
+            $0.kinds.append(Kind(type: type, version: 1, mark: .bare(Kind.caseName(of: event)), read: { _ in event }))
+        }
     }
 
     /// Events of that type and version become those of the next version; typed.
@@ -152,4 +172,22 @@ struct EventStep: Sendable {
 struct SnapshotStep: Sendable {
     var from: UInt32
     var transform: @Sendable (ByteBuffer) throws -> ByteBuffer
+}
+
+extension Schema.Kind {
+    /// What tells an event from the aggregate's others, and its payload; nil for an event that holds something else.
+    static func parts(of event: A.Event) -> (mark: Mark, payload: (any EventPayload)?)? {
+        if let payload = event as? any EventPayload { return (mark(of: payload), payload) }
+        let mirror = Mirror(reflecting: event)
+        guard mirror.displayStyle == .enum else { return nil }
+        guard let held = mirror.children.first?.value else { return (.bare(caseName(of: event)), nil) }
+        guard let payload = held as? any EventPayload else { return nil }
+        return (mark(of: payload), payload)
+    }
+
+    static func caseName(of event: A.Event) -> String { String(reflecting: event) }
+
+    private static func mark<Payload: EventPayload>(of payload: Payload) -> Mark {
+        .payload(ObjectIdentifier(Payload.self))
+    }
 }

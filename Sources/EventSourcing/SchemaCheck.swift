@@ -18,8 +18,6 @@ public struct SchemaError: Error, Hashable, Sendable, CustomStringConvertible {
         public static let cycle = Kind(rawValue: "cycle")
         /// An upcaster starts from, or leads to, a version above today's.
         public static let beyondCurrent = Kind(rawValue: "beyond current")
-        /// The event's enum has no such case.
-        public static let noSuchCase = Kind(rawValue: "no such case")
         /// A name or a version is not allowed.
         public static let invalid = Kind(rawValue: "invalid")
     }

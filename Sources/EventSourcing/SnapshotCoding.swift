@@ -1,4 +1,5 @@
 import Logging
+import MartletClient
 import MartletModel
 import NIOCore
 

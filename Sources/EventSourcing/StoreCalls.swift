@@ -5,7 +5,7 @@ import NIOConcurrencyHelpers
 /// What a repository needs of a client: the seam at which tests put faults in.
 protocol StoreCalls: Sendable {
     func load(_ request: LoadRequest) async throws(MartletError) -> EventStream<LoadView>
-    func append(_ part: NewAggregateEvents, tenant: TenantID) async throws(MartletError) -> AppendReceipt
+    func append(_ parts: [NewAggregateEvents], tenant: TenantID) async throws(MartletError) -> AppendReceipt
     func save(_ request: SaveSnapshotRequest) async throws(MartletError) -> SaveSnapshotReceipt
 }
 
@@ -17,8 +17,8 @@ struct ClientCalls: StoreCalls {
         try await client.load(request)
     }
 
-    func append(_ part: NewAggregateEvents, tenant: TenantID) async throws(MartletError) -> AppendReceipt {
-        try await client.append([part], tenant: tenant, includeConflictingEvents: true)
+    func append(_ parts: [NewAggregateEvents], tenant: TenantID) async throws(MartletError) -> AppendReceipt {
+        try await client.append(parts, tenant: tenant, includeConflictingEvents: true)
     }
 
     func save(_ request: SaveSnapshotRequest) async throws(MartletError) -> SaveSnapshotReceipt {

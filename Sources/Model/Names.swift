@@ -25,6 +25,17 @@ public struct AggregateType: Hashable, Sendable, Comparable, CustomStringConvert
     public static func < (a: AggregateType, b: AggregateType) -> Bool { a.text < b.text }
 }
 
+extension AggregateType: ExpressibleByStringLiteral {
+    /// The type of a literal. One that is not allowed is a defect of the program, and traps.
+    public init(stringLiteral text: String) {
+        guard let type = Self.init(text) else {
+            preconditionFailure(
+                "an aggregate type is 1 to 128 bytes of [A-Za-z0-9_.:-]: \"\(PrintableText.escape(text))\" is not")
+        }
+        self = type
+    }
+}
+
 /// The rule for names that people choose: 1 to 128 bytes of `[A-Za-z0-9_.:-]`.
 enum PlainName {
     static func allows(_ text: String) -> Bool {
@@ -95,6 +106,18 @@ public struct EventType: Hashable, Sendable, CustomStringConvertible {
 
     /// The text.
     public var description: String { text }
+}
+
+extension EventType: ExpressibleByStringLiteral {
+    /// The type of a literal. One that is not allowed is a defect of the program, and traps.
+    public init(stringLiteral text: String) {
+        guard let type = Self.init(text) else {
+            preconditionFailure(
+                "an event type is 1 to 256 bytes of UTF-8 without control characters: "
+                    + "\"\(PrintableText.escape(text))\" is not")
+        }
+        self = type
+    }
 }
 
 /// The condition on an aggregate's version under which an append is accepted.

@@ -1,7 +1,9 @@
 public import FoundationEssentials
 
 /// An event's number within its aggregate: 1, 2, 3 … without a gap; 0 stands for "no events".
-public struct Version: RawRepresentable, Hashable, Comparable, Sendable, CustomStringConvertible {
+public struct Version: RawRepresentable, Hashable, Comparable, Sendable, ExpressibleByIntegerLiteral,
+    CustomStringConvertible
+{
     /// The number.
     public var rawValue: UInt64
 
@@ -10,6 +12,9 @@ public struct Version: RawRepresentable, Hashable, Comparable, Sendable, CustomS
 
     /// That version.
     public init(_ rawValue: UInt64) { self.rawValue = rawValue }
+
+    /// That version.
+    public init(integerLiteral rawValue: UInt64) { self.rawValue = rawValue }
 
     /// The version of an aggregate without events.
     public static let none = Version(0)
@@ -29,7 +34,9 @@ public struct Version: RawRepresentable, Hashable, Comparable, Sendable, CustomS
 
 /// An event's number within its tenant: 1, 2, 3 … without a gap, in commit order; 0 stands for
 /// "before the first".
-public struct Position: RawRepresentable, Hashable, Comparable, Sendable, CustomStringConvertible {
+public struct Position: RawRepresentable, Hashable, Comparable, Sendable, ExpressibleByIntegerLiteral,
+    CustomStringConvertible
+{
     /// The number.
     public var rawValue: UInt64
 
@@ -38,6 +45,9 @@ public struct Position: RawRepresentable, Hashable, Comparable, Sendable, Custom
 
     /// That position.
     public init(_ rawValue: UInt64) { self.rawValue = rawValue }
+
+    /// That position.
+    public init(integerLiteral rawValue: UInt64) { self.rawValue = rawValue }
 
     /// Before the first event.
     public static let start = Position(0)

@@ -54,7 +54,7 @@ public struct ProcessEvent: Sendable {
     }
 
     /// The event as the program knows it, with upcasters applied; empty if it belongs to an aggregate of another type.
-    /// - Throws: ``MartletEventSourcing/EventUndecodable``, ``MartletEventSourcing/SchemaError``.
+    /// - Throws: ``MartletClient/EventUndecodable``, ``MartletEventSourcing/SchemaError``.
     public func events<A: Aggregate>(of type: A.Type) throws -> [A.Event] {
         guard recorded.aggregate.type == A.type else { return [] }
         return try types.codec(of: A.self).decode(recorded).compactMap { decoded in

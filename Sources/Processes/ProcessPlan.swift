@@ -52,7 +52,7 @@ public struct ProcessPlan<State: Aggregate>: Sendable {
     /// otherwise it is asked again.
     /// - Parameter ifRefused: what the instance does instead of this whole plan if `decide` throws. Without it, the event
     ///   fails with the refusal, and is tried again.
-    public func execute<A: Aggregate>(
+    public func execute<A: CommandHandling>(
         _ command: A.Command, on type: A.Type, _ id: UUID,
         ifRefused: (@Sendable (_ refusal: any Error) throws -> ProcessPlan)? = nil
     ) -> ProcessPlan {

@@ -88,7 +88,7 @@ struct Reaction: Sendable {
     // MARK: Aggregates
 
     /// Has an aggregate decide, in the state that includes what is planned already.
-    mutating func decide<A: Aggregate>(_ command: A.Command, _ type: A.Type, _ id: UUID) async throws {
+    mutating func decide<A: CommandHandling>(_ command: A.Command, _ type: A.Type, _ id: UUID) async throws {
         let draft = try await load(type, id)
         let events: [A.Event]
         do { events = try draft.loaded.state.decide(command) } catch { throw Refused(refusal: error) }

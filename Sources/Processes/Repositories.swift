@@ -16,6 +16,6 @@ struct Repositories: AggregateSource {
     }
 
     func repository<A: Aggregate>(of type: A.Type) throws -> Repository<A> {
-        try types.value { try Repository<A>(client, tenant: tenant, logger: logger) }
+        try types.value { try Repository<A>(client.tenant(tenant), logger: logger) }
     }
 }

@@ -182,7 +182,17 @@ public struct ClientSession: ~Copyable {
         return calls.filter { !$0.value.isCancelled }.keys.sorted()
     }
 
-    /// Time has passed; call at least every half of `keepaliveMillis` and `welcomeMillis`.
+    /// When ``tick(now:)`` has something to do at the earliest, unless the server is heard before.
+    public var tickDue: NIODeadline {
+        switch state {
+        case .awaitingWelcome: lastHeard + .milliseconds(Int64(welcomeMillis))
+        case .ready, .draining: (pingSent ?? lastHeard) + .milliseconds(Int64(keepaliveMillis))
+        case .closed: .distantFuture
+        }
+    }
+
+    /// Time has passed; call when ``tickDue`` is reached. A server that falls silent is given up `keepaliveMillis` after a
+    /// ping, and so twice that after it was last heard.
     public mutating func tick(now: NIODeadline) -> TickReaction {
         let silence = now - lastHeard
         switch state {

@@ -22,7 +22,7 @@ struct AppendCommand: AsyncParsableCommand {
 
     mutating func run() async throws {
         let tenantID = try tenant.tenantID()
-        let name = try aggregate.name()
+        let name = try aggregate.name(in: tenantID)
         let expected = try expectedVersion()
         var lines = try LineReader(file)
         var events: [NewEvent] = []
@@ -30,6 +30,7 @@ struct AppendCommand: AsyncParsableCommand {
             do { events.append(try EventLine.decode(line).event) } catch {
                 throw UsageError("line \(lines.number): \(error)")
             }
+            if let key = aggregate.key { events[events.count - 1].metadata.tags[AggregateName.keyTag] = key }
         }
         guard !events.isEmpty else { throw UsageError("no events: give one JSON line per event") }
         let batch = events

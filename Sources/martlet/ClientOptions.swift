@@ -3,7 +3,6 @@ import Foundation
 import Logging
 import MartletClient
 import MartletModel
-import MartletTLSOpenSSL
 
 /// Which server, and as whom.
 struct ServerOptions: ParsableArguments {
@@ -21,13 +20,13 @@ struct ServerOptions: ParsableArguments {
 
     /// The client's configuration.
     func configuration() throws -> ClientConfiguration {
-        let address = try HostPort(setting(server, "MARTLET_SERVER") ?? "127.0.0.1:7311", option: "--server")
-        return ClientConfiguration(
-            host: address.host, port: address.port,
-            tls: TLSClientConfiguration(
-                caFile: setting(ca, "MARTLET_CA"), certificateFile: setting(cert, "MARTLET_CERT"),
-                privateKeyFile: setting(key, "MARTLET_KEY"), serverName: address.host),
-            clientName: "martlet/\(BuildInfo.text)")
+        do {
+            return try ClientConfiguration(
+                server: server, tls: ClientTLS(ca: ca, certificate: cert, privateKey: key),
+                clientName: "martlet/\(BuildInfo.text)",
+                // The tenant is another option, which many commands do without.
+                environment: ProcessInfo.processInfo.environment.filter { $0.key != "MARTLET_TENANT" })
+        } catch { throw UsageError(error.description) }
     }
 
     /// Runs `body` with a client, which is closed afterwards.
@@ -64,9 +63,25 @@ struct AggregateOptions: ParsableArguments {
     var type: String
 
     @Option(help: ArgumentHelp("Id of the aggregate.", valueName: "uuid"))
-    var id: String
+    var id: String?
 
-    func name() throws -> AggregateName { AggregateName(type: try aggregateType(type), id: try uuid(id, "--id")) }
+    @Option(
+        help: ArgumentHelp(
+            "Key that the id of the aggregate follows from; instead of --id. 1 to 512 bytes.", valueName: "key"))
+    var key: String?
+
+    func name(in tenant: TenantID) throws -> AggregateName {
+        let type = try aggregateType(type)
+        switch (id, key) {
+        case (let id?, nil): return AggregateName(type: type, id: try uuid(id, "--id"))
+        case (nil, let key?):
+            do { return try AggregateName(type: type, key: key, tenant: tenant) } catch {
+                throw UsageError("--\(error.message)")
+            }
+        case (nil, nil): throw UsageError("no aggregate: give --id UUID or --key KEY")
+        case (_?, _?): throw UsageError("give only one of --id and --key")
+        }
+    }
 }
 
 /// A flag's value, or that of an environment variable that is set and not empty.

@@ -28,7 +28,8 @@ struct DiffCommand: AsyncParsableCommand {
     var to: String?
 
     mutating func run() async throws {
-        let (tenantID, name) = (try tenant.tenantID(), try aggregate.name())
+        let tenantID = try tenant.tenantID()
+        let name = try aggregate.name(in: tenantID)
         let options = try upcasting.options()
         let start = try Self.target(from, "--from")
         let end = try to.map { try Self.target($0, "--to") } ?? .now

@@ -56,8 +56,9 @@ struct LoadCommand: AsyncParsableCommand {
             } else {
                 .now
             }
+        let tenantID = try tenant.tenantID()
         let request = LoadRequest(
-            tenant: try tenant.tenantID(), aggregate: try aggregate.name(), after: Version(after),
+            tenant: tenantID, aggregate: try aggregate.name(in: tenantID), after: Version(after),
             target: target, direction: backward ? .backward : .forward, eventsMax: max,
             snapshot: snapshot ? SnapshotUse(schemaVersions: Set(snapshotSchema)) : nil,
             upcasting: try upcasting.options())

@@ -32,8 +32,9 @@ struct SnapshotsSave: AsyncParsableCommand {
 
     mutating func run() async throws {
         let state = try DocumentFile.contents(file, bytesMax: Limits().frameBytesMax)
+        let tenantID = try tenant.tenantID()
         let request = SaveSnapshotRequest(
-            tenant: try tenant.tenantID(), aggregate: try aggregate.name(), version: Version(version),
+            tenant: tenantID, aggregate: try aggregate.name(in: tenantID), version: Version(version),
             snapshot: NewSnapshot(
                 schemaVersion: schemaVersion, contentType: contentType, payload: ByteBuffer(bytes: state)))
         let receipt = try await tenant.server.withClient { try await $0.saveSnapshot(request) }
@@ -49,7 +50,8 @@ struct SnapshotsList: AsyncParsableCommand {
     @OptionGroup var aggregate: AggregateOptions
 
     mutating func run() async throws {
-        let (tenantID, name) = (try tenant.tenantID(), try aggregate.name())
+        let tenantID = try tenant.tenantID()
+        let name = try aggregate.name(in: tenantID)
         for info in try await tenant.server.withClient({ try await $0.listSnapshots(of: name, tenant: tenantID) }) {
             Terminal.write(
                 line: #"{"version":\#(info.version),"created_at":"\#(info.createdAt)","#
@@ -71,8 +73,9 @@ struct SnapshotsDelete: AsyncParsableCommand {
 
     mutating func run() async throws {
         guard version != 0 else { throw UsageError("--version 0: versions start at 1; omit it to delete all") }
+        let tenantID = try tenant.tenantID()
         let request = DeleteSnapshotsRequest(
-            tenant: try tenant.tenantID(), aggregate: try aggregate.name(),
+            tenant: tenantID, aggregate: try aggregate.name(in: tenantID),
             version: version.map { Version($0) })
         let count = try await tenant.server.withClient { try await $0.deleteSnapshots(request) }
         Terminal.write(line: #"{"deleted":\#(count)}"#)

@@ -10,7 +10,8 @@ struct SourceFile {
         let parts = path.split(separator: "/")
         guard parts.count > 2 else { return "" }
         // A layer's folder goes without the prefix of its module.
-        let isLayer = parts[0] == "Sources" && parts[1] != "martlet" && !parts[1].hasPrefix("CMartlet")
+        let isLayer =
+            parts[0] == "Sources" && !["Martlet", "martlet"].contains(parts[1]) && !parts[1].hasPrefix("CMartlet")
         return isLayer ? "Martlet\(parts[1])" : String(parts[1])
     }
 }

@@ -46,6 +46,53 @@ import Testing
         }
     }
 
+    /// Packets are dropped while the sockets stay open: after twice the keepalive time the client connects again, and its
+    /// subscription goes on where it was.
+    @Test func aBlackHoleIsNoticed() async throws {
+        let keepalive = Duration.milliseconds(500)
+        try await TestServer.with(MemoryEngine()) { server in
+            let proxy = try await ChoppingProxy.start(to: server.port)
+            var configuration = server.clientConfiguration(port: proxy.port)
+            configuration.limits.keepaliveMillis = 500
+            configuration.backoff = Backoff(initial: .milliseconds(2), max: .milliseconds(20))
+            let settings = configuration
+            try await server.withClient { other in
+                try await MartletClient.withClient(settings) { client in
+                    let (before, after) = (try Sample.aggregate(1), try Sample.aggregate(2))
+                    func append(_ client: MartletClient, _ version: UInt64, _ name: AggregateName) async throws {
+                        _ = try await client.append(
+                            [Sample.event()], to: name, expecting: .exact(Version(version)), tenant: Sample.tenant)
+                    }
+                    for version in 0..<3 { try await append(client, UInt64(version), before) }
+                    var positions: [UInt64] = []
+                    var times: [Duration] = []
+                    var swallowed = ContinuousClock.now
+                    for try await item in client.subscribe(SubscribeRequest(tenant: Sample.tenant)) {
+                        switch item {
+                        case .caughtUp where times.count < 3:
+                            proxy.swallow()
+                            swallowed = .now
+                            // Of one connection the server hears nothing more, and the client nothing of it.
+                            try await append(other, UInt64(times.count), after)
+                        case .events(let events, _): positions += events.positions
+                        case .reconnected: times.append(ContinuousClock.now - swallowed)
+                        default: break
+                        }
+                        if positions.count == 6, times.count == 3 { break }
+                    }
+                    #expect(positions == Array(1...6), "no gap, and nothing twice")
+                    print("black hole with a keepalive of \(keepalive): noticed after \(times)")
+                    // The slack is for a machine that is busy.
+                    for time in times { #expect(time > keepalive && time < keepalive * 2 + .seconds(1)) }
+                    // A call that goes into the hole comes out of it.
+                    proxy.swallow()
+                    try await append(client, 3, before)
+                }
+            }
+            await proxy.stop()
+        }
+    }
+
     private func work(_ client: MartletClient, seed: UInt64) async throws {
         let total = UInt64(Self.writers * Self.appendsEach)
         try await withThrowingTaskGroup(of: Void.self) { group in

@@ -25,9 +25,8 @@ enum Sample {
     }
 
     static func event(payloadBytes: Int = 10) throws -> NewEvent {
-        guard let type = EventType("happened") else { throw BadName() }
-        return NewEvent(
-            type: type, contentType: "text/plain", payload: ByteBuffer(repeating: 0x61, count: payloadBytes))
+        NewEvent(
+            type: "happened", contentType: "text/plain", payload: ByteBuffer(repeating: 0x61, count: payloadBytes))
     }
 
     static func append(payloadBytes: Int = 10) throws -> AppendRequest {

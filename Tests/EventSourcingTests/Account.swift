@@ -1,19 +1,33 @@
 import FoundationEssentials
+import MartletClient
 import MartletEventSourcing
 import MartletModel
 
 /// The aggregate under test: three schema generations of `opened`, two of its snapshot.
-struct Account: Aggregate, Codable, Equatable {
-    enum Event: Codable, Sendable, Equatable {
+struct Account: CommandHandling, Codable, Equatable {
+    enum Event: Sendable, Equatable {
         case opened(Opened)
-        case deposited(cents: Int, on: Date? = nil)
-        case withdrawn(cents: Int)
+        case deposited(Deposited)
+        case withdrawn(Withdrawn)
         case closed
     }
 
-    struct Opened: Codable, Sendable, Equatable {
+    struct Opened: EventPayload, Equatable {
+        static let eventType: EventType = "AccountOpened"
+        static let schemaVersion: UInt32 = 3
         var owner: String
         var currency: String
+    }
+
+    struct Deposited: EventPayload, Equatable {
+        static let eventType: EventType = "deposited"
+        var cents: Int
+        var on: Date?
+    }
+
+    struct Withdrawn: EventPayload, Equatable {
+        static let eventType: EventType = "withdrawn"
+        var cents: Int
     }
 
     struct OpenedV1: Codable, Sendable { var name: String }
@@ -33,9 +47,12 @@ struct Account: Aggregate, Codable, Equatable {
 
     enum Refusal: Error, Equatable { case isOpen, isNotOpen, tooLittle(Int) }
 
-    static let type = AggregateType(literal: "account")
+    static let type: AggregateType = "account"
     static let schema = Schema<Account>()
-        .event("AccountOpened", version: 3, case: "opened")
+        .event(Event.opened)
+        .event(Event.deposited)
+        .event(Event.withdrawn)
+        .event("closed", .closed)
         .upcast("AccountOpened", from: 1) { (old: OpenedV1) in OpenedV2(owner: old.name) }
         .upcast("AccountOpened", from: 2) { (old: OpenedV2) in Opened(owner: old.owner, currency: "EUR") }
         .split("moved", from: 1, into: ["withdrawn": 1, "deposited": 1]) { (old: [String: Int]) in
@@ -59,12 +76,12 @@ struct Account: Aggregate, Codable, Equatable {
     mutating func apply(_ event: Event) {
         switch event {
         case .opened(let opened): owner = opened.owner
-        case .deposited(let amount, _):
-            cents += amount
-            changes.append(amount)
-        case .withdrawn(let amount):
-            cents -= amount
-            changes.append(-amount)
+        case .deposited(let deposited):
+            cents += deposited.cents
+            changes.append(deposited.cents)
+        case .withdrawn(let withdrawn):
+            cents -= withdrawn.cents
+            changes.append(-withdrawn.cents)
         case .closed: owner = nil
         }
     }
@@ -77,11 +94,11 @@ struct Account: Aggregate, Codable, Equatable {
             return [.opened(Opened(owner: name, currency: "EUR"))]
         case .deposit(let amount):
             guard owner != nil else { throw Refusal.isNotOpen }
-            return [.deposited(cents: amount)]
+            return [.deposited(.init(cents: amount))]
         case .withdraw(let amount):
             guard owner != nil else { throw Refusal.isNotOpen }
             guard cents >= amount else { throw Refusal.tooLittle(cents) }
-            return [.withdrawn(cents: amount)]
+            return [.withdrawn(.init(cents: amount))]
         }
     }
 }

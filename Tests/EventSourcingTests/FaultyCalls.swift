@@ -30,15 +30,15 @@ struct FaultyCalls: StoreCalls {
         return try await calls.load(request)
     }
 
-    func append(_ part: NewAggregateEvents, tenant: TenantID) async throws(MartletError) -> AppendReceipt {
+    func append(_ parts: [NewAggregateEvents], tenant: TenantID) async throws(MartletError) -> AppendReceipt {
         if let interloper = before.withLockedValue({ $0.popLast() }) {
             do { try await interloper() } catch { throw (error as? MartletError) ?? Self.unknown }
         }
         switch faults.withLockedValue({ $0.popLast() }) {
-        case nil: return try await calls.append(part, tenant: tenant)
+        case nil: return try await calls.append(parts, tenant: tenant)
         case .notSent: throw Self.unknown
         case .answerLost:
-            _ = try await calls.append(part, tenant: tenant)
+            _ = try await calls.append(parts, tenant: tenant)
             throw Self.unknown
         }
     }

@@ -33,7 +33,7 @@ typealias Accounts = MartletEventSourcing.Repository<Account>
 
     @Test func commandsAreCarriedOut() async throws {
         try await with { client in
-            let accounts = try Accounts(client, tenant: tenant)
+            let accounts = try Accounts(client.tenant(tenant))
             let id = UUID()
             await #expect(throws: AggregateNotFound.self) { try await accounts.load(id) }
             await #expect(throws: Account.Refusal.isNotOpen) { try await accounts.execute(id, .deposit(1)) }
@@ -52,7 +52,7 @@ typealias Accounts = MartletEventSourcing.Repository<Account>
 
     @Test func metadataFlows() async throws {
         try await with { client in
-            let accounts = try Accounts(client, tenant: tenant)
+            let accounts = try Accounts(client.tenant(tenant))
             let id = UUID()
             var context = CommandContext()
             context.userID = "ada"
@@ -87,7 +87,7 @@ typealias Accounts = MartletEventSourcing.Repository<Account>
 
     @Test func conflictsAreRebasedOnWhatTheServerSent() async throws {
         try await with { client in
-            let others = try Accounts(client, tenant: tenant)
+            let others = try Accounts(client.tenant(tenant))
             let id = UUID()
             try await others.execute(id, .open(owner: "Ada"))
             try await others.execute(id, .deposit(10))
@@ -104,13 +104,95 @@ typealias Accounts = MartletEventSourcing.Repository<Account>
         }
     }
 
+    @Test func keysNameAggregates() async throws {
+        try await with { client in
+            let accounts = try Accounts(client.tenant(tenant))
+            try await accounts.execute(key: "ada/1", .open(owner: "Ada"))
+            try await accounts.execute(key: "ada/1") { _ in [.deposited(.init(cents: 7))] }
+            #expect(try await accounts.load(key: "ada/1").cents == 7)
+            #expect(try await accounts.load(accounts.id(ofKey: "ada/1")).version == 2)
+            for try await event in try await client.tenant(tenant).read() { #expect(event.aggregateKey == "ada/1") }
+            await #expect(throws: MartletError.self) { try await accounts.load(key: "") }
+        }
+    }
+
+    private func move(
+        _ cents: Int, _ from: UUID, _ to: UUID, _ accounts: Accounts
+    ) async throws -> (Executed<Account>, Executed<Account>) {
+        try await accounts.execute(from, with: to, of: accounts) { from, to in
+            (try from.decide(.withdraw(cents)), try to.decide(.deposit(cents)))
+        }
+    }
+
+    @Test func twoAggregatesDecideTogether() async throws {
+        try await with { client in
+            let others = try Accounts(client.tenant(tenant))
+            let (ada, bob) = (UUID(), UUID())
+            for account in [ada, bob] { try await others.execute(account, .open(owner: "A")) }
+            try await others.execute(ada, .deposit(10))
+            let calls = FaultyCalls(client)
+            let accounts = try Accounts(calls, tenant: tenant)
+            // A conflict of the second, of the first, and an answer that is lost.
+            calls.before.withLockedValue {
+                $0 = [
+                    { _ = try await others.execute(ada, .withdraw(1)) },
+                    { _ = try await others.execute(bob, .deposit(2)) },
+                ]
+            }
+            calls.faults.withLockedValue { $0 = [.answerLost] }
+            let moved = try await move(6, ada, bob, accounts)
+            #expect(moved.0.decisions == 3 && moved.0.receipt == moved.1.receipt && moved.0.receipt?.replayed == true)
+            #expect(moved.0.aggregate.cents == 3 && moved.1.aggregate.cents == 8)
+            #expect(moved.0.receipt?.aggregates.count == 2, "one append")
+            #expect(try await others.load(ada).state == moved.0.aggregate.state)
+            #expect(try await others.load(bob).state == moved.1.aggregate.state)
+            #expect(calls.loads.withLockedValue { $0 } == 2, "nothing was loaded again")
+            // A second decision may refuse what the first one did not: nothing of either is stored.
+            calls.before.withLockedValue { $0 = [{ _ = try await others.execute(ada, .withdraw(1)) }] }
+            await #expect(throws: Account.Refusal.tooLittle(2)) { try await move(3, ada, bob, accounts) }
+            #expect(try await others.load(bob).cents == 8)
+            let idle = try await accounts.execute(ada, with: bob, of: accounts) { _, _ in ([], []) }
+            #expect(idle.0.receipt == nil && idle.1.receipt == nil)
+            let one = try await accounts.execute(ada, with: bob, of: accounts) { _, _ in ([], [.closed]) }
+            #expect(one.0.aggregate.version == idle.0.aggregate.version && one.1.aggregate.owner == nil)
+            await #expect(throws: MartletError.self) { try await move(1, ada, ada, accounts) }
+        }
+    }
+
+    @Test func racingTransfersLoseNothing() async throws {
+        try await with { client in
+            var options = options(.every(5))
+            options.decisionsMax = 1_000
+            let accounts = try Accounts(client.tenant(tenant), options: options)
+            let ids = (0..<3).map { _ in UUID() }
+            for id in ids {
+                try await accounts.execute(id, .open(owner: "A"))
+                try await accounts.execute(id, .deposit(1_000))
+            }
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for number in 0..<3 {
+                    group.addTask {
+                        for step in 0..<30 {
+                            let from = ids[(number + step) % 3]
+                            _ = try await move(1, from, ids[(number + step + 1) % 3], accounts)
+                        }
+                    }
+                }
+                try await group.waitForAll()
+            }
+            var sum = 0
+            for id in ids { sum += try await accounts.load(id).cents }
+            #expect(sum == 3_000)
+        }
+    }
+
     @Test func snapshotsFollowTheServersAdvice() async throws {
         try await with { client in
             try await client.putSettings(
                 PutSettingsRequest(
                     tenant: tenant, kind: .snapshotPolicies,
                     document: ByteBuffer(string: #"{"policies":[{"aggregate_type":"account","every_events":3}]}"#)))
-            let accounts = try Accounts(client, tenant: tenant)
+            let accounts = try Accounts(client.tenant(tenant))
             let id = UUID()
             try await accounts.execute(id, .open(owner: "Ada"))
             for _ in 0..<9 { try await accounts.execute(id, .deposit(1)) }
@@ -134,7 +216,7 @@ typealias Accounts = MartletEventSourcing.Repository<Account>
     @Test func unusableSnapshotsAreReplayed() async throws {
         let engine = MemoryEngine()
         try await with(engine) { client in
-            let accounts = try Accounts(client, tenant: tenant, options: options(.never))
+            let accounts = try Accounts(client.tenant(tenant), options: options(.never))
             let id = UUID()
             let name = AggregateName(type: Account.type, id: id)
             try await accounts.execute(id, .open(owner: "Ada"))
@@ -180,14 +262,14 @@ typealias Accounts = MartletEventSourcing.Repository<Account>
                 let policy: Snapshots =
                     [.never, .whenDue, .every(1), .every(UInt64.random(in: 2...9, using: &random))]
                     .randomElement(using: &random) ?? .never
-                let accounts = try Accounts(client, tenant: tenant, options: options(policy))
+                let accounts = try Accounts(client.tenant(tenant), options: options(policy))
                 let id = UUID()
                 var states = [try await accounts.execute(id, .open(owner: "Ada")).aggregate]
                 for _ in 0..<Int.random(in: 1...30, using: &random) {
                     let count = Int.random(in: 1...3, using: &random)
                     let amounts = (0..<count).map { _ in Int.random(in: 1...9, using: &random) }
                     states.append(
-                        try await accounts.execute(id) { _ in amounts.map { .deposited(cents: $0) } }.aggregate)
+                        try await accounts.execute(id) { _ in amounts.map { .deposited(.init(cents: $0)) } }.aggregate)
                     if Int.random(in: 0..<5, using: &random) == 0, let any = states.randomElement(using: &random) {
                         await accounts.saveSnapshot(of: any)
                     }
@@ -236,21 +318,21 @@ typealias Accounts = MartletEventSourcing.Repository<Account>
             let id = UUID()
             try await withThrowingTaskGroup(of: Void.self) { group in
                 try await server.withClient { client in
-                    _ = try await Accounts(client, tenant: tenant).execute(id, .open(owner: "Ada"))
+                    _ = try await Accounts(client.tenant(tenant)).execute(id, .open(owner: "Ada"))
                 }
                 for _ in 0..<2 {
                     group.addTask {
                         try await server.withClient { client in
                             var options = options(.every(10))
                             options.decisionsMax = 1_000
-                            let accounts = try Accounts(client, tenant: tenant, options: options)
+                            let accounts = try Accounts(client.tenant(tenant), options: options)
                             for _ in 0..<100 { try await accounts.execute(id, .deposit(1)) }
                         }
                     }
                 }
                 try await group.waitForAll()
                 try await server.withClient { client in
-                    let account = try await Accounts(client, tenant: tenant).load(id)
+                    let account = try await Accounts(client.tenant(tenant)).load(id)
                     #expect(account.cents == 200 && account.version == Version(201))
                 }
             }

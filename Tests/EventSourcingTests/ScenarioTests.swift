@@ -6,7 +6,9 @@ import Testing
 
     @Test func scenariosPass() throws {
         try Scenario<Account>.given().when(.open(owner: "Ada")).then(opened)
-        try Scenario<Account>.given(opened).and(.deposited(cents: 5)).when(.withdraw(5)).then(.withdrawn(cents: 5))
+        try Scenario<Account>.given(opened).and(.deposited(.init(cents: 5))).when(.withdraw(5))
+            .then(.withdrawn(.init(cents: 5)))
+        try Scenario<Account>.given(opened).when { _ in [.closed] }.then(.closed)
         try Scenario<Account>.given(opened).when(.nothing).then()
         try Scenario<Account>.given(opened).when(.withdraw(5)).thenThrows(Account.Refusal.tooLittle(0))
         try Scenario<Account>.given(opened).when(.withdraw(5)).thenThrows(Account.Refusal.self)
@@ -19,10 +21,10 @@ import Testing
             try #require(throws: ScenarioFailure.self, performing: body).description
         }
         #expect(
-            try failure { try Scenario<Account>.given(opened).when(.deposit(5)).then(.deposited(cents: 6)) }
+            try failure { try Scenario<Account>.given(opened).when(.deposit(5)).then(.deposited(.init(cents: 6))) }
                 == #"expected deposited {"cents":6}, but account decided deposited {"cents":5}"#)
         #expect(
-            try failure { try Scenario<Account>.given().when(.deposit(5)).then(.deposited(cents: 5)) }
+            try failure { try Scenario<Account>.given().when(.deposit(5)).then(.deposited(.init(cents: 5))) }
                 == "account refused the command: isNotOpen")
         #expect(
             try failure { try Scenario<Account>.given(opened).when(.deposit(5)).thenThrows(Account.Refusal.isOpen) }

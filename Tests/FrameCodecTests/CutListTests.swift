@@ -9,7 +9,7 @@ import Testing
 /// What fails a call lists as much as its transport holds, and says how much there is.
 @Suite struct CutListTests {
     private static func error() throws -> MartletError {
-        let aggregate = AggregateName(type: try #require(AggregateType("order")), id: UUID(high: 2, low: 1))
+        let aggregate = AggregateName(type: AggregateType("order"), id: UUID(high: 2, low: 1))
         return MartletError(
             .aborted, reason: .versionConflict, message: "lost",
             conflicts: (1...3).map {

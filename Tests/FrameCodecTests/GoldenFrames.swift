@@ -9,9 +9,9 @@ enum GoldenFrames {
     static let tenant = TenantID(UUID(high: 0x0000_0000_0000_4000, low: 0x8000_0000_0000_0001))
     static let eventID = UUID(high: 0x0196_f3a0_7c5e_7c5e, low: 0x8c5e_7c5e_0196_f3a0)
     static let order = AggregateName(
-        type: AggregateType("order") ?? { preconditionFailure("a valid type") }(),
+        type: "order",
         id: UUID(high: 0x1111_1111_1111_4111, low: 0x8111_1111_1111_1111))
-    static let placed = EventType("Placed") ?? { preconditionFailure("a valid type") }()
+    static let placed = EventType("Placed")
     static let recordedAt = Timestamp(microseconds: 1_767_225_600_000_000)
 
     static var event: NewEvent {

@@ -8,7 +8,7 @@ import NIOCore
 extension GoldenFrames {
     static let reminder = ScheduleKey("reminder") ?? { preconditionFailure("a valid key") }()
     static let dunning = ScheduleKey("dunning") ?? { preconditionFailure("a valid key") }()
-    static let overdue = EventType("Overdue") ?? { preconditionFailure("a valid type") }()
+    static let overdue = EventType("Overdue")
     static let overdueID = UUID(high: 0x0196_f3a0_7c5e_7c5e, low: 0x8c5e_7c5e_0196_f3a1)
 
     static func schedule() throws -> NewSchedule {

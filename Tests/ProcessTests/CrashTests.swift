@@ -61,8 +61,8 @@ import Testing
 
     /// Appends with exact versions until told to stop; each answer is written down.
     private static func write(_ tenant: TenantID, _ port: Int, _ acknowledged: Acknowledged) async throws {
-        let type = try #require(AggregateType("crash"))
-        let kind = try #require(EventType("Appended"))
+        let type = AggregateType("crash")
+        let kind = EventType("Appended")
         let aggregate = AggregateName(type: type, id: UUID())
         try await MartletClient.withClient(try client(port), logger: .silent) { client in
             var version = MartletModel.Version.none

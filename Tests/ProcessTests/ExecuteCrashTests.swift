@@ -11,10 +11,16 @@ import Testing
 /// and each command is applied once.
 @Suite(.serialized) struct ExecuteCrashTests {
     /// Counts; each change names its command and the count that it saw.
-    struct Counter: Aggregate, Codable {
-        enum Event: Codable, Sendable { case counted(command: String, seen: Int) }
+    struct Counter: CommandHandling, Codable {
+        struct Counted: EventPayload {
+            static let eventType: EventType = "counted"
+            var command: String
+            var seen: Int
+        }
+        enum Event: Sendable { case counted(Counted) }
 
-        static let type = AggregateType(literal: "counter")
+        static let type: AggregateType = "counter"
+        static let schema = Schema<Counter>().event(Event.counted)
 
         let id: UUID
         var commands: [String] = []
@@ -23,11 +29,11 @@ import Testing
 
         mutating func apply(_ event: Event) {
             switch event {
-            case .counted(let command, _): commands.append(command)
+            case .counted(let counted): commands.append(counted.command)
             }
         }
 
-        func decide(_ command: String) throws -> [Event] { [.counted(command: command, seen: commands.count)] }
+        func decide(_ command: String) throws -> [Event] { [.counted(.init(command: command, seen: commands.count))] }
     }
 
     private static let commands = 60
@@ -109,7 +115,7 @@ import Testing
         options.snapshots = .every(10)
         let settled = options
         try await MartletClient.withClient(configuration, logger: .silent) { client in
-            try await body(try MartletEventSourcing.Repository<Counter>(client, tenant: tenant, options: settled))
+            try await body(try MartletEventSourcing.Repository<Counter>(client.tenant(tenant), options: settled))
         }
     }
 }

@@ -124,7 +124,7 @@ import Testing
 
     private static func event(_ due: Timestamp) throws -> NewEvent {
         NewEvent(
-            type: try #require(EventType("Reminded")),
+            type: EventType("Reminded"),
             payload: ByteBuffer(string: #"{"due": \#(due.microseconds)}"#))
     }
 

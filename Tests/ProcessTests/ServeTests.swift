@@ -108,8 +108,8 @@ import Testing
         let configuration = ClientConfiguration(
             host: "127.0.0.1", port: server.port,
             tls: TLSClientConfiguration(caFile: certificates.file("ca.pem"), serverName: "127.0.0.1"), clientName: "t")
-        let name = AggregateName(type: try #require(AggregateType("t")), id: UUID())
-        let kind = try #require(EventType("E"))
+        let name = AggregateName(type: AggregateType("t"), id: UUID())
+        let kind = EventType("E")
         let tenant = TenantID(UUID())
         try await MartletClient.withClient(configuration, logger: .silent) { client in
             let payload = ByteBuffer(string: "\"" + String(repeating: "x", count: 900_000) + "\"")

@@ -31,7 +31,7 @@ import Testing
         }
         let folder = try TemporaryFolder()
         let appends = 40
-        let kind = try #require(EventType("Synced"))
+        let kind = EventType("Synced")
         let name = AggregateName.new()
         let trace = try await Self.trace(folder) { client in
             let tenant = TenantID(UUID())
@@ -57,7 +57,7 @@ import Testing
         let folder = try TemporaryFolder()
         let tenants = (0..<tenantCount).map { _ in TenantID(UUID()) }
         let names = (0..<writes / 2).map { _ in AggregateName.new() }
-        let kind = try #require(EventType("Made"))
+        let kind = EventType("Made")
         let before = try await Self.trace(folder) { client in
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for (index, name) in names.enumerated() {
@@ -113,7 +113,7 @@ import Testing
         let consumers = try (0..<count).map { number in
             ConsumerID(tenant: tenant, name: try #require(ConsumerName("consumer-\(number)")))
         }
-        let kind = try #require(EventType("Made"))
+        let kind = EventType("Made")
         let worker = try #require(WorkerName("worker"))
         _ = try await Self.trace(folder) { client in
             for consumer in consumers {

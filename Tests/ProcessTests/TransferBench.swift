@@ -80,9 +80,9 @@ struct TransferBench: Sendable {
         definition.delivery.triesMax = 1_000
         try await client.putConsumer(PutConsumerRequest(consumer, definition))
         definition.filter = EventFilter(
-            aggregateTypes: [Clearing.type], eventTypes: [try #require(EventType("asked"))])
+            aggregateTypes: [Clearing.type], eventTypes: [EventType("asked")])
         try await client.putConsumer(PutConsumerRequest(clearing, definition))
-        let repository = try MartletEventSourcing.Repository<Account>(client, tenant: tenant)
+        let repository = try MartletEventSourcing.Repository<Account>(client.tenant(tenant))
         for account in accounts {
             try await repository.execute(account, .open(owner: "Ada"))
             try await repository.execute(account, .deposit(cents: cash))
@@ -92,7 +92,7 @@ struct TransferBench: Sendable {
 
     /// Asks for the transfers, with few of them open at a time.
     func request(_ client: MartletClient) async throws {
-        let transfers = try MartletEventSourcing.Repository<Transfer>(client, tenant: tenant)
+        let transfers = try MartletEventSourcing.Repository<Transfer>(client.tenant(tenant))
         for (index, request) in requests.enumerated() {
             while index - ended.withLockedValue({ $0 }) >= openMax { try await Task.sleep(for: .milliseconds(5)) }
             try await untilItWorks {
@@ -104,7 +104,7 @@ struct TransferBench: Sendable {
 
     /// Approves most transfers; some never, and some after their time.
     func approve(_ client: MartletClient) async throws {
-        let repository = try MartletEventSourcing.Repository<Clearing>(client, tenant: tenant)
+        let repository = try MartletEventSourcing.Repository<Clearing>(client.tenant(tenant))
         let codec = try EventCodec<Clearing>()
         let worker = try #require(WorkerName("clearing"))
         let consumption = client.consume(ConsumeRequest(clearing, worker: worker))

@@ -13,13 +13,13 @@ import Transfers
     private let first = UUID(high: 7, low: 1)
     private let second = UUID(high: 7, low: 2)
     private static let account = UUID(high: 7, low: 3)
-    private static let inbox = AggregateName(type: AggregateType(literal: "inbox"), id: UUID(high: 7, low: 4))
+    private static let inbox = AggregateName(type: AggregateType("inbox"), id: UUID(high: 7, low: 4))
 
     private func when(
         _ manager: Collections, cash: Int = 100
     ) throws -> ProcessScenario<Collections>.When {
         try ProcessScenario(manager)
-            .given(Account.self, Self.account, .opened(owner: "Ada"), .deposited(.init(cents: cash)))
+            .given(Account.self, Self.account, .opened(.init(owner: "Ada")), .deposited(.init(cents: cash)))
             .when(Clearing.self, UUID(), .approved)
     }
 
@@ -27,14 +27,14 @@ import Transfers
         let account = Self.account
         let manager = Collections(instances: [first, second]) { _ in
             .init().execute(.withdraw(cents: 60), on: Account.self, account) { refusal in
-                .init().record(.gaveUp("\(refusal)"))
+                .init().record(.gaveUp(.init(reason: "\(refusal)")))
             }.record(.collected)
         }
         let after = try await when(manager)
             .then(
                 .appends(Account.self, account, .withdrawn(.init(cents: 60))),
                 .appends(Collection.self, first, .collected),
-                .appends(Collection.self, second, .gaveUp("tooLittle(balance: 40)")))
+                .appends(Collection.self, second, .gaveUp(.init(reason: "tooLittle(balance: 40)"))))
         #expect(try after.state(of: Account.self, account).cents == 40)
         try await when(manager, cash: 120)
             .then(
@@ -45,13 +45,13 @@ import Transfers
     @Test func aRefusedPlanLeavesNothing() async throws {
         let account = Self.account
         let manager = Collections(instances: [first]) { _ in
-            .init().record(.collected).setTimeOut("late", after: .seconds(1), .gaveUp("late"))
+            .init().record(.collected).setTimeOut("late", after: .seconds(1), .gaveUp(.init(reason: "late")))
                 .execute(.withdraw(cents: 60), on: Account.self, account)
                 .execute(.withdraw(cents: 60), on: Account.self, account) { _ in
-                    .init().record(.gaveUp("no money"))
+                    .init().record(.gaveUp(.init(reason: "no money")))
                 }
         }
-        try await when(manager).then(.appends(Collection.self, first, .gaveUp("no money")))
+        try await when(manager).then(.appends(Collection.self, first, .gaveUp(.init(reason: "no money"))))
     }
 
     @Test func refusalsThatLeadToThemselvesEnd() async throws {
@@ -78,7 +78,7 @@ import Transfers
     }
 
     @Test func expectationsOfOneAggregateAreMerged() async throws {
-        let note = NewEvent(type: try #require(EventType("Noted")), payload: ByteBuffer(string: "{}"))
+        let note = NewEvent(type: EventType("Noted"), payload: ByteBuffer(string: "{}"))
         func plan(_ expected: ExpectedVersion...) -> Collections {
             Collections(instances: [first]) { _ in
                 expected.reduce(.init().record(.collected)) { plan, expected in
@@ -113,26 +113,33 @@ import Transfers
 
     @Test func theLastChangeOfATimeOutCounts() async throws {
         let manager = Collections(instances: [first]) { _ in
-            .init().record(.collected).setTimeOut("late", after: .seconds(1), .gaveUp("late")).cancelTimeOut("late")
-                .setTimeOut("late", at: Timestamp(microseconds: 1_767_225_602_000_000), .gaveUp("later"))
+            .init().record(.collected).setTimeOut("late", after: .seconds(1), .gaveUp(.init(reason: "late")))
+                .cancelTimeOut("late")
+                .setTimeOut("late", at: Timestamp(microseconds: 1_767_225_602_000_000), .gaveUp(.init(reason: "later")))
         }
         let set = try await when(manager)
             .then(
                 .appends(Collection.self, first, .collected),
-                .setsTimeOut("late", of: first, after: .seconds(2), .gaveUp("later")))
+                .setsTimeOut("late", of: first, after: .seconds(2), .gaveUp(.init(reason: "later"))))
         // A time-out is an event of the instance: this manager does not react to it.
         let late = try await set.whenTimePasses(.seconds(2)).then()
         #expect(try late.state(of: Collection.self, first).events == ["collected", "later"])
     }
 }
 
+private struct GaveUp: EventPayload {
+    static let eventType: EventType = "gaveUp"
+    var reason: String
+}
+
 private struct Collection: Aggregate {
-    enum Event: Codable, Sendable {
+    enum Event: Sendable {
         case collected
-        case gaveUp(String)
+        case gaveUp(GaveUp)
     }
 
-    static let type = AggregateType(literal: "collection")
+    static let type: AggregateType = "collection"
+    static let schema = Schema<Collection>().event("collected", .collected).event(Event.gaveUp)
 
     private(set) var events: [String] = []
 
@@ -140,10 +147,9 @@ private struct Collection: Aggregate {
     mutating func apply(_ event: Event) {
         switch event {
         case .collected: events.append("collected")
-        case .gaveUp(let reason): events.append(reason)
+        case .gaveUp(let payload): events.append(payload.reason)
         }
     }
-    func decide(_ command: Event) -> [Event] { [command] }
 }
 
 /// Has the same plan for all instances when something is approved.

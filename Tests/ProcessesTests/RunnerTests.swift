@@ -76,7 +76,7 @@ import Transfers
                 let worker = try #require(WorkerName("transfers-1"))
                 try await withThrowingTaskGroup(of: Void.self) { group in
                     group.addTask { try await run(client, worker) }
-                    let transfers = try MartletEventSourcing.Repository<Transfer>(client, tenant: tenant)
+                    let transfers = try MartletEventSourcing.Repository<Transfer>(client.tenant(tenant))
                     let id = UUID()
                     try await transfers.execute(id, .request(from: UUID(), to: UUID(), cents: 1))
                     try await wait { try await transfers.load(id).phase == .rejected }
@@ -91,9 +91,9 @@ import Transfers
 
     @Test func aTransferIsCompletedAndAnotherOneOverdue() async throws {
         try await with(Transfers(patience: .milliseconds(500)), Self.filter) { client in
-            let accounts = try MartletEventSourcing.Repository<Account>(client, tenant: tenant)
-            let transfers = try MartletEventSourcing.Repository<Transfer>(client, tenant: tenant)
-            let clearing = try MartletEventSourcing.Repository<Clearing>(client, tenant: tenant)
+            let accounts = try MartletEventSourcing.Repository<Account>(client.tenant(tenant))
+            let transfers = try MartletEventSourcing.Repository<Transfer>(client.tenant(tenant))
+            let clearing = try MartletEventSourcing.Repository<Clearing>(client.tenant(tenant))
             let (ada, bob) = (UUID(), UUID())
             for account in [ada, bob] { try await accounts.execute(account, .open(owner: "Ada")) }
             try await accounts.execute(ada, .deposit(cents: 500))
@@ -125,8 +125,8 @@ import Transfers
                 PutSettingsRequest(tenant: tenant, kind: .snapshotPolicies, document: ByteBuffer(string: policies)))
             var options = RepositoryOptions()
             options.snapshots = .never
-            let accounts = try MartletEventSourcing.Repository<Account>(client, tenant: tenant, options: options)
-            let transfers = try MartletEventSourcing.Repository<Transfer>(client, tenant: tenant)
+            let accounts = try MartletEventSourcing.Repository<Account>(client.tenant(tenant), options: options)
+            let transfers = try MartletEventSourcing.Repository<Transfer>(client.tenant(tenant))
             let ada = UUID()
             try await accounts.execute(ada, .open(owner: "Ada"))
             try await accounts.execute(ada, .deposit(cents: 500))
@@ -145,7 +145,7 @@ import Transfers
             // Named twice, it is still one instance.
             let payload = (guests + guests).map { $0.uuidString }.joined(separator: " ")
             let event = NewEvent(
-                type: try #require(EventType("Closed")), contentType: "text/plain",
+                type: EventType("Closed"), contentType: "text/plain",
                 payload: ByteBuffer(string: payload))
             let room = AggregateName(type: Meetings.rooms, id: UUID())
             _ = try await client.append([event], to: room, expecting: .none, tenant: tenant)
@@ -161,7 +161,7 @@ import Transfers
     @Test func aRefusalThatNobodyExpectsParksTheEvent() async throws {
         try await with(Meetings(), Meetings.filter(reactingTo: Meetings.rooms)) { client in
             let event = NewEvent(
-                type: try #require(EventType("Charged")), contentType: "text/plain",
+                type: EventType("Charged"), contentType: "text/plain",
                 payload: ByteBuffer(string: UUID().uuidString))
             let room = AggregateName(type: Meetings.rooms, id: UUID())
             _ = try await client.append([event], to: room, expecting: .none, tenant: tenant)
@@ -193,21 +193,21 @@ import Transfers
 
 /// A guest of a meeting.
 private struct Guest: Aggregate {
-    enum Event: Codable, Sendable { case moved }
+    enum Event: Sendable { case moved }
 
-    static let type = AggregateType(literal: "guest")
+    static let type: AggregateType = "guest"
+    static let schema = Schema<Guest>().event("moved", .moved)
 
     init(id: UUID) {}
     mutating func apply(_ event: Event) {}
-    func decide(_ command: Event) -> [Event] { [command] }
 }
 
 /// Reacts to events of rooms, whose payloads name guests.
 private struct Meetings: ProcessManager {
     typealias State = Guest
 
-    static let rooms = AggregateType(literal: "room")
-    private let inbox = AggregateName(type: AggregateType(literal: "inbox"), id: UUID())
+    static let rooms = AggregateType("room")
+    private let inbox = AggregateName(type: AggregateType("inbox"), id: UUID())
 
     func correlate(_ event: ProcessEvent) -> [UUID] {
         guard event.recorded.aggregate.type == Self.rooms else { return [] }
@@ -221,9 +221,8 @@ private struct Meetings: ProcessManager {
         case "Silent": return Plan().cancelTimeOut("x")
         case "Slow": return Plan().record(.moved).setTimeOut("x", after: .seconds(1), .moved)
         default:
-            guard let apology = EventType("Apology") else { return Plan() }
             return Plan().record(.moved)
-                .append(NewEvent(type: apology, payload: ByteBuffer(string: "{}")), to: inbox)
+                .append(NewEvent(type: "Apology", payload: ByteBuffer(string: "{}")), to: inbox)
         }
     }
 }

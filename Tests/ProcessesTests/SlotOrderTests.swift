@@ -8,13 +8,13 @@ import Testing
 @testable import MartletProcesses
 
 @Suite struct SlotOrderTests {
-    private let type = AggregateType(literal: "order")
+    private let type = AggregateType("order")
 
     private func event(_ position: UInt64, key: UInt64 = 1) throws -> ConsumedEvent {
         let aggregate = AggregateName(type: type, id: UUID(high: 1, low: key))
         let event = RecordedEvent(
             position: Position(position), version: Version(1), recordedAt: .now(), aggregate: aggregate,
-            event: NewEvent(type: try #require(EventType("Placed")), payload: ByteBuffer(string: "{}")))
+            event: NewEvent(type: EventType("Placed"), payload: ByteBuffer(string: "{}")))
         return ConsumedEvent(event, slot: 0, key: ConsumerKey(.aggregate, aggregate: aggregate) { _ in nil })
     }
 

@@ -32,21 +32,21 @@ import Transfers
     private let ada = UUID()
     private let bob = UUID()
 
-    private func posting(_ cents: Int) -> Account.Money { Account.Money(cents: cents, transfer: id) }
+    private func posting(_ cents: Int) -> Deposited { Deposited(cents: cents, transfer: id) }
 
     private func accounts(_ cents: Int) throws -> ProcessScenario<Transfers> {
         try ProcessScenario(Transfers()).given(
-            Account.self, ada, .opened(owner: "Ada"), .deposited(.init(cents: cents))
+            Account.self, ada, .opened(.init(owner: "Ada")), .deposited(.init(cents: cents))
         )
-        .given(Account.self, bob, .opened(owner: "Bob"))
+        .given(Account.self, bob, .opened(.init(owner: "Bob")))
     }
 
     /// The money has left Ada's account.
     private func withdrawn() async throws -> ProcessScenario<Transfers> {
-        try await accounts(500).when(Transfer.self, id, .requested(from: ada, to: bob, cents: 200))
+        try await accounts(500).when(Transfer.self, id, .requested(.init(from: ada, to: bob, cents: 200)))
             .then(
-                .appends(Account.self, ada, .withdrawn(posting(200))),
-                .appends(Clearing.self, id, .asked(cents: 200)),
+                .appends(Account.self, ada, .withdrawn(.init(cents: 200, transfer: id))),
+                .appends(Clearing.self, id, .asked(.init(cents: 200))),
                 .appends(Transfer.self, id, .withdrawn),
                 .setsTimeOut("approval", of: id, after: .seconds(60), .overdue))
     }
@@ -63,16 +63,16 @@ import Transfers
 
     @Test func aRejectionThePageShows() async throws {
         try await ProcessScenario(Transfers())
-            .given(Account.self, ada, .opened(owner: "Ada"), .deposited(.init(cents: 100)))
-            .when(Transfer.self, id, .requested(from: ada, to: bob, cents: 200))
-            .then(.appends(Transfer.self, id, .rejected(reason: "tooLittle(balance: 100)")))
+            .given(Account.self, ada, .opened(.init(owner: "Ada")), .deposited(.init(cents: 100)))
+            .when(Transfer.self, id, .requested(.init(from: ada, to: bob, cents: 200)))
+            .then(.appends(Transfer.self, id, .rejected(.init(reason: "tooLittle(balance: 100)"))))
     }
 
     @Test func aClosedAccountGivesTheMoneyBack() async throws {
         try await withdrawn().given(Account.self, bob, .closed).when(Clearing.self, id, .approved)
             .then(
                 .appends(Account.self, ada, .deposited(posting(200))),
-                .appends(Transfer.self, id, .refunded(reason: "isNotOpen")), .cancelsTimeOut("approval", of: id))
+                .appends(Transfer.self, id, .refunded(.init(reason: "isNotOpen"))), .cancelsTimeOut("approval", of: id))
     }
 
     @Test func aTimeOutThePageShows() async throws {
@@ -80,7 +80,7 @@ import Transfers
         let refunded = try await waiting.whenTimePasses(.seconds(1))
             .then(
                 .appends(Account.self, ada, .deposited(posting(200))),
-                .appends(Transfer.self, id, .refunded(reason: "it was not approved in time")),
+                .appends(Transfer.self, id, .refunded(.init(reason: "it was not approved in time"))),
                 .cancelsTimeOut("approval", of: id))
         // An approval that comes too late changes nothing.
         try await refunded.when(Clearing.self, id, .approved).then()
@@ -88,7 +88,7 @@ import Transfers
 
     @Test func scenariosSayWhatIsWrong() async throws {
         let failure = await #expect(throws: ScenarioFailure.self) {
-            try await accounts(500).when(Transfer.self, id, .requested(from: ada, to: bob, cents: 200)).then()
+            try await accounts(500).when(Transfer.self, id, .requested(.init(from: ada, to: bob, cents: 200))).then()
         }
         let text = try #require(failure?.description)
         #expect(text.hasPrefix("expected nothing, but the process does account/"))

@@ -35,7 +35,7 @@ import Testing
     }
 
     private func append(_ count: Int, _ client: MartletClient) async throws {
-        let type = try #require(EventType("Noted"))
+        let type = EventType("Noted")
         for _ in 0..<count {
             let event = NewEvent(
                 type: type, contentType: "text/plain", payload: ByteBuffer(repeating: 0x61, count: Self.payloadBytes))

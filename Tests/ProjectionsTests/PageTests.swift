@@ -87,7 +87,7 @@ struct TenantTotals: RebuildableProjection {
         }
         try await TestServer.with(SQLiteEngine(path: folder.path + "/m.db", logger: .silent)) { server in
             try await server.withClient { client in
-                let type = try #require(EventType("Deposited"))
+                let type = EventType("Deposited")
                 let account = AggregateName.new("account")
                 let amounts = ["7", "35", "no number"].map {
                     NewEvent(type: type, contentType: "text/plain", payload: ByteBuffer(string: $0))
@@ -128,7 +128,7 @@ struct TenantTotals: RebuildableProjection {
         }
         try await TestServer.with(SQLiteEngine(path: folder.path + "/m.db", logger: .silent)) { server in
             try await server.withClient { client in
-                let type = try #require(EventType("Deposited"))
+                let type = EventType("Deposited")
                 for (consumer, text) in zip(consumers, ["7", "35", "100"]) {
                     try await client.putConsumer(PutConsumerRequest(consumer, ConsumerDefinition()))
                     let event = NewEvent(type: type, contentType: "text/plain", payload: ByteBuffer(string: text))
@@ -161,7 +161,7 @@ struct TenantTotals: RebuildableProjection {
         try await TestServer.with(SQLiteEngine(path: folder.path + "/m.db", logger: .silent)) { server in
             try await server.withClient { client in
                 try await client.putConsumer(PutConsumerRequest(consumer, ConsumerDefinition()))
-                let type = try #require(EventType("Deposited"))
+                let type = EventType("Deposited")
                 let events = ["7", "35"].map {
                     NewEvent(type: type, contentType: "text/plain", payload: ByteBuffer(string: $0))
                 }
@@ -183,7 +183,7 @@ struct TenantTotals: RebuildableProjection {
         let database = try SQLiteReadModels(path: folder.path + "/read.db")
         try await TestServer.with(SQLiteEngine(path: folder.path + "/m.db", logger: .silent)) { server in
             try await server.withClient { client in
-                let type = try #require(EventType("Deposited"))
+                let type = EventType("Deposited")
                 for consumer in consumers {
                     try await client.putConsumer(PutConsumerRequest(consumer, ConsumerDefinition()))
                     let event = NewEvent(type: type, contentType: "text/plain", payload: ByteBuffer(string: "21"))

@@ -32,7 +32,7 @@ import Testing
 
     private static func event(_ number: UInt64, _ text: String) throws -> NewEvent {
         NewEvent(
-            id: UUID(high: 9, low: number), type: try #require(EventType("Noted")), contentType: "text/plain",
+            id: UUID(high: 9, low: number), type: EventType("Noted"), contentType: "text/plain",
             payload: ByteBuffer(string: text))
     }
 

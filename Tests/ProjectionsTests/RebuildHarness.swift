@@ -176,7 +176,7 @@ struct RebuildHarness: Sendable {
     @discardableResult
     func append(_ account: UInt64, _ client: MartletClient, _ text: String = "x") async throws -> Position {
         let event = NewEvent(
-            type: try #require(EventType("Moved")), contentType: "text/plain", payload: ByteBuffer(string: text))
+            type: EventType("Moved"), contentType: "text/plain", payload: ByteBuffer(string: text))
         return try await client.append(
             [event], to: Self.account(account), expecting: .any, tenant: consumer.tenant
         ).lastPosition

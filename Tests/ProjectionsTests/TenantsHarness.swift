@@ -50,7 +50,7 @@ struct TenantsHarness: Sendable {
         _ text: String, to account: UInt64, _ tenant: TenantID, _ client: MartletClient
     ) async throws -> Position {
         let event = NewEvent(
-            type: try #require(EventType("Moved")), contentType: "text/plain", payload: ByteBuffer(string: text))
+            type: EventType("Moved"), contentType: "text/plain", payload: ByteBuffer(string: text))
         return try await client.append(
             [event], to: RebuildHarness.account(account), expecting: .any, tenant: tenant
         ).lastPosition

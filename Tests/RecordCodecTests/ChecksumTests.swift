@@ -76,7 +76,7 @@ import Testing
             id: UUID(high: 0x0196_f3a0_7c5e_7c5e, low: 0x8c5e_7c5e_0196_f3a0), type: try Sample.type("Placed"),
             metadata: metadata, payload: ByteBuffer(string: #"{"n":1}"#))
         let aggregate = AggregateName(
-            type: try #require(AggregateType("order")),
+            type: AggregateType("order"),
             id: UUID(high: 0x1111_1111_1111_4111, low: 0x8111_1111_1111_1111))
         let record = try Self.record(event, aggregate: aggregate)
         #expect(record.array == shown)

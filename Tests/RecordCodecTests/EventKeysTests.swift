@@ -14,7 +14,7 @@ import Testing
         metadata.tags = tags
         metadata.source = "test"
         let event = NewEvent(
-            type: try #require(EventType("Opened")), metadata: metadata, payload: ByteBuffer(string: "{}"))
+            type: EventType("Opened"), metadata: metadata, payload: ByteBuffer(string: "{}"))
         var entries = ByteBuffer()
         _ = RecordedEntries.write(
             position: Position(position), version: Version(1), recordedAt: Timestamp(microseconds: 5),
@@ -42,7 +42,7 @@ import Testing
 
     @Test func keysAreWhatTheirPageSays() throws {
         let id = try #require(UUID(uuidString: "0A1B2C3D-0000-4000-8000-00000000ABCD"))
-        let aggregate = AggregateName(type: try #require(AggregateType("account")), id: id)
+        let aggregate = AggregateName(type: AggregateType("account"), id: id)
         #expect(
             try Self.key(.aggregate, aggregate).description == "a:account/0a1b2c3d-0000-4000-8000-00000000abcd")
         #expect(try Self.key(.aggregateType, aggregate).description == "t:account")

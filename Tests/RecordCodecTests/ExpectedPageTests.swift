@@ -56,7 +56,7 @@ struct ExpectedPageTests {
             }
         }
         for other in [
-            try Sample.aggregate(2), AggregateName(type: try #require(AggregateType("orders")), id: aggregate.id),
+            try Sample.aggregate(2), AggregateName(type: AggregateType("orders"), id: aggregate.id),
         ] { #expect(!Self.isSurely(entries, .versions(other))) }
     }
 

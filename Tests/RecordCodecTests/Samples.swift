@@ -48,7 +48,7 @@ enum Sample {
     static func type(_ text: String = "Made") throws -> EventType { try #require(EventType(text)) }
 
     static func aggregate(_ number: UInt64 = 1) throws -> AggregateName {
-        AggregateName(type: try #require(AggregateType("order")), id: UUID(high: 0, low: number))
+        AggregateName(type: AggregateType("order"), id: UUID(high: 0, low: number))
     }
 
     static func event(

@@ -83,8 +83,8 @@ import Testing
         try await TestServer.with(MemoryEngine(), limits: limits) { server in
             let tenant = TenantID(UUID())
             try await server.withClient { client in
-                let name = AggregateName(type: try #require(AggregateType("big")), id: UUID())
-                let kind = try #require(EventType("Big"))
+                let name = AggregateName(type: AggregateType("big"), id: UUID())
+                let kind = EventType("Big")
                 let payload = ByteBuffer(string: "\"" + String(repeating: "x", count: 500_000) + "\"")
                 for _ in 0..<40 {
                     _ = try await client.append(

@@ -13,7 +13,6 @@ struct CrossServerWake {
         let tenant = TenantID(UUID())
         let aggregate = AggregateName(type: try type("wake"), id: UUID())
         let (rounds, kind) = (rounds, EventType("Woke"))
-        guard let kind else { throw MartletError.invalidField("type", "is none") }
         let (arrivals, arrived) = AsyncStream.makeStream(of: Void.self)
         return try await withThrowingTaskGroup(of: [Duration].self) { group in
             group.addTask {

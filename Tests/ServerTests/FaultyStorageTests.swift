@@ -34,8 +34,8 @@ import Testing
                 try await body(
                     Bench(
                         client: client, engine: engine,
-                        name: AggregateName(type: try #require(AggregateType("t")), id: UUID()),
-                        kind: try #require(EventType("E"))))
+                        name: AggregateName(type: AggregateType("t"), id: UUID()),
+                        kind: EventType("E")))
             }
         }
     }

@@ -116,7 +116,7 @@ struct ForeignCrowdTests {
 
     /// 20 appends and 20 heads a second of a tenant that nobody else touches, and what each took.
     private static func measure(_ client: MartletClient, for duration: Duration) async throws -> [Duration] {
-        guard let type = EventType("Made"), let kind = AggregateType("crowd") else { throw Missing() }
+        let (type, kind): (EventType, AggregateType) = ("Made", "crowd")
         let (tenant, aggregate) = (TenantID(UUID()), AggregateName(type: kind, id: UUID()))
         var times: [Duration] = []
         let end = ContinuousClock.now + duration
@@ -134,10 +134,8 @@ struct ForeignCrowdTests {
         return times
     }
 
-    private struct Missing: Error {}
-
     private static func append(to tenant: TenantID) throws -> WriteCommand {
-        guard let type = EventType("Made"), let kind = AggregateType("crowd") else { throw Missing() }
+        let (type, kind): (EventType, AggregateType) = ("Made", "crowd")
         let part = AggregateAppend(
             aggregate: AggregateName(type: kind, id: UUID()), expected: .any,
             events: [try EncodedEvent(NewEvent(type: type, payload: ByteBuffer(string: "1")))])

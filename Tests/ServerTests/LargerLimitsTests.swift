@@ -33,8 +33,8 @@ import Testing
     private let placed: EventType
 
     init() throws {
-        order = AggregateName(type: try #require(AggregateType("order")), id: UUID())
-        placed = try #require(EventType("Placed"))
+        order = AggregateName(type: AggregateType("order"), id: UUID())
+        placed = EventType("Placed")
     }
 
     /// Stores what the call reads, as large as that.

@@ -14,7 +14,7 @@ import Testing
     @Test func subscriptionsGetThemThoughTheCallerHasGone() async throws {
         let engine = HeldCommits(MemoryEngine())
         let tenant = TenantID(UUID())
-        let placed = try #require(EventType("Placed"))
+        let placed = EventType("Placed")
         let upcasters = #"{"upcasters":[{"event":"Placed","from":1,"operations":[{"rename":{"path":"/n","to":"m"}}]}]}"#
         let order = AggregateName.new()
         try await TestServer.with(engine) { server in
@@ -57,7 +57,7 @@ import Testing
     @Test func subscriptionsGetThemAllTheSame() async throws {
         let engine = FaultyEngine(MemoryEngine())
         let tenant = TenantID(UUID())
-        let placed = try #require(EventType("Placed"))
+        let placed = EventType("Placed")
         let rename = #"{"rename":{"path":"/n","to":"count","required":true}}"#
         let upcasters = #"{"upcasters":[{"event":"Placed","from":1,"operations":[\#(rename)]}]}"#
         let order = AggregateName.new()

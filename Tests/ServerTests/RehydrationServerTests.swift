@@ -18,8 +18,8 @@ import Testing
         #"{"upcasters":[{"event":"Placed","from":1,"operations":[{"rename":{"path":"/n","to":"m"}}]}]}"#
 
     init() throws {
-        order = AggregateName(type: try #require(AggregateType("order")), id: UUID())
-        placed = try #require(EventType("Placed"))
+        order = AggregateName(type: AggregateType("order"), id: UUID())
+        placed = EventType("Placed")
     }
 
     private func fill(_ client: MartletClient, _ count: Int = 3) async throws {

@@ -9,7 +9,7 @@ import Testing
     private let other = TenantID(UUID(high: 1, low: 2))
 
     @Test func aPrincipalMayUseItsTenantsOnly() throws {
-        let aggregate = AggregateName(type: try #require(AggregateType("order")), id: UUID(high: 2, low: 1))
+        let aggregate = AggregateName(type: AggregateType("order"), id: UUID(high: 2, low: 1))
         let principal = Principal(identity: "CN=a", tenants: .only([own]))
         let name = try #require(ConsumerName("mails"))
         let worker = try #require(WorkerName("mailer"))

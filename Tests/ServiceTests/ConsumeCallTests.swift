@@ -12,7 +12,7 @@ import Testing
 /// What workers of a consumer get, and what becomes of what they say.
 @Suite struct ConsumeCallTests {
     private static let accounts = (0..<6).map {
-        AggregateName(type: AggregateType("account") ?? AggregateName.new().type, id: UUID(high: 5, low: UInt64($0)))
+        AggregateName(type: "account", id: UUID(high: 5, low: UInt64($0)))
     }
 
     private static func definition(

@@ -32,7 +32,7 @@ import Testing
 
     private func append(_ payloads: [String], to tenant: TenantID, on bench: ConsumerBench) throws {
         let events = try payloads.map { try EncodedEvent.sample("\"\($0)\"") }
-        let type = try #require(AggregateType("Account"))
+        let type = AggregateType("Account")
         let aggregate = AggregateName(type: type, id: UUID(high: 9, low: 1))
         _ = try bench.answer(.append(.of(events, to: aggregate, tenant: tenant)))
     }

@@ -10,7 +10,7 @@ import Testing
 /// What the description of a consumer tells of what failed.
 @Suite struct ConsumerFailureTests {
     private static let accounts = (0..<4).map {
-        AggregateName(type: AggregateType("account") ?? AggregateName.new().type, id: UUID(high: 6, low: UInt64($0)))
+        AggregateName(type: "account", id: UUID(high: 6, low: UInt64($0)))
     }
 
     private static func definition(

@@ -120,8 +120,8 @@ struct HistoryTests {
 
     private static func filter(_ kind: Int) -> EventFilter {
         switch kind {
-        case 1: EventFilter(eventTypes: Set([EventType("Even")].compactMap { $0 }))
-        case 2: EventFilter(eventTypes: Set([EventType("Never")].compactMap { $0 }))
+        case 1: EventFilter(eventTypes: ["Even"])
+        case 2: EventFilter(eventTypes: ["Never"])
         default: .all
         }
     }

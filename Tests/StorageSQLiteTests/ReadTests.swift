@@ -78,7 +78,7 @@ extension EncodedEvent {
     static func large(_ bytes: Int) throws -> EncodedEvent {
         var limits = Limits()
         limits.payloadBytesMax = 7 << 20
-        let type = try #require(EventType("Large"))
+        let type = EventType("Large")
         return try EncodedEvent(
             NewEvent(
                 type: type, contentType: "text/plain", payload: ByteBuffer(repeating: UInt8(ascii: "x"), count: bytes)),

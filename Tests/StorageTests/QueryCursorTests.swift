@@ -54,7 +54,7 @@ import Testing
         let seed = random.seed
         let (engine, all) = try Self.engine(using: &random)
         let reader = engine.makeReader()
-        let made = try #require(EventType("Made"))
+        let made = EventType("Made")
         let filters = [
             EventFilter.all, EventFilter(aggregateIDs: [Sample.aggregate(2).id]), EventFilter(eventTypes: [made]),
             EventFilter(eventTypes: Set(["Never"].compactMap { EventType($0) })),

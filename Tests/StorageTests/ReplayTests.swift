@@ -125,10 +125,10 @@ import Testing
 
     @Test func everyFieldIsContent() throws {
         let original = NewEvent(
-            id: UUID(high: 2, low: 10), type: try #require(EventType("Made")), contentType: "text/plain",
+            id: UUID(high: 2, low: 10), type: EventType("Made"), contentType: "text/plain",
             payload: .init(string: "x"))
         let changes: [(inout NewEvent) throws -> Void] = [
-            { $0.type = try #require(EventType("Made2")) }, { $0.contentType = "text/html" }, { $0.schemaVersion = 2 },
+            { $0.type = EventType("Made2") }, { $0.contentType = "text/html" }, { $0.schemaVersion = 2 },
             { $0.metadata.userID = "u" }, { $0.metadata.role = "u" }, { $0.metadata.source = "u" },
             { $0.metadata.correlationID = "u" }, { $0.metadata.causationID = "u" }, { $0.metadata.requestID = "u" },
             { $0.metadata.traceparent = "u" }, { $0.metadata.tracestate = "u" },

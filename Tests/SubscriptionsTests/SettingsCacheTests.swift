@@ -182,7 +182,7 @@ import Testing
             section.components(separatedBy: "```json\n").dropFirst().first?
                 .components(separatedBy: "```").first)
         let policies = try SnapshotPolicies(document: ByteBuffer(string: example))
-        let (order, other) = (try #require(AggregateType("order")), try #require(AggregateType("other")))
+        let (order, other) = (AggregateType("order"), AggregateType("other"))
         #expect(policies[order] == SnapshotPolicy(everyEvents: 100, everyBytes: 65_536, kept: 5))
         #expect(policies[other].everyEvents == 1_000 && policies[other].kept == 3)
         for (document, everyEvents) in [

@@ -333,7 +333,7 @@ import Testing
         #expect(subscriber.positions == Array(1...10))
         log.fail([MartletError(.dataLoss, reason: .storageCorrupted, message: "damaged")])
         // With a filter: pages without one are kept from the first.
-        let second = subscribe(filter: EventFilter(eventTypes: Set(EventType("Other").map { [$0] } ?? [])))
+        let second = subscribe(filter: EventFilter(eventTypes: ["Other"]))
         settle()
         #expect(second.ends.map(\.reason) == [.storageCorrupted])
         subscriber.driver?.cancel()

@@ -49,7 +49,7 @@ enum Records {
     }
 
     private static func checkFilter(_ layout: RecordLayout, _ event: RecordedEvent, _ record: ByteBuffer) throws {
-        let placed = Set([EventType("Placed")].compactMap { $0 })
+        let placed = ["Placed"] as Set<EventType>
         for choice in 0..<8 {
             var filter = EventFilter()
             if choice & 1 != 0 { filter.aggregateTypes = [event.aggregate.type] }

@@ -7,7 +7,7 @@ import NIOCore
 enum Sample {
     static let tenant = TenantID(UUID(high: 1, low: 1))
     static let error = MartletError(.unavailable, reason: .storageUnavailable, message: "away", isRetryable: true)
-    static let aggregate = AggregateType("order").map { AggregateName(type: $0, id: UUID(high: 2, low: 2)) }
+    static let aggregate = AggregateName(type: "order", id: UUID(high: 2, low: 2))
     static let head = TenantHead(position: Position(7), recordedAt: Timestamp(microseconds: 9))
 
     static func request(_ kind: Int) -> CallRequest {
@@ -16,14 +16,12 @@ enum Sample {
             .subscribe(SubscribeRequest(tenant: tenant)), .getHead(tenant), .getStatus,
             .getSettings(tenant, .snapshotPolicies),
         ]
-        let named = aggregate.map { name -> [CallRequest] in
-            [
-                .load(LoadRequest(tenant: tenant, aggregate: name)), .listSnapshots(tenant, name),
-                .loadSnapshot(LoadSnapshotRequest(tenant: tenant, aggregate: name)),
-                .deleteSnapshots(DeleteSnapshotsRequest(tenant: tenant, aggregate: name)),
-            ]
-        }
-        let all = requests + (named ?? [])
+        let named: [CallRequest] = [
+            .load(LoadRequest(tenant: tenant, aggregate: aggregate)), .listSnapshots(tenant, aggregate),
+            .loadSnapshot(LoadSnapshotRequest(tenant: tenant, aggregate: aggregate)),
+            .deleteSnapshots(DeleteSnapshotsRequest(tenant: tenant, aggregate: aggregate)),
+        ]
+        let all = requests + named
         // What the inputs of before meant stays.
         return kind >= 240 ? consume ?? .getStatus : all[kind % all.count]
     }

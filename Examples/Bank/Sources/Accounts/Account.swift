@@ -1,29 +1,16 @@
 import Foundation
-import MartletKit
+import Martlet
 
 /// A bank account, in the second generation of its schema.
 ///
 /// The first generation stored an `amount` of euro cents in `Deposited` and `Withdrawn`, without a currency, and a
 /// `balance` in its snapshots. What it stored is never rewritten: the upcasters below bring it up to date when it is read.
-package struct Account: Aggregate, Codable, Equatable {
-    package enum Event: Codable, Sendable, Equatable {
-        case opened(owner: String)
-        case deposited(Money)
-        case withdrawn(Money)
+package struct Account: CommandHandling, Codable, Equatable {
+    package enum Event: Sendable, Equatable {
+        case opened(Opened)
+        case deposited(Deposited)
+        case withdrawn(Withdrawn)
         case closed
-    }
-
-    /// Money that comes or goes, and the transfer that moves it; nil is cash.
-    package struct Money: Codable, Sendable, Equatable {
-        package var cents: Int
-        package var currency: String
-        package var transfer: UUID?
-
-        package init(cents: Int, currency: String = "EUR", transfer: UUID? = nil) {
-            self.cents = cents
-            self.currency = currency
-            self.transfer = transfer
-        }
     }
 
     package enum Command: Sendable {
@@ -39,15 +26,15 @@ package struct Account: Aggregate, Codable, Equatable {
         case tooLittle(balance: Int)
     }
 
-    package static let type = AggregateType(literal: "account")
+    package static let type: AggregateType = "account"
 
     package static let schema = Schema<Account>()
-        .event("Opened", case: "opened")
-        .event("Deposited", version: 2, case: "deposited")
-        .event("Withdrawn", version: 2, case: "withdrawn")
-        .event("Closed", case: "closed")
-        .upcast("Deposited", from: 1) { (old: AmountV1) in old.money }
-        .upcast("Withdrawn", from: 1) { (old: AmountV1) in old.money }
+        .event(Event.opened)
+        .event(Event.deposited)
+        .event(Event.withdrawn)
+        .event("Closed", .closed)
+        .upcast("Deposited", from: 1) { (old: AmountV1) in Deposited(cents: old.amount) }
+        .upcast("Withdrawn", from: 1) { (old: AmountV1) in Withdrawn(cents: old.amount) }
         .snapshot(version: 2)
         .upcastSnapshot(from: 1) { (old: AccountV1) in
             var account = Account(id: old.id)
@@ -65,9 +52,9 @@ package struct Account: Aggregate, Codable, Equatable {
 
     package mutating func apply(_ event: Event) {
         switch event {
-        case .opened(let owner): self.owner = owner
-        case .deposited(let money): cents += money.cents
-        case .withdrawn(let money): cents -= money.cents
+        case .opened(let opened): owner = opened.owner
+        case .deposited(let deposited): cents += deposited.cents
+        case .withdrawn(let withdrawn): cents -= withdrawn.cents
         case .closed: owner = nil
         }
     }
@@ -75,26 +62,60 @@ package struct Account: Aggregate, Codable, Equatable {
     package func decide(_ command: Command) throws -> [Event] {
         if case .open(let owner) = command {
             guard self.owner == nil else { throw Refusal.isOpenAlready }
-            return [.opened(owner: owner)]
+            return [.opened(Opened(owner: owner))]
         }
         guard owner != nil else { throw Refusal.isNotOpen }
         switch command {
         case .open: return []
-        case .deposit(let amount, let transfer): return [.deposited(Money(cents: amount, transfer: transfer))]
+        case .deposit(let amount, let transfer): return [.deposited(Deposited(cents: amount, transfer: transfer))]
         case .withdraw(let amount, let transfer):
             guard cents >= amount else { throw Refusal.tooLittle(balance: cents) }
-            return [.withdrawn(Money(cents: amount, transfer: transfer))]
+            return [.withdrawn(Withdrawn(cents: amount, transfer: transfer))]
         case .close: return [.closed]
         }
     }
 }
 
-/// The payload of `Deposited` and `Withdrawn` in the first generation.
-struct AmountV1: Codable, Sendable {
-    var amount: Int
+/// Somebody has opened the account.
+package struct Opened: EventPayload, Equatable {
+    package static let eventType: EventType = "Opened"
+    package var owner: String
 
-    var money: Account.Money { Account.Money(cents: amount) }
+    package init(owner: String) { self.owner = owner }
 }
+
+/// Money has come: cash, or by a transfer.
+package struct Deposited: EventPayload, Equatable {
+    package static let eventType: EventType = "Deposited"
+    package static let schemaVersion: UInt32 = 2
+    package var cents: Int
+    package var currency: String
+    package var transfer: UUID?
+
+    package init(cents: Int, currency: String = "EUR", transfer: UUID? = nil) {
+        self.cents = cents
+        self.currency = currency
+        self.transfer = transfer
+    }
+}
+
+/// Money has gone: cash, or by a transfer.
+package struct Withdrawn: EventPayload, Equatable {
+    package static let eventType: EventType = "Withdrawn"
+    package static let schemaVersion: UInt32 = 2
+    package var cents: Int
+    package var currency: String
+    package var transfer: UUID?
+
+    package init(cents: Int, currency: String = "EUR", transfer: UUID? = nil) {
+        self.cents = cents
+        self.currency = currency
+        self.transfer = transfer
+    }
+}
+
+/// The payload of `Deposited` and `Withdrawn` in the first generation.
+struct AmountV1: Codable, Sendable { var amount: Int }
 
 /// A snapshot in the first generation.
 struct AccountV1: Codable, Sendable {

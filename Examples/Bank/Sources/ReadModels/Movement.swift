@@ -1,6 +1,6 @@
 import Accounts
 import Foundation
-import MartletKit
+import Martlet
 import MartletProjections
 
 /// Money that came to an account or left it.
@@ -19,8 +19,8 @@ package struct Movement: Equatable {
     package init?(_ recorded: RecordedEvent) throws {
         do {
             switch try Self.codec.get().decode(recorded).first {
-            case .event(.deposited(let money)): cents = Int64(money.cents)
-            case .event(.withdrawn(let money)): cents = -Int64(money.cents)
+            case .event(.deposited(let deposited)): cents = Int64(deposited.cents)
+            case .event(.withdrawn(let withdrawn)): cents = -Int64(withdrawn.cents)
             default: return nil
             }
         } catch { throw ProjectionFailure(.park, "\(error)") }

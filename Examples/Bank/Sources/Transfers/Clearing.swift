@@ -1,10 +1,10 @@
 import Foundation
-import MartletKit
+import Martlet
 
 /// Has somebody outside approve a transfer; it has the transfer's id.
-package struct Clearing: Aggregate {
-    package enum Event: Codable, Sendable {
-        case asked(cents: Int)
+package struct Clearing: CommandHandling {
+    package enum Event: Sendable {
+        case asked(ApprovalAsked)
         case approved
     }
 
@@ -13,7 +13,8 @@ package struct Clearing: Aggregate {
         case approve
     }
 
-    package static let type = AggregateType(literal: "clearing")
+    package static let type: AggregateType = "clearing"
+    package static let schema = Schema<Clearing>().event(Event.asked).event("approved", .approved)
 
     private var hasBeenAsked = false
     private var isApproved = false
@@ -29,8 +30,16 @@ package struct Clearing: Aggregate {
 
     package func decide(_ command: Command) -> [Event] {
         switch command {
-        case .ask(let cents): hasBeenAsked ? [] : [.asked(cents: cents)]
+        case .ask(let cents): hasBeenAsked ? [] : [.asked(.init(cents: cents))]
         case .approve: isApproved ? [] : [.approved]
         }
     }
+}
+
+/// Somebody has asked for an approval.
+package struct ApprovalAsked: EventPayload {
+    package static let eventType: EventType = "asked"
+    package var cents: Int
+
+    package init(cents: Int) { self.cents = cents }
 }

@@ -1,24 +1,32 @@
 import Accounts
 import Foundation
-import MartletKit
+import Martlet
 import MartletProcesses
 
 /// What one transfer knows: how far it has come.
-package struct Transfer: Aggregate {
-    package enum Event: Codable, Sendable {
-        case requested(from: UUID, to: UUID, cents: Int)
-        case rejected(reason: String)
+package struct Transfer: CommandHandling {
+    package enum Event: Sendable {
+        case requested(TransferRequested)
+        case rejected(TransferRejected)
         case withdrawn
         case overdue
         case completed
-        case refunded(reason: String)
+        case refunded(TransferRefunded)
     }
 
     package enum Command: Sendable { case request(from: UUID, to: UUID, cents: Int) }
 
     package enum Phase { case new, requested, rejected, withdrawn, completed, refunded }
 
-    package static let type = AggregateType(literal: "transfer")
+    package static let type: AggregateType = "transfer"
+
+    package static let schema = Schema<Transfer>()
+        .event(Event.requested)
+        .event(Event.rejected)
+        .event("withdrawn", .withdrawn)
+        .event("overdue", .overdue)
+        .event("completed", .completed)
+        .event(Event.refunded)
 
     package private(set) var phase = Phase.new
     package private(set) var from = UUID()
@@ -29,8 +37,7 @@ package struct Transfer: Aggregate {
 
     package mutating func apply(_ event: Event) {
         switch event {
-        case .requested(let from, let to, let cents):
-            (self.from, self.to, self.cents, phase) = (from, to, cents, .requested)
+        case .requested(let asked): (from, to, cents, phase) = (asked.from, asked.to, asked.cents, .requested)
         case .rejected: phase = .rejected
         case .withdrawn: phase = .withdrawn
         case .overdue: break
@@ -41,8 +48,34 @@ package struct Transfer: Aggregate {
 
     package func decide(_ command: Command) -> [Event] {
         guard phase == .new, case .request(let from, let to, let cents) = command else { return [] }
-        return [.requested(from: from, to: to, cents: cents)]
+        return [.requested(.init(from: from, to: to, cents: cents))]
     }
+}
+
+/// Somebody has asked for a transfer.
+package struct TransferRequested: EventPayload {
+    package static let eventType: EventType = "requested"
+    package var from: UUID
+    package var to: UUID
+    package var cents: Int
+
+    package init(from: UUID, to: UUID, cents: Int) { (self.from, self.to, self.cents) = (from, to, cents) }
+}
+
+/// The account has refused to give the money.
+package struct TransferRejected: EventPayload {
+    package static let eventType: EventType = "rejected"
+    package var reason: String
+
+    package init(reason: String) { self.reason = reason }
+}
+
+/// The money is back.
+package struct TransferRefunded: EventPayload {
+    package static let eventType: EventType = "refunded"
+    package var reason: String
+
+    package init(reason: String) { self.reason = reason }
 }
 
 /// Moves money between accounts: takes it from one, has the transfer approved, and brings it to the other, or back.
@@ -72,7 +105,7 @@ package struct Transfers: ProcessManager {
     private func withdraw(_ transfer: Loaded<Transfer>) -> Plan {
         Plan()
             .execute(.withdraw(cents: transfer.cents, transfer: transfer.id), on: Account.self, transfer.from) {
-                Plan().record(.rejected(reason: "\($0)"))
+                Plan().record(.rejected(.init(reason: "\($0)")))
             }
             .execute(.ask(cents: transfer.cents), on: Clearing.self, transfer.id)
             .record(.withdrawn)
@@ -91,7 +124,7 @@ package struct Transfers: ProcessManager {
     private func refund(_ transfer: Loaded<Transfer>, _ reason: String) -> Plan {
         Plan()
             .execute(.deposit(cents: transfer.cents, transfer: transfer.id), on: Account.self, transfer.from)
-            .record(.refunded(reason: reason))
+            .record(.refunded(.init(reason: reason)))
             .cancelTimeOut("approval")
     }
 }

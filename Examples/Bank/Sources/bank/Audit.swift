@@ -1,6 +1,6 @@
 import Accounts
 import Foundation
-import MartletKit
+import Martlet
 import MartletProjections
 import MartletProjectionsPostgreSQL
 import MartletProjectionsSQLite
@@ -43,7 +43,7 @@ struct Audit {
             try compare(
                 "Python's statement_lines", try await python.withTransaction { try await $0.execute(selection) }, lines)
         }
-        let accounts = try Repository<Account>(client, tenant: settings.tenant)
+        let accounts = try Repository<Account>(client.tenant(settings.tenant))
         for (account, cents) in balances {
             guard let id = UUID(uuidString: account) else { continue }
             let loaded = try await accounts.load(id).cents
@@ -58,7 +58,7 @@ struct Audit {
     }
 
     private mutating func readEvents() async throws {
-        for try await event in try await client.read(ReadRequest(tenant: settings.tenant)) {
+        for try await event in try await client.tenant(settings.tenant).read() {
             if event.aggregate.type == Transfer.type {
                 ends[event.aggregate.id, default: []] +=
                     ["rejected", "completed", "refunded"].filter { $0 == event.event.type.text }

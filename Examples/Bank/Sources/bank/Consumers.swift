@@ -1,6 +1,6 @@
 import Accounts
 import Foundation
-import MartletKit
+import Martlet
 import Transfers
 
 /// The consumers of the bank's services. The server keeps how far each has come.
@@ -14,7 +14,7 @@ enum BankConsumer: String, CaseIterable {
         switch self {
         case .transfers: Transfers.filter(reactingTo: Clearing.type)
         case .clearing:
-            EventFilter(aggregateTypes: [Clearing.type], eventTypes: Set([EventType("asked")].compactMap(\.self)))
+            EventFilter(aggregateTypes: [Clearing.type], eventTypes: ["asked"])
         case .balances, .statements, .pythonStatements: EventFilter(aggregateTypes: [Account.type])
         }
     }

@@ -1,6 +1,6 @@
 import Accounts
 import Foundation
-import MartletKit
+import Martlet
 import Transfers
 
 /// People who open accounts and ask for transfers. Some ask for more than they have, and some to an account that is closed.
@@ -14,8 +14,8 @@ struct Customers {
     init(_ settings: Settings, _ client: MartletClient) throws {
         self.settings = settings
         self.client = client
-        accounts = try Repository(client, tenant: settings.tenant)
-        transfers = try Repository(client, tenant: settings.tenant)
+        accounts = try Repository(client.tenant(settings.tenant))
+        transfers = try Repository(client.tenant(settings.tenant))
     }
 
     func run(seconds: Int) async throws {
@@ -44,13 +44,13 @@ struct Customers {
     /// Waits until each transfer has ended, and what follows from it is in all read models.
     private func waitForTheEnd(of asked: Set<UUID>) async throws {
         var open = asked
-        let ends = Set(["rejected", "completed", "refunded"].compactMap { EventType($0) })
+        let ends = ["rejected", "completed", "refunded"] as Set<EventType>
         let filter = EventFilter(aggregateTypes: [Transfer.type], eventTypes: ends)
-        for try await item in client.subscribe(SubscribeRequest(tenant: settings.tenant, filter: filter)) {
-            if case .events(let events, _) = item { for event in events { open.remove(event.aggregate.id) } }
+        for try await event in client.tenant(settings.tenant).events(where: filter) {
+            open.remove(event.aggregate.id)
             if open.isEmpty { break }
         }
-        let head = try await client.head(of: settings.tenant).position
+        let head = try await client.tenant(settings.tenant).head().position
         for consumer in BankConsumer.allCases where consumer != .pythonStatements || settings.pythonDatabase != nil {
             try await client.awaitConsumer(consumer.id(settings), position: head, timeout: .seconds(60))
         }

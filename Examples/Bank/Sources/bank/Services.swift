@@ -1,5 +1,5 @@
 import Foundation
-import MartletKit
+import Martlet
 import MartletProcesses
 import MartletProjections
 import MartletProjectionsPostgreSQL
@@ -19,7 +19,7 @@ func runTransfers(_ settings: Settings, _ client: MartletClient) async throws {
 ///
 /// A crash between the approval and the acknowledgement has it approve again, which `Clearing` ignores.
 func runClearing(_ settings: Settings, _ client: MartletClient) async throws {
-    let clearings = try Repository<Clearing>(client, tenant: settings.tenant)
+    let clearings = try Repository<Clearing>(client.tenant(settings.tenant))
     let request = ConsumeRequest(try BankConsumer.clearing.id(settings), worker: settings.worker)
     try await whileItCanBeRetried {
         let consumption = client.consume(request)

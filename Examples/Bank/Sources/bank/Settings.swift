@@ -1,5 +1,5 @@
 import Foundation
-import MartletKit
+import Martlet
 
 /// What is wrong, for a person.
 struct Problem: Error, CustomStringConvertible {
@@ -10,7 +10,7 @@ struct Problem: Error, CustomStringConvertible {
 
 /// What the environment says.
 struct Settings: Sendable {
-    /// `MARTLET_SERVER`, `MARTLET_CA`.
+    /// `MARTLET_SERVER`, `MARTLET_CA` and the like.
     let client: ClientConfiguration
     /// `MARTLET_TENANT`.
     let tenant: TenantID
@@ -20,19 +20,14 @@ struct Settings: Sendable {
     private let environment = ProcessInfo.processInfo.environment
 
     init() throws {
-        let server = (environment["MARTLET_SERVER"] ?? "127.0.0.1:7311").split(separator: ":")
-        guard server.count == 2, let port = Int(server[1]), let ca = environment["MARTLET_CA"],
-            let tenant = UUID(uuidString: environment["MARTLET_TENANT"] ?? "")
-        else { throw Problem("set MARTLET_CA and MARTLET_TENANT, and MARTLET_SERVER to HOST:PORT") }
+        var client = try ClientConfiguration(clientName: "bank/2.0")
+        guard let tenant = client.tenant else { throw Problem("set MARTLET_TENANT") }
         guard let worker = WorkerName(environment["BANK_WORKER"] ?? "bank-1") else {
             throw Problem("BANK_WORKER: not the name of a worker")
         }
-        var client = ClientConfiguration(
-            host: String(server[0]), port: port,
-            tls: TLSClientConfiguration(caFile: ca, serverName: String(server[0])), clientName: "bank/2.0")
         // For so long a call is made again where the server is away.
         client.retryBudget = .seconds(30)
-        (self.client, self.tenant, self.worker) = (client, TenantID(tenant), worker)
+        (self.client, self.tenant, self.worker) = (client, tenant, worker)
     }
 
     /// The URL of the read models' PostgreSQL.

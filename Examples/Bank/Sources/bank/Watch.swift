@@ -1,5 +1,5 @@
 import Foundation
-import MartletKit
+import Martlet
 
 /// Shows each second how far the consumers are: on a terminal always in the same lines.
 struct Watch {
@@ -52,9 +52,9 @@ struct Watch {
     /// Positions count the events of all consumers; a consumer's own ones are counted by its filter.
     private func count(_ filter: EventFilter, after: Position, to: Position) async throws -> Int {
         guard to > after else { return 0 }
-        let request = ReadRequest(tenant: settings.tenant, after: after, target: .position(to), filter: filter)
         var count = 0
-        for try await _ in try await client.read(request) { count += 1 }
+        let events = try await client.tenant(settings.tenant).read(after: after, upTo: .position(to), where: filter)
+        for try await _ in events { count += 1 }
         return count
     }
 

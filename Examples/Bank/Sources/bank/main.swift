@@ -1,5 +1,5 @@
 import Foundation
-import MartletKit
+import Martlet
 
 /// The bank's programs. Each is a process of its own, and may be killed at any moment: start it again, or another one, and
 /// it goes on. They find the server, the tenant and the read models in the environment (see Settings.swift).

@@ -1,9 +1,9 @@
 import Accounts
-import MartletKit
+import Martlet
 import Testing
 
 @Suite struct AccountTests {
-    private let opened = Account.Event.opened(owner: "Ada")
+    private let opened = Account.Event.opened(.init(owner: "Ada"))
 
     @Test func moneyMoves() throws {
         try Scenario<Account>.given(opened).when(.deposit(cents: 500)).then(.deposited(.init(cents: 500)))

@@ -201,7 +201,7 @@ enum ServiceRequests {
         switch input.number(below: 4) {
         case 0: .raw
         case 1: UpcastingOptions(onFailure: .raw)
-        case 2: UpcastingOptions(stopAt: EventType("Old").map { [$0: 2] } ?? [:])
+        case 2: UpcastingOptions(stopAt: ["Old": 2])
         default: .latest
         }
     }

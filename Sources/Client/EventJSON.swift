@@ -1,10 +1,10 @@
 import FoundationEssentials
 import MartletModel
-import NIOCore
+package import NIOCore
 
 /// How values become payloads: JSON with sorted keys; moments as RFC 3339 in UTC to the microsecond.
-enum EventJSON {
-    static func encode(_ value: some Encodable) throws -> ByteBuffer {
+package enum EventJSON {
+    package static func encode(_ value: some Encodable) throws -> ByteBuffer {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         encoder.dateEncodingStrategy = .custom { date, encoder in
@@ -19,7 +19,7 @@ enum EventJSON {
         return ByteBuffer(bytes: try encoder.encode(value))
     }
 
-    static func decode<Value: Decodable>(_ type: Value.Type, from bytes: ByteBuffer) throws -> Value {
+    package static func decode<Value: Decodable>(_ type: Value.Type, from bytes: ByteBuffer) throws -> Value {
         let decoder = JSONDecoder()
         decoder.dateDecodingStrategy = .custom { decoder in
             let container = try decoder.singleValueContainer()
@@ -29,27 +29,5 @@ enum EventJSON {
             return Date(timeIntervalSince1970: Double(time.microseconds) / 1_000_000)
         }
         return try decoder.decode(type, from: Data(bytes.readableBytesView))
-    }
-
-    /// The members of an object: keys with their quotes, values as they stand; nil if it is not an object.
-    static func members(_ bytes: ByteBuffer) -> [(key: ByteBuffer, value: ByteBuffer)]? {
-        let ranges = unsafe bytes.withUnsafeReadableBytes { bytes in unsafe try? JSONText.members(bytes) }
-        guard let ranges else { return nil }
-        func slice(_ range: Range<Int>) -> ByteBuffer {
-            bytes.getSlice(at: bytes.readerIndex + range.lowerBound, length: range.count) ?? ByteBuffer()
-        }
-        return ranges.map { (slice($0.key), slice($0.value)) }
-    }
-
-    /// `{key:value}`; the key has its quotes.
-    static func object(_ key: ByteBuffer, _ value: ByteBuffer) -> ByteBuffer {
-        var object = ByteBuffer()
-        object.reserveCapacity(key.readableBytes + value.readableBytes + 3)
-        object.writeStaticString("{")
-        object.writeImmutableBuffer(key)
-        object.writeStaticString(":")
-        object.writeImmutableBuffer(value)
-        object.writeStaticString("}")
-        return object
     }
 }

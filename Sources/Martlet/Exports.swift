@@ -1,5 +1,6 @@
-// All that a user of the client and of the aggregate library imports. Not `Martlet`, which some file systems do not
-// tell from the program `martlet`.
+// `import Martlet` is all that a user of the client and of the aggregates needs.
+@_exported public import FoundationEssentials
+@_exported public import Logging
 @_exported public import MartletClient
 @_exported public import MartletEventSourcing
 @_exported public import MartletModel
