@@ -303,6 +303,8 @@ final class ConnectionHandler: ChannelInboundHandler {
         frameBytesMax = welcome.limits.frameBytesMax
         let connection = ClientConnection(welcome: welcome, channel: channel, handler: self)
         self.connection = connection
+        tickAt = session?.tickDue ?? .distantFuture
+        wake(at: tickAt)
         welcomed?.succeed(connection)
         welcomed = nil
     }

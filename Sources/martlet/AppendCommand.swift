@@ -30,7 +30,7 @@ struct AppendCommand: AsyncParsableCommand {
             do { events.append(try EventLine.decode(line).event) } catch {
                 throw UsageError("line \(lines.number): \(error)")
             }
-            if let key = aggregate.key { events[events.count - 1].metadata.tags[AggregateName.keyTag] = key }
+            if let key = aggregate.aggregateKey { events[events.count - 1].metadata.tags[AggregateName.keyTag] = key }
         }
         guard !events.isEmpty else { throw UsageError("no events: give one JSON line per event") }
         let batch = events

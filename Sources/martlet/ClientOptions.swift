@@ -68,18 +68,18 @@ struct AggregateOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             "Key that the id of the aggregate follows from; instead of --id. 1 to 512 bytes.", valueName: "key"))
-    var key: String?
+    var aggregateKey: String?
 
     func name(in tenant: TenantID) throws -> AggregateName {
         let type = try aggregateType(type)
-        switch (id, key) {
+        switch (id, aggregateKey) {
         case (let id?, nil): return AggregateName(type: type, id: try uuid(id, "--id"))
         case (nil, let key?):
             do { return try AggregateName(type: type, key: key, tenant: tenant) } catch {
-                throw UsageError("--\(error.message)")
+                throw UsageError("--aggregate-\(error.message)")
             }
-        case (nil, nil): throw UsageError("no aggregate: give --id UUID or --key KEY")
-        case (_?, _?): throw UsageError("give only one of --id and --key")
+        case (nil, nil): throw UsageError("no aggregate: give --id UUID or --aggregate-key KEY")
+        case (_?, _?): throw UsageError("give only one of --id and --aggregate-key")
         }
     }
 }

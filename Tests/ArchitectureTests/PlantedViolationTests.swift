@@ -86,7 +86,8 @@ import Testing
         var planted = 0
         for (target, allowed) in table.imports {
             for module in modules where module != target {
-                let folder = target.hasPrefix("Martlet") ? "Sources/\(target.dropFirst(7))" : "Tests/\(target)"
+                let layer = target == "Martlet" ? target : String(target.dropFirst("Martlet".count))
+                let folder = target.hasPrefix("Martlet") ? "Sources/\(layer)" : "Tests/\(target)"
                 let file = SourceFile(path: "\(folder)/A.swift", text: "public import \(module)\n")
                 let found = law.violations(in: file).map(\.rule)
                 #expect(found == (allowed.contains(module) ? [] : [.importOutsideLayer]), "\(module) in \(target)")

@@ -17,7 +17,9 @@ import Testing
         let tooLong = ContinuousClock.now + .seconds(30)
         var output = ""
         while output.isEmpty, .now < tooLong {
-            output = try await Binary.run(["load", "--type", "order", "--key", "A-17"], environment: environment).output
+            output = try await Binary.run(
+                ["load", "--type", "order", "--aggregate-key", "A-17"], environment: environment
+            ).output
         }
         #expect(output.contains(#""payload":{"parcel":"X2"}"#) && output.contains(#""aggregate_key":"A-17""#))
         #expect(program.isRunning, "it follows the tenant's events")
