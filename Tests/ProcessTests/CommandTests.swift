@@ -47,13 +47,18 @@ import Testing
             func martlet(_ arguments: [String], _ input: String = "") async throws -> Binary.Outcome {
                 try await Binary.run(arguments, input: input, environment: settings)
             }
-            let (keyed, event) = (["--type", "order", "--aggregate-key", "größe/17"], #"{"type":"Placed","payload":1}"#)
+            let (keyed, event) = (
+                ["--type", "order", "--aggregate-key", "größe/17"], #"{"type":"Placed","payload":1}"#
+            )
             #expect(try await martlet(["append"] + keyed + ["--expect", "none"], event).code == 0)
             let loaded = try await martlet(["load"] + keyed)
             #expect(loaded.lines.count == 1 && loaded.output.contains(#""tags":{"aggregate_key":"größe/17"}"#))
             #expect(try await martlet(["diff", "--from", "0", "--to", "1"] + keyed).code == 0)
             #expect(try await martlet(["snapshots", "list"] + keyed).code == 0)
-            for wrong in [[], ["--id", UUID().uuidString, "--aggregate-key", "a"], ["--aggregate-key", ""], ["--aggregate-key", "a\nb"]] {
+            for wrong in [
+                [], ["--id", UUID().uuidString, "--aggregate-key", "a"], ["--aggregate-key", ""],
+                ["--aggregate-key", "a\nb"],
+            ] {
                 let refused = try await martlet(["load", "--type", "order"] + wrong)
                 #expect(refused.code == 2 && refused.errors.contains("--aggregate-key"), "\(wrong): \(refused.errors)")
             }
