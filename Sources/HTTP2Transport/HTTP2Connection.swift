@@ -44,6 +44,8 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
     var receiveWindow = HTTP2Windows.initial
     /// A frame is being taken in; what the windows are after it is told after it.
     var isReceiving = false
+    /// Streams whose windows were told while a frame was being taken in, since something was written meanwhile.
+    var streamsToReplenish: [UInt64] = []
     /// What is held of messages that are not whole and on no account.
     var heldBytes = 0
     var holder: FairPool.Holder?
@@ -149,6 +151,7 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
 
     /// Sends what the frames of one read were answered with.
     public func channelReadComplete(context: ChannelHandlerContext) {
+        replenishLeft()
         flushIfWritten()
         context.fireChannelReadComplete()
     }

@@ -241,6 +241,14 @@ extension HTTP2Connection {
         flushLater()
     }
 
+    /// Lets the client send more where that could not be said within a frame. All windows of a read have been told by now.
+    func replenishLeft() {
+        let streams = streamsToReplenish
+        streamsToReplenish = []
+        for id in streams { if let call = calls[id] { replenish(call) } }
+        replenish()
+    }
+
     /// Brings up to date what is held of a call's messages and is on no account.
     func count(_ call: GRPCCall) {
         let isOnAccount = call.account.map { !$0.isWaiting } ?? false
@@ -267,6 +275,7 @@ extension HTTP2Connection {
         guard let call = calls[UInt64(Int(event.streamID))] else { return }
         if let size = event.inboundWindowSize, size != call.receiveWindow {
             call.receiveWindow = size
+            if isReceiving, streamsToReplenish.last != call.id { streamsToReplenish.append(call.id) }
             replenish(call)
         }
         if let size = event.outboundWindowSize {

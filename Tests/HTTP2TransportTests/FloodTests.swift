@@ -1,5 +1,6 @@
 import FoundationEssentials
 import MartletFrameCodec
+import MartletHTTP2Transport
 import MartletModel
 import MartletService
 import MartletTenants
@@ -131,6 +132,23 @@ import Testing
             try peer.send(crumb, on: stream)
         }
         #expect(peer.isOpen && bytes.readableBytes < 4_100)
+    }
+
+    /// Answers each message while it is being taken in.
+    private final class Echo: GRPCHandler {
+        func received(_ message: ByteBuffer, of call: GRPCCall) { call.send(ByteBuffer(string: "taken")) }
+        func receivedEnd(of call: GRPCCall) { call.end(GRPCStatus(.ok, "")) }
+    }
+
+    @Test func windowsComeBackWhereAnswersAreWrittenWithinAFrame() throws {
+        let peer = try HTTP2Peer()
+        let junk = ByteBuffer(repeating: 255, count: 8_000)
+        for _ in 0..<60 { #expect(try peer.answer(peer.call(Self.headPath, junk)).isEnded) }
+        let echo = GRPCMethod(streamsRequests: true, streamsResponses: true) { _ in Echo() }
+        let other = try HTTP2Peer(services: [GRPCService(name: "a.B", methods: ["C": echo])])
+        let stream = try other.begin("/a.B/C")
+        for _ in 0..<100 { try other.send(message: ByteBuffer(repeating: 1, count: 8_000), on: stream) }
+        #expect(other.answer(stream).messages.count == 100)
     }
 
     @Test func openCallsAreOnTheAccount() throws {

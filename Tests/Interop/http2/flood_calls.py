@@ -137,9 +137,11 @@ def gzip_bombs(flood):
     content = struct.pack(">BI", 1, len(content)) + content
 
     def chunk(peer):
+        # As fast as the connection's window comes back.
+        if not peer.wait(lambda: window_left(peer) >= len(content), 1):
+            return b""
         stream = peer.stream()
         block = peer.encoder.encode(request_fields("/martlet.v1.QueryService/GetHead", ("grpc-encoding", "gzip")))
-        peer.wait(lambda: window_left(peer) >= len(content) or peer.is_closed)
         peer.sent = getattr(peer, "sent", 0) + len(content)
         return frame(HEADERS, END_HEADERS, stream, block) + frame(DATA, END_STREAM, stream, content)
     flood.repeat(chunk, 2)
@@ -152,11 +154,12 @@ def gzip_near_bombs(flood):
     content = struct.pack(">BI", 1, len(content)) + content
 
     def chunk(peer):
+        # As fast as the connection's window comes back.
+        if not peer.wait(lambda: window_left(peer) >= len(content), 1):
+            return b""
         stream = peer.stream()
         block = peer.encoder.encode(request_fields("/martlet.v1.QueryService/GetHead", ("grpc-encoding", "gzip")))
         parts = [content[at:at + 16_000] for at in range(0, len(content), 16_000)]
-        # As fast as the connection's window comes back.
-        peer.wait(lambda: window_left(peer) >= len(content) or peer.is_closed)
         peer.sent = getattr(peer, "sent", 0) + len(content)
         return frame(HEADERS, END_HEADERS, stream, block) + b"".join(
             frame(DATA, END_STREAM if part is parts[-1] else 0, stream, part) for part in parts)

@@ -61,6 +61,8 @@ class Flood:
             if not pending:
                 pending = memoryview(chunk(peer))
                 peer.socket.setblocking(False)
+                if not pending:
+                    continue
             try:
                 pending = pending[peer.socket.send(pending):]
                 if not pending:
