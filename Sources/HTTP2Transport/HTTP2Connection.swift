@@ -53,6 +53,8 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
     /// What streams that were reset cost, for the peer broke the rules or had too many, and what is not off ``control`` yet.
     var faultCount = 0
     var clientStreams: ClientStreams
+    /// What messages of this turn took to inflate, in frames of the turn.
+    var inflatingWeight = 0
     /// Bytes of DATA for which crumbs are free.
     var crumbBytes = 0
     /// Answers with a body, which wait for windows, to what is no call.
@@ -188,7 +190,7 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
         self.warrant = warrant
         let holder = principal.holder(of: self)
         self.holder = holder
-        openCalls = OpenCallsAccount(pool: service.pools.calls, holder: holder)
+        openCalls = OpenCallsAccount(pool: service.pools.calls, holder: holder, limits: limits)
         outbound = OutboundAccount(pool: service.pools.outbound, holder: holder, limits: limits)
         martletCalls = MartletCalls(self)
         begin()

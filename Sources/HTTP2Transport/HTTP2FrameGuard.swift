@@ -136,6 +136,8 @@ final class HTTP2FrameGuard: ChannelDuplexHandler {
     private func verdict(
         on head: HTTP2FrameCutter.Head, _ consequence: inout Consequence?
     ) -> HTTP2FrameCutter.Verdict {
+        framesLeft -= connection.inflatingWeight
+        connection.inflatingWeight = 0
         guard framesLeft > 0 else { return .wait }
         framesLeft -= 1
         let error: (code: HTTP2ErrorCode, error: MartletError)?

@@ -134,6 +134,23 @@ extension HTTP2Connection {
         }
     }
 
+    private func inflate(_ message: ByteBuffer) throws(MartletError) -> ByteBuffer {
+        let compressedBytes = message.readableBytes
+        do throws(MartletError) {
+            let inflated = try Gzip.inflate(message, messageBytesMax: limits.frameBytesMax)
+            inflatingWeight += inflated.readableBytes / HTTP2Windows.inflatedBytesOfFrame
+            spend(Gzip.controlFrames(inflatedBytes: inflated.readableBytes, compressedBytes: compressedBytes))
+            return inflated
+        } catch {
+            // It has taken as long as the longest that is let through, and nobody sends such by mistake.
+            let bytes = Gzip.inflatedBytesMax(
+                compressedBytes: compressedBytes, messageBytesMax: limits.frameBytesMax)
+            inflatingWeight += bytes / HTTP2Windows.inflatedBytesOfFrame
+            spend(4 * Gzip.controlFrames(inflatedBytes: bytes, compressedBytes: compressedBytes))
+            throw error
+        }
+    }
+
     private func inputClosed(_ call: GRPCCall) {
         call.isInputClosed = true
         deliver(call)
@@ -148,10 +165,7 @@ extension HTTP2Connection {
                 var bytes = message.bytes
                 if message.isCompressed {
                     guard call.hasGzip else { throw .unannouncedCompression }
-                    bytes = try Gzip.inflate(bytes, messageBytesMax: limits.frameBytesMax)
-                    spend(
-                        Gzip.controlFrames(
-                            inflatedBytes: bytes.readableBytes, compressedBytes: message.bytes.readableBytes))
+                    bytes = try inflate(bytes)
                 }
                 call.isMessageCompressed = message.isCompressed
                 handler.received(bytes, of: call)

@@ -1,3 +1,4 @@
+import MartletModel
 import MartletTenants
 
 /// What the open calls of a connection hold besides their messages: the fields of their requests, and their state. A few calls
@@ -13,11 +14,14 @@ struct OpenCallsAccount {
 
     private let pool: FairPool
     private let holder: FairPool.Holder
+    /// Others have the rest of the pool for what calls need once they run, in bytes.
+    private let poolBytesMax: Int
     private var heldBytes = 0
     private var blocks = 0
 
-    init(pool: FairPool, holder: FairPool.Holder) {
+    init(pool: FairPool, holder: FairPool.Holder, limits: Limits) {
         self.pool = pool
+        poolBytesMax = limits.callBytesMax / 2
         self.holder = holder
     }
 
@@ -28,7 +32,10 @@ struct OpenCallsAccount {
     /// - Returns: false where there is no memory for it.
     mutating func take(_ bytes: Int) -> Bool {
         let missing = blocks(for: heldBytes + bytes) - blocks
-        guard missing <= 0 || pool.take(missing * Self.blockBytes, for: holder) else { return false }
+        if missing > 0 {
+            let bytes = missing * Self.blockBytes
+            guard pool.bytes + bytes <= poolBytesMax, pool.take(bytes, for: holder) else { return false }
+        }
         blocks += max(0, missing)
         heldBytes += bytes
         return true

@@ -22,7 +22,8 @@ def half_open(flood):
     flood.hold(20, prepare)
 
 
-@flood("20 connections with 1,024 half-open streams each, every one with 14 KB of fields", "held on", CALM)
+@flood("20 connections with 1,024 half-open streams each, every one with 14 KB of fields", "held on", CALM,
+       pools=64 * MIB)
 def half_open_with_fields(flood):
     def prepare(peer):
         block = opened(peer)
