@@ -158,6 +158,7 @@ class Peer:
     def send(self, *parts):
         """Sends bytes. A server that has hung up is noticed when what it said is read."""
         try:
+            self.socket.settimeout(self.seconds)
             self.socket.sendall(b"".join(parts))
         except (BrokenPipeError, ConnectionError, ssl.SSLError):
             pass
