@@ -55,6 +55,8 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
     var clientStreams: ClientStreams
     /// What messages of this turn took to inflate, in frames of the turn.
     var inflatingWeight = 0
+    /// Some call has messages that may have to be inflated.
+    var hasInflated = false
     /// Bytes of DATA for which crumbs are free.
     var crumbBytes = 0
     /// Answers with a body, which wait for windows, to what is no call.

@@ -168,7 +168,8 @@ final class HTTP2FrameGuard: ChannelDuplexHandler {
             error = calm(connection.pay(1))
         default: error = calm(connection.pay(1))
         }
-        guard let error else { return .pass }
+        // What is inflated of each message counts before the next is handed on.
+        guard let error else { return connection.hasInflated && head.type == FrameType.data ? .passAsLast : .pass }
         consequence = .fail(error.code, error.error)
         return .refuse
     }

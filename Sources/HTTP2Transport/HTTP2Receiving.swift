@@ -75,7 +75,9 @@ extension HTTP2Connection {
         call.acceptsGzip = head.acceptsGzip
         switch head.encoding {
         case nil, "identity": break
-        case "gzip": call.hasGzip = true
+        case "gzip":
+            call.hasGzip = true
+            hasInflated = true
         case let other?: return endAtOnce(streamID, .unknownEncoding(other), content.endStream)
         }
         if let timeout = head.timeout {
