@@ -22,6 +22,13 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @pytest.fixture
+def one_engine(server: Server) -> None:
+    """For tests of the client alone: they run on one engine only."""
+    if server.engine != "sqlite":
+        pytest.skip("the engine does not matter")
+
+
+@pytest.fixture
 def own_server(server: Server) -> Iterator[Server]:
     """A server of the test's own on the same engine, to be killed and drained."""
     own = Server(server.engine)

@@ -84,10 +84,8 @@ def test_the_same_names_do_the_same(server: Server) -> None:
     run(server, test)
 
 
+@pytest.mark.usefixtures("one_engine")
 def test_a_thousand_calls_at_once_and_their_cancellation(server: Server) -> None:
-    if server.engine != "sqlite":
-        pytest.skip("the engine does not matter")
-
     async def test(client: martlet.aio.Client) -> None:
         tenant = client.tenant(uuid.uuid4())
         handles = [tenant.aggregate("order", key=str(number)) for number in range(200)]
@@ -113,6 +111,7 @@ def test_a_thousand_calls_at_once_and_their_cancellation(server: Server) -> None
     run(server, test, heartbeat=10)
 
 
+@pytest.mark.usefixtures("one_engine")
 def test_cancellation_propagates_at_once(server: Server) -> None:
     async def test(client: martlet.aio.Client) -> None:
         tenant = client.tenant(uuid.uuid4())
@@ -136,6 +135,7 @@ def test_cancellation_propagates_at_once(server: Server) -> None:
     run(server, test)
 
 
+@pytest.mark.usefixtures("one_engine")
 def test_closing_ends_iterators_and_fails_calls(server: Server) -> None:
     async def main() -> None:
         client = martlet.aio.connect(server.target, ca=server.ca)
@@ -198,6 +198,7 @@ def test_kills_and_drains_are_not_seen(own_server: Server) -> None:
     run(own_server, test)
 
 
+@pytest.mark.usefixtures("one_engine")
 def test_a_black_hole_is_noticed_and_passed(server: Server) -> None:
     proxy = Proxy(server.port)
 

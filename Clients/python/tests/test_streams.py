@@ -109,6 +109,7 @@ def test_a_read_goes_on_after_a_kill(own_client: martlet.Client, own_server: Ser
         assert taken == list(range(first, first - 99, -1) if backward else range(1, 100))
 
 
+@pytest.mark.usefixtures("one_engine")
 def test_a_black_hole_is_noticed_and_passed(server: Server) -> None:
     proxy = Proxy(server.port)
     with (
@@ -133,6 +134,7 @@ def test_a_black_hole_is_noticed_and_passed(server: Server) -> None:
     proxy.close()
 
 
+@pytest.mark.usefixtures("one_engine")
 def test_a_black_hole_is_noticed_by_calls_under_way(server: Server) -> None:
     proxy = Proxy(server.port)
     with martlet.connect(proxy.target, ca=server.ca, heartbeat=HEARTBEAT) as client:
@@ -151,6 +153,7 @@ def test_a_black_hole_is_noticed_by_calls_under_way(server: Server) -> None:
     proxy.close()
 
 
+@pytest.mark.usefixtures("one_engine")
 def test_a_stopped_server_is_noticed(own_server: Server) -> None:
     """The kernel still acknowledges what comes, but nobody answers."""
     with martlet.connect(own_server.target, ca=own_server.ca, heartbeat=HEARTBEAT, timeout=2.5) as client:
@@ -166,6 +169,7 @@ def test_a_stopped_server_is_noticed(own_server: Server) -> None:
         assert tenant.head().position == 0
 
 
+@pytest.mark.usefixtures("one_engine")
 def test_a_slow_reader_holds_little(server: Server, tenant: martlet.Tenant) -> None:
     fill(tenant, 512, payload_bytes=65_536, per_append=32)
     events = tenant.events()
@@ -180,6 +184,7 @@ def test_a_slow_reader_holds_little(server: Server, tenant: martlet.Tenant) -> N
     events.close()
 
 
+@pytest.mark.usefixtures("one_engine")
 def test_an_iterator_is_closed_from_another_thread(tenant: martlet.Tenant) -> None:
     events = tenant.events()
     threading.Timer(0.2, events.close).start()
@@ -187,6 +192,7 @@ def test_an_iterator_is_closed_from_another_thread(tenant: martlet.Tenant) -> No
     assert list(events) == []
 
 
+@pytest.mark.usefixtures("one_engine")
 def test_closing_the_client_ends_iterators(server: Server) -> None:
     client = martlet.connect(server.target, ca=server.ca)
     iterators = [client.tenant(uuid.uuid4()).events(), client.tenant(uuid.uuid4()).signals()]
@@ -202,6 +208,7 @@ def test_closing_the_client_ends_iterators(server: Server) -> None:
     assert (len(taken) == 2 and taken[0] == []) or taken[1] == []
 
 
+@pytest.mark.usefixtures("one_engine")
 def test_an_iterator_is_closed_while_there_is_no_server(own_client: martlet.Client, own_server: Server) -> None:
     tenant = own_client.tenant(uuid.uuid4())
     tenant.aggregate("a", key="1").append(NewEvent("A"), expecting=NONE)
@@ -265,6 +272,7 @@ def test_a_subscription_starts_where_it_is_told(tenant: martlet.Tenant) -> None:
         tenant.events(after=1, from_head=True)
 
 
+@pytest.mark.usefixtures("one_engine")
 def test_an_idle_subscription_says_so_every_heartbeat(own_client: martlet.Client) -> None:
     signals = own_client.tenant(uuid.uuid4()).signals()
     since = time.monotonic()
