@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -9,6 +10,9 @@ import pytest
 from servers import ENGINES, POSTGRES, Server
 
 import martlet
+
+# Whoever starts the tests may have blocked it, and the processes that they start inherit that.
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 
 @pytest.fixture(scope="session", params=ENGINES)
