@@ -240,6 +240,8 @@ extension HTTP2Connection: NIOHTTP2FrameDelegate {
 
     private func broke(_ name: String, _ code: HTTP2ErrorCode) {
         guard !isClosing else { return }
+        // When both sides have said goodbye and nothing is open, the library takes an answer to our ping for a fault.
+        guard farewell == .none || !calls.isEmpty else { return closeAfterFlush() }
         fail(
             code,
             MartletError(

@@ -185,7 +185,7 @@ class _SQLiteSession:
 
 
 class PostgreSQL:
-    """A read model in PostgreSQL. Handlers get a `psycopg.Cursor`. Needs psycopg 3: `pip install martlet[psycopg]`."""
+    """A read model in PostgreSQL. Handlers get a `psycopg.Cursor`. Needs psycopg 3: the extra `psycopg`."""
 
     def __init__(self, url: str, *, idle_in_transaction: float = 30.0) -> None:
         """A database.
