@@ -2,7 +2,7 @@
 ///
 /// Of those that the server has ended it forgets that the client has more to say.
 struct ClientStreams {
-    /// Numbers that were left out are remembered this often.
+    /// How many gaps in the numbers of streams are remembered.
     private static let gapsMax = 16
 
     private let openMax: Int

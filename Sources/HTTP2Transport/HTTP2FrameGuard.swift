@@ -24,13 +24,13 @@ final class HTTP2FrameGuard: ChannelDuplexHandler {
         case acknowledge
     }
 
-    /// Frames that one turn takes in.
+    /// How many frames one turn takes in at most.
     static let framesPerTurn = 1_024
     /// A frame with fields counts as this many of a turn's: decoding 16 KiB of them takes about as long.
     private static let fieldsWeight = 8
     /// Settings in one frame; HTTP/2 and its extensions know 8.
     static let settingsMax = 32
-    /// One setting counts as this many other frames: it may change the windows of all streams.
+    /// One setting counts as this many frames, because it may change the windows of all streams.
     static let settingCost = 16
 
     private let connection: HTTP2Connection
@@ -208,7 +208,7 @@ final class HTTP2FrameGuard: ChannelDuplexHandler {
 }
 
 extension HTTP2Connection {
-    /// A stream that is at fault counts as this many frames: no client that works sends such.
+    /// A stream that is at fault counts as this many frames: a correct client has none.
     static let faultCost = 10
 
     /// The handler that is to stand before the one of frames.

@@ -25,7 +25,7 @@ enum HTTP2Windows {
     static let freeCrumbsMax = 256
     /// A message with its prefix is at least this long, where a call may be paused, in bytes.
     static let shortestMessageBytes = 16
-    /// Inflating as many bytes takes about as long as a frame.
+    /// Inflating this many bytes takes about as long as handling a frame.
     static let inflatedBytesOfFrame = 1 << 10
     /// Answers to frames that wait to be read.
     static let controlFramesWaitingMax = 4_096

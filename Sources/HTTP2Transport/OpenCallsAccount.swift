@@ -25,7 +25,10 @@ struct OpenCallsAccount {
         self.holder = holder
     }
 
-    /// What a call counts for whose fields have so many bytes.
+    /// The bytes that a call counts for.
+    /// - Parameters:
+    ///   - fields: how many fields its request has.
+    ///   - contentBytes: the bytes of their names and values.
     static func bytes(fields: Int, contentBytes: Int) -> Int { callBytes + fields * fieldBytes + contentBytes }
 
     /// A call begins.

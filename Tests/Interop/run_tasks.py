@@ -43,7 +43,7 @@ PROGRAMS = {
 OURS = {"python", "swift"}
 # The tenant of the client's certificate that Certs/make-dev-certs.sh makes.
 TENANT = uuid.UUID("11111111-1111-4111-8111-111111111111")
-# A program that says nothing for so long has failed.
+# A program that prints nothing for this long has failed.
 SILENCE_SECONDS = 120
 
 
@@ -110,7 +110,7 @@ class Fixture:
         self.credentials = grpc.ssl_channel_credentials(*files)
 
     def append(self, count):
-        """Appends so many events."""
+        """Appends this many events in one call."""
         with grpc.secure_channel(self.server.target, self.credentials) as channel:
             request = append_pb2.AppendRequest(tenant=TENANT.bytes)
             part = request.aggregates.add()
