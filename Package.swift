@@ -162,8 +162,7 @@ let package = Package(
             [
                 "CMartletZlib", "MartletAccess", "MartletFrameCodec", "MartletModel", "MartletRecordCodec",
                 "MartletService", "MartletSession", "MartletTLSOpenSSL", "MartletTenants", .logging, .nioCore,
-                .nioHPACK,
-                .nioHTTP1, .nioHTTP2,
+                .nioHPACK, .nioHTTP1,
             ]),
         layer(
             "MartletServer",

@@ -7,7 +7,8 @@ import NIOCore
 /// refused with does not end the session.
 final class AppendSessionHandler: GRPCHandler, MartletCalls.Caller {
     private let calls: MartletCalls?
-    private weak var call: GRPCCall?
+    /// Held until its end, which lets go of this handler.
+    private let call: GRPCCall
     /// The appends that are not answered, by the keys that the service knows them by.
     private var open: [CallKey: UInt64] = [:]
     private var lastRequestID: UInt64 = 0
@@ -66,12 +67,12 @@ final class AppendSessionHandler: GRPCHandler, MartletCalls.Caller {
 
     private func endIfDone() {
         guard open.isEmpty else { return }
-        if isDraining { call?.end(GRPCStatus(.draining)) } else if isInputClosed { call?.end(.ok) }
+        if isDraining { call.end(GRPCStatus(.draining)) } else if isInputClosed { call.end(.ok) }
     }
 
     // MARK: Answers
 
-    func room(for key: CallKey) -> Int { call?.room ?? 0 }
+    func room(for key: CallKey) -> Int { call.room }
 
     func send(_ message: CallMessage, of key: CallKey, isLast: Bool) {
         guard case .append(let receipt) = message else { return }
@@ -87,7 +88,7 @@ final class AppendSessionHandler: GRPCHandler, MartletCalls.Caller {
         guard let requestID = open.removeValue(forKey: key) else { return }
         answer(outcome, requestID)
         endIfDone()
-        if let call { resume(call) }
+        resume(call)
     }
 
     private func resume(_ call: GRPCCall) {
@@ -95,7 +96,7 @@ final class AppendSessionHandler: GRPCHandler, MartletCalls.Caller {
     }
 
     private func answer(_ outcome: Result<AppendReceipt, MartletError>, _ requestID: UInt64) {
-        call?.send(BareMessages.Prefixed(head: BareMessages.encode(outcome, of: requestID)))
+        call.send(BareMessages.Prefixed(head: BareMessages.encode(outcome, of: requestID)))
     }
 
     func pump(_ call: GRPCCall) {

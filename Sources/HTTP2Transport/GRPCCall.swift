@@ -3,10 +3,9 @@ import MartletModel
 import MartletService
 public import NIOCore
 import NIOHPACK
-import NIOHTTP2
 
 /// A call over gRPC: a stream of its connection. Used on the connection's event loop.
-public final class GRPCCall {
+public final class GRPCCall: HTTP2Stream {
     /// What was sent of the answer.
     enum Answer {
         case nothing
@@ -15,12 +14,10 @@ public final class GRPCCall {
         case all
     }
 
-    /// Names it within its connection: the stream's number.
-    public let id: UInt64
-    let streamID: HTTP2StreamID
     let method: GRPCMethod
     let headers: HPACKHeaders
-    private(set) weak var connection: HTTP2Connection?
+    /// nil once the stream is closed.
+    var connection: HTTP2Connection?
     /// What carries it out; nil before it begins, and when it is over.
     var handler: (any GRPCHandler)?
     /// Until when it must have ended, as long as nobody else looks after that.
@@ -35,12 +32,9 @@ public final class GRPCCall {
     var receivedCount = 0
     /// Whether the message that the handler is given was compressed.
     public internal(set) var isMessageCompressed = false
-    var isInputClosed = false
     var isEndDelivered = false
     /// The handler takes no messages now.
     private(set) var isPaused = false
-    /// What the client may still send before it is given more.
-    var receiveWindow: Int
     /// What of ``HTTP2Connection/heldBytes`` is of this call.
     var countedBytes = 0
     /// What it holds besides its messages.
@@ -50,10 +44,6 @@ public final class GRPCCall {
 
     // What goes out.
     var answer = Answer.nothing
-    /// What the client takes of the stream, once ``pendingBytes`` are sent.
-    var sendWindow: Int
-    /// Bytes of messages that are on their way to the client and wait for it, or for the next flush.
-    var pendingBytes = 0
     /// It was told that there is no room.
     var isBlocked = false
     /// The client takes answers that are compressed by gzip.
@@ -63,21 +53,18 @@ public final class GRPCCall {
     var metadataToSend: [GRPCMetadatum] = []
 
     init(
-        _ streamID: HTTP2StreamID, _ method: GRPCMethod, _ headers: HPACKHeaders, _ connection: HTTP2Connection,
-        messageBytesMax: Int, receiveWindow: Int, sendWindow: Int
+        _ stream: UInt32, _ method: GRPCMethod, _ headers: HPACKHeaders, _ head: RequestHead,
+        _ connection: HTTP2Connection
     ) {
-        id = UInt64(Int(streamID))
-        self.streamID = streamID
         self.method = method
         self.headers = headers
         self.connection = connection
         eventLoop = connection.eventLoop
-        reader = MessageReader(messageBytesMax: messageBytesMax)
-        stateBytes = OpenCallsAccount.bytes(
-            fields: headers.count,
-            contentBytes: headers.reduce(0) { $0 + $1.name.utf8.count + $1.value.utf8.count })
-        self.receiveWindow = receiveWindow
-        self.sendWindow = sendWindow
+        reader = MessageReader(messageBytesMax: connection.limits.frameBytesMax)
+        stateBytes = OpenCallsAccount.bytes(fields: head.fieldCount, contentBytes: head.contentBytes)
+        acceptsGzip = head.acceptsGzip
+        super.init(UInt64(stream), sendWindow: connection.initialSendWindow)
+        contentLeft = head.contentLength
     }
 
     /// Whether the answer is complete, or nobody waits for it any more: nothing can be sent.

@@ -1,5 +1,4 @@
 public import MartletModel
-import NIOHPACK
 
 /// How a call over gRPC ends.
 public struct GRPCStatus: Hashable, Sendable {
@@ -44,33 +43,19 @@ public struct GRPCMetadatum: Hashable, Sendable {
 }
 
 extension GRPCStatus {
-    private static let okTrailers: HPACKHeaders = ["grpc-status": "0"]
-
-    /// The fields that end a call whose answer has begun.
-    var trailers: HPACKHeaders {
-        if code == .ok, metadata.isEmpty, message.isEmpty { return Self.okTrailers }
-        var headers = HPACKHeaders()
-        add(to: &headers)
-        return headers
+    /// Writes the fields that end a call whose answer has begun.
+    func writeTrailers(_ write: (AnswerField) -> Void) {
+        write(code == .ok ? .common(.ok) : .literal("grpc-status", String(code.rawValue)))
+        if !message.isEmpty { write(.literal("grpc-message", Self.escape(message))) }
+        if let details { write(.literal("grpc-status-details-bin", Base64.encode(details))) }
+        for field in metadata { write(.literal(field.name, field.value)) }
     }
 
-    /// The fields that are the whole answer of a call.
-    var onlyHeaders: HPACKHeaders {
-        var headers: HPACKHeaders = [":status": "200", "content-type": "application/grpc"]
-        add(to: &headers)
-        return headers
-    }
-
-    private func add(to headers: inout HPACKHeaders) {
-        headers.add(name: "grpc-status", value: String(code.rawValue))
-        // What differs from call to call would only push out of the table what does not.
-        if !message.isEmpty {
-            headers.add(name: "grpc-message", value: Self.escape(message), indexing: .nonIndexable)
-        }
-        if let details {
-            headers.add(name: "grpc-status-details-bin", value: Base64.encode(details), indexing: .nonIndexable)
-        }
-        for field in metadata { headers.add(name: field.name, value: field.value, indexing: .nonIndexable) }
+    /// Writes the fields that are the whole answer of a call.
+    func writeAnswer(_ write: (AnswerField) -> Void) {
+        write(.status(200))
+        write(.common(.grpcContent))
+        writeTrailers(write)
     }
 
     /// Escapes a message as gRPC has it: all but printable ASCII, and `%`, as `%` and two hexadecimal digits.

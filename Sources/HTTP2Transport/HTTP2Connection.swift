@@ -7,10 +7,8 @@ import MartletSession
 import MartletTLSOpenSSL
 import MartletTenants
 public import NIOCore
-import NIOHPACK
-public import NIOHTTP2
 
-/// One connection of HTTP/2: its streams are calls over gRPC. Stands behind `NIOHTTP2Handler`, and has no channel for each
+/// One connection of HTTP/2: its streams are calls over gRPC. Stands behind ``makeFrameGuard()``, and has no channel for each
 /// stream. Bound to its channel's event loop.
 ///
 /// What a peer can make the server hold is bounded. Of what comes in, the window of the connection bounds what waits to be
@@ -18,10 +16,10 @@ public import NIOHTTP2
 /// them is let in. Of what goes out, a call is asked for more only while its stream and the connection have window for it;
 /// what waits nevertheless is on the account too.
 public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
+    /// Whole frames, or parts of DATA.
+    public typealias InboundIn = ByteBuffer
     /// Frames.
-    public typealias InboundIn = HTTP2Frame
-    /// Frames.
-    public typealias OutboundOut = HTTP2Frame
+    public typealias OutboundOut = ByteBuffer
 
     let service: EventService
     let limits: Limits
@@ -29,23 +27,23 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
     let services: GRPCServices
     var channelContext: ChannelHandlerContext?
     private var channelOptions: (any NIOSynchronousChannelOptions)?
-    var calls: [UInt64: GRPCCall] = [:]
+    /// Those that are open on either side, or whose answers wait, by their numbers.
+    var streams: [UInt64: HTTP2Stream] = [:]
     private(set) var martletCalls: MartletCalls?
     var principal = Principal(identity: "", tenants: .only([]))
     private var warrant: (any ConnectionWarrant)?
     /// Why its calls are not carried out.
     private var refusal: MartletError?
-    private var isEstablished = false
+    /// The client's SETTINGS have come.
+    private(set) var isEstablished = false
     private let openedAt: NIODeadline
 
     // What comes in.
-    var lastStreamID = HTTP2StreamID.rootStream
+    var reading = HTTP2ReadState()
+    /// The newest stream that the client has begun.
+    var lastStream: UInt32 = 0
     /// What the peer may still send on all streams together.
     var receiveWindow = HTTP2Windows.initial
-    /// A frame is being taken in; what the windows are after it is told after it.
-    var isReceiving = false
-    /// Streams whose windows were told while a frame was being taken in, since something was written meanwhile.
-    var streamsToReplenish: [UInt64] = []
     /// What is held of messages that are not whole and on no account.
     var heldBytes = 0
     var holder: FairPool.Holder?
@@ -59,28 +57,28 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
     var hasInflated = false
     /// Bytes of DATA for which crumbs are free.
     var crumbBytes = 0
-    /// Answers with a body, which wait for windows, to what is no call.
-    var bodies: Set<UInt64> = []
-    /// What is no call, and is answered when it has ended.
-    var requests: [UInt64: PlainRequest] = [:]
     var openCalls: OpenCallsAccount?
     private var lastHeard: NIODeadline
     private var pingSent: NIODeadline?
 
     // What goes out.
-    /// What the peer takes on all streams together, before ``pendingBytes`` are sent.
+    /// Frames that the next flush sends.
+    var output = ByteBuffer()
+    /// ``output`` was handed to TLS, and is not to be sent again.
+    var isOutputHandedOn = false
+    var encoder = HeaderBlockEncoder()
+    /// What the peer takes on all streams together.
     var sendWindow = HTTP2Windows.initial
     /// What a stream's window is in the beginning, as the peer has set it.
     var initialSendWindow = HTTP2Windows.initial
-    /// Bytes of all calls that are on their way and wait for the peer's windows, or for the next flush.
-    var pendingBytes = 0
+    /// Bytes of all streams that wait for the peer's windows.
+    var waitingBytes = 0
+    /// Streams that have some, and windows of their own for them.
+    var queued: CircularBuffer<HTTP2Stream> = []
     var blocked: [UInt64: GRPCCall] = [:]
     var isPumpScheduled = false
     var outbound: OutboundAccount?
     var isFlushScheduled = false
-    /// Frames were written since the last flush.
-    var hasWritten = false
-    var streamsToReset: [HTTP2StreamID] = []
     private var stalledSince: NIODeadline?
     private var socketCheck: Scheduled<Void>?
 
@@ -96,8 +94,6 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
 
     var farewell = Farewell.none
     var isClosing = false
-    /// A GOAWAY of our own is being written.
-    var isSayingGoodbye = false
     private var tickTask: RepeatedTask?
     private var deadlineTimer: (task: Scheduled<Void>, deadline: NIODeadline)?
     var bound: NIOLoopBound<HTTP2Connection> { NIOLoopBound(self, eventLoop: eventLoop) }
@@ -112,13 +108,6 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
         openedAt = eventLoop.now
         control = ControlFrameBudget(service.limits, now: eventLoop.now)
         clientStreams = ClientStreams(openMax: 2 * service.limits.callsPerConnectionMax)
-    }
-
-    /// The handler that is to stand before it.
-    public func makeFrameHandler() -> NIOHTTP2Handler {
-        NIOHTTP2Handler(
-            mode: .server, frameDelegate: self, connectionConfiguration: HTTP2Windows.connection(limits),
-            streamConfiguration: HTTP2Windows.streams)
     }
 
     var peerName: String { channelContext?.remoteAddress.map { "\($0)" } ?? "unknown" }
@@ -143,19 +132,16 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
         context.fireChannelInactive()
     }
 
-    /// Reacts to a frame.
+    /// Reacts to frames.
     public func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         guard !isClosing else { return }
         lastHeard = eventLoop.now
         pingSent = nil
-        isReceiving = true
-        receive(unwrapInboundIn(data))
-        isReceiving = false
+        takeIn(unwrapInboundIn(data))
     }
 
     /// Sends what the frames of one read were answered with.
     public func channelReadComplete(context: ChannelHandlerContext) {
-        replenishLeft()
         flushIfWritten()
         context.fireChannelReadComplete()
     }
@@ -167,20 +153,11 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
         context.fireChannelWritabilityChanged()
     }
 
-    /// Takes note of windows and of streams that are closed.
-    public func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        switch event {
-        case let event as NIOHTTP2WindowUpdatedEvent: windowUpdated(event)
-        case let event as StreamClosedEvent: streamClosed(UInt64(Int(event.streamID)))
-        default: context.fireUserInboundEventTriggered(event)
-        }
-    }
-
-    /// What is wrong with one stream ends that alone; what is wrong with the connection was answered with GOAWAY.
+    /// The transport has failed.
     public func errorCaught(context: ChannelHandlerContext, error: any Error) {
         service.logger.debug(
             "HTTP/2 fault", metadata: ["peer": "\(peerName)", "error": "\(PrintableText.escape("\(error)"))"])
-        if error is TLSError || error is IOError || error is ChannelError { context.close(promise: nil) }
+        context.close(promise: nil)
     }
 
     // MARK: Who calls
@@ -212,7 +189,9 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
         tickTask = eventLoop.scheduleRepeatedTask(
             initialDelay: .milliseconds(Int64(millis)), delay: .milliseconds(Int64(millis))
         ) { _ in bound.value.tick() }
+        writeSettings()
         replenish()
+        flushLater()
     }
 
     /// The peer has begun to speak HTTP/2.
@@ -234,7 +213,7 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
             return abort()
         }
         if let error = warrant?.fault() { return fail(.noError, error) }
-        for call in calls.values {
+        for case let call as GRPCCall in streams.values {
             if let error = call.account?.fault(now: now) { end(call, error) }
         }
         let handshake = TimeAmount.milliseconds(Int64(limits.handshakeMillis))
@@ -260,7 +239,7 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
             abort()
         } else if now - lastHeard >= patience {
             pingSent = now
-            write(HTTP2Frame(streamID: .rootStream, payload: .ping(HTTP2PingData(withInteger: 0), ack: false)))
+            writePing(0)
             flush()
         }
     }
@@ -279,7 +258,7 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
         deadlineTimer = nil
         let now = eventLoop.now
         var next = NIODeadline.distantFuture
-        for call in calls.values where !call.isOver {
+        for case let call as GRPCCall in streams.values where !call.isOver {
             guard let deadline = call.deadline else { continue }
             if deadline <= now {
                 end(call, .deadlineExceeded(millis: call.timeoutMillis))
@@ -310,10 +289,12 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
         tickTask = nil
         deadlineTimer?.task.cancel()
         socketCheck?.cancel()
-        let open = calls
-        calls = [:]
+        let open = streams
+        streams = [:]
         blocked = [:]
-        for call in open.values { close(call) }
+        queued = []
+        reading.data = nil
+        for stream in open.values { release(stream) }
         martletCalls?.close()
         martletCalls = nil
         outbound?.close()
@@ -322,18 +303,31 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
         service.connectionClosed(self)
     }
 
-    /// The stream of a call is gone.
-    func close(_ call: GRPCCall) {
+    /// Both ends are done with a stream, or one of them has reset it.
+    func close(_ stream: HTTP2Stream) {
+        guard streams.removeValue(forKey: stream.id) != nil else { return }
+        clientStreams.ended(stream.number)
+        blocked[stream.id] = nil
+        release(stream)
+        replenish()
+        leaveIfDone()
+    }
+
+    private func release(_ stream: HTTP2Stream) {
+        waitingBytes -= stream.waitingBytes
+        stream.waitingBytes = 0
+        stream.waiting = []
+        guard let call = stream as? GRPCCall else { return }
         call.account?.close()
         call.account = nil
         openCalls?.give(call.stateBytes)
-        pendingBytes -= call.pendingBytes
-        call.pendingBytes = 0
         call.reader.drop()
         count(call)
-        guard let handler = call.handler else { return }
-        call.handler = nil
-        handler.ended(call)
+        if let handler = call.handler {
+            call.handler = nil
+            handler.ended(call)
+        }
+        call.connection = nil
     }
 
     // MARK: The socket
@@ -348,7 +342,7 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
     func chargeSocket() {
         guard let channelOptions else { return }
         let owed = (try? channelOptions.getOption(.bufferedWritableBytes)) ?? 0
-        let hasChanged = outbound?.update(owedBytes: owed + pendingBytes) ?? false
+        let hasChanged = outbound?.update(owedBytes: owed + waitingBytes) ?? false
         if let outbound, outbound.chargedBytes > 0, socketCheck == nil {
             socketCheck = eventLoop.scheduleTask(in: Self.recheckTime) { [bound] in
                 bound.value.socketCheck = nil

@@ -39,6 +39,10 @@ struct HTTP2FrameCutter {
         static let priority: UInt8 = 2
         static let reset: UInt8 = 3
         static let settings: UInt8 = 4
+        static let pushPromise: UInt8 = 5
+        static let ping: UInt8 = 6
+        static let goAway: UInt8 = 7
+        static let windowUpdate: UInt8 = 8
         static let continuation: UInt8 = 9
     }
 
@@ -47,9 +51,10 @@ struct HTTP2FrameCutter {
         static let acknowledges: UInt8 = 1
         static let endStream: UInt8 = 1
         static let endHeaders: UInt8 = 4
+        static let isPadded: UInt8 = 8
+        static let hasPriority: UInt8 = 32
     }
 
-    static let streamsMaxSetting = 3
     /// Content of a frame, as long as nobody has agreed on more, in bytes.
     static let contentBytesMax = 16_384
     static let headBytes = 9
@@ -93,7 +98,7 @@ struct HTTP2FrameCutter {
                 passingBytes -= count
                 continue
             }
-            guard let head = head(at: end) else { break }
+            guard let head = Head(of: bytes, at: end) else { break }
             // Of DATA every part is handed on. A frame that is too long is refused by its head, and nothing after it is read.
             let passes = head.type == FrameType.data || head.length > Self.contentBytesMax
             guard passes || bytes.writerIndex - end >= Self.headBytes + head.length else { break }
@@ -130,15 +135,23 @@ struct HTTP2FrameCutter {
 
     /// Nothing more is read.
     mutating func drop() { bytes = ByteBuffer() }
+}
 
-    private func head(at index: Int) -> Head? {
-        guard bytes.writerIndex - index >= Self.headBytes,
-            let first: UInt32 = bytes.getInteger(at: index), let flags: UInt8 = bytes.getInteger(at: index + 4),
-            let stream: UInt32 = bytes.getInteger(at: index + 5)
+extension HTTP2FrameCutter.Head {
+    /// The head of the frame that bytes begin with; nil where it has not all come.
+    init?(of bytes: ByteBuffer, at index: Int) {
+        guard let (first, flags, stream) = bytes.getMultipleIntegers(at: index, as: (UInt32, UInt8, UInt32).self)
         else { return nil }
-        let length = Int(first >> 8)
-        return Head(
-            length: length, type: UInt8(truncatingIfNeeded: first), flags: flags, stream: stream & (1 << 31 - 1),
-            firstWord: length < 4 ? 0 : bytes.getInteger(at: index + Self.headBytes) ?? 0)
+        length = Int(first >> 8)
+        type = UInt8(truncatingIfNeeded: first)
+        self.flags = flags
+        self.stream = stream & HTTP2Windows.sizeMask
+        firstWord = length < 4 ? 0 : bytes.getInteger(at: index + HTTP2FrameCutter.headBytes) ?? 0
+    }
+
+    /// Reads a head.
+    init?(readFrom bytes: inout ByteBuffer) {
+        self.init(of: bytes, at: bytes.readerIndex)
+        bytes.moveReaderIndex(forwardBy: HTTP2FrameCutter.headBytes)
     }
 }

@@ -1,18 +1,16 @@
 import MartletModel
 import MartletSession
 public import NIOCore
-import NIOHTTP2
 
-/// Stands before `NIOHTTP2Handler`, and sees the head of each frame before that.
+/// Stands before ``HTTP2Connection``, and sees the head of each frame before that.
 ///
 /// Frames that carry nothing are paid for from the connection's budget before anybody works for them. A client that has spent
 /// it is told so, and nothing more is read. A turn of the event loop takes in a bounded number of frames of a connection:
 /// while some wait, nothing more is read from its socket.
-final class HTTP2FrameGuard: ChannelDuplexHandler {
+final class HTTP2FrameGuard: ChannelInboundHandler, ChannelOutboundHandler {
     typealias InboundIn = ByteBuffer
     typealias InboundOut = ByteBuffer
     typealias OutboundIn = ByteBuffer
-    typealias OutboundOut = ByteBuffer
     private typealias FrameType = HTTP2FrameCutter.FrameType
     private typealias Flag = HTTP2FrameCutter.Flag
 
@@ -20,8 +18,6 @@ final class HTTP2FrameGuard: ChannelDuplexHandler {
     private enum Consequence {
         case fail(HTTP2ErrorCode, MartletError)
         case reset(UInt32, HTTP2ErrorCode)
-        /// The library takes its own settings for acknowledged.
-        case acknowledge
     }
 
     /// How many frames one turn takes in at most.
@@ -42,9 +38,7 @@ final class HTTP2FrameGuard: ChannelDuplexHandler {
     private var channelContext: ChannelHandlerContext?
     /// A block of fields that has begun and not ended, with the frames and bytes that have come of it.
     private var block: (frames: Int, bytes: Int)?
-    private var hasWritten = false
     private var hasSettings = false
-    private var hasAcknowledgement = false
 
     init(_ connection: HTTP2Connection) { self.connection = connection }
 
@@ -82,8 +76,7 @@ final class HTTP2FrameGuard: ChannelDuplexHandler {
             switch consequence {
             case nil: break
             case .fail(let code, let error): return connection.fail(code, error)
-            case .reset(let stream, let code): connection.reset(stream, code)
-            case .acknowledge: context.fireChannelRead(wrapInboundOut(Self.acknowledgement))
+            case .reset(let stream, let code): connection.resetOfPriority(stream, code)
             }
         } while cutter.rest == .more
         isPausing = cutter.rest == .waiting
@@ -107,31 +100,7 @@ final class HTTP2FrameGuard: ChannelDuplexHandler {
         context.read()
     }
 
-    // MARK: The server's settings
-
-    /// Tells the client how many streams it may have open. The connection keeps to that; the library knows no bound, since
-    /// it would end the connection where a stream alone is to be refused.
-    func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
-        guard !hasWritten else { return context.write(data, promise: promise) }
-        hasWritten = true
-        var bytes = unwrapOutboundIn(data)
-        let setting = UInt16(HTTP2FrameCutter.streamsMaxSetting)
-        for at in stride(from: bytes.readerIndex + HTTP2FrameCutter.headBytes, to: bytes.writerIndex - 5, by: 6)
-        where bytes.getInteger(at: at) == setting {
-            bytes.setInteger(UInt32(connection.limits.callsPerConnectionMax), at: at + 2)
-        }
-        context.write(wrapOutboundOut(bytes), promise: promise)
-    }
-
     // MARK: Frames
-
-    private static let acknowledgement: ByteBuffer = {
-        var bytes = ByteBuffer()
-        bytes.writeInteger(UInt32(FrameType.settings))
-        bytes.writeInteger(Flag.acknowledges)
-        bytes.writeInteger(UInt32(0))
-        return bytes
-    }()
 
     private func verdict(
         on head: HTTP2FrameCutter.Head, _ consequence: inout Consequence?
@@ -150,14 +119,7 @@ final class HTTP2FrameGuard: ChannelDuplexHandler {
         case FrameType.data: error = connection.clientStreams.data(head) ? nil : calm(connection.pay(1))
         case FrameType.settings where !head.has(Flag.acknowledges):
             error = fault(ofSettings: head)
-            if error == nil, !hasSettings {
-                hasSettings = true
-                consequence = .acknowledge
-                return .passAsLast
-            }
-        case FrameType.settings where head.length == 0 && hasSettings && !hasAcknowledgement:
-            hasAcknowledgement = true
-            return .drop
+            hasSettings = true
         case FrameType.priority where head.stream != 0 && hasSettings:
             error = calm(connection.pay(1))
             if error == nil, let code = Self.fault(ofPriority: head) { consequence = .reset(head.stream, code) }
@@ -230,15 +192,12 @@ extension HTTP2Connection {
     func spend(_ count: Int = 1) { if let error = pay(count) { fail(.enhanceYourCalm, error) } }
 
     /// Ends a stream that is at fault, or the connection where that stream is not open.
-    fileprivate func reset(_ stream: UInt32, _ code: HTTP2ErrorCode) {
-        guard calls[UInt64(stream)] != nil || requests[UInt64(stream)] != nil else {
-            return fail(code, .priorityOfNothing(stream))
-        }
-        write(HTTP2Frame(streamID: HTTP2StreamID(Int(stream)), payload: .rstStream(code)))
-        flushLater()
+    fileprivate func resetOfPriority(_ stream: UInt32, _ code: HTTP2ErrorCode) {
+        guard streams[UInt64(stream)] != nil else { return fail(code, .priorityOfNothing(stream)) }
+        reset(stream, code)
     }
 
-    /// A stream is being reset because the peer broke the rules, or had too many. Called while that is written.
+    /// A stream is being reset because the peer broke the rules, or had too many. 
     func foundFault(_ code: HTTP2ErrorCode) {
         let isFirst = faultCount == 0
         faultCount += code == .refusedStream ? 1 : Self.faultCost

@@ -5,88 +5,49 @@ import MartletSession
 import MartletTenants
 import NIOCore
 import NIOHPACK
-import NIOHTTP2
 
 // What comes in.
 
 extension HTTP2Connection {
-    func receive(_ frame: HTTP2Frame) {
-        switch frame.payload {
-        case .headers(let content): headers(content, of: frame.streamID)
-        case .data(let content): data(content, of: frame.streamID)
-        case .settings(.settings(let settings)): receive(settings)
-        case .settings(.ack): break
-        case .ping(let data, let isAnswer): if isAnswer { pinged(data) }
-        case .windowUpdate, .priority, .rstStream, .goAway, .pushPromise, .alternativeService,
-            .origin:
-            break
+    /// A request begins.
+    func begin(_ head: RequestHead, _ fields: HPACKHeaders, _ stream: UInt32, _ isEnd: Bool) {
+        guard farewell != .final, streams.count < limits.callsPerConnectionMax else {
+            return reset(stream, .refusedStream)
         }
-    }
-
-    private func receive(_ settings: HTTP2Settings) {
-        establish()
-        for setting in settings where setting.parameter == .initialWindowSize {
-            let change = setting.value - initialSendWindow
-            initialSendWindow = setting.value
-            for call in calls.values { call.sendWindow += change }
-            if change > 0 { pumpLater() }
-        }
-    }
-
-    // MARK: Calls
-
-    private func headers(_ content: HTTP2Frame.FramePayload.Headers, of streamID: HTTP2StreamID) {
-        guard RequestHead.isTrimmed(content.headers) else {
-            lastStreamID = max(lastStreamID, streamID)
-            return write(HTTP2Frame(streamID: streamID, payload: .rstStream(.protocolError)))
-        }
-        if let call = calls[UInt64(Int(streamID))] {
-            // Trailers, which gRPC's clients have no use for.
-            if content.endStream { inputClosed(call) }
-            return
-        }
-        if requests[UInt64(Int(streamID))] != nil { return requestGoesOn(streamID, bytes: 0, content.endStream) }
-        lastStreamID = max(lastStreamID, streamID)
-        guard farewell != .final, calls.count + bodies.count + requests.count < limits.callsPerConnectionMax else {
-            return write(HTTP2Frame(streamID: streamID, payload: .rstStream(.refusedStream)))
-        }
-        begin(content, streamID)
-    }
-
-    private func begin(_ content: HTTP2Frame.FramePayload.Headers, _ streamID: HTTP2StreamID) {
-        let head = RequestHead(content.headers)
         guard head.isGRPC else {
             let refusal = services.refusal(ofPath: head.path)
-            let request = PlainRequest(status: refusal.status, text: refusal.text, isHead: head.method == "HEAD")
-            guard !content.endStream else { return answer(streamID, request.answer, true) }
-            return requests[UInt64(Int(streamID))] = request
+            let request = PlainRequest(
+                UInt64(stream), sendWindow: initialSendWindow, status: refusal.status, text: refusal.text,
+                isHead: head.method == "HEAD")
+            request.contentLeft = head.contentLength
+            request.isInputClosed = isEnd
+            streams[request.id] = request
+            if isEnd { answer(request) }
+            return
         }
         guard let method = services.method(at: head.path) else {
-            return endAtOnce(streamID, services.unimplemented(head.path), content.endStream)
+            return endAtOnce(stream, services.unimplemented(head.path), isEnd)
         }
         if let refusal = refusalOfCalls {
-            endAtOnce(streamID, GRPCStatus(refusal), content.endStream)
+            endAtOnce(stream, GRPCStatus(refusal), isEnd)
             // One who is told so often need not ask again.
             return spend()
         }
-        let call = GRPCCall(
-            streamID, method, content.headers, self, messageBytesMax: limits.frameBytesMax,
-            receiveWindow: HTTP2Windows.initial, sendWindow: initialSendWindow)
-        call.acceptsGzip = head.acceptsGzip
+        let call = GRPCCall(stream, method, fields, head, self)
         switch head.encoding {
         case nil, "identity": break
         case "gzip":
             call.hasGzip = true
             hasInflated = true
-        case let other?: return endAtOnce(streamID, .unknownEncoding(other), content.endStream)
+        case let other?: return endAtOnce(stream, .unknownEncoding(other), isEnd)
         }
         if let timeout = head.timeout {
             guard let nanoseconds = GRPCTimeout.nanoseconds(timeout) else {
                 return endAtOnce(
-                    streamID,
+                    stream,
                     GRPCStatus(
                         .invalidField("grpc-timeout", "is not 1 to 8 digits and one of H, M, S, m, u, n: correct it")),
-                    content.endStream)
+                    isEnd)
             }
             // What is longer than 49 days is no deadline.
             let millis = nanoseconds / 1_000_000 + (nanoseconds % 1_000_000 > 0 ? 1 : 0)
@@ -98,35 +59,47 @@ extension HTTP2Connection {
             }
         }
         guard openCalls?.take(call.stateBytes) != false else {
-            return endAtOnce(streamID, GRPCStatus(.openCallsFull(limits)), content.endStream)
+            return endAtOnce(stream, GRPCStatus(.openCallsFull(limits)), isEnd)
         }
-        calls[call.id] = call
+        streams[call.id] = call
         call.handler = method.begin(call)
         if farewell != .none { call.handler?.drain(call) }
-        if content.endStream { inputClosed(call) } else { replenish(call) }
+        call.isInputClosed = isEnd
+        if isEnd { deliver(call) } else { replenish(call) }
+    }
+
+    /// Bytes of a stream have come, or its trailers: then it has ended.
+    func received(_ bytes: ByteBuffer?, of stream: HTTP2Stream) {
+        switch stream {
+        case let call as GRPCCall: received(bytes, of: call)
+        case let request as PlainRequest: received(bytes?.readableBytes ?? 0, of: request)
+        default: break
+        }
+        replenish()
     }
 
     /// Answers a request that is no call when it has ended, or is longer than anybody waits for.
-    private func requestGoesOn(_ streamID: HTTP2StreamID, bytes: Int, _ isEnd: Bool) {
-        guard var request = requests.removeValue(forKey: UInt64(Int(streamID))) else { return }
+    private func received(_ bytes: Int, of request: PlainRequest) {
+        guard !request.isAnswered else { return spendUnlessEnd(of: request, bytes) }
         request.bytes += bytes
-        if isEnd || request.bytes >= HTTP2Windows.initial / 2 { return answer(streamID, request.answer, isEnd) }
-        requests[UInt64(Int(streamID))] = request
-        if bytes < HTTP2Windows.crumbBytes { spend() }
+        if request.isInputClosed || request.bytes >= HTTP2Windows.initial / 2 { return answer(request) }
+        spendUnlessEnd(of: request, bytes)
     }
 
-    private func data(_ content: HTTP2Frame.FramePayload.Data, of streamID: HTTP2StreamID) {
-        guard let call = calls[UInt64(Int(streamID))], !call.isOver else {
-            return requestGoesOn(streamID, bytes: content.data.readableBytes, content.endStream)
-        }
+    private func spendUnlessEnd(of request: PlainRequest, _ bytes: Int) {
+        if !request.isInputClosed, bytes < HTTP2Windows.crumbBytes { spend() }
+    }
+
+    private func received(_ bytes: ByteBuffer?, of call: GRPCCall) {
+        guard !call.isOver else { return }
+        guard let bytes else { return deliver(call) }
         let (receivedCount, isInside) = (call.receivedCount, !call.reader.isBetweenMessages)
-        if case .byteBuffer(let bytes) = content.data, bytes.readableBytes > 0 { call.reader.feed(bytes) }
-        if content.endStream { call.isInputClosed = true }
+        let length = bytes.readableBytes
+        if length > 0 { call.reader.feed(bytes) }
         deliver(call)
         // Nothing, or a crumb of a message: no client that works sends many of those.
-        let length = content.data.readableBytes
         crumbBytes = min(crumbBytes + length, HTTP2Windows.bytesOfFreeCrumb * HTTP2Windows.freeCrumbsMax)
-        guard length == 0 || isInside && length < HTTP2Windows.crumbBytes, !content.endStream,
+        guard length == 0 || isInside && length < HTTP2Windows.crumbBytes, !call.isInputClosed,
             call.receivedCount == receivedCount, !call.isPaused || length < HTTP2Windows.shortestMessageBytes
         else { return }
         if crumbBytes >= HTTP2Windows.bytesOfFreeCrumb {
@@ -151,11 +124,6 @@ extension HTTP2Connection {
             spend(4 * Gzip.controlFrames(inflatedBytes: bytes, compressedBytes: compressedBytes))
             throw error
         }
-    }
-
-    private func inputClosed(_ call: GRPCCall) {
-        call.isInputClosed = true
-        deliver(call)
     }
 
     /// Hands the handler what has come of a call and is whole.
@@ -221,7 +189,7 @@ extension HTTP2Connection {
     }
 
     private func granted(_ wait: InboundAccount.WaitNumber, _ id: UInt64) {
-        guard let call = calls[id] else { return }
+        guard let call = streams[id] as? GRPCCall else { return }
         call.account?.granted(wait, isOpen: !isClosing)
         count(call)
         replenish(call)
@@ -231,7 +199,7 @@ extension HTTP2Connection {
 
     /// Lets the client send more on a stream, once it has half of what it may.
     func replenish(_ call: GRPCCall) {
-        guard !isReceiving, !call.isInputClosed, !call.isOver, !isClosing else { return }
+        guard !call.isInputClosed, !call.isOver, !isClosing else { return }
         var target = call.method.streamsRequests ? HTTP2Windows.requestStreamBytes : HTTP2Windows.initial
         let held = call.reader.heldBytes
         if let account = call.account {
@@ -242,27 +210,19 @@ extension HTTP2Connection {
         let missing = target - held - call.receiveWindow
         guard missing >= target / 2 || call.receiveWindow == 0 && missing > 0 else { return }
         call.receiveWindow += missing
-        write(HTTP2Frame(streamID: call.streamID, payload: .windowUpdate(windowSizeIncrement: missing)))
+        writeWindowUpdate(missing, of: call.number)
         flushLater()
     }
 
     /// Lets the client send more on the connection, once it has half of what it may. What waits to be a whole message, and is
     /// on no account, is taken off.
     func replenish() {
-        guard !isReceiving, !isClosing else { return }
+        guard !isClosing else { return }
         let missing = HTTP2Windows.connectionBytes - heldBytes - receiveWindow
         guard missing >= HTTP2Windows.connectionBytes / 2 else { return }
         receiveWindow += missing
-        write(HTTP2Frame(streamID: .rootStream, payload: .windowUpdate(windowSizeIncrement: missing)))
+        writeWindowUpdate(missing, of: 0)
         flushLater()
-    }
-
-    /// Lets the client send more where that could not be said within a frame. All windows of a read have been told by now.
-    func replenishLeft() {
-        let streams = streamsToReplenish
-        streamsToReplenish = []
-        for id in streams { if let call = calls[id] { replenish(call) } }
-        replenish()
     }
 
     /// Brings up to date what is held of a call's messages and is on no account.
@@ -271,45 +231,6 @@ extension HTTP2Connection {
         let bytes = isOnAccount ? 0 : call.reader.heldBytes
         heldBytes += bytes - call.countedBytes
         call.countedBytes = bytes
-    }
-
-    // MARK: What HTTP/2 tells
-
-    func windowUpdated(_ event: NIOHTTP2WindowUpdatedEvent) {
-        guard event.streamID != .rootStream else {
-            if let size = event.inboundWindowSize, size != receiveWindow {
-                receiveWindow = size
-                replenish()
-            }
-            if let size = event.outboundWindowSize {
-                let wasOpen = sendWindow > pendingBytes
-                sendWindow = size
-                if !wasOpen, sendWindow > pendingBytes { pumpLater() }
-            }
-            return
-        }
-        guard let call = calls[UInt64(Int(event.streamID))] else { return }
-        if let size = event.inboundWindowSize, size != call.receiveWindow {
-            call.receiveWindow = size
-            if isReceiving, streamsToReplenish.last != call.id { streamsToReplenish.append(call.id) }
-            replenish(call)
-        }
-        if let size = event.outboundWindowSize {
-            call.sendWindow = size
-            if call.isBlocked, call.sendWindow > call.pendingBytes { pumpLater() }
-        }
-    }
-
-    /// Both ends are done with a stream, or one of them has reset it.
-    func streamClosed(_ id: UInt64) {
-        clientStreams.ended(UInt32(truncatingIfNeeded: id))
-        bodies.remove(id)
-        requests[id] = nil
-        guard let call = calls.removeValue(forKey: id) else { return }
-        blocked[id] = nil
-        close(call)
-        replenish()
-        leaveIfDone()
     }
 }
 

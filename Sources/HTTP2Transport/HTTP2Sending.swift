@@ -3,26 +3,13 @@ import MartletFrameCodec
 import MartletModel
 import MartletService
 import NIOCore
-import NIOHPACK
-public import NIOHTTP2
 
 // What goes out.
 
 extension HTTP2Connection {
-    private static let answerHeaders: HPACKHeaders = [":status": "200", "content-type": "application/grpc"]
-    private static let gzipHeaders: HPACKHeaders = [
-        ":status": "200", "content-type": "application/grpc", "grpc-encoding": "gzip",
-    ]
-
-    func write(_ frame: HTTP2Frame) {
-        guard let context = channelContext else { return }
-        hasWritten = true
-        context.write(wrapOutboundOut(frame), promise: nil)
-    }
-
     /// Sends what was written in this turn, if anything was: a turn that only takes a request in costs no flush.
     func flushIfWritten() {
-        if hasWritten || outbound?.chargedBytes != 0 { flush() }
+        if hasOutput || outbound?.chargedBytes != 0 { flush() }
     }
 
     /// Sends what was written, at the end of this turn of the event loop.
@@ -39,16 +26,9 @@ extension HTTP2Connection {
     /// Sends what was written.
     func flush() {
         isFlushScheduled = false
-        hasWritten = false
         guard let context = channelContext else { return }
+        handOnOutput()
         context.flush()
-        if !streamsToReset.isEmpty {
-            let streams = streamsToReset
-            streamsToReset = []
-            for stream in streams { write(HTTP2Frame(streamID: stream, payload: .rstStream(.noError))) }
-            hasWritten = false
-            context.flush()
-        }
         chargeSocket()
     }
 
@@ -58,10 +38,13 @@ extension HTTP2Connection {
     private func beginAnswer(_ call: GRPCCall) {
         guard call.answer == .nothing else { return }
         call.answer = .headers
-        var headers = call.compresses ? Self.gzipHeaders : Self.answerHeaders
-        for field in call.metadataToSend { headers.add(name: field.name, value: field.value, indexing: .nonIndexable) }
+        writeHeaders(of: call.number) { write in
+            write(.status(200))
+            write(.common(.grpcContent))
+            if call.compresses { write(.common(.gzipEncoding)) }
+            for field in call.metadataToSend { write(.literal(field.name, field.value)) }
+        }
         call.metadataToSend = []
-        write(HTTP2Frame(streamID: call.streamID, payload: .headers(.init(headers: headers))))
     }
 
     func send(_ message: BareMessages.Prefixed, of call: GRPCCall) {
@@ -71,46 +54,38 @@ extension HTTP2Connection {
         flushLater()
     }
 
-    private func send(_ bytes: ByteBuffer, of call: GRPCCall) {
-        guard bytes.readableBytes > 0 else { return }
-        call.pendingBytes += bytes.readableBytes
-        pendingBytes += bytes.readableBytes
-        write(HTTP2Frame(streamID: call.streamID, payload: .data(.init(data: .byteBuffer(bytes)))))
-    }
-
     /// Ends a call; its handler is not asked for anything any more.
     func end(_ call: GRPCCall, _ status: GRPCStatus) {
         blocked[call.id] = nil
-        let headers: HPACKHeaders
-        if call.answer == .nothing, call.metadataToSend.isEmpty {
-            headers = status.onlyHeaders
-        } else {
-            beginAnswer(call)
-            headers = status.trailers
-        }
-        call.answer = .all
         call.reader.drop()
         call.account?.close()
         call.account = nil
         count(call)
-        write(HTTP2Frame(streamID: call.streamID, payload: .headers(.init(headers: headers, endStream: true))))
+        if call.answer == .nothing, call.metadataToSend.isEmpty {
+            writeHeaders(of: call.number, isEnd: true) { status.writeAnswer($0) }
+            call.answer = .all
+            outputClosed(call)
+        } else {
+            beginAnswer(call)
+            call.answer = .all
+            finish(call, .trailers(status))
+        }
         flushLater()
     }
 
     /// Answers a request that opens no call.
-    func endAtOnce(_ streamID: HTTP2StreamID, _ status: GRPCStatus, _ isInputClosed: Bool) {
+    func endAtOnce(_ stream: UInt32, _ status: GRPCStatus, _ isInputClosed: Bool) {
         service.callRefused()
-        answer(streamID, HTTPAnswer(headers: status.onlyHeaders, body: nil), isInputClosed)
+        writeHeaders(of: stream, isEnd: true) { status.writeAnswer($0) }
+        if !isInputClosed { writeReset(stream, .noError) }
+        flushLater()
     }
 
-    func answer(_ streamID: HTTP2StreamID, _ answer: HTTPAnswer, _ isInputClosed: Bool) {
-        let headers = HTTP2Frame.FramePayload.Headers(headers: answer.headers, endStream: answer.body == nil)
-        write(HTTP2Frame(streamID: streamID, payload: .headers(headers)))
-        if let body = answer.body {
-            bodies.insert(UInt64(Int(streamID)))
-            write(HTTP2Frame(streamID: streamID, payload: .data(.init(data: .byteBuffer(body), endStream: true))))
-        }
-        if !isInputClosed { streamsToReset.append(streamID) }
+    func answer(_ request: PlainRequest) {
+        request.isAnswered = true
+        let body = request.body
+        writeHeaders(of: request.number, isEnd: body == nil) { write in for field in request.fields { write(field) } }
+        if let body { sendLast(body, of: request) } else { outputClosed(request) }
         flushLater()
     }
 
@@ -119,7 +94,7 @@ extension HTTP2Connection {
     /// How many bytes the client takes of a call now, as one message: a power of two, so that those who read the same pages
     /// have them in common.
     func room(of call: GRPCCall) -> Int {
-        let window = min(call.sendWindow - call.pendingBytes, sendWindow - pendingBytes)
+        let window = min(call.sendWindow - call.waitingBytes, sendWindow - waitingBytes)
         guard window > 0, takesBytes, !isClosing, !call.isOver else {
             call.isBlocked = true
             blocked[call.id] = call
@@ -151,44 +126,35 @@ extension HTTP2Connection {
     private static let drainMessage = "the server is shutting down: call again elsewhere, or when it is back"
     /// So long a client has to send the calls that it began before it knew.
     private static let farewellTime = TimeAmount.seconds(1)
-    private static let farewellPing = HTTP2PingData(withInteger: 0x6D_61_72_74_6C_65_74)
+    private static let farewellPing: UInt64 = 0x6D_61_72_74_6C_65_74
 
     /// Ends subscriptions, lets other calls finish, asks for no new ones; closes when nothing is open.
     public func drain() {
         guard farewell == .none, !isClosing else { return }
         farewell = .announced
-        sayGoodbye(.maxID, .noError, Self.drainMessage)
+        writeGoAway(HTTP2Windows.sizeMask, .noError, Self.drainMessage)
         // The answer to a ping comes after all calls that were begun before the client knew.
-        write(HTTP2Frame(streamID: .rootStream, payload: .ping(Self.farewellPing, ack: false)))
+        writePing(Self.farewellPing)
         flush()
-        for call in calls.values { call.handler?.drain(call) }
+        for case let call as GRPCCall in streams.values { call.handler?.drain(call) }
         eventLoop.scheduleTask(in: Self.farewellTime) { [bound] in bound.value.leave() }
     }
 
-    func pinged(_ data: HTTP2PingData) {
+    func pinged(_ data: UInt64) {
         if data == Self.farewellPing { leave() }
     }
 
     private func leave() {
         guard farewell == .announced, !isClosing else { return }
         farewell = .final
-        sayGoodbye(lastStreamID, .noError, Self.drainMessage)
+        writeGoAway(lastStream, .noError, Self.drainMessage)
         flush()
         leaveIfDone()
     }
 
     func leaveIfDone() {
-        guard farewell == .final, calls.isEmpty else { return }
+        guard farewell == .final, streams.isEmpty else { return }
         closeAfterFlush()
-    }
-
-    func sayGoodbye(_ last: HTTP2StreamID, _ code: HTTP2ErrorCode, _ text: String) {
-        isSayingGoodbye = true
-        defer { isSayingGoodbye = false }
-        write(
-            HTTP2Frame(
-                streamID: .rootStream,
-                payload: .goAway(lastStreamID: last, errorCode: code, opaqueData: ByteBuffer(string: text))))
     }
 
     /// Says why, then closes.
@@ -199,7 +165,7 @@ extension HTTP2Connection {
             metadata: [
                 "peer": "\(peerName)", "reason": "\(error.reason)", "why": "\(PrintableText.escape("\(error)"))",
             ])
-        sayGoodbye(lastStreamID, code, "\(error)")
+        writeGoAway(lastStream, code, "\(error)")
         closeAfterFlush()
     }
 
@@ -208,56 +174,5 @@ extension HTTP2Connection {
         flush()
         isClosing = true
         channelContext?.close(promise: nil)
-    }
-}
-
-extension HTTP2Connection: NIOHTTP2FrameDelegate {
-    /// Takes note of what has left for the socket, and of the end that HTTP/2 makes of a connection.
-    public func wroteFrame(_ frame: HTTP2Frame) {
-        switch frame.payload {
-        case .data(let content):
-            guard let call = calls[UInt64(Int(frame.streamID))] else { return }
-            let bytes = min(call.pendingBytes, content.data.readableBytes)
-            call.pendingBytes -= bytes
-            pendingBytes -= bytes
-        case .headers(let content):
-            // The client is still sending: it may stop.
-            guard content.endStream, let call = calls[UInt64(Int(frame.streamID))], !call.isInputClosed else { return }
-            streamsToReset.append(frame.streamID)
-            flushLater()
-        case .rstStream(let code):
-            clientStreams.ended(UInt32(Int(frame.streamID)))
-            if code != .noError { foundFault(code) }
-        case .goAway(let last, let code, _) where !isSayingGoodbye:
-            // What is said after it must not name a later one.
-            lastStreamID = min(lastStreamID, last)
-            // The peer broke HTTP/2's rules; what is open is of no use to it.
-            let name = "\(code)"
-            eventLoop.execute { [bound] in bound.value.broke(name, code) }
-        default: break
-        }
-    }
-
-    private func broke(_ name: String, _ code: HTTP2ErrorCode) {
-        guard !isClosing else { return }
-        // When both sides have said goodbye and nothing is open, the library takes an answer to our ping for a fault.
-        guard farewell == .none || !calls.isEmpty else { return closeAfterFlush() }
-        fail(
-            code,
-            MartletError(
-                .internal, reason: .badFrame,
-                message: "the client broke the rules of HTTP/2: \(PrintableText.escape(name))"
-                    + Self.explanation(code)))
-    }
-
-    private static func explanation(_ code: HTTP2ErrorCode) -> String {
-        switch code {
-        case .compressionError:
-            ", which is also sent if the fields of a request take more than \(HTTP2Windows.headerListBytes) bytes "
-                + "(SETTINGS_MAX_HEADER_LIST_SIZE)"
-        case .enhanceYourCalm:
-            ", because more than \(HTTP2Windows.controlFramesWaitingMax) answers to PING and SETTINGS wait to be read"
-        default: ""
-        }
     }
 }

@@ -1,6 +1,5 @@
 import MartletModel
 import NIOCore
-import NIOHTTP2
 
 /// The settings that a server begins a connection with, and what else of HTTP/2 is counted in bytes or frames.
 enum HTTP2Windows {
@@ -27,40 +26,10 @@ enum HTTP2Windows {
     static let shortestMessageBytes = 16
     /// Inflating this many bytes takes about as long as handling a frame.
     static let inflatedBytesOfFrame = 1 << 10
-    /// Answers to frames that wait to be read.
-    static let controlFramesWaitingMax = 4_096
-    /// Nobody can send that many frames within ``unlimitedTime``.
-    private static let unlimitedCount = 64
-    private static let unlimitedTime = TimeAmount.nanoseconds(1)
-
-    static func connection(_ limits: Limits) -> NIOHTTP2Handler.ConnectionConfiguration {
-        var configuration = NIOHTTP2Handler.ConnectionConfiguration()
-        configuration.initialSettings = [
-            // ``HTTP2FrameGuard`` tells the client another: the library would end the connection for one stream more.
-            HTTP2Setting(parameter: .maxConcurrentStreams, value: Int(Int32.max)),
-            HTTP2Setting(parameter: .initialWindowSize, value: initial),
-            HTTP2Setting(parameter: .maxHeaderListSize, value: headerListBytes),
-        ]
-        configuration.maximumSequentialContinuationFrames = continuationFramesMax
-        // Clients have streams that the server reset under way.
-        configuration.maximumRecentlyResetStreams = limits.callsPerConnectionMax
-        // A client that lives for months may err now and then.
-        configuration.maximumConnectionGlitches = .max
-        // Frames that carry nothing are the budget's matter, which answers earn, and which says why: ``HTTP2FrameGuard``. The
-        // library would keep a time for each of them.
-        configuration.controlFrameRateLimit.maximumCount = unlimitedCount
-        configuration.controlFrameRateLimit.windowLength = unlimitedTime
-        configuration.maximumSequentialEmptyDataFrames = .max
-        configuration.maximumBufferedControlFrames = controlFramesWaitingMax
-        return configuration
-    }
-
-    static var streams: NIOHTTP2Handler.StreamConfiguration {
-        var configuration = NIOHTTP2Handler.StreamConfiguration()
-        configuration.streamResetFrameRateLimit.maximumCount = unlimitedCount
-        configuration.streamResetFrameRateLimit.windowLength = unlimitedTime
-        configuration.streamErrorRateLimit.maximumCount = unlimitedCount
-        configuration.streamErrorRateLimit.windowLength = unlimitedTime
-        return configuration
-    }
+    /// Answers to PING and SETTINGS that wait to be read.
+    static let answersWaitingMax = 4_096
+    /// The largest window (RFC 9113, 6.9.1).
+    static let sizeMax = 1 << 31 - 1
+    /// The bits of a window's size, or of a stream's number.
+    static let sizeMask: UInt32 = 1 << 31 - 1
 }

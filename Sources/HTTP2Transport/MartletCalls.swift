@@ -16,7 +16,8 @@ final class MartletCalls: CallTransport {
         func end(_ key: CallKey, _ error: MartletError?)
     }
 
-    private weak var connection: HTTP2Connection?
+    /// nil once it is gone.
+    private var connection: HTTP2Connection?
     private var connectionCalls: ConnectionCalls?
     private var callers: [CallKey: any Caller] = [:]
     /// Keys beyond those of streams, of the appends of sessions.
@@ -33,6 +34,7 @@ final class MartletCalls: CallTransport {
     func close() {
         connectionCalls?.close()
         connectionCalls = nil
+        connection = nil
         callers = [:]
     }
 
@@ -86,7 +88,8 @@ final class RequestHandler: GRPCHandler, MartletCalls.Caller {
     private let kind: RequestKind
     /// Held from when the call begins, as it may end with the connection.
     private let calls: MartletCalls?
-    private weak var call: GRPCCall?
+    /// Held until its end, which lets go of this handler.
+    private let call: GRPCCall
     private var message: ByteBuffer?
     private var isStarted = false
     /// The client wants the events that a conflict is about, which trailers cannot hold.
@@ -127,18 +130,17 @@ final class RequestHandler: GRPCHandler, MartletCalls.Caller {
         call.end(GRPCStatus(.draining))
     }
 
-    func room(for key: CallKey) -> Int { call?.room ?? 0 }
+    func room(for key: CallKey) -> Int { call.room }
 
     func send(_ message: CallMessage, of key: CallKey, isLast: Bool) {
-        guard let call else { return }
         call.send(BareMessages.encode(message, detachedBytesMin: Self.detachedBytesMin))
         if isLast { call.end(.ok) }
     }
 
     func end(_ key: CallKey, _ error: MartletError?) {
-        guard var error else { call?.end(.ok); return }
+        guard var error else { call.end(.ok); return }
         if asksForEvents, !error.conflicts.isEmpty { error.conflicts = error.conflicts.map(\.withoutEvents) }
-        call?.end(GRPCStatus(error))
+        call.end(GRPCStatus(error))
     }
 }
 

@@ -6,7 +6,8 @@ import NIOCore
 /// A worker's stream: the request first, what the worker says after it.
 final class WorkerHandler: GRPCHandler, MartletCalls.Caller {
     private let calls: MartletCalls?
-    private weak var call: GRPCCall?
+    /// Held until its end, which lets go of this handler.
+    private let call: GRPCCall
     private var isStarted = false
 
     init(_ call: GRPCCall) {
@@ -51,11 +52,11 @@ final class WorkerHandler: GRPCHandler, MartletCalls.Caller {
         call.end(GRPCStatus(.draining))
     }
 
-    func room(for key: CallKey) -> Int { call?.room ?? 0 }
+    func room(for key: CallKey) -> Int { call.room }
 
     func send(_ message: CallMessage, of key: CallKey, isLast: Bool) {
-        call?.send(BareMessages.encode(message, detachedBytesMin: 16 << 10))
+        call.send(BareMessages.encode(message, detachedBytesMin: 16 << 10))
     }
 
-    func end(_ key: CallKey, _ error: MartletError?) { call?.end(error.map { GRPCStatus($0) } ?? .ok) }
+    func end(_ key: CallKey, _ error: MartletError?) { call.end(error.map { GRPCStatus($0) } ?? .ok) }
 }

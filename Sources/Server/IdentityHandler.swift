@@ -87,10 +87,7 @@ final class IdentityHandler: ChannelInboundHandler, RemovableChannelHandler {
         switch alpn {
         case "h2":
             let connection = HTTP2Connection(service: service, services: services, eventLoop: context.eventLoop)
-            // Before the others, since it is to see their first frame.
-            let frameGuard = connection.makeFrameGuard()
-            try pipeline.addHandler(frameGuard, position: .after(self))
-            try pipeline.addHandlers([connection.makeFrameHandler(), connection], position: .after(frameGuard))
+            try pipeline.addHandlers([connection.makeFrameGuard(), connection], position: .after(self))
             return connection
         case "http/1.1":
             let connection = HTTP1Connection(service: service, services: services, eventLoop: context.eventLoop)

@@ -86,9 +86,7 @@ final class HTTP2Peer {
             engine: MemoryEngine(), limits: limits, serverVersion: "1", clock: { Timestamp(microseconds: 1) },
             logger: .silent, uptime: { .uptimeNanoseconds(0) })
         connection = HTTP2Connection(service: service, services: GRPCServices(services), eventLoop: loop)
-        try server.pipeline.syncOperations.addHandlers([
-            connection.makeFrameGuard(), connection.makeFrameHandler(), connection,
-        ])
+        try server.pipeline.syncOperations.addHandlers([connection.makeFrameGuard(), connection])
         let settings: HTTP2Settings = [HTTP2Setting(parameter: .initialWindowSize, value: window)]
         try client.pipeline.syncOperations.addHandlers([
             NIOHTTP2Handler(mode: .client, initialSettings: settings), collector,
