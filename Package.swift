@@ -287,10 +287,10 @@ let package = Package(
             "FuzzReplayTests",
             [
                 "martlet", "CMartletOpenSSL", "CMartletPostgreSQL", "MartletAccess", "MartletFrameCodec",
-                "MartletModel", "MartletRecordCodec", "MartletService", "MartletSession", "MartletStorage",
+                "MartletHTTP2Transport", "MartletModel", "MartletRecordCodec", "MartletService", "MartletSession", "MartletStorage",
                 "MartletStorageMemory", "MartletStoragePostgreSQL", "MartletSubscriptions", "MartletTLSOpenSSL",
                 "MartletTenants", "MartletTesting", "MartletUpcasting", .logging, .nioConcurrencyHelpers, .nioCore,
-                .nioEmbedded,
+                .nioEmbedded, .nioHPACK,
             ]),
         tests(
             "HTTP2TransportTests",

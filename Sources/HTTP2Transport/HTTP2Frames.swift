@@ -323,6 +323,7 @@ extension HTTP2Connection {
             return reading.settingsAwaited -= 1
         }
         guard head.length % 6 == 0 else { throw .length(head, "SETTINGS") }
+        let before = initialSendWindow
         while let (name, value) = content.readMultipleIntegers(as: (UInt16, UInt32).self) {
             switch name {
             case HTTP2SettingName.tableSize: encoder.tableSizeChanged(Int(value))
@@ -336,6 +337,8 @@ extension HTTP2Connection {
         establish()
         writeFrame(type: FrameType.settings, flags: Flag.acknowledges, stream: 0, content: [])
         try countAnswer()
+        // Only now: until it reads the acknowledgement, the client counts by the windows that it had.
+        if initialSendWindow > before { for stream in streams.values { windowOpened(of: stream) } }
     }
 
     private func sendWindowsChange(to size: Int) throws(HTTP2Fault) {
@@ -350,7 +353,6 @@ extension HTTP2Connection {
                 throw HTTP2Fault(
                     .flowControlError, "SETTINGS_INITIAL_WINDOW_SIZE takes the window of a stream above 2^31 - 1")
             }
-            if change > 0 { windowOpened(of: stream) }
         }
     }
 

@@ -18,6 +18,7 @@ struct FuzzTarget: Sendable {
         FuzzTarget(name: "server-session", run: ServerSessions.run),
         FuzzTarget(name: "client-session", run: ClientSessions.run),
         FuzzTarget(name: "service", run: ServiceScript.run),
+        FuzzTarget(name: "http2", run: HTTP2Streams.run),
         FuzzTarget(name: "upcasters", run: Upcasters.run),
         FuzzTarget(name: "json", run: JSONTexts.run),
         FuzzTarget(name: "certificate", run: Certificates.run),
