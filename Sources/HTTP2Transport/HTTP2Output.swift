@@ -221,7 +221,7 @@ extension HTTP2Connection {
             stream.waitingBytes -= sent
             waitingBytes -= sent
             if bytes.readableBytes > 0 {
-                stream.waiting[stream.waiting.startIndex] = bytes
+                stream.waiting[0] = bytes
             } else {
                 stream.waiting.removeFirst()
             }

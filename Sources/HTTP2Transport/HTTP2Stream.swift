@@ -27,7 +27,7 @@ public class HTTP2Stream {
     /// What the client takes now; below 0 where it has made its window smaller.
     var sendWindow: Int
     /// What waits for the client's windows.
-    var waiting: CircularBuffer<ByteBuffer> = []
+    var waiting: [ByteBuffer] = []
     /// The bytes of it.
     var waitingBytes = 0
     var ending: Ending?

@@ -358,4 +358,27 @@ import Testing
         #expect(peer.goAways.last?.code == .enhanceYourCalm)
         #expect(peer.goAways.last?.text.contains("too_many_pings") == true)
     }
+
+    /// The clock is moved by hand. Pings are answered, and nothing of the subscription is taken.
+    @Test func aZeroWindowForAnHourIsASlowSubscriber() throws {
+        let peer = try HTTP2Peer(window: 0)
+        let stream = try subscribe(peer)
+        let pool = peer.service.pools.outbound
+        var appended = 0
+        for second in stride(from: 0, to: 3_600, by: 2) {
+            try peer.advance(.seconds(2))
+            guard second % 60 == 0 else { continue }
+            let append = try peer.append(request(bytes: 1_000))
+            #expect(peer.answer(append).headers.count == 1, "the answer waits for its window, too")
+            try peer.giveWindow(1_000, on: append)
+            #expect(peer.answer(append).code == .ok)
+            appended += 1
+        }
+        #expect(peer.isOpen && peer.goAways.isEmpty && peer.answer(stream).bytes.readableBytes == 0)
+        #expect(appended == 60 && pool.bytes == 0, "\(pool.bytes) bytes are held")
+        try peer.giveWindow(1 << 20, on: stream)
+        try peer.giveWindow(1 << 20, on: 0)
+        #expect(try positions(peer, stream) == (1...60).map { UInt64($0) })
+        #expect(!peer.answer(stream).isEnded)
+    }
 }
