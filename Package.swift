@@ -287,7 +287,8 @@ let package = Package(
             "FuzzReplayTests",
             [
                 "martlet", "CMartletOpenSSL", "CMartletPostgreSQL", "MartletAccess", "MartletFrameCodec",
-                "MartletHTTP2Transport", "MartletModel", "MartletRecordCodec", "MartletService", "MartletSession", "MartletStorage",
+                "MartletHTTP2Transport", "MartletModel", "MartletRecordCodec", "MartletService", "MartletSession",
+                "MartletStorage",
                 "MartletStorageMemory", "MartletStoragePostgreSQL", "MartletSubscriptions", "MartletTLSOpenSSL",
                 "MartletTenants", "MartletTesting", "MartletUpcasting", .logging, .nioConcurrencyHelpers, .nioCore,
                 .nioEmbedded, .nioHPACK,

@@ -197,7 +197,7 @@ extension HTTP2Connection {
         reset(stream, code)
     }
 
-    /// A stream is being reset because the peer broke the rules, or had too many. 
+    /// A stream is being reset because the peer broke the rules, or had too many.
     func foundFault(_ code: HTTP2ErrorCode) {
         let isFirst = faultCount == 0
         faultCount += code == .refusedStream ? 1 : Self.faultCost

@@ -110,7 +110,8 @@ extension HTTP2Connection {
                     guard head.length <= HTTP2FrameCutter.contentBytesMax else {
                         throw HTTP2Fault(
                             .frameSizeError,
-                            "a frame of \(head.length) bytes: SETTINGS_MAX_FRAME_SIZE is \(HTTP2FrameCutter.contentBytesMax)")
+                            "a frame of \(head.length) bytes: SETTINGS_MAX_FRAME_SIZE is \(HTTP2FrameCutter.contentBytesMax)"
+                        )
                     }
                     if head.type == FrameType.data {
                         try beginData(head)
@@ -371,7 +372,8 @@ extension HTTP2Connection {
         reading.answersWaiting += 1
         guard reading.answersWaiting > HTTP2Windows.answersWaitingMax else { return }
         throw HTTP2Fault(
-            .enhanceYourCalm, "more than \(HTTP2Windows.answersWaitingMax) answers to PING and SETTINGS wait to be read")
+            .enhanceYourCalm, "more than \(HTTP2Windows.answersWaitingMax) answers to PING and SETTINGS wait to be read"
+        )
     }
 
     private func takeInWindowUpdate(_ head: Head) throws(HTTP2Fault) {

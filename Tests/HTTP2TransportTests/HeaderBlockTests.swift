@@ -89,7 +89,9 @@ import Testing
 
     @Test func pseudoFieldsComeFirstAndAreAllThere() {
         #expect(head(Self.request) != nil)
-        for index in 0..<3 { #expect(head(Self.request.indices.filter { $0 != index }.map { Self.request[$0] }) == nil) }
+        for index in 0..<3 {
+            #expect(head(Self.request.indices.filter { $0 != index }.map { Self.request[$0] }) == nil)
+        }
         #expect(head([("a", "b")] + Self.request) == nil)
         #expect(head(Array(Self.request.prefix(2)) + [("a", "b"), Self.request[2]]) == nil)
         #expect(head(Array(Self.request.prefix(2)) + [(":path", "")]) == nil)

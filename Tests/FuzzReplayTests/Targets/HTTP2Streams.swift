@@ -107,8 +107,8 @@ enum HTTP2Streams {
         var content: [UInt8]
         switch kind >> 5 {
         case 0: content = world.message(.getHead(ServiceWorld.tenants[0]))
-        case 1: content = try world.message(.append( world.append(payloadBytes: 3)))
-        case 2: content = try world.message(.append( world.append(payloadBytes: 4_000)))
+        case 1: content = try world.message(.append(world.append(payloadBytes: 3)))
+        case 2: content = try world.message(.append(world.append(payloadBytes: 4_000)))
         case 3: content = input.bytes(input.number(below: 40))
         case 4: content = [0, 0, 1, 0, 0] + [UInt8](repeating: 0, count: 9_000)
         case 5: content = [UInt8](repeating: kind, count: 16_000)
