@@ -16,8 +16,8 @@ public import NIOCore
 /// them is let in. Of what goes out, a call is asked for more only while its stream and the connection have window for it;
 /// what waits nevertheless is on the account too.
 public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
-    /// Whole frames, or parts of DATA.
-    public typealias InboundIn = ByteBuffer
+    /// Nothing: what comes in comes from the guard.
+    public typealias InboundIn = Never
     /// Frames.
     public typealias OutboundOut = ByteBuffer
 
@@ -50,11 +50,9 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
     var control: ControlFrameBudget
     /// What streams that were reset cost, for the peer broke the rules or had too many, and what is not off ``control`` yet.
     var faultCount = 0
-    var clientStreams: ClientStreams
-    /// What messages of this turn took to inflate, in frames of the turn.
-    var inflatingWeight = 0
-    /// Some call has messages that may have to be inflated.
-    var hasInflated = false
+    var pastStreams = PastStreams()
+    /// What the frame that was taken in has cost beyond itself, in frames of the turn.
+    var turnWeight = 0
     /// Bytes of DATA for which crumbs are free.
     var crumbBytes = 0
     var openCalls: OpenCallsAccount?
@@ -107,7 +105,6 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
         lastHeard = eventLoop.now
         openedAt = eventLoop.now
         control = ControlFrameBudget(service.limits, now: eventLoop.now)
-        clientStreams = ClientStreams(openMax: 2 * service.limits.callsPerConnectionMax)
     }
 
     var peerName: String { channelContext?.remoteAddress.map { "\($0)" } ?? "unknown" }
@@ -132,12 +129,10 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
         context.fireChannelInactive()
     }
 
-    /// Reacts to frames.
-    public func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        guard !isClosing else { return }
+    /// The peer is there.
+    func heard() {
         lastHeard = eventLoop.now
         pingSent = nil
-        takeIn(unwrapInboundIn(data))
     }
 
     /// Sends what the frames of one read were answered with.
@@ -306,7 +301,6 @@ public final class HTTP2Connection: ChannelInboundHandler, AdmittedConnection {
     /// Both ends are done with a stream, or one of them has reset it.
     func close(_ stream: HTTP2Stream) {
         guard streams.removeValue(forKey: stream.id) != nil else { return }
-        clientStreams.ended(stream.number)
         blocked[stream.id] = nil
         release(stream)
         replenish()

@@ -1,9 +1,7 @@
 import NIOCore
 
-/// Cuts the bytes of a connection where frames of HTTP/2 begin and end, and shows the head of each.
-///
-/// What is cut off ends where a frame ends, or inside the content of DATA. Whoever parses it is never left with a part of
-/// another frame, which it would have to keep together with all that it has read before.
+/// Cuts the bytes of a connection where frames of HTTP/2 begin and end, and shows the head of each before anybody works on
+/// it. Content of DATA is cut off as it comes, so that nothing is kept of it.
 struct HTTP2FrameCutter {
     /// The first 9 bytes of a frame, and the 4 after them.
     struct Head {
@@ -16,20 +14,6 @@ struct HTTP2FrameCutter {
         var firstWord: UInt32
 
         func has(_ flag: UInt8) -> Bool { flags & flag != 0 }
-    }
-
-    /// What is to be done with a frame.
-    enum Verdict {
-        /// It is handed on with those before it.
-        case pass
-        /// It is handed on, and nothing after it in the same piece.
-        case passAsLast
-        /// Those before it are handed on, and it is not.
-        case drop
-        /// Those before it are handed on, and nothing more is read.
-        case refuse
-        /// It is looked at by a later call.
-        case wait
     }
 
     /// Types of frames.
@@ -61,18 +45,8 @@ struct HTTP2FrameCutter {
     private static let prefaceBytes = 24
 
     private var bytes = ByteBuffer()
-    /// What passes without being looked at: the preface, and content of DATA.
-    private var passingBytes = prefaceBytes
-    /// What may be looked at by the next call without more being fed.
-    enum Rest {
-        case nothing
-        /// The last piece ended because of a verdict.
-        case more
-        /// The verdict was to wait.
-        case waiting
-    }
-
-    private(set) var rest = Rest.nothing
+    /// What is left of the preface, or of the content of DATA.
+    private(set) var contentLeft = prefaceBytes
 
     /// What is kept for what has not been cut off.
     var storageBytes: Int { bytes.storageCapacity }
@@ -82,55 +56,35 @@ struct HTTP2FrameCutter {
         if bytes.readableBytes == 0 { bytes = more } else { bytes.writeImmutableBuffer(more) }
     }
 
-    /// Cuts off what is whole.
-    ///
-    /// - Parameter look: sees the head of each frame.
-    /// - Returns: nil where there is nothing to be handed on.
-    mutating func next(_ look: (Head) -> Verdict) -> ByteBuffer? {
-        rest = .nothing
-        var end = bytes.readerIndex
-        var droppedBytes = 0
-        var isRefused = false
-        search: while end < bytes.writerIndex {
-            if passingBytes > 0 {
-                let count = min(passingBytes, bytes.writerIndex - end)
-                end += count
-                passingBytes -= count
-                continue
-            }
-            guard let head = Head(of: bytes, at: end) else { break }
-            // Of DATA every part is handed on. A frame that is too long is refused by its head, and nothing after it is read.
-            let passes = head.type == FrameType.data || head.length > Self.contentBytesMax
-            guard passes || bytes.writerIndex - end >= Self.headBytes + head.length else { break }
-            let verdict = look(head)
-            switch verdict {
-            case .wait:
-                rest = .waiting
-                break search
-            case .refuse:
-                isRefused = true
-                break search
-            case .drop where !passes:
-                droppedBytes = Self.headBytes + head.length
-                rest = .more
-                break search
-            case .pass, .passAsLast, .drop:
-                end += Self.headBytes + (passes ? 0 : head.length)
-                passingBytes = passes ? head.length : 0
-                guard verdict == .passAsLast else { continue }
-                rest = .more
-                break search
-            }
+    /// Cuts off what has come of the preface, or of the content of DATA; nil where nothing has, or none is awaited.
+    mutating func nextContent() -> ByteBuffer? {
+        guard contentLeft > 0, bytes.readableBytes > 0 else { return nil }
+        let content = bytes.readSlice(length: min(contentLeft, bytes.readableBytes))
+        contentLeft -= content?.readableBytes ?? 0
+        return content
+    }
+
+    /// The head of the next frame, once all of that has come; of DATA, and of a frame that is refused for its length, the
+    /// head alone is enough.
+    var nextHead: Head? {
+        guard contentLeft == 0, let head = Head(of: bytes, at: bytes.readerIndex) else { return nil }
+        let isEnough = head.type == FrameType.data || head.length > Self.contentBytesMax
+        return isEnough || bytes.readableBytes >= Self.headBytes + head.length ? head : nil
+    }
+
+    /// Cuts off the frame of ``nextHead``, and gives its content; of DATA that comes by ``nextContent()``.
+    mutating func take(_ head: Head) -> ByteBuffer {
+        bytes.moveReaderIndex(forwardBy: Self.headBytes)
+        guard head.type != FrameType.data else {
+            contentLeft = head.length
+            return ByteBuffer()
         }
-        let piece = bytes.readSlice(length: end - bytes.readerIndex)
-        bytes.moveReaderIndex(forwardBy: droppedBytes)
-        if bytes.readableBytes == 0 || isRefused {
-            drop()
-        } else if rest == .nothing {
-            // The rest of a frame may take its time: it does not keep what it came with.
-            bytes = ByteBuffer(bytes: bytes.readableBytesView)
-        }
-        return piece.flatMap { $0.readableBytes > 0 ? $0 : nil }
+        return bytes.readSlice(length: head.length) ?? ByteBuffer()
+    }
+
+    /// The rest of a frame may take its time: it does not keep what it came with.
+    mutating func keepRest() {
+        bytes = bytes.readableBytes == 0 ? ByteBuffer() : ByteBuffer(bytes: bytes.readableBytesView)
     }
 
     /// Nothing more is read.
@@ -147,11 +101,5 @@ extension HTTP2FrameCutter.Head {
         self.flags = flags
         self.stream = stream & HTTP2Windows.sizeMask
         firstWord = length < 4 ? 0 : bytes.getInteger(at: index + HTTP2FrameCutter.headBytes) ?? 0
-    }
-
-    /// Reads a head.
-    init?(readFrom bytes: inout ByteBuffer) {
-        self.init(of: bytes, at: bytes.readerIndex)
-        bytes.moveReaderIndex(forwardBy: HTTP2FrameCutter.headBytes)
     }
 }

@@ -2,27 +2,21 @@ import MartletModel
 import MartletSession
 public import NIOCore
 
-/// Stands before ``HTTP2Connection``, and sees the head of each frame before that.
+/// Stands before ``HTTP2Connection``: cuts what comes into frames, and hands on those that are paid for.
 ///
 /// Frames that carry nothing are paid for from the connection's budget before anybody works for them. A client that has spent
 /// it is told so, and nothing more is read. A turn of the event loop takes in a bounded number of frames of a connection:
 /// while some wait, nothing more is read from its socket.
 final class HTTP2FrameGuard: ChannelInboundHandler, ChannelOutboundHandler {
     typealias InboundIn = ByteBuffer
-    typealias InboundOut = ByteBuffer
     typealias OutboundIn = ByteBuffer
+    private typealias Head = HTTP2FrameCutter.Head
     private typealias FrameType = HTTP2FrameCutter.FrameType
     private typealias Flag = HTTP2FrameCutter.Flag
 
-    /// What follows from a frame once those before it have been handed on.
-    private enum Consequence {
-        case fail(HTTP2ErrorCode, MartletError)
-        case reset(UInt32, HTTP2ErrorCode)
-    }
-
     /// How many frames one turn takes in at most.
     static let framesPerTurn = 1_024
-    /// A frame with fields counts as this many of a turn's: decoding 16 KiB of them takes about as long.
+    /// A frame with fields counts as this many of a turn's, besides what ``HTTP2Windows/decodedBytesOfFrame`` says.
     private static let fieldsWeight = 8
     /// Settings in one frame; HTTP/2 and its extensions know 8.
     static let settingsMax = 32
@@ -38,7 +32,6 @@ final class HTTP2FrameGuard: ChannelInboundHandler, ChannelOutboundHandler {
     private var channelContext: ChannelHandlerContext?
     /// A block of fields that has begun and not ended, with the frames and bytes that have come of it.
     private var block: (frames: Int, bytes: Int)?
-    private var hasSettings = false
 
     init(_ connection: HTTP2Connection) { self.connection = connection }
 
@@ -67,20 +60,29 @@ final class HTTP2FrameGuard: ChannelInboundHandler, ChannelOutboundHandler {
     func handlerRemoved(context: ChannelHandlerContext) { channelContext = nil }
 
     private func handOn(_ context: ChannelHandlerContext) {
-        repeat {
-            var consequence: Consequence?
-            let piece = cutter.next { verdict(on: $0, &consequence) }
-            if let piece { context.fireChannelRead(wrapInboundOut(piece)) }
-            // What came before may have ended the connection.
-            guard !connection.isClosing else { return cutter.drop() }
-            switch consequence {
-            case nil: break
-            case .fail(let code, let error): return connection.fail(code, error)
-            case .reset(let stream, let code): connection.resetOfPriority(stream, code)
+        while !connection.isClosing {
+            if let content = cutter.nextContent() {
+                connection.takeIn(content: content)
+            } else if let head = cutter.nextHead {
+                guard framesLeft > 0 else {
+                    isPausing = true
+                    return FrameTurns.await(self, on: context.eventLoop)
+                }
+                take(head)
+            } else {
+                return cutter.keepRest()
             }
-        } while cutter.rest == .more
-        isPausing = cutter.rest == .waiting
-        if isPausing { FrameTurns.await(self, on: context.eventLoop) }
+            framesLeft -= connection.turnWeight
+            connection.turnWeight = 0
+        }
+        cutter.drop()
+    }
+
+    private func take(_ head: Head) {
+        framesLeft -= 1
+        let content = cutter.take(head)
+        guard let (code, error) = fault(of: head) else { return connection.takeIn(head, content) }
+        connection.fail(code, error)
     }
 
     /// Goes on with the frames that wait, and reads when none are left.
@@ -102,52 +104,29 @@ final class HTTP2FrameGuard: ChannelInboundHandler, ChannelOutboundHandler {
 
     // MARK: Frames
 
-    private func verdict(
-        on head: HTTP2FrameCutter.Head, _ consequence: inout Consequence?
-    ) -> HTTP2FrameCutter.Verdict {
-        framesLeft -= connection.inflatingWeight
-        connection.inflatingWeight = 0
-        guard framesLeft > 0 else { return .wait }
-        framesLeft -= 1
-        let error: (code: HTTP2ErrorCode, error: MartletError)?
+    /// Why nothing more is read from the connection, if its frame is not to be looked at.
+    private func fault(of head: Head) -> (code: HTTP2ErrorCode, error: MartletError)? {
         switch head.type {
         // Whatever is refused for its length, or stands inside a block of fields, ends the connection.
-        case _ where head.length > HTTP2FrameCutter.contentBytesMax: return .pass
-        case FrameType.continuation: error = fault(ofContinuation: head)
-        case _ where block != nil: return .pass
-        case FrameType.headers: error = fault(ofHeaders: head)
-        case FrameType.data: error = connection.clientStreams.data(head) ? nil : calm(connection.pay(1))
-        case FrameType.settings where !head.has(Flag.acknowledges):
-            error = fault(ofSettings: head)
-            hasSettings = true
-        case FrameType.priority where head.stream != 0 && hasSettings:
-            error = calm(connection.pay(1))
-            if error == nil, let code = Self.fault(ofPriority: head) { consequence = .reset(head.stream, code) }
-            // Nobody goes by priorities (RFC 9113, 5.3.2).
-            if error == nil { return .drop }
-        case FrameType.reset:
-            connection.clientStreams.ended(head.stream)
-            error = calm(connection.pay(1))
-        default: error = calm(connection.pay(1))
+        case _ where head.length > HTTP2FrameCutter.contentBytesMax: return nil
+        case FrameType.continuation: return fault(ofContinuation: head)
+        case _ where block != nil: return nil
+        case FrameType.headers:
+            framesLeft -= Self.fieldsWeight - 1
+            if !head.has(Flag.endHeaders) { block = (0, head.length) }
+            return nil
+        case FrameType.data: return connection.awaitsData(of: head.stream) ? nil : calm(connection.pay(1))
+        case FrameType.settings where !head.has(Flag.acknowledges): return fault(ofSettings: head)
+        case FrameType.settings where connection.reading.settingsAwaited > 0: return nil
+        default: return calm(connection.pay(1))
         }
-        // What is inflated of each message counts before the next is handed on.
-        guard let error else { return connection.hasInflated && head.type == FrameType.data ? .passAsLast : .pass }
-        consequence = .fail(error.code, error.error)
-        return .refuse
     }
 
     private func calm(_ error: MartletError?) -> (code: HTTP2ErrorCode, error: MartletError)? {
         error.map { (.enhanceYourCalm, $0) }
     }
 
-    private func fault(ofHeaders head: HTTP2FrameCutter.Head) -> (code: HTTP2ErrorCode, error: MartletError)? {
-        framesLeft -= Self.fieldsWeight - 1
-        if !head.has(Flag.endHeaders) { block = (0, head.length) }
-        guard connection.clientStreams.headers(head) else { return (.streamClosed, .streamHasEnded(head.stream)) }
-        return nil
-    }
-
-    private func fault(ofContinuation head: HTTP2FrameCutter.Head) -> (code: HTTP2ErrorCode, error: MartletError)? {
+    private func fault(ofContinuation head: Head) -> (code: HTTP2ErrorCode, error: MartletError)? {
         framesLeft -= Self.fieldsWeight - 1
         guard let (frames, bytes) = block else { return nil }
         block = head.has(Flag.endHeaders) ? nil : (frames + 1, bytes + head.length)
@@ -155,17 +134,12 @@ final class HTTP2FrameGuard: ChannelInboundHandler, ChannelOutboundHandler {
         return bytes + head.length > HTTP2Windows.headerListBytes ? (.enhanceYourCalm, .fieldsTooLong) : nil
     }
 
-    private func fault(ofSettings head: HTTP2FrameCutter.Head) -> (code: HTTP2ErrorCode, error: MartletError)? {
+    private func fault(ofSettings head: Head) -> (code: HTTP2ErrorCode, error: MartletError)? {
         let count = head.length / 6
         guard count <= Self.settingsMax else { return (.enhanceYourCalm, .tooManySettings(count)) }
         let cost = Self.settingCost * max(1, count)
         framesLeft -= cost
         return calm(connection.pay(cost))
-    }
-
-    private static func fault(ofPriority head: HTTP2FrameCutter.Head) -> HTTP2ErrorCode? {
-        guard head.length == 5 else { return .frameSizeError }
-        return head.firstWord & (1 << 31 - 1) == head.stream ? .protocolError : nil
     }
 }
 
@@ -191,12 +165,6 @@ extension HTTP2Connection {
     /// Takes them off, and ends the connection where there are not that many left.
     func spend(_ count: Int = 1) { if let error = pay(count) { fail(.enhanceYourCalm, error) } }
 
-    /// Ends a stream that is at fault, or the connection where that stream is not open.
-    fileprivate func resetOfPriority(_ stream: UInt32, _ code: HTTP2ErrorCode) {
-        guard streams[UInt64(stream)] != nil else { return fail(code, .priorityOfNothing(stream)) }
-        reset(stream, code)
-    }
-
     /// A stream is being reset because the peer broke the rules, or had too many.
     func foundFault(_ code: HTTP2ErrorCode) {
         let isFirst = faultCount == 0
@@ -212,16 +180,6 @@ extension HTTP2Connection {
 }
 
 extension MartletError {
-    fileprivate static func streamHasEnded(_ stream: UInt32) -> MartletError {
-        MartletError(
-            .internal, reason: .badFrame,
-            message: "HEADERS on stream \(stream), which has ended: use a new one for each call")
-    }
-    fileprivate static func priorityOfNothing(_ stream: UInt32) -> MartletError {
-        MartletError(
-            .internal, reason: .badFrame,
-            message: "PRIORITY of stream \(stream), which is not open, has a wrong length or depends on itself")
-    }
     fileprivate static let tooManyContinuations = MartletError(
         .resourceExhausted, reason: .frameTooLarge,
         message: "a request has more than \(HTTP2Windows.continuationFramesMax) CONTINUATION frames: "

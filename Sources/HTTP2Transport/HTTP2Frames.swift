@@ -89,40 +89,43 @@ struct HTTP2ReadState {
     }
 }
 
-// Reads frames: RFC 9113, 4 to 6. ``HTTP2FrameGuard`` has cut them and counted them.
+// Reads frames: RFC 9113, 4 to 6. ``HTTP2FrameGuard`` has cut and counted them.
 
 extension HTTP2Connection {
     private typealias Head = HTTP2FrameCutter.Head
     private typealias FrameType = HTTP2FrameCutter.FrameType
     private typealias Flag = HTTP2FrameCutter.Flag
 
-    /// Takes in whole frames, or parts of DATA.
-    func takeIn(_ piece: ByteBuffer) {
-        var bytes = piece
+    /// Takes in a frame; of DATA only its head.
+    func takeIn(_ head: HTTP2FrameCutter.Head, _ content: ByteBuffer) {
+        heard()
         do throws(HTTP2Fault) {
-            while bytes.readableBytes > 0, !isClosing {
-                if reading.data != nil {
-                    takeInData(&bytes)
-                } else if reading.prefaceCount < HTTP2ReadState.preface.count {
-                    try takeInPreface(&bytes)
-                } else {
-                    guard let head = HTTP2FrameCutter.Head(readFrom: &bytes) else { return }
-                    guard head.length <= HTTP2FrameCutter.contentBytesMax else {
-                        throw HTTP2Fault(
-                            .frameSizeError,
-                            "a frame of \(head.length) bytes: SETTINGS_MAX_FRAME_SIZE is \(HTTP2FrameCutter.contentBytesMax)"
-                        )
-                    }
-                    if head.type == FrameType.data {
-                        try beginData(head)
-                        if head.length == 0 { takeInData(&bytes) }
-                    } else if var content = bytes.readSlice(length: head.length) {
-                        try takeIn(head, &content)
-                    }
-                }
+            guard head.length <= HTTP2FrameCutter.contentBytesMax else {
+                throw HTTP2Fault(
+                    .frameSizeError,
+                    "a frame of \(head.length) bytes: SETTINGS_MAX_FRAME_SIZE is \(HTTP2FrameCutter.contentBytesMax)"
+                )
+            }
+            if head.type == FrameType.data {
+                try beginData(head)
+                if head.length == 0 { takeInData(ByteBuffer()) }
+            } else {
+                var content = content
+                try takeIn(head, &content)
             }
         } catch { broke(error) }
     }
+
+    /// Takes in what has come of the preface, or of the content of DATA.
+    func takeIn(content: ByteBuffer) {
+        heard()
+        if reading.data != nil { return takeInData(content) }
+        var content = content
+        do throws(HTTP2Fault) { try takeInPreface(&content) } catch { broke(error) }
+    }
+
+    /// Whether DATA of a stream may carry something.
+    func awaitsData(of stream: UInt32) -> Bool { streams[UInt64(stream)].map { !$0.isInputClosed } ?? false }
 
     private func takeInPreface(_ bytes: inout ByteBuffer) throws(HTTP2Fault) {
         while reading.prefaceCount < HTTP2ReadState.preface.count, let byte: UInt8 = bytes.readInteger() {
@@ -145,7 +148,7 @@ extension HTTP2Connection {
         }
         switch head.type {
         case FrameType.headers: try takeInHeaders(head, &content)
-        case FrameType.priority: guard head.stream != 0 else { throw .wrong("PRIORITY on stream 0") }
+        case FrameType.priority: try takeInPriority(head)
         case FrameType.reset: try takeInReset(head)
         case FrameType.settings: try takeInSettings(head, &content)
         case FrameType.pushPromise: throw .wrong("PUSH_PROMISE, which is a server's")
@@ -199,6 +202,9 @@ extension HTTP2Connection {
     private func takeInFields(_ block: ByteBuffer, of stream: UInt32, _ isEnd: Bool) throws(HTTP2Fault) {
         let fields: HPACKHeaders
         var head: RequestHead?
+        // Of what is no request, nobody counts them.
+        var decodedBytes = HTTP2Windows.headerListBytes
+        defer { turnWeight += decodedBytes / HTTP2Windows.decodedBytesOfFrame }
         if let last = reading.lastBlock, last.bytes == block {
             (fields, head) = (last.fields, last.head)
         } else {
@@ -207,15 +213,21 @@ extension HTTP2Connection {
         }
         if let open = streams[UInt64(stream)] { return try trailers(fields, of: open, isEnd) }
         guard stream > lastStream else {
+            switch pastStreams.end(of: stream) {
             // What was under way when the stream was reset has changed the table, and nothing else.
-            if clientStreams.wasReset(stream) { return }
-            throw .wrong("HEADERS on stream \(stream) after stream \(lastStream)")
+            case .reset: return
+            case .other: throw HTTP2Fault(.streamClosed, "HEADERS on stream \(stream), which has ended")
+            case .skipped: throw .wrong("HEADERS on stream \(stream) after stream \(lastStream)")
+            }
         }
+        pastStreams.begins(stream, after: lastStream)
         lastStream = stream
         if head == nil {
             head = RequestHead(fields)
             if let head { reading.remember(block, fields, head) }
         }
+        // 32 bytes for each field besides: RFC 9113, 6.5.2.
+        if let head { decodedBytes = head.contentBytes + 32 * head.fieldCount }
         guard let head, !isEnd || head.contentLength ?? 0 == 0 else { return reset(stream, .protocolError) }
         begin(head, fields, stream, isEnd)
     }
@@ -263,7 +275,7 @@ extension HTTP2Connection {
             }
         } else {
             guard !isIdle(head.stream) else { throw .wrong("DATA on stream \(head.stream), which has not begun") }
-            guard clientStreams.wasReset(head.stream) else {
+            guard pastStreams.end(of: head.stream) == .reset else {
                 throw HTTP2Fault(.streamClosed, "DATA on stream \(head.stream), which has ended")
             }
         }
@@ -271,7 +283,8 @@ extension HTTP2Connection {
             stream: stream, isPadded: isPadded, contentLeft: head.length, endsStream: head.has(Flag.endStream))
     }
 
-    private func takeInData(_ bytes: inout ByteBuffer) {
+    private func takeInData(_ content: ByteBuffer) {
+        var bytes = content
         guard var data = reading.data else { return }
         var taken = 0
         if data.isPadded, let count: UInt8 = bytes.readInteger() {
@@ -309,6 +322,25 @@ extension HTTP2Connection {
     }
 
     // MARK: The other frames
+
+    /// Nobody goes by priorities (RFC 9113, 5.3.2), but what is none is a fault.
+    private func takeInPriority(_ head: Head) throws(HTTP2Fault) {
+        guard head.stream != 0 else { throw .wrong("PRIORITY on stream 0") }
+        let code: HTTP2ErrorCode
+        if head.length != 5 {
+            code = .frameSizeError
+        } else if head.firstWord & HTTP2Windows.sizeMask == head.stream {
+            code = .protocolError
+        } else {
+            return
+        }
+        guard streams[UInt64(head.stream)] != nil else {
+            throw HTTP2Fault(
+                code,
+                "PRIORITY of stream \(head.stream), which is not open, has a wrong length or depends on itself")
+        }
+        reset(head.stream, code)
+    }
 
     private func takeInReset(_ head: Head) throws(HTTP2Fault) {
         guard head.length == 4 else { throw .length(head, "RST_STREAM") }

@@ -76,7 +76,7 @@ extension HTTP2Connection {
 
     /// Tells the client that the server is done with a stream. What comes of it is ignored.
     func writeReset(_ stream: UInt32, _ code: HTTP2ErrorCode) {
-        clientStreams.reset(stream)
+        pastStreams.reset(stream)
         write(word: code.rawValue, type: FrameType.reset, stream: stream)
     }
 

@@ -38,7 +38,6 @@ extension HTTP2Connection {
         case nil, "identity": break
         case "gzip":
             call.hasGzip = true
-            hasInflated = true
         case let other?: return endAtOnce(stream, .unknownEncoding(other), isEnd)
         }
         if let timeout = head.timeout {
@@ -113,14 +112,14 @@ extension HTTP2Connection {
         let compressedBytes = message.readableBytes
         do throws(MartletError) {
             let inflated = try Gzip.inflate(message, messageBytesMax: limits.frameBytesMax)
-            inflatingWeight += inflated.readableBytes / HTTP2Windows.inflatedBytesOfFrame
+            turnWeight += inflated.readableBytes / HTTP2Windows.inflatedBytesOfFrame
             spend(Gzip.controlFrames(inflatedBytes: inflated.readableBytes, compressedBytes: compressedBytes))
             return inflated
         } catch {
             // It has taken as long as the longest that is let through, and nobody sends such by mistake.
             let bytes = Gzip.inflatedBytesMax(
                 compressedBytes: compressedBytes, messageBytesMax: limits.frameBytesMax)
-            inflatingWeight += bytes / HTTP2Windows.inflatedBytesOfFrame
+            turnWeight += bytes / HTTP2Windows.inflatedBytesOfFrame
             spend(4 * Gzip.controlFrames(inflatedBytes: bytes, compressedBytes: compressedBytes))
             throw error
         }

@@ -24,6 +24,8 @@ enum HTTP2Windows {
     static let freeCrumbsMax = 256
     /// A message with its prefix is at least this long, where a call may be paused, in bytes.
     static let shortestMessageBytes = 16
+    /// Decoding this many bytes of fields takes about as long as handling a frame.
+    static let decodedBytesOfFrame = 64
     /// Inflating this many bytes takes about as long as handling a frame.
     static let inflatedBytesOfFrame = 1 << 10
     /// Answers to PING and SETTINGS that wait to be read.
