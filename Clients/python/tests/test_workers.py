@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import uuid
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -28,6 +28,7 @@ from martlet.retry import RetryPolicy
 from martlet.v1 import consumer_pb2
 from martlet.workers import HEAD, Definition, Delivery, Park, Retry, Worker
 from martlet.workers._engine import Engine, Requests, Stream
+from martlet.workers._keys import KeyQueues
 
 MAILER = Path(__file__).with_name("mail_worker.py")
 QUICK = Definition(slots=4, tries_max=3, backoff_min=0.02, backoff_max=0.1)
@@ -83,11 +84,12 @@ def test_events_of_a_key_are_handled_in_order_and_keys_side_by_side(tenant: mart
     assert consumer.put(QUICK) == 1
     assert consumer.put(QUICK) == 1
     handled: dict[str | None, list[int]] = defaultdict(list)
-    both = threading.Barrier(2, timeout=20)
+    # With a thread for each of these keys, none waits for another.
+    all_of_them = threading.Barrier(8, timeout=60)
 
     def handle(delivery: Delivery) -> None:
-        if delivery.event.version == 1 and delivery.event.aggregate_key in ("k0", "k1"):
-            both.wait()
+        if delivery.event.version == 1 and delivery.event.aggregate_key in [f"k{key}" for key in range(8)]:
+            all_of_them.wait()
         handled[delivery.event.aggregate_key].append(delivery.event.version)
 
     last = 0
@@ -101,6 +103,59 @@ def test_events_of_a_key_are_handled_in_order_and_keys_side_by_side(tenant: mart
     state = consumer.describe()
     assert (state.settled_to, state.lag, state.blocked_keys) == (last, 0, 0)
     assert state.definition.tries_max == 3 and state.definition.backoff_min == 0.02
+
+
+def test_a_key_that_is_stuck_holds_up_no_other(tenant: martlet.Tenant) -> None:
+    consumer = tenant.consumer("mailer")
+    consumer.put(QUICK)
+    goes_on = threading.Event()
+    handled: list[str | None] = []
+
+    def handle(delivery: Delivery) -> None:
+        if delivery.event.aggregate_key == "stuck":
+            assert goes_on.wait(60)
+        handled.append(delivery.event.aggregate_key)
+
+    append(tenant, "stuck", 3)
+    keys = [f"k{number}" for number in range(50)]
+    for key in keys:
+        last = append(tenant, key)
+    running = Running(consumer.worker(handle, threads=2))
+    wait_until(lambda: len(handled) == 50, "the others are handled")
+    assert sorted(map(str, handled)) == sorted(keys)
+    goes_on.set()
+    consumer.wait_for(last)
+    running.stop()
+    assert handled[50:] == ["stuck"] * 3
+
+
+def test_turns_of_keys() -> None:
+    """Each key's come in order, and between two of one key each other that waits has one."""
+    with seeded("turns") as numbers:
+        ready: deque[int] = deque()
+        queues: KeyQueues[int, int] = KeyQueues(ready.append)
+        put: dict[int, int] = defaultdict(int)
+        done: dict[int, int] = defaultdict(int)
+        at_work: list[int] = []
+        for _ in range(20_000):
+            choice = numbers.random()
+            if choice < 0.4:
+                key = numbers.randrange(50)
+                queues.put(key, put[key])
+                put[key] += 1
+            elif choice < 0.7 and ready:
+                key = ready.popleft()
+                assert key not in at_work
+                assert queues.first(key) == done[key]
+                at_work.append(key)
+            elif at_work:
+                key = at_work.pop(numbers.randrange(len(at_work)))
+                done[key] += 1
+                queues.done(key)
+                assert key not in ready or ready[-1] == key
+            waiting = {key for key in put if put[key] > done[key]}
+            assert sorted(ready) == sorted(waiting - set(at_work))
+            assert queues.is_idle == (not waiting)
 
 
 def test_a_failed_event_is_tried_again_parked_retried_and_skipped(tenant: martlet.Tenant) -> None:
@@ -321,11 +376,12 @@ class Connection:
 
 class Idle:
     keeps_time = False
+    batch_max: int | None = None
 
     def epoch_above(self, engine: Engine) -> int:
         return 7
 
-    def lane_of(self, delivery: Delivery) -> int:
+    def key_of(self, delivery: Delivery) -> int:
         return 0
 
     def check(self, stream: Stream) -> None: ...
@@ -355,7 +411,7 @@ def test_an_idle_worker_says_that_it_is_there_and_comes_again() -> None:
         name="test",
         start=lambda epoch, keeps_time: consumer_pb2.ConsumeStart(epoch_above=epoch, keeps_time=keeps_time),
         connect=connect,
-        lanes=1,
+        threads=1,
         policy=RetryPolicy(first_wait=0.01, longest_wait=0.02),
     )
     engine.run()
@@ -418,6 +474,47 @@ def test_asyncio(server: Server) -> None:
                 await tenant.consumer("nothing").run(handle)
 
     asyncio.run(main())
+
+
+def test_asyncio_handles_keys_side_by_side(server: Server) -> None:
+    async def main() -> None:
+        async with martlet.aio.connect(server.target, ca=server.ca, tenant=uuid.uuid4()) as client:
+            tenant = client.tenant()
+            consumer = tenant.consumer("mailer")
+            await consumer.put(QUICK)
+            goes_on = asyncio.Event()
+            handled: list[str | None] = []
+            arrived: set[str | None] = set()
+            all_of_them, others = asyncio.Event(), asyncio.Event()
+
+            async def handle(delivery: Delivery) -> None:
+                key = delivery.event.aggregate_key
+                if key == "stuck":
+                    await goes_on.wait()
+                elif not all_of_them.is_set():
+                    # All seven that are free are at work at once.
+                    arrived.add(key)
+                    if len(arrived) == 7:
+                        all_of_them.set()
+                    await asyncio.wait_for(all_of_them.wait(), 60)
+                handled.append(key)
+                if len(handled) == 150:
+                    others.set()
+
+            for key in ["stuck", *(f"k{number}" for number in range(50))]:
+                events = [martlet.NewEvent("Counted") for _ in range(3)]
+                receipt = await tenant.aggregate("counter", key=key).append(events, expecting=martlet.NONE)
+            worker = consumer.worker(handle, concurrency=8)
+            running = asyncio.create_task(worker.run())
+            await others.wait()
+            assert "stuck" not in handled
+            goes_on.set()
+            await consumer.wait_for(receipt.last_position)
+            worker.stop()
+            await asyncio.wait_for(running, 30)
+            assert handled[150:] == ["stuck"] * 3
+
+    asyncio.run(asyncio.wait_for(main(), 120))
 
 
 def test_asyncio_goes_on_after_the_server_was_killed() -> None:

@@ -101,7 +101,7 @@ class Projection(Generic[Cursor]):
             name=f"{consumer.name}/{name}",
             start=lambda epoch, keeps_time: _requests.consume(consumer.tenant, consumer.name, name, epoch, keeps_time),
             connect=lambda: connect(consumer.client),
-            lanes=threads,
+            threads=threads,
             policy=consumer.client.settings.retry,
         )
 
@@ -128,6 +128,7 @@ class Projection(Generic[Cursor]):
 
 class _Work(Generic[Cursor]):
     keeps_time = True
+    batch_max: int | None = None
 
     def __init__(
         self,
@@ -146,7 +147,7 @@ class _Work(Generic[Cursor]):
         self._name = name
         self._projection = f"{consumer.tenant}/{consumer.name}"
         self._is_prepared = False
-        # A lane works on slots of its own, so each of these is changed by one thread.
+        # What is done for one slot is done one after the other, so each of these is changed by one thread at a time.
         self._slots: dict[int, SlotProgress] = {}
         self._local = threading.local()
 
@@ -167,7 +168,7 @@ class _Work(Generic[Cursor]):
         self._is_prepared = True
         return epoch
 
-    def lane_of(self, delivery: Delivery) -> int:
+    def key_of(self, delivery: Delivery) -> int:
         return delivery.slot
 
     def check(self, stream: Stream) -> None:

@@ -9,7 +9,6 @@ import logging
 import sys
 import time
 import uuid
-import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from . import _requests, _slots
 from ._connection import connect_async
 from ._consumer import default_worker
 from ._engine import FAREWELL_SECONDS, WINDOW_BYTES
+from ._keys import KeyQueues
 from ._model import FIRST, BlockedKey, ConsumerState, Definition, Delivery, Start
 from ._slots import Slots
 
@@ -104,7 +104,8 @@ class AsyncConsumer:
         Args:
             handler: an async function.
             name: as there.
-            concurrency: how many handlers may be at work. Events of one key are handled one after the other.
+            concurrency: how many handlers may be at work. Events of one key are handled one after the other; keys
+                side by side.
         """
         return AsyncWorker(self, handler, name or default_worker(), concurrency)
 
@@ -116,11 +117,10 @@ class AsyncConsumer:
 class _Stream:
     """One stream of a worker: from the call to its end."""
 
-    def __init__(self, lane_count: int) -> None:
+    def __init__(self) -> None:
         self.slots = Slots()
-        self.lanes: list[asyncio.Queue[tuple[list[Delivery], Callable[[], None]]]] = [
-            asyncio.Queue() for _ in range(lane_count)
-        ]
+        self.ready: asyncio.Queue[bytes] = asyncio.Queue()
+        self.queues: KeyQueues[bytes, tuple[Delivery, Callable[[], None]]] = KeyQueues(self.ready.put_nowait)
         self.replies: asyncio.Queue[consumer_pb2.WorkerReply | None] = asyncio.Queue()
         self.last_at = time.monotonic()
         self.used = 0
@@ -176,7 +176,7 @@ class AsyncWorker:
         policy = self._consumer.client.settings.retry
         failures = 0
         while not self._is_stopping:
-            stream = _Stream(self._concurrency)
+            stream = _Stream()
             try:
                 await self._follow(stream)
                 continue
@@ -203,7 +203,7 @@ class AsyncWorker:
         consumer = self._consumer
         start = _requests.consume(consumer.tenant, consumer.name, self.name, 0, False)
         call: Any = connection.consume(stream.requests(start))
-        tasks = [asyncio.create_task(self._work(lane, stream)) for lane in stream.lanes]
+        tasks = [asyncio.create_task(self._work(stream)) for _ in range(self._concurrency)]
         tasks.append(asyncio.create_task(self._keep(stream, connection.lease_seconds, call)))
         for task in tasks:
             task.add_done_callback(functools.partial(_watch, stream=stream, call=call))
@@ -247,11 +247,9 @@ class AsyncWorker:
         while stream.used and stream.used + size > WINDOW_BYTES:
             stream.room.clear()
             await stream.room.wait()
-        parts: dict[int, list[Delivery]] = {}
-        for delivery in stream.slots.deliveries(message):
-            parts.setdefault(zlib.crc32(delivery.key) % self._concurrency, []).append(delivery)
-        stream.used += size if parts else 0
-        left = len(parts)
+        deliveries = list(stream.slots.deliveries(message))
+        stream.used += size if deliveries else 0
+        left = len(deliveries)
 
         def done() -> None:
             nonlocal left
@@ -260,17 +258,18 @@ class AsyncWorker:
                 stream.used -= size
                 stream.room.set()
 
-        for lane, deliveries in parts.items():
-            stream.lanes[lane].put_nowait((deliveries, done))
+        for delivery in deliveries:
+            stream.queues.put(delivery.key, (delivery, done))
 
-    async def _work(self, lane: asyncio.Queue[tuple[list[Delivery], Callable[[], None]]], stream: _Stream) -> None:
+    async def _work(self, stream: _Stream) -> None:
         while True:
-            deliveries, done = await lane.get()
-            for delivery in deliveries:
-                if not self._is_stopping and stream.slots.admits(delivery):
-                    await self._handle(delivery, stream)
+            key = await stream.ready.get()
+            delivery, done = stream.queues.first(key)
+            if not self._is_stopping and stream.slots.admits(delivery):
+                await self._handle(delivery, stream)
             done()
-            lane.task_done()
+            stream.queues.done(key)
+            stream.ready.task_done()
 
     async def _handle(self, delivery: Delivery, stream: _Stream) -> None:
         try:
@@ -291,8 +290,7 @@ class AsyncWorker:
         try:
             await self._stop.wait()
             # What is under way is finished, what waits is passed over.
-            for lane in stream.lanes:
-                await lane.join()
+            await stream.ready.join()
         finally:
             alive.cancel()
         stream.replies.put_nowait(None)

@@ -7,7 +7,6 @@ import secrets
 import signal
 import socket
 import uuid
-import zlib
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -147,7 +146,8 @@ class Consumer:
                 `Park` and `StopSlot` say otherwise. It has `ack_timeout` for an event.
             name: the same each time that the worker comes, and of no other worker of the consumer: a newer one with
                 the name ends it. Host, process and a random number if omitted.
-            threads: how many handlers may be at work. Events of one key are handled one after the other.
+            threads: how many handlers may be at work. Events of one key are handled one after the other; keys side by
+                side, on whatever thread is free.
         """
         return Worker(self, handler, name or default_worker(), threads)
 
@@ -169,11 +169,11 @@ class Worker:
     def __init__(self, consumer: Consumer, handler: Handler, name: str, threads: int) -> None:
         self.name = name
         self._engine = Engine(
-            _HandlerWork(handler, threads),
+            _HandlerWork(handler),
             name=f"{consumer.name}/{name}",
             start=lambda epoch, keeps_time: _requests.consume(consumer.tenant, consumer.name, name, epoch, keeps_time),
             connect=lambda: connect(consumer.client),
-            lanes=threads,
+            threads=threads,
             policy=consumer.client.settings.retry,
         )
 
@@ -196,15 +196,17 @@ class Worker:
 
 class _HandlerWork:
     keeps_time = False
+    # Keys take turns after each event.
+    batch_max: int | None = 1
 
-    def __init__(self, handler: Handler, threads: int) -> None:
+    def __init__(self, handler: Handler) -> None:
         self._handler = handler
 
     def epoch_above(self, engine: Engine) -> int:
         return 0
 
-    def lane_of(self, delivery: Delivery) -> int:
-        return zlib.crc32(delivery.key)
+    def key_of(self, delivery: Delivery) -> bytes:
+        return delivery.key
 
     def check(self, stream: Stream) -> None:
         pass

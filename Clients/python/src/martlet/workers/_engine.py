@@ -1,4 +1,4 @@
-"""Follows the stream of a consumer, and hands what comes to threads, its lanes. Comes again when the stream is lost.
+"""Follows the stream of a consumer, and hands what comes to threads. Comes again when the stream is lost.
 
 The thread that calls `run` reads the stream. A keeper says that the worker is there, looks after handlers, and ends the
 stream when the worker is told to stop. Everything that a signal handler may call takes no lock that the interrupted
@@ -14,7 +14,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from types import FrameType
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from ..errors import MartletError
 from ..retry import RetryPolicy
 from ..v1 import consumer_pb2
 from . import _slots
+from ._keys import KeyQueues
 from ._model import Delivery
 from ._slots import Slots
 
@@ -83,7 +84,7 @@ class Requests(Iterator[consumer_pb2.ConsumeRequest]):
 
 
 class Window:
-    """How many bytes of events wait in the lanes."""
+    """How many bytes of events wait for a thread."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
@@ -192,17 +193,20 @@ class Work(Protocol):
     def epoch_above(self, engine: Engine) -> int:
         """The highest epoch that the worker's own database holds."""
 
-    def lane_of(self, delivery: Delivery) -> int:
-        """A number: deliveries with the same are handled one after the other."""
+    batch_max: int | None
+    """How many deliveries `handle` gets at once; None for all that came together."""
+
+    def key_of(self, delivery: Delivery) -> Hashable:
+        """Deliveries with the same are handled one after the other. Of a slot, it is the slot's number."""
 
     def check(self, stream: Stream) -> None:
         """Slots are about to be assigned."""
 
     def begin(self, slot: consumer_pb2.AssignedSlot, stream: Stream) -> None:
-        """A slot is assigned. In the lane of its number."""
+        """A slot is assigned. Comes before its deliveries, where `key_of` is the slot's number."""
 
     def handle(self, deliveries: list[Delivery], stream: Stream) -> None:
-        """Handles deliveries of one lane, and replies. In that lane."""
+        """Handles deliveries of one key, and replies."""
 
     def tick(self, stream: Stream) -> None:
         """Called several times a second, in a thread of its own."""
@@ -211,34 +215,56 @@ class Work(Protocol):
         """Called by each thread that worked, when it ends."""
 
 
-class _Lane:
-    """A thread that does one thing after the other."""
+Task = Callable[[], None]
 
-    def __init__(self, number: int, work: Work) -> None:
-        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._work = work
-        self._thread = threading.Thread(target=self._run, name=f"martlet-lane-{number}", daemon=True)
-        self._thread.start()
 
-    def put(self, task: Callable[[], None]) -> None:
-        self._queue.put(task)
+class Threads:
+    """Threads that do what waits: of one key one thing after the other, keys side by side on whatever is free."""
+
+    def __init__(self, count: int, close: Callable[[], None]) -> None:
+        """Threads that have begun.
+
+        Args:
+            count: how many.
+            close: called by each of them at its end.
+        """
+        self._ready: queue.SimpleQueue[Hashable | None] = queue.SimpleQueue()
+        self._queues: KeyQueues[Hashable, Task] = KeyQueues(self._ready.put)
+        self._changed = threading.Condition()
+        self._close = close
+        self._threads = [
+            threading.Thread(target=self._run, name=f"martlet-worker-{number}", daemon=True) for number in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, key: Hashable, task: Task) -> None:
+        """Has a task done, after those of its key. It must not raise."""
+        with self._changed:
+            self._queues.put(key, task)
 
     def wait(self, seconds: float) -> bool:
-        """Waits until everything before this is done; whether it is."""
-        done = threading.Event()
-        self._queue.put(done.set)
-        return done.wait(seconds)
+        """Waits until nothing is left to be done; whether that is so."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._queues.is_idle, seconds)
 
-    def end(self) -> None:
-        self._queue.put(None)
-
-    def join(self, seconds: float) -> None:
-        self._thread.join(seconds)
+    def end(self, patience: float) -> None:
+        """Has each thread end after what it is at, and waits for it for so many seconds."""
+        for _ in self._threads:
+            self._ready.put(None)
+        for thread in self._threads:
+            thread.join(patience)
 
     def _run(self) -> None:
-        while (task := self._queue.get()) is not None:
+        while (key := self._ready.get()) is not None:
+            with self._changed:
+                task = self._queues.first(key)
             task()
-        self._work.close()
+            with self._changed:
+                self._queues.done(key)
+                if self._queues.is_idle:
+                    self._changed.notify_all()
+        self._close()
 
 
 class Engine:
@@ -251,7 +277,7 @@ class Engine:
         name: str,
         start: Callable[[int, bool], consumer_pb2.ConsumeStart],
         connect: Callable[[], Connection],
-        lanes: int,
+        threads: int,
         policy: RetryPolicy | None = None,
         window_bytes: int = WINDOW_BYTES,
     ) -> None:
@@ -262,18 +288,18 @@ class Engine:
             name: for the log.
             start: makes the first message from the highest epoch known and `keeps_time`.
             connect: finds a server, before each stream.
-            lanes: how many threads.
+            threads: how many.
             policy: how long to wait before it comes again.
             window_bytes: how many bytes of events may wait for their handlers.
         """
-        if lanes < 1:
-            raise ValueError(f"a worker needs at least 1 thread, not {lanes}")
+        if threads < 1:
+            raise ValueError(f"a worker needs at least 1 thread, not {threads}")
         self._work = work
         self._name = name
         self._start = start
         self._connect = connect
-        self._lane_count = lanes
-        self._lanes: list[_Lane] = []
+        self._thread_count = threads
+        self._threads: Threads
         self._policy = policy or RetryPolicy()
         self._window_bytes = window_bytes
         self._is_stopping = False
@@ -297,7 +323,7 @@ class Engine:
             MartletError: what a retry does not repair.
         """
         with self._signals(stop_on):
-            self._lanes = [_Lane(number, self._work) for number in range(self._lane_count)]
+            self._threads = Threads(self._thread_count, self._work.close)
             patience = FAREWELL_SECONDS
             try:
                 self._run()
@@ -307,10 +333,7 @@ class Engine:
                 raise
             finally:
                 self._is_stopping = True
-                for lane in self._lanes:
-                    lane.end()
-                for lane in self._lanes:
-                    lane.join(patience)
+                self._threads.end(patience)
                 self._work.close()
 
     @contextlib.contextmanager
@@ -404,12 +427,13 @@ class Engine:
     def _hand_out(self, message: consumer_pb2.EventsDelivered, stream: Stream, window: Window) -> None:
         size = message.ByteSize()
         window.take(size, lambda: not stream.goes_on)
-        parts: dict[int, list[Delivery]] = {}
+        keys: dict[Hashable, list[Delivery]] = {}
         for delivery in stream.slots.deliveries(message):
-            parts.setdefault(self._work.lane_of(delivery) % self._lane_count, []).append(delivery)
-        if not parts:
+            keys.setdefault(self._work.key_of(delivery), []).append(delivery)
+        if not keys:
             window.give(size)
             return
+        parts = [(key, part) for key, all_of_it in keys.items() for part in _parts(all_of_it, self._work.batch_max)]
         open_parts = len(parts)
         lock = threading.Lock()
 
@@ -421,27 +445,21 @@ class Engine:
             if is_last:
                 window.give(size)
 
-        for lane, deliveries in parts.items():
+        for key, deliveries in parts:
+            self._put(key, stream, functools.partial(self._work.handle, deliveries, stream), done)
 
-            def handle(deliveries: list[Delivery] = deliveries) -> None:
-                self._work.handle(deliveries, stream)
-
-            self._put(lane, stream, handle, done)
-
-    def _put(
-        self, lane: int, stream: Stream, task: Callable[[], None], done: Callable[[], None] = lambda: None
-    ) -> None:
+    def _put(self, key: Hashable, stream: Stream, task: Task, done: Task = lambda: None) -> None:
         def run() -> None:
             try:
                 if stream.goes_on:
                     task()
             except BaseException as error:
-                # Whatever it is, a lane must not end in silence.
+                # Whatever it is, a thread must not end in silence.
                 stream.abort(error)
             finally:
                 done()
 
-        self._lanes[lane % self._lane_count].put(run)
+        self._threads.put(key, run)
 
     def _keep(self, stream: Stream, lease: float) -> None:
         """Says that the worker is there, and ends the stream when it is told to stop."""
@@ -454,13 +472,18 @@ class Engine:
         if stream.is_over:
             return
         # What is under way is finished, however long it takes; the handlers' own time-outs bound that.
-        for lane in self._lanes:
-            while not stream.is_over and not stream.is_leaving and not lane.wait(min(TICK_SECONDS, every / 4)):
-                stream.keep_alive(every)
-                self._work.tick(stream)
+        while not stream.is_over and not stream.is_leaving and not self._threads.wait(min(TICK_SECONDS, every / 4)):
+            stream.keep_alive(every)
+            self._work.tick(stream)
         stream.leave()
         until = time.monotonic() + FAREWELL_SECONDS
         while not stream.is_over:
             if time.monotonic() >= until:
                 stream.cancel()
             time.sleep(0.01)
+
+
+def _parts(deliveries: list[Delivery], size: int | None) -> Iterator[list[Delivery]]:
+    size = size or len(deliveries)
+    for first in range(0, len(deliveries), size):
+        yield deliveries[first : first + size]
