@@ -298,8 +298,7 @@ let package = Package(
             [
                 "MartletAccess", "MartletFrameCodec", "MartletHTTP2Transport", "MartletModel", "MartletRecordCodec",
                 "MartletService", "MartletStorage", "MartletStorageMemory", "MartletTenants", "MartletTesting",
-                .nioCore,
-                .nioEmbedded, .nioHPACK, .nioHTTP2,
+                .nioConcurrencyHelpers, .nioCore, .nioEmbedded, .nioHPACK, .nioHTTP2,
             ]),
         tests(
             "LoadTestingTests",

@@ -1,4 +1,5 @@
 import MartletModel
+import MartletService
 import MartletSession
 public import NIOCore
 
@@ -66,7 +67,7 @@ final class HTTP2FrameGuard: ChannelInboundHandler, ChannelOutboundHandler {
             } else if let head = cutter.nextHead {
                 guard framesLeft > 0 else {
                     isPausing = true
-                    return FrameTurns.await(self, on: context.eventLoop)
+                    return connection.service.frameTurns(of: context.eventLoop).await { self.takeTurn() }
                 }
                 take(head)
             } else {
@@ -86,7 +87,7 @@ final class HTTP2FrameGuard: ChannelInboundHandler, ChannelOutboundHandler {
     }
 
     /// Goes on with the frames that wait, and reads when none are left.
-    func takeTurn() {
+    private func takeTurn() {
         isPausing = false
         framesLeft = Self.framesPerTurn
         guard let context = channelContext else { return cutter.drop() }

@@ -167,11 +167,10 @@ public final class ServerConnection: ChannelInboundHandler, CallTransport, Admit
     private func decodeMoreLater() {
         hasMoreFrames = true
         updateReading()
-        eventLoop.execute { [bound] in
-            let connection = bound.value
-            connection.hasMoreFrames = false
-            connection.decodeFrames()
-            connection.updateReading()
+        service.frameTurns(of: eventLoop).await {
+            self.hasMoreFrames = false
+            self.decodeFrames()
+            self.updateReading()
         }
     }
 

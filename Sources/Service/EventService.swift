@@ -308,6 +308,9 @@ public final class EventService: Sendable {
         }
     }
 
+    /// The turns of connections on the event loop that this is called on.
+    public func frameTurns(of eventLoop: any EventLoop) -> FrameTurns { mailbox(of: eventLoop).frameTurns }
+
     /// The readings of consumers' events on the event loop that this is called on.
     func readings(of eventLoop: any EventLoop) -> ConsumerReadings {
         let bound = readings.withLockedValue { readings in

@@ -15,11 +15,13 @@ final class LoopMailbox: Sendable {
     private let eventLoop: any EventLoop
     private let answers = NIOLockedValueBox<[Answer]>([])
     private let touched: NIOLoopBoundBox<[any CallTransport]>
+    let frameTurns: FrameTurns
 
     /// A mailbox of the event loop that this is called on.
     init(eventLoop: any EventLoop) {
         self.eventLoop = eventLoop
         touched = NIOLoopBoundBox([], eventLoop: eventLoop)
+        frameTurns = FrameTurns(eventLoop: eventLoop)
     }
 
     /// Brings an answer to its connection; from any thread.

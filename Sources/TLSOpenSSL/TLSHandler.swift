@@ -45,6 +45,9 @@ public final class TLSHandler: ChannelDuplexHandler {
     /// connection, and take the alert away.
     private static let lingerTime = TimeAmount.seconds(1)
 
+    /// So many bytes may have been under way when the peer heard our goodbye. One that sends more does not listen.
+    private static let closingBytesMax = 1 << 20
+
     let connection: SSLConnection
     private let isALPNRequired: Bool
     private let handshakeTimeout: TimeAmount
@@ -61,6 +64,8 @@ public final class TLSHandler: ChannelDuplexHandler {
     /// Who waits for the channel to be closed.
     private var closePromises = Promises()
     private var deadline: Scheduled<Void>?
+    /// Bytes that came after our goodbye.
+    private var closingBytes = 0
     /// Handlers behind us wait for bytes that the transport has not been able to give yet.
     private var isReadWanted = false
     private var hasReadSinceComplete = false
@@ -175,7 +180,12 @@ public final class TLSHandler: ChannelDuplexHandler {
         case .idle, .failed, .closed: return
         case .handshaking, .established, .closing: break
         }
-        connection.receive(unwrapInboundIn(data))
+        let bytes = unwrapInboundIn(data)
+        if state == .closing {
+            closingBytes += bytes.readableBytes
+            guard closingBytes <= Self.closingBytesMax else { return closeTransport(context) }
+        }
+        connection.receive(bytes)
         if state == .handshaking {
             guard stepHandshake(context) else { return }
         }

@@ -5,6 +5,7 @@ import MartletModel
 import MartletService
 import MartletTenants
 import MartletTesting
+import NIOConcurrencyHelpers
 import NIOCore
 import NIOHPACK
 import NIOHTTP2
@@ -149,6 +150,27 @@ import Testing
         let stream = try other.begin("/a.B/C")
         for _ in 0..<100 { try other.send(message: ByteBuffer(repeating: 1, count: 8_000), on: stream) }
         #expect(other.answer(stream).messages.count == 100)
+    }
+
+    /// A field of the static table is a byte, a long one of the client's table is two.
+    @Test(arguments: [(70, 5, 0), (5, 240, 1), (5, 4, 3_600)])
+    func aTurnTakesInFewBlocksOfManyFields(_ callsMax: Int, _ fields: Int, _ bytes: Int) throws {
+        let begun = NIOLockedValueBox(0)
+        let method = GRPCMethod(streamsRequests: true) { _ in
+            begun.withLockedValue { $0 += 1 }
+            return Echo()
+        }
+        let peer = try HTTP2Peer(services: [GRPCService(name: "a.B", methods: ["C": method])])
+        let value = String(repeating: "x", count: bytes)
+        let extra = (0..<fields).map { _ in bytes > 1 ? ("x-long", value) : ("accept-encoding", "gzip, deflate") }
+        // The table is filled.
+        _ = try peer.begin("/a.B/C", extra)
+        try peer.beginTogether(300, "/a.B/C", extra)
+        let inOneTurn = begun.withLockedValue { $0 } - 1
+        #expect(inOneTurn > 0 && inOneTurn <= callsMax, "\(inOneTurn)")
+        for _ in 0..<1_000 where begun.withLockedValue({ $0 }) < 301 { try peer.advance(.microseconds(50)) }
+        #expect(begun.withLockedValue { $0 } == 301, "the others have their turns")
+        #expect(peer.isOpen)
     }
 
     @Test func openCallsAreOnTheAccount() throws {

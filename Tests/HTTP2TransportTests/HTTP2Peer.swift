@@ -129,14 +129,32 @@ final class HTTP2Peer {
         try run()
     }
 
-    /// Begins a call.
-    func begin(_ path: String, _ fields: [(String, String)] = []) throws -> UInt64 {
-        lastStream += 2
+    /// Begins calls by what comes in one read, and takes in the first turn of it.
+    func beginTogether(_ count: Int, _ path: String, _ fields: [(String, String)]) throws {
+        for _ in 0..<count {
+            lastStream += 2
+            let payload = HTTP2Frame.FramePayload.headers(.init(headers: Self.request(path, fields)))
+            client.write(HTTP2Frame(streamID: HTTP2StreamID(lastStream), payload: payload), promise: nil)
+        }
+        client.flush()
+        var together = ByteBuffer()
+        while let bytes = try client.readOutbound(as: ByteBuffer.self) { together.writeImmutableBuffer(bytes) }
+        try server.writeInbound(together)
+    }
+
+    private static func request(_ path: String, _ fields: [(String, String)]) -> HPACKHeaders {
         var headers: HPACKHeaders = [
             ":method": "POST", ":scheme": "https", ":path": path, ":authority": "localhost", "te": "trailers",
             "content-type": "application/grpc",
         ]
         headers.add(contentsOf: fields)
+        return headers
+    }
+
+    /// Begins a call.
+    func begin(_ path: String, _ fields: [(String, String)] = []) throws -> UInt64 {
+        lastStream += 2
+        let headers = Self.request(path, fields)
         try write(HTTP2Frame(streamID: HTTP2StreamID(lastStream), payload: .headers(.init(headers: headers))))
         return UInt64(lastStream)
     }

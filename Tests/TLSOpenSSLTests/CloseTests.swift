@@ -90,6 +90,21 @@ struct CloseTests {
         await server.close()
     }
 
+    @Test func aPeerThatGoesOnSendingAfterAGoodbyeIsClosed() async throws {
+        var configuration = certificates.server
+        configuration.closeTimeout = .hours(1)
+        let server = try await TestServer(configuration)
+        // It does not answer a goodbye by itself.
+        let (client, accepted) = try await connect(server, halfClosure: true)
+        let closed: EventLoopFuture<Void> = accepted.channel.close()
+        for await event in client.seen { if case .inputClosed = event { break } }
+        for _ in 0..<40 { client.channel.writeAndFlush(ByteBuffer(repeating: 7, count: 100_000), promise: nil) }
+        try await closed.get()
+        #expect(await accepted.rest().errors.isEmpty)
+        client.channel.close(promise: nil)
+        await server.close()
+    }
+
     @Test func aHalfClosedConnectionGoesOnTheOtherWay() async throws {
         let server = try await TestServer(certificates.server, halfClosure: true)
         let (client, accepted) = try await connect(server)
