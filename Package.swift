@@ -237,6 +237,9 @@ let package = Package(
             path: "Tests/InteropServer", swiftSettings: house),
         .executableTarget(
             name: "Quickstart", dependencies: ["Martlet"], path: "Tests/Quickstart", swiftSettings: house),
+        .executableTarget(
+            name: "ClientTasks", dependencies: ["Martlet", "MartletProjections", "MartletProjectionsSQLite"],
+            path: "Tests/ClientTasks", swiftSettings: house),
         bank("Accounts", ["Martlet"]),
         bank("Transfers", ["Accounts", "Martlet", "MartletProcesses"]),
         bank("ReadModels", ["Accounts", "Martlet", "MartletProjections"]),
