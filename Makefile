@@ -95,12 +95,13 @@ test-bits: setup-tests ## Flip 1,000 bits each in SQLite's file, PostgreSQL's fi
 	swift build --build-tests
 	MARTLET_TEST_BITS=1000 $(TEST_ENV) swift test --skip-build --no-parallel --filter 'BitFlipTests|DatabaseCheckTests'
 
-LANGUAGES ?= python,asyncio,go,cpp,ruby,java
+LANGUAGES ?= python,asyncio,go,cpp,ruby,java,swift
 
-interop: certs setup-tests ## Have stock gRPC clients carry out the cases, and what Docs/CLIENTS.md shows; LANGUAGES=go,java CASES=drain
+interop: certs setup-tests ## Have stock gRPC clients carry out the cases, and run what Docs/CLIENTS.md shows; LANGUAGES=go,java CASES=drain
 	@.ci/interop-setup
 	swift build --product martlet
 	swift build --product InteropServer
+	swift build --product InteropTasks
 	Tests/Interop/run $(LANGUAGES) $(CASES)
 
 example: setup-tests ## Build the example and run its tests

@@ -236,10 +236,10 @@ let package = Package(
             ],
             path: "Tests/InteropServer", swiftSettings: house),
         .executableTarget(
-            name: "Quickstart", dependencies: ["Martlet"], path: "Tests/Quickstart", swiftSettings: house),
+            name: "InteropTasks", dependencies: ["Martlet", "MartletProjections", "MartletProjectionsSQLite"],
+            path: "Tests/InteropTasks", swiftSettings: house),
         .executableTarget(
-            name: "ClientTasks", dependencies: ["Martlet", "MartletProjections", "MartletProjectionsSQLite"],
-            path: "Tests/ClientTasks", swiftSettings: house),
+            name: "Quickstart", dependencies: ["Martlet"], path: "Tests/Quickstart", swiftSettings: house),
         bank("Accounts", ["Martlet"]),
         bank("Transfers", ["Accounts", "Martlet", "MartletProcesses"]),
         bank("ReadModels", ["Accounts", "Martlet", "MartletProjections"]),

@@ -42,6 +42,17 @@ extension Tenant {
         after: Position = .start, where filter: EventFilter = .all, upcasting: UpcastingOptions = .latest
     ) -> TenantEvents { events(from: .after(after), where: filter, upcasting: upcasting) }
 
+    /// The tenant's events after one of them, and those that come. If the storage holds another event in its place, or none,
+    /// they end with `HISTORY_CHANGED`.
+    /// - Parameters:
+    ///   - last: the last event that the program has seen; nil means that it has seen none.
+    ///   - filter: which events.
+    public func events(
+        after last: EventMark?, where filter: EventFilter = .all, upcasting: UpcastingOptions = .latest
+    ) -> TenantEvents {
+        events(from: .after(last?.position ?? .start), lastSeen: last, where: filter, upcasting: upcasting)
+    }
+
     /// The tenant's events from a position, a time or the head on, and those that come.
     /// - Parameters:
     ///   - lastSeen: the last event that the program has seen: if the storage holds another one there, or none, the

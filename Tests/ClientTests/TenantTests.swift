@@ -126,6 +126,24 @@ import Testing
         }
     }
 
+    @Test func eventsGoOnAfterTheLastOneUnlessItIsAnotherOne() async throws {
+        try await with { tenant in
+            let order = tenant.aggregate("order", id: UUID())
+            let events = try [NewEvent(Noted("1")), NewEvent(Noted("2"))]
+            _ = try await tenant.append(events, to: order, expecting: .none)
+            func first(after last: EventMark?) async throws -> Position? {
+                for try await event in tenant.events(after: last) { return event.position }
+                return nil
+            }
+            #expect(try await first(after: nil) == 1)
+            #expect(try await first(after: EventMark(position: 1, eventID: events[0].id)) == 2)
+            let error = await #expect(throws: MartletError.self) {
+                try await first(after: EventMark(position: 1, eventID: events[1].id))
+            }
+            #expect(error?.reason == .historyChanged)
+        }
+    }
+
     @Test func settingsComeFromTheEnvironment() throws {
         let id = "11111111-1111-4111-8111-111111111111"
         let environment = [

@@ -1,8 +1,9 @@
 """Runs the programs that Docs/CLIENTS.md shows parts of, and prints a table of languages and tasks.
 
-    run_tasks.py --languages go,java --certs Certs/dev [--server .build/debug/martlet] [TASK...]
+    run_tasks.py --languages go,java --certs Certs/dev [--server .build/debug/martlet] [--postgresql URL] [TASK...]
 
-Each task has a server of its own, which lets in clients by their certificates. A program is started as
+Each task has a server of its own, which lets in clients by their certificates, on a SQLite file of its own, or on a
+database of its own beside the one that URL names. A program is started as
 
     PROGRAM TARGET CA CERTIFICATE KEY TENANT TASK [COUNT [DATABASE]]
 
@@ -11,6 +12,7 @@ killed. The exit code is 1 if a task fails.
 """
 
 import argparse
+import contextlib
 import pathlib
 import queue
 import re
@@ -21,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.parse
 import uuid
 
 import grpc
@@ -101,9 +104,9 @@ class Program:
 class Fixture:
     """A server, and a client of its own to write and look."""
 
-    def __init__(self, language, options, folder):
+    def __init__(self, language, options, folder, storage):
         self.is_ours = language in OURS
-        self.server = Server(options.server, options.certs, f"sqlite:{folder}/martlet.db", client_ca=True)
+        self.server = Server(options.server, options.certs, storage, client_ca=True)
         self.folder = folder
         certs = options.certs
         files = [(certs / name).read_bytes() for name in ("ca.pem", "client.key", "client.pem")]
@@ -163,6 +166,23 @@ class Proxy:
                     pass
             self.sockets = []
             self.holds.clear()
+
+
+@contextlib.contextmanager
+def new_storage(folder, postgresql):
+    """A storage without events: in a file, or in a database of that server, which is removed afterwards."""
+    if not postgresql:
+        yield f"sqlite:{folder}/martlet.db"
+        return
+    import psycopg
+
+    name = f"tasks_{uuid.uuid4().hex}"
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        try:
+            yield urllib.parse.urlsplit(postgresql)._replace(path=f"/{name}").geturl()
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def numbers(lines, prefix):
@@ -264,8 +284,8 @@ TASKS = [connect, append, conflict, retry, load, subscribe, project, drain]
 def run(language, task, options):
     """What the task came to: an empty text if it passed."""
     programs = []
-    with tempfile.TemporaryDirectory() as folder:
-        fixture = Fixture(language, options, folder)
+    with tempfile.TemporaryDirectory() as folder, new_storage(folder, options.postgresql) as storage:
+        fixture = Fixture(language, options, folder, storage)
 
         def start(*arguments, target=None):
             programs.append(Program(PROGRAMS[language], fixture, *arguments, target=target))
@@ -289,6 +309,7 @@ def main():
     parser.add_argument("--languages", required=True, type=lambda text: text.split(","))
     parser.add_argument("--certs", required=True, type=pathlib.Path)
     parser.add_argument("--server", default=".build/debug/martlet")
+    parser.add_argument("--postgresql", metavar="URL")
     parser.add_argument("tasks", nargs="*")
     options = parser.parse_args()
     tasks = [task for task in TASKS if not options.tasks or task.__name__ in options.tasks]
