@@ -14,6 +14,9 @@ from pathlib import Path
 
 from servers import REPOSITORY, Server
 
+# Seconds after which a test says that something hangs. They bound nothing that a busy machine may take longer for.
+PATIENCE = 120.0
+
 
 def environment(server: Server, tenant: uuid.UUID) -> dict[str, str]:
     """What a client in a process of its own needs."""
@@ -41,7 +44,7 @@ def seeded(name: str) -> Iterator[random.Random]:
     yield random.Random(seed)
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
     """Waits for a condition."""
     until = time.monotonic() + seconds
     while not condition():
