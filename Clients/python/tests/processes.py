@@ -14,6 +14,9 @@ from pathlib import Path
 
 from servers import REPOSITORY, Server
 
+import martlet
+from martlet.workers import Consumer
+
 # Seconds after which a test says that something hangs. They bound nothing that a busy machine may take longer for.
 PATIENCE = 120.0
 
@@ -50,3 +53,16 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = PATI
     while not condition():
         assert time.monotonic() < until, f"not within {seconds} s: {what}"
         time.sleep(0.02)
+
+
+def wait_until_gone(consumer: Consumer, worker: str) -> None:
+    """Waits until the server knows that a worker has left."""
+    wait_until(lambda: worker not in consumer.describe().workers, f"{worker} has left")
+
+
+def pace(server: Server) -> float:
+    """Seconds that a new connection and a call take here and now, for bounds that a busy machine is to keep too."""
+    since = time.monotonic()
+    with martlet.connect(server.target, ca=server.ca) as client:
+        client.server_info()
+    return time.monotonic() - since

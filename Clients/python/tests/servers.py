@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import pathlib
+import random
 import signal
+import socket
 import subprocess
 import tempfile
 
@@ -23,7 +25,7 @@ class Server:
         self.engine = engine
         self.folder = tempfile.TemporaryDirectory(prefix="martlet-python-")
         self.options = options
-        self.port = 0
+        self.port = free_port()
         self.start()
 
     @property
@@ -53,7 +55,7 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
 
     def wait(self) -> None:
-        self.process.wait(30)
+        self.process.wait(120)
 
     def resident_bytes(self) -> int:
         return resident_bytes(self.process.pid)
@@ -63,6 +65,21 @@ class Server:
         if self.process.stdout is not None:
             self.process.stdout.close()
         self.folder.cleanup()
+
+
+def free_port() -> int:
+    """A port that the system gives to no outgoing connection: a server that was killed can have it again, and a client
+    that looks for the server meanwhile does not connect to itself."""
+    first = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = [port for port in range(10_000, 32_000) if port < first]
+    while ports:
+        with socket.socket() as one:
+            try:
+                one.bind(("127.0.0.1", random.choice(ports)))
+            except OSError:
+                continue
+            return int(one.getsockname()[1])
+    return 0
 
 
 def resident_bytes(pid: int | str = "self") -> int:

@@ -19,7 +19,7 @@ from typing import Any
 import grpc
 import pytest
 from orders import Account, Deposited, NotPlaced, Order, Paid, Placed, TooLittle
-from processes import seeded
+from processes import PATIENCE, seeded
 from servers import Server
 
 import martlet
@@ -397,13 +397,13 @@ def test_commands_while_the_server_is_killed_take_effect_once(own_server: Server
         with ThreadPoolExecutor(4) as threads:
             works = [threads.submit(work, number) for number in range(4)]
             for _ in range(3):
-                time.sleep(random.uniform(0.3, 1.0))
+                time.sleep(random.uniform(0.1, 0.5))
                 own_server.kill()
                 own_server.start()
-            time.sleep(0.5)
+            time.sleep(0.2)
             is_over.set()
             for one in works:
-                one.result(30)
+                one.result(PATIENCE)
         for half in (0, 1):
             assert accounts.load(f"account-{half}").state.cents == counts[half] + counts[half + 2] > 0
 

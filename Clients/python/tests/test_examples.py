@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from processes import PATIENCE
 from servers import REPOSITORY
 
 
@@ -16,7 +17,7 @@ def test_temporal() -> None:
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", REPOSITORY / "Examples" / "temporal"],
         env=dict(os.environ),
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )

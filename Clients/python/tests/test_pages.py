@@ -10,6 +10,7 @@ import sys
 import uuid
 
 import pytest
+from processes import PATIENCE
 from servers import Server
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1]
@@ -28,7 +29,7 @@ def test_the_blocks_of_a_page_run(page: pathlib.Path, server: Server, tmp_path: 
         "PYTHONPATH": str(FOLDER / "src"),
     }
     done = subprocess.run(
-        [sys.executable, "-"], input="\n".join(blocks), env=environment, cwd=tmp_path, timeout=60, text=True,
+        [sys.executable, "-"], input="\n".join(blocks), env=environment, cwd=tmp_path, timeout=PATIENCE, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
@@ -37,7 +38,7 @@ def test_the_blocks_of_a_page_run(page: pathlib.Path, server: Server, tmp_path: 
 def test_format_style_and_types() -> None:
     pytest.importorskip("mypy")
     done = subprocess.run(
-        [FOLDER / "check"], env={**os.environ, "PYTHON": sys.executable}, text=True, timeout=120,
+        [FOLDER / "check"], env={**os.environ, "PYTHON": sys.executable}, text=True, timeout=PATIENCE,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout

@@ -18,7 +18,7 @@ from typing import Any
 
 import grpc
 import pytest
-from processes import environment, seeded, start_python, wait_until
+from processes import PATIENCE, environment, seeded, start_python, wait_until, wait_until_gone
 from proxy import Proxy
 from servers import Server
 
@@ -27,7 +27,7 @@ import martlet.aio
 from martlet.retry import RetryPolicy
 from martlet.v1 import consumer_pb2
 from martlet.workers import HEAD, Definition, Delivery, Park, Retry, Worker
-from martlet.workers._engine import Engine, Requests, Stream
+from martlet.workers._engine import FAREWELL_SECONDS, Engine, Requests, Stream
 from martlet.workers._keys import KeyQueues
 
 MAILER = Path(__file__).with_name("mail_worker.py")
@@ -68,7 +68,7 @@ class Running:
             self.error = error
 
     def wait(self) -> BaseException | None:
-        self._thread.join(30)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive(), "the worker does not end"
         return self.error
 
@@ -85,7 +85,7 @@ def test_events_of_a_key_are_handled_in_order_and_keys_side_by_side(tenant: mart
     assert consumer.put(QUICK) == 1
     handled: dict[str | None, list[int]] = defaultdict(list)
     # With a thread for each of these keys, none waits for another.
-    all_of_them = threading.Barrier(8, timeout=60)
+    all_of_them = threading.Barrier(8, timeout=PATIENCE)
 
     def handle(delivery: Delivery) -> None:
         if delivery.event.version == 1 and delivery.event.aggregate_key in [f"k{key}" for key in range(8)]:
@@ -96,7 +96,7 @@ def test_events_of_a_key_are_handled_in_order_and_keys_side_by_side(tenant: mart
     for key in range(10):
         last = append(tenant, f"k{key}", 20)
     running = Running(consumer.worker(handle, threads=8))
-    consumer.wait_for(last)
+    consumer.wait_for(last, timeout=PATIENCE)
     running.stop()
     assert dict(handled) == {f"k{key}": list(range(1, 21)) for key in range(10)}
     wait_until(lambda: not consumer.describe().workers, "the worker has left")
@@ -107,13 +107,13 @@ def test_events_of_a_key_are_handled_in_order_and_keys_side_by_side(tenant: mart
 
 def test_a_key_that_is_stuck_holds_up_no_other(tenant: martlet.Tenant) -> None:
     consumer = tenant.consumer("mailer")
-    consumer.put(QUICK)
+    consumer.put(Definition(slots=4, ack_timeout=PATIENCE))
     goes_on = threading.Event()
     handled: list[str | None] = []
 
     def handle(delivery: Delivery) -> None:
         if delivery.event.aggregate_key == "stuck":
-            assert goes_on.wait(60)
+            assert goes_on.wait(PATIENCE)
         handled.append(delivery.event.aggregate_key)
 
     append(tenant, "stuck", 3)
@@ -124,7 +124,7 @@ def test_a_key_that_is_stuck_holds_up_no_other(tenant: martlet.Tenant) -> None:
     wait_until(lambda: len(handled) == 50, "the others are handled")
     assert sorted(map(str, handled)) == sorted(keys)
     goes_on.set()
-    consumer.wait_for(last)
+    consumer.wait_for(last, timeout=PATIENCE)
     running.stop()
     assert handled[50:] == ["stuck"] * 3
 
@@ -178,7 +178,7 @@ def test_a_failed_event_is_tried_again_parked_retried_and_skipped(tenant: martle
     append(tenant, "b", 3)
     last = append(tenant, "c", 3)
     running = Running(consumer.worker(handle, threads=2))
-    consumer.wait_for(last)
+    consumer.wait_for(last, timeout=PATIENCE)
     wait_until(lambda: sum(one.parked for one in consumer.blocked()) == 2, "both are parked")
     blocked = {one.key.decode()[-4:]: one for one in consumer.blocked()}
     assert {one.tries for one in blocked.values()} == {3}
@@ -190,6 +190,7 @@ def test_a_failed_event_is_tried_again_parked_retried_and_skipped(tenant: martle
     assert consumer.retry([a]) == 1
     assert consumer.skip([b]) == 1
     wait_until(lambda: not consumer.blocked(), "no key is blocked")
+    wait_until(lambda: {("a", 3), ("b", 3)} <= set(handled), "the rest of both is handled")
     running.stop()
     assert [one for one in handled if one[0] == "a"] == [("a", 1), ("a", 2), ("a", 3)]
     assert [one for one in handled if one[0] == "b"] == [("b", 1), ("b", 3)]
@@ -227,8 +228,8 @@ def test_where_a_consumer_begins_and_what_it_is_about(tenant: martlet.Tenant) ->
         Running(one.worker(lambda delivery, name=one.name: positions[name].append(delivery.event.position)))
         for one in (fresh, filtered)
     ]
-    fresh.wait_for(last)
-    filtered.wait_for(last)
+    fresh.wait_for(last, timeout=PATIENCE)
+    filtered.wait_for(last, timeout=PATIENCE)
     for one in works:
         one.stop()
     assert positions == {"fresh": [4], "filtered": [4]}
@@ -289,12 +290,15 @@ def test_workers_that_are_killed_leave_nothing_out(tmp_path: Path) -> None:
                         victim = chance.randrange(2)
                         workers[victim].kill()
                         workers[victim].wait()
+                        if number == 3:
+                            # So that it is the new one that is seen below, not the one that was killed.
+                            wait_until_gone(consumer, f"w{victim}")
                         workers[victim] = start(victim)
-                consumer.wait_for(tenant.head().position, timeout=60)
+                consumer.wait_for(tenant.head().position, timeout=PATIENCE)
                 wait_until(lambda: set(consumer.describe().workers) == {"w0", "w1"}, "both are there")
                 for worker in workers:
                     worker.send_signal(signal.SIGTERM)
-                assert [worker.wait(20) for worker in workers] == [0, 0]
+                assert [worker.wait(PATIENCE) for worker in workers] == [0, 0]
             finally:
                 for worker in workers:
                     worker.kill()
@@ -326,10 +330,10 @@ def test_a_black_hole_is_noticed(server: Server) -> None:
         consumer.put(QUICK)
         worker = client.tenant().consumer("mailer").worker(lambda one: handled.append(one.event.position))
         running = Running(worker)
-        consumer.wait_for(append(tenant, "a", 5))
+        consumer.wait_for(append(tenant, "a", 5), timeout=PATIENCE)
         proxy.drop()
         started = time.monotonic()
-        consumer.wait_for(append(tenant, "a", 5))
+        consumer.wait_for(append(tenant, "a", 5), timeout=PATIENCE)
         seconds = time.monotonic() - started
         print(f"black hole: a worker went on after {seconds:.1f} s, heartbeat {heartbeat:g} s")
         running.stop()
@@ -347,13 +351,16 @@ class Connection:
 
     def __init__(self, feed: Callable[[Requests, Any], Iterator[consumer_pb2.ConsumeResponse]]) -> None:
         self.said: list[consumer_pb2.ConsumeRequest] = []
+        self.said_at: list[float] = []
         self._feed = feed
         self.is_cancelled = threading.Event()
         self.has_left = threading.Event()
 
     def consume(self, requests: Requests) -> Any:
         def read() -> None:
-            self.said.extend(requests)
+            for request in requests:
+                self.said_at.append(time.monotonic())
+                self.said.append(request)
             self.has_left.set()
 
         reader = threading.Thread(target=read)
@@ -397,10 +404,10 @@ def test_an_idle_worker_says_that_it_is_there_and_comes_again() -> None:
     def feed(_: Requests, connection: Connection) -> Iterator[consumer_pb2.ConsumeResponse]:
         yield consumer_pb2.ConsumeResponse(assigned=consumer_pb2.SlotsAssigned())
         if len(streams) == 1:
-            connection.is_cancelled.wait(1.0)
+            wait_until(lambda: len(connection.said) > 8, "it has said eight times that it is there")
             raise grpc.RpcError
         engine.stop()
-        assert connection.has_left.wait(10)
+        assert connection.has_left.wait(PATIENCE)
 
     def connect() -> Connection:
         streams.append(Connection(feed))
@@ -417,9 +424,12 @@ def test_an_idle_worker_says_that_it_is_there_and_comes_again() -> None:
     engine.run()
     first, second = streams
     assert first.said[0].start.epoch_above == 7
-    alive = [reply for one in first.said for reply in one.replies.replies if reply.HasField("alive")]
-    # Once in a third of the lease, for a second.
-    assert 6 <= len(alive) <= 11
+    alive = [at for at, one in zip(first.said_at, first.said, strict=True) if one.HasField("replies")]
+    assert all(reply.HasField("alive") for one in first.said for reply in one.replies.replies)
+    # Once in a third of the lease, looked after four times as often. A busy machine makes some of them late, not all.
+    waits = [later - earlier for earlier, later in itertools.pairwise(alive)]
+    every = first.lease_seconds / 3
+    assert sum(waits) >= (len(waits) - 0.5) * every and min(waits) < 1.5 * every
     assert second.said[0].HasField("start")
 
 
@@ -433,14 +443,9 @@ def test_asyncio(server: Server) -> None:
             consumer = tenant.consumer("mailer")
             await consumer.put(QUICK)
             handled: dict[str | None, list[int]] = defaultdict(list)
-            at_work = at_work_max = 0
 
             async def handle(delivery: Delivery) -> None:
-                nonlocal at_work, at_work_max
-                at_work += 1
-                at_work_max = max(at_work_max, at_work)
-                await asyncio.sleep(0.01)
-                at_work -= 1
+                await asyncio.sleep(0.001)
                 if delivery.event.aggregate_key == "broken" and delivery.attempt < 3:
                     # What the handler has cancelled itself is a failure as any other.
                     raise RuntimeError("not yet") if sys.version_info < (3, 11) else asyncio.CancelledError("not yet")
@@ -453,27 +458,27 @@ def test_asyncio(server: Server) -> None:
             before = asyncio.all_tasks()
             worker = consumer.worker(handle, concurrency=8)
             running = asyncio.create_task(worker.run())
-            await consumer.wait_for(receipt.last_position)
+            await consumer.wait_for(receipt.last_position, timeout=PATIENCE)
             while await consumer.blocked():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
             worker.stop()
-            await asyncio.wait_for(running, 10)
+            await asyncio.wait_for(running, PATIENCE)
             assert dict(handled) == {key: list(range(1, 11)) for key in keys}
-            assert at_work_max > 1
-            # Cancelled, it ends at once, and no task of it is left.
-            again = asyncio.create_task(consumer.worker(handle).run())
-            while not (await consumer.describe()).workers:  # noqa: ASYNC110
+            # Cancelled, it does not wait for the server's farewell, and no task of it is left.
+            again = asyncio.create_task(consumer.worker(handle, name="again").run())
+            while "again" not in (await consumer.describe()).workers:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
             started = time.monotonic()
             again.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await again
-            assert time.monotonic() - started < 1
-            assert asyncio.all_tasks() <= before | {asyncio.current_task()}
+            assert time.monotonic() - started < FAREWELL_SECONDS
+            while not asyncio.all_tasks() <= before | {asyncio.current_task()}:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
             with pytest.raises(martlet.NotFound):
                 await tenant.consumer("nothing").run(handle)
 
-    asyncio.run(main())
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
 
 def test_asyncio_handles_keys_side_by_side(server: Server) -> None:
@@ -481,7 +486,7 @@ def test_asyncio_handles_keys_side_by_side(server: Server) -> None:
         async with martlet.aio.connect(server.target, ca=server.ca, tenant=uuid.uuid4()) as client:
             tenant = client.tenant()
             consumer = tenant.consumer("mailer")
-            await consumer.put(QUICK)
+            await consumer.put(Definition(slots=4, ack_timeout=PATIENCE))
             goes_on = asyncio.Event()
             handled: list[str | None] = []
             arrived: set[str | None] = set()
@@ -496,7 +501,7 @@ def test_asyncio_handles_keys_side_by_side(server: Server) -> None:
                     arrived.add(key)
                     if len(arrived) == 7:
                         all_of_them.set()
-                    await asyncio.wait_for(all_of_them.wait(), 60)
+                    await asyncio.wait_for(all_of_them.wait(), PATIENCE)
                 handled.append(key)
                 if len(handled) == 150:
                     others.set()
@@ -509,12 +514,12 @@ def test_asyncio_handles_keys_side_by_side(server: Server) -> None:
             await others.wait()
             assert "stuck" not in handled
             goes_on.set()
-            await consumer.wait_for(receipt.last_position)
+            await consumer.wait_for(receipt.last_position, timeout=PATIENCE)
             worker.stop()
-            await asyncio.wait_for(running, 30)
+            await asyncio.wait_for(running, PATIENCE)
             assert handled[150:] == ["stuck"] * 3
 
-    asyncio.run(asyncio.wait_for(main(), 120))
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
 
 def test_asyncio_goes_on_after_the_server_was_killed() -> None:
@@ -536,7 +541,7 @@ def test_asyncio_goes_on_after_the_server_was_killed() -> None:
             await asyncio.to_thread(server.kill)
             await asyncio.to_thread(server.start)
             receipt = await counter.append([martlet.NewEvent("Counted") for _ in range(50)], expecting=martlet.ANY)
-            await consumer.wait_for(receipt.last_position)
+            await consumer.wait_for(receipt.last_position, timeout=PATIENCE)
             assert handled == set(range(1, 101))
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
