@@ -2,7 +2,9 @@
 
 import base64
 import pathlib
+import random
 import signal
+import socket
 import subprocess
 import uuid
 
@@ -13,6 +15,21 @@ from martlet.v1 import append_pb2, append_pb2_grpc
 FILL_APPEND_EVENTS = 1_000
 
 
+def free_port():
+    """A port that the system gives to no outgoing connection: a server that was killed can have it again, and a client
+    that looks for the server meanwhile does not connect to itself."""
+    first = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = [port for port in range(10_000, 32_000) if port < first]
+    while ports:
+        with socket.socket() as one:
+            try:
+                one.bind(("127.0.0.1", random.choice(ports)))
+            except OSError:
+                continue
+            return one.getsockname()[1]
+    return 0
+
+
 class Server:
     """A Martlet server on this storage, with the certificates of a folder that Certs/make-dev-certs.sh has made.
 
@@ -21,7 +38,7 @@ class Server:
 
     def __init__(self, program, certs, storage, client_ca=False):
         self.program, self.certs, self.storage, self.client_ca = program, certs, storage, client_ca
-        self.port = 0
+        self.port, self.process = free_port(), None
         self.start()
 
     @property
@@ -34,7 +51,7 @@ class Server:
 
     def start(self, _=None):
         """Waits for the end of the old server, if there was one, and starts one on the same port."""
-        if self.port:
+        if self.process:
             try:
                 self.process.wait(30)
             except subprocess.TimeoutExpired:
