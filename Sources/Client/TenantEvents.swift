@@ -33,6 +33,12 @@ public struct TenantEvents: AsyncSequence, Sendable {
     public func makeAsyncIterator() -> Iterator { Iterator(items.makeAsyncIterator()) }
 }
 
+extension RecordedEvent {
+    /// Its position and id. Keep it together with what was made of the event, and pass it to
+    /// ``Tenant/events(after:where:upcasting:)-(EventMark?,_,_)`` to go on after it.
+    public var mark: EventMark { EventMark(position: position, eventID: event.id) }
+}
+
 extension Tenant {
     /// The tenant's events after a position, and those that come.
     /// - Parameters:

@@ -132,7 +132,10 @@ import Testing
             let events = try [NewEvent(Noted("1")), NewEvent(Noted("2"))]
             _ = try await tenant.append(events, to: order, expecting: .none)
             func first(after last: EventMark?) async throws -> Position? {
-                for try await event in tenant.events(after: last) { return event.position }
+                for try await event in tenant.events(after: last) {
+                    #expect(event.mark == EventMark(position: event.position, eventID: event.event.id))
+                    return event.position
+                }
                 return nil
             }
             #expect(try await first(after: nil) == 1)

@@ -87,12 +87,12 @@ func printHistory(of order: AggregateReference, placed: AppendReceipt, in tenant
 /// Hands over every event after a place, until `handle` returns false; throws `CANCELLED` when the task is cancelled.
 /// Lost connections and drains are dealt with inside.
 ///
-/// Keep the last event's place, `EventMark(position: event.position, eventID: event.id)`, together with what was made of
-/// it, and begin there next time; nil is the start.
+/// Keep the last event's `mark` (its position and id) together with what was made of it, and begin there next time; nil is
+/// the start.
 func follow(
-    _ tenant: Tenant, after place: EventMark?, handle: (RecordedEvent) async throws -> Bool
+    _ tenant: Tenant, after mark: EventMark?, handle: (RecordedEvent) async throws -> Bool
 ) async throws {
-    for try await event in tenant.events(after: place) {
+    for try await event in tenant.events(after: mark) {
         guard try await handle(event) else { return }
     }
 }

@@ -61,6 +61,16 @@ func retry(_ order: AggregateReference, _ tenant: Tenant) async throws {
     print("stored as version \(receipt.aggregates[0].lastVersion), replayed: \(receipt.replayed)")
 }
 
+/// Follows to the middle, and goes on from there as a process that comes after it would.
+func subscribe(_ count: UInt64, _ tenant: Tenant) async throws {
+    var last: EventMark?
+    try await follow(tenant, after: nil) { event in
+        last = event.mark
+        return say(event, of: count / 2)
+    }
+    try await follow(tenant, after: last) { say($0, of: count) }
+}
+
 /// Projects until so many events are in the read model.
 func project(_ count: UInt64, _ tenant: Tenant, into file: String) async throws {
     guard let name = ConsumerName("order-lines"), let worker = WorkerName("worker-1") else {
@@ -95,7 +105,7 @@ func run(_ task: String, _ more: [String], _ tenant: Tenant) async throws {
         let placed = try await place(order, in: tenant)
         _ = try await tenant.append([OrderShipped(after: 2)], to: order, expecting: .exact(2))
         try await printHistory(of: order, placed: placed, in: tenant)
-    case "subscribe": try await follow(tenant, after: nil) { say($0, of: count) }
+    case "subscribe": try await subscribe(count, tenant)
     case "project" where more.count == 2: try await project(count, tenant, into: more[1])
     case "drain":
         try await append(
