@@ -45,8 +45,9 @@ public final class TLSHandler: ChannelDuplexHandler {
     /// connection, and take the alert away.
     private static let lingerTime = TimeAmount.seconds(1)
 
-    /// So many bytes may have been under way when the peer heard our goodbye. One that sends more does not listen.
-    private static let closingBytesMax = 1 << 20
+    /// So many bytes may have been under way when the peer heard our goodbye. Of one that sends more, no more is read: it can
+    /// still read what it was told, until the close times out.
+    static let closingBytesMax = 1 << 20
 
     let connection: SSLConnection
     private let isALPNRequired: Bool
@@ -65,7 +66,7 @@ public final class TLSHandler: ChannelDuplexHandler {
     private var closePromises = Promises()
     private var deadline: Scheduled<Void>?
     /// Bytes that came after our goodbye.
-    private var closingBytes = 0
+    private(set) var closingBytes = 0
     /// Handlers behind us wait for bytes that the transport has not been able to give yet.
     private var isReadWanted = false
     private var hasReadSinceComplete = false
@@ -181,10 +182,7 @@ public final class TLSHandler: ChannelDuplexHandler {
         case .handshaking, .established, .closing: break
         }
         let bytes = unwrapInboundIn(data)
-        if state == .closing {
-            closingBytes += bytes.readableBytes
-            guard closingBytes <= Self.closingBytesMax else { return closeTransport(context) }
-        }
+        if state == .closing { closingBytes += bytes.readableBytes }
         connection.receive(bytes)
         if state == .handshaking {
             guard stepHandshake(context) else { return }
@@ -197,7 +195,7 @@ public final class TLSHandler: ChannelDuplexHandler {
         if hasReadSinceComplete {
             hasReadSinceComplete = false
             context.fireChannelReadComplete()
-        } else if isReadWanted || state != .established {
+        } else if isReadWanted || state != .established, closingBytes <= Self.closingBytesMax {
             context.read()
         }
     }
@@ -205,7 +203,7 @@ public final class TLSHandler: ChannelDuplexHandler {
     /// Remembers that bytes are wanted.
     public func read(context: ChannelHandlerContext) {
         isReadWanted = true
-        context.read()
+        if closingBytes <= Self.closingBytesMax { context.read() }
     }
 
     /// Goes on with the handshake. Answers whether it is complete and the connection is to be read.
