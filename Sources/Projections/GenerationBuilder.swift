@@ -127,14 +127,16 @@ struct GenerationBuilder<Database: ProjectionDatabase>: Sendable {
     }
 
     /// Takes in events of a key that is behind, in a transaction that has locked the generation's row at that place.
+    /// - Parameter tries: how often events have failed before.
     func catchUp(
-        _ key: ConsumerKey, to place: Checkpoint, _ live: Live, _ transaction: any ProjectionTransaction
+        _ key: ConsumerKey, to place: Checkpoint, _ live: Live, tries: [Position: UInt32] = [:],
+        _ transaction: any ProjectionTransaction
     ) async throws {
         guard let row = try await own.keys(transaction)[key] else { return }
         let end = isVerification ? min(place.position, live.end(of: key, in: row.slot)) : place.position
         var last = row.place
         for event in try await source.read(key, after: last.position, to: end) {
-            try await handle(event, key, live, attempt: 1, transaction)
+            try await handle(event, key, live, attempt: tries[event.position, default: 0] + 1, transaction)
             last = event.place
         }
         if end == place.position {
@@ -145,12 +147,16 @@ struct GenerationBuilder<Database: ProjectionDatabase>: Sendable {
     }
 
     /// Takes in a key's events from the first one on.
+    /// - Parameter tries: how often events have failed before.
     /// - Returns: how many.
     func replay(
-        _ key: ConsumerKey, to end: Position, _ transaction: any ProjectionTransaction
+        _ key: ConsumerKey, to end: Position, tries: [Position: UInt32], _ transaction: any ProjectionTransaction
     ) async throws -> Int {
         let events = try await source.read(key, after: .start, to: end)
-        for event in events { try await handle(event, key, Live(keys: [:]), attempt: 1, transaction) }
+        for event in events {
+            try await handle(
+                event, key, Live(keys: [:]), attempt: tries[event.position, default: 0] + 1, transaction)
+        }
         return events.count
     }
 

@@ -20,7 +20,7 @@ extension ProjectionRebuilder {
         let source = ReplayedEvents(consumer, try await client.consumer(consumer).definition, client)
         let slot = key.slot(of: source.definition.slotCount)
         do {
-            return try await retrying {
+            return try await retryingEvents(makePace()) { tries in
                 try await database.withTransaction { transaction in
                     // Nobody else claims the slot, or switches.
                     let live = try await store.lockLive(transaction)
@@ -35,7 +35,7 @@ extension ProjectionRebuilder {
                     let builder = GenerationBuilder(
                         database: database, generations: generations, projection: projection, source: source,
                         row: live, replayTo: end, owner: 0, skipped: skipped[consumer.tenant] ?? [], floors: [:])
-                    return try await builder.replay(key, to: end, transaction)
+                    return try await builder.replay(key, to: end, tries: tries, transaction)
                 }
             }
         } catch let failure as GenerationBuilder<Database>.Failure {

@@ -308,10 +308,11 @@ public struct ProjectionRebuilder<Database: ProjectionDatabase>: Sendable {
         for key in keys.keys.sorted(by: { $0.bytes.lexicographicallyPrecedes($1.bytes) }) {
             let began = pace.now
             do {
-                try await retrying {
+                try await retryingEvents(pace) { tries in
                     try await database.withTransaction { transaction in
                         let place = try await builder.lock(transaction)
-                        try await builder.catchUp(key, to: place, try await builder.live(transaction), transaction)
+                        try await builder.catchUp(
+                            key, to: place, try await builder.live(transaction), tries: tries, transaction)
                     }
                 }
             } catch let failure as GenerationBuilder<Database>.Failure {
@@ -324,6 +325,25 @@ public struct ProjectionRebuilder<Database: ProjectionDatabase>: Sendable {
                 guard isWaiting else { throw failure.error }
             }
             try await pace.rest(events: 1, began: began)
+        }
+    }
+
+    /// Does a transaction with many events again when one of them fails, up to ``triesMax`` times for each event.
+    /// - Parameter body: gets how often events have failed.
+    func retryingEvents<Result: Sendable>(
+        _ pace: RebuildPace, _ body: @Sendable ([Position: UInt32]) async throws -> Result
+    ) async throws -> Result {
+        var tries: [Position: UInt32] = [:]
+        while true {
+            do {
+                let before = tries
+                return try await retrying { try await body(before) }
+            } catch let failure as GenerationBuilder<Database>.Failure {
+                let count = tries[failure.event.position, default: 0] + 1
+                guard count < triesMax, case .retry(let time) = failure.failure.kind else { throw failure }
+                tries[failure.event.position] = count
+                try await pace.pause(time ?? .milliseconds(100))
+            }
         }
     }
 

@@ -227,6 +227,72 @@ import Testing
         }
     }
 
+    /// A key that was passed over is taken in by itself, in a transaction of its own.
+    @Test(arguments: TestReadModels.Kind.available)
+    func anEventOfAKeyThatIsBehindIsTriedMoreThanOnce(_ kind: TestReadModels.Kind) async throws {
+        let harness = try await RebuildHarness(kind)
+        let attempts = NIOLockedValueBox<[[UInt32]]>([])
+        let isParking = NIOLockedValueBox(true)
+        let ledger = Ledger(fails: { event in
+            guard event.key == RebuildHarness.key(1) else { return }
+            if isParking.withLockedValue({ $0 }) { throw ProjectionFailure(.park, "account 1 fails") }
+            guard event.generation.number == 2 else { return }
+            attempts.withLockedValue { $0.append([UInt32(event.event.version.rawValue), event.attempt]) }
+            if event.attempt < 3 { throw ProjectionFailure(.retry(after: .milliseconds(1)), "not yet") }
+        })
+        try await harness.with { client in
+            try await harness.append(1, client)
+            try await harness.append(1, client)
+            for account in 2...20 as ClosedRange<UInt64> { try await harness.append(account, client) }
+            try await harness.takeIn(client, ledger)
+            // Stops when it has passed over the key.
+            let seen = NIOLockedValueBox(UInt64(0))
+            var rebuilder = harness.rebuilder(client, ledger)
+            rebuilder.eventsPerSecondMax = 1
+            rebuilder.onProgress = { step in seen.withLockedValue { $0 = step.position } }
+            let slow = rebuilder
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask { _ = try? await slow.rebuild() }
+                while seen.withLockedValue({ $0 }) < 10 { try await Task.sleep(for: .milliseconds(1)) }
+                group.cancelAll()
+            }
+            isParking.withLockedValue { $0 = false }
+            try await harness.whileRunning(client, ledger) { try await Self.unblockAll(harness, client) }
+            #expect(try await harness.rebuilder(client, ledger).rebuild() == 2)
+            try await harness.expectAll(client)
+            // The first event is taken in again with each try of the second.
+            #expect(attempts.withLockedValue { $0 } == [[1, 1], [1, 2], [1, 3], [2, 1], [1, 3], [2, 2], [1, 3], [2, 3]])
+        }
+    }
+
+    @Test(arguments: TestReadModels.Kind.available)
+    func anEventIsTriedMoreThanOnceWhenItsKeyIsRebuilt(_ kind: TestReadModels.Kind) async throws {
+        let harness = try await RebuildHarness(kind)
+        let attempts = NIOLockedValueBox<[UInt32]>([])
+        let failsUntil = NIOLockedValueBox(UInt32(0))
+        let ledger = Ledger(fails: { event in
+            let until = failsUntil.withLockedValue { $0 }
+            guard event.event.version == 2, until > 0 else { return }
+            attempts.withLockedValue { $0.append(event.attempt) }
+            if event.attempt < until { throw ProjectionFailure(.retry(after: .milliseconds(1)), "not yet") }
+        })
+        try await harness.with { client in
+            for _ in 0..<3 { try await harness.append(1, client) }
+            try await harness.takeIn(client, ledger)
+            failsUntil.withLockedValue { $0 = 3 }
+            #expect(try await harness.rebuilder(client, ledger).rebuild(RebuildHarness.key(1)) == 3)
+            #expect(attempts.withLockedValue { $0 } == [1, 2, 3])
+            try await harness.expectAll(client)
+            failsUntil.withLockedValue { $0 = 4 }
+            let error = await #expect(throws: ProjectionRebuildError.self) {
+                try await harness.rebuilder(client, ledger).rebuild(RebuildHarness.key(1))
+            }
+            #expect(error?.kind == .event(Position(2), of: harness.consumer.tenant))
+            #expect(attempts.withLockedValue { $0 } == [1, 2, 3, 1, 2, 3])
+            try await harness.expectAll(client)
+        }
+    }
+
     /// Ends the rebuild in each of its transactions in turn, before the commit and after it, and calls again.
     @Test(arguments: TestReadModels.Kind.available, [false, true])
     func aRebuildThatIsInterruptedGoesOn(_ kind: TestReadModels.Kind, isAfterCommit: Bool) async throws {
