@@ -261,7 +261,8 @@ import Testing
             #expect(try await harness.rebuilder(client, ledger).rebuild() == 2)
             try await harness.expectAll(client)
             // The first event is taken in again with each try of the second.
-            #expect(attempts.withLockedValue { $0 } == [[1, 1], [1, 2], [1, 3], [2, 1], [1, 3], [2, 2], [1, 3], [2, 3]])
+            let expected: [[UInt32]] = [[1, 1], [1, 2], [1, 3], [2, 1], [1, 3], [2, 2], [1, 3], [2, 3]]
+            #expect(attempts.withLockedValue { $0 } == expected)
         }
     }
 
