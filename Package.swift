@@ -348,9 +348,9 @@ let package = Package(
             "ServerTests",
             [
                 "MartletClient", "MartletFrameCodec", "MartletModel", "MartletRecordCodec", "MartletServer",
-                "MartletSession", "MartletStorage", "MartletStorageMemory", "MartletStoragePostgreSQL",
-                "MartletStorageSQLite", "MartletTLSOpenSSL", "MartletTesting", .logging, .nioConcurrencyHelpers,
-                .nioCore, .nioPosix,
+                "MartletService", "MartletSession", "MartletStorage", "MartletStorageMemory",
+                "MartletStoragePostgreSQL", "MartletStorageSQLite", "MartletTLSOpenSSL", "MartletTesting", .logging,
+                .metrics, .metricsTestKit, .nioConcurrencyHelpers, .nioCore, .nioPosix,
             ]),
         tests(
             "ServiceTests",

@@ -1,3 +1,4 @@
+import Glibc
 import MartletModel
 import MartletTLSOpenSSL
 import NIOCore
@@ -12,11 +13,18 @@ extension MartletError {
         case let error as TLSError: self.init(tls: error, place: place, isOpen: isOpen)
         case is CancellationError: self = CallFailure.cancelled().error
         case let error as NIOConnectionError:
-            let causes =
-                error.connectionErrors.map { "\($0.target): \($0.error)" }
-                + [error.dnsAError, error.dnsAAAAError].compactMap { $0.map { "\($0)" } }
-            self.init(unreachable: place, causes.first ?? "no address")
-        default: self.init(unreachable: place, "\(error)")
+            let cause = error.connectionErrors.first.map { Self.cause($0.error) }
+            self.init(unreachable: place, cause ?? "the name \(error.host) has no address")
+        default: self.init(unreachable: place, Self.cause(error))
+        }
+    }
+
+    /// What the system says, in its words.
+    private static func cause(_ error: any Error) -> String {
+        switch error {
+        case let error as IOError: unsafe String(cString: strerror(error.errnoCode))
+        case ChannelError.connectTimeout(let time): "no answer within \(time.nanoseconds / 1_000_000) ms"
+        default: "\(error)"
         }
     }
 
@@ -39,7 +47,22 @@ extension MartletError {
             .unavailable, reason: isOpen ? .connectionLost : .tlsFailed,
             message: isOpen
                 ? "the connection to \(place) was lost: \(error)"
-                : "cannot set up TLS with \(place): \(error); check the CA, the certificate and the server name",
+                : "cannot set up TLS with \(place): \(error); \(Self.remedy(error, place))",
             isRetryable: isRetryable)
+    }
+
+    /// What to do about it.
+    private static func remedy(_ error: TLSError, _ place: String) -> String {
+        switch error.certificateFault {
+        case .unknownCA?:
+            "none of the CAs that are trusted here has signed the server's certificate: name the file of the one that has, with "
+                + "--ca or MARTLET_CA, or in a program with ClientTLS"
+        case .otherNames(let names)? where !names.isEmpty:
+            "the server's certificate is for \(names.joined(separator: ", ")): connect to one of these, or have one made that "
+                + "names \(place)"
+        case .expired?: "the server's certificate has expired: a new one and SIGHUP are needed there"
+        case .notYetValid?: "the server's certificate is not valid yet: check the clocks of both machines"
+        default: "check the CA, the certificate and the server name"
+        }
     }
 }

@@ -70,20 +70,30 @@ public final class EventServer: ServiceLifecycle.Service {
 
     /// Serves until a graceful shutdown or cancellation.
     ///
-    /// - Throws: ``MartletError`` for limits that contradict each other or storage that cannot be used; what the
-    ///   system says if the port cannot be opened.
+    /// The port is taken before storage is opened: a server that cannot listen changes nothing in it.
+    /// - Throws: ``MartletError`` for limits that contradict each other or storage that cannot be used; ``ListenError`` if the
+    ///   port cannot be taken.
     public func run() async throws {
         try configuration.limits.validate()
+        let address = try ListenAddress(host: configuration.host, port: configuration.port)
+        try checkReach(of: address)
+        let socket = try BoundSocket(address.socketAddress)
         let service = try EventService.start(
             engine: engine, limits: configuration.limits, serverVersion: configuration.serverVersion, clock: clock,
             logger: logger)
         let door = Doorkeeper(service)
-        tls.whenReloaded { [weak service] in service?.recheckConnections() }
+        let certificates = CertificateWatch(tls, service, clock: clock)
+        tls.whenReloaded { [weak service] in
+            service?.recheckConnections()
+            certificates.reloaded()
+        }
         defer { tls.whenReloaded(nil) }
         let group = MultiThreadedEventLoopGroup(numberOfThreads: configuration.eventLoopCount)
+        let looks = certificates.start(on: group.next())
+        defer { looks.cancel() }
         let timers: [Scheduled<Void>]
         do {
-            timers = try await serve(service, door, group)
+            timers = try await serve(service, door, socket, address.socketAddress, group)
         } catch {
             await service.shutDown()
             try? await group.shutdownGracefully()
@@ -96,16 +106,15 @@ public final class EventServer: ServiceLifecycle.Service {
 
     /// - Returns: what ends storage calls when the time for draining is over.
     private func serve(
-        _ service: EventService, _ door: Doorkeeper, _ group: MultiThreadedEventLoopGroup
+        _ service: EventService, _ door: Doorkeeper, _ socket: consuming BoundSocket, _ address: SocketAddress,
+        _ group: MultiThreadedEventLoopGroup
     ) async throws -> [Scheduled<Void>] {
         let tls = tls
         let requiresClientCertificate = configuration.requiresClientCertificate
         let services = GRPCServices(
             GRPCService.martlet + GRPCService.reflection + [GRPCService.health] + configuration.moreServices)
-        let address = try ListenAddress(host: configuration.host, port: configuration.port)
-        try checkReach(of: address)
         service.startHealth(on: group.next())
-        let listener = try await ServerBootstrap(group: group)
+        let bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 1024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelInitializer { channel in
@@ -126,9 +135,10 @@ public final class EventServer: ServiceLifecycle.Service {
                             requiresClientCertificate: requiresClientCertificate))
                 }
             }
-            .bind(to: address.socketAddress).get()
+        let listener = try await socket.listen(bootstrap, on: address)
         if let address = listener.localAddress {
-            logger.info("listening", metadata: ["address": "\(address)", "storage": "\(engine.name)"])
+            logger.info(
+                "listening", metadata: ["address": "\(ListenAddress.text(of: address))", "storage": "\(engine.name)"])
             onListening(address)
         }
         service.startSchedules(on: group.next())

@@ -15,6 +15,16 @@ public struct ListenAddress: Sendable {
     /// That address.
     public init(_ socketAddress: SocketAddress) { self.socketAddress = socketAddress }
 
+    /// An address and its port, as a user writes them: `127.0.0.1:7311`, `[::1]:7311`, or the path of a Unix socket.
+    public static func text(of address: SocketAddress) -> String {
+        let port = address.port.map { ":\($0)" } ?? ""
+        return switch address {
+        case .v4: (address.ipAddress ?? "") + port
+        case .v6: "[\(address.ipAddress ?? "")]\(port)"
+        case .unixDomainSocket: address.pathname ?? ""
+        }
+    }
+
     /// The numbers of the address, without the port.
     public var host: String { socketAddress.ipAddress ?? "" }
 

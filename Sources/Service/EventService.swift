@@ -59,6 +59,7 @@ public final class EventService: Sendable {
     /// Where it logs.
     public let logger: Logger
     let counters: ServiceCounters
+    private let metrics: any MetricsFactory
     let consumerGauges: ConsumerGauges
     let store: EventStore
     let hub: EventHub
@@ -83,6 +84,7 @@ public final class EventService: Sendable {
     ) {
         self.health = health
         counters = ServiceCounters(metrics)
+        self.metrics = metrics
         consumerGauges = ConsumerGauges(limits, metrics)
         self.limits = limits
         self.serverVersion = serverVersion
@@ -234,6 +236,14 @@ public final class EventService: Sendable {
         }
         if wasOpen { counters.connectionClosed() }
         for callback in callbacks { callback() }
+    }
+
+    /// Tells the metrics backend how long certificates are valid yet; less than 0 for one that has expired.
+    /// - Parameter secondsLeft: by what they are for, of the one that expires first.
+    public func recordCertificates(secondsLeft: [String: Double]) {
+        for (role, seconds) in secondsLeft {
+            metrics.gauge(.certificateSecondsLeft, [("role", role)]).record(seconds)
+        }
     }
 
     /// Ends the connections that are not trusted any more, after the client CAs have changed. A few in a turn of their

@@ -41,7 +41,10 @@ extension MartletError {
     /// How a storage failure is told to who runs the server: with all that is known of it. Never for a peer.
     public init(forOperator error: StorageError) {
         switch error.kind {
-        case .unavailable: self.init(error, "storage cannot be reached, nothing was written: \(error)")
+        case .unavailable:
+            self.init(
+                error,
+                "storage cannot be reached, nothing was written: \(error); check --storage, and that it is there")
         case .outcomeUnknown: self.init(error, "it is unknown whether it was stored: \(error)")
         case .full: self.init(error, "storage is full, nothing was written: \(error)")
         case .corrupted: self.init(error, "storage is damaged: \(error); restore a backup")

@@ -18,12 +18,13 @@ struct ConnectionString {
         "in a postgres:// URL, percent-encode these characters of a user name or a password: @ as %40, / as %2F, "
         + ": as %3A, % as %25, # as %23, ? as %3F; or set the password in PGPASSWORD or ~/.pgpass"
 
-    init(_ text: String) throws(PostgresFault) {
+    /// - Parameter password: another one, which no message may hold either.
+    init(_ text: String, password: String? = nil) throws(PostgresFault) {
         self.text = text
         guard let options = Self.options(text) else {
             throw Self.refusal("the connection string cannot be parsed")
         }
-        secrets = Set(["password", "sslpassword"].compactMap { options[$0] })
+        secrets = Set(["password", "sslpassword"].compactMap { options[$0] } + (password.map { [$0] } ?? []))
             .flatMap { [$0, Self.percentEncoded($0)] }.filter { $0.count >= Self.secretCharactersMin }
             .sorted { $0.count > $1.count }
         for port in options["port", default: ""].split(separator: ",", omittingEmptySubsequences: true) {

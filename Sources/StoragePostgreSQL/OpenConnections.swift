@@ -22,6 +22,7 @@ final class OpenConnections: @unchecked Sendable {
         var until: ContinuousClock.Instant
     }
 
+    private static let passwordBytesMax = 4_096
     /// How long a thread waits for a connection where no more are granted.
     private static let waitSeconds = 10.0
     /// When it tries again to make one.
@@ -35,6 +36,7 @@ final class OpenConnections: @unchecked Sendable {
 
     let now: @Sendable () -> ContinuousClock.Instant
     private let logger: Logger
+    private let passwordFile: String?
     private let condition = NSCondition()
     /// By the connection's own number.
     private var sockets: [Int: (use: Use, socket: Int32)] = [:]
@@ -47,10 +49,38 @@ final class OpenConnections: @unchecked Sendable {
     private var isClosed = false
     private var preparation: Preparation?
 
-    /// - Parameter now: a clock that never goes back; all times of the engine are its.
-    init(_ logger: Logger, now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }) {
+    /// - Parameters:
+    ///   - passwordFile: has the password, where the connection string has none.
+    ///   - now: a clock that never goes back; all times of the engine are its.
+    init(
+        _ logger: Logger, passwordFile: String? = nil,
+        now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
+    ) {
         self.logger = logger
+        self.passwordFile = passwordFile
         self.now = now
+    }
+
+    /// The password of a connection that is made now; nil where no file has one.
+    func password() throws(PostgresFault) -> String? {
+        guard let passwordFile else { return nil }
+        func refusal(_ complaint: String) -> PostgresFault {
+            PostgresFault(
+                sqlState: "28000", message: "the file of the database's password \(complaint): \(passwordFile)",
+                isConnectionLost: true)
+        }
+        guard let handle = FileHandle(forReadingAtPath: passwordFile),
+            let bytes = try? handle.read(upToCount: Self.passwordBytesMax + 1) ?? Data()
+        else { throw refusal("cannot be read; check its name and whose it is") }
+        guard bytes.count <= Self.passwordBytesMax else {
+            throw refusal("has more than \(Self.passwordBytesMax) bytes")
+        }
+        guard let text = String(validating: bytes, as: UTF8.self), !text.utf8.contains(0) else {
+            throw refusal("is not UTF-8")
+        }
+        let password = text.hasSuffix("\r\n") || text.hasSuffix("\n") ? String(text.dropLast()) : text
+        guard !password.isEmpty else { throw refusal("is empty") }
+        return password
     }
 
     /// Prepares the database, before anything else can use it.

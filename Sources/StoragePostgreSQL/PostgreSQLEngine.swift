@@ -33,19 +33,22 @@ public final class PostgreSQLEngine: StorageEngine {
     ///
     /// - Parameters:
     ///   - connectionString: a `postgres://` URL, or `key=value` pairs, as libpq takes them.
+    ///   - passwordFile: holds the password, where the connection string has none, in up to 4 KiB; a line break at its end
+    ///     is not part of it. It is read at each connection, so that a password may change.
     ///   - schema: the schema that holds the tables: lower-case letters, digits and `_`.
     public convenience init(
-        connectionString: String, schema: String = "martlet", writers: Int = 4, readers: Int = 4, logger: Logger
+        connectionString: String, passwordFile: String? = nil, schema: String = "martlet", writers: Int = 4,
+        readers: Int = 4, logger: Logger
     ) {
         self.init(
-            connectionString: connectionString, schema: schema, writers: writers, readers: readers, logger: logger,
-            memory: RememberedTenants())
+            connectionString: connectionString, passwordFile: passwordFile, schema: schema, writers: writers,
+            readers: readers, logger: logger, memory: RememberedTenants())
     }
 
     /// The same, with other bounds and another clock.
     init(
-        connectionString: String, schema: String, writers: Int = 4, readers: Int = 4, logger: Logger,
-        memory: RememberedTenants, listeners: ListenerPresence = ListenerPresence(),
+        connectionString: String, passwordFile: String? = nil, schema: String, writers: Int = 4, readers: Int = 4,
+        logger: Logger, memory: RememberedTenants, listeners: ListenerPresence = ListenerPresence(),
         now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
     ) {
         precondition(
@@ -57,7 +60,7 @@ public final class PostgreSQLEngine: StorageEngine {
         self.logger = logger
         shared = SharedByWriters(
             server: UUID(), ownBackends: OwnBackends(), memory: memory, listeners: listeners,
-            open: OpenConnections(logger, now: now))
+            open: OpenConnections(logger, passwordFile: passwordFile, now: now))
         owners = ScheduleOwners(server: shared.server)
         writersMax = writers
         readersMax = readers

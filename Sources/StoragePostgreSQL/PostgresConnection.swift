@@ -25,11 +25,13 @@ import NIOCore
         _ connectionString: String, statements: [(name: String, sql: String)], in registry: OpenConnections? = nil,
         for use: OpenConnections.Use = .other
     ) throws(PostgresFault) {
-        let string = try ConnectionString(connectionString)
+        let password = try registry?.password()
+        let string = try ConnectionString(connectionString, password: password)
         guard registry?.isClosed(to: use) != true else { throw .ending }
         if use != .other { try registry?.makeReady() }
         // Defaults stand before the user's string, which may say otherwise.
-        let settings: [(String, String)] = [
+        var settings: [(String, String)] = password.map { [("password", $0)] } ?? []
+        settings += [
             ("connect_timeout", "5"), ("application_name", "martlet"), ("keepalives_idle", "10"),
             ("keepalives_interval", "5"), ("keepalives_count", "3"), ("tcp_user_timeout", "15000"),
             ("dbname", connectionString), ("client_encoding", "UTF8"),

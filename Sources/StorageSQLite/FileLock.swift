@@ -117,6 +117,7 @@ final class FileLock: Sendable {
                     "\(path) is a mount point, and the file's log is next to its other name: mount its "
                         + "directory instead")
             }
+            try checkOwner(descriptor, path)
             try restrict(descriptor, info, path, logger)
             for file in [path + "-wal", path + "-shm"] {
                 guard let (beside, info) = try openBeside(file) else { continue }
@@ -129,6 +130,22 @@ final class FileLock: Sendable {
         }
         return (descriptor, identity)
     }
+
+    /// Refuses a file that another program has made, before anything of it is changed. SQLite looks closer afterwards.
+    private static func checkOwner(_ descriptor: Int32, _ path: String) throws(StorageError) {
+        var header = [UInt8](repeating: 0, count: sqliteMagic.count)
+        let count = unsafe header.withUnsafeMutableBytes { unsafe pread(descriptor, $0.baseAddress, $0.count, 0) }
+        guard count > 0 else { return }
+        let isSame = zip(header.prefix(count), Self.sqliteMagic).filter { $0 == $1 }.count
+        // Otherwise it may be a database whose first bytes are damaged.
+        guard isSame < Self.sqliteMagic.count / 2 else { return }
+        throw StorageError(
+            .misconfigured,
+            "\(path) is not a database, and belongs to another program: nothing in it was changed, give another --storage"
+        )
+    }
+
+    private static let sqliteMagic = Array("SQLite format 3\0".utf8)
 
     /// A file that SQLite made beside the database; nil where there is none.
     private static func openBeside(_ path: String) throws(StorageError) -> (Int32, stat)? {

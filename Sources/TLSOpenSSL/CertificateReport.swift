@@ -17,6 +17,11 @@ public struct CertificateReport: Sendable, Hashable {
     /// Whether the private key belongs to the certificate; nil when no key was given.
     public var privateKeyMatches: Bool?
 
+    /// An address of 4 or 16 bytes, as people write it.
+    static func text(ofAddress bytes: [UInt8]) -> String? {
+        try? SocketAddress(packedIPAddress: ByteBuffer(bytes: bytes), port: 0).ipAddress
+    }
+
     /// Reads the first certificate of a PEM file, and its private key if one is named.
     /// Throws an error of kind `configuration` that names the file that cannot be read.
     public init(certificateFile: String, privateKeyFile: String? = nil) throws(TLSError) {
@@ -29,9 +34,7 @@ public struct CertificateReport: Sendable, Hashable {
         notBeforeMicros = notBefore
         notAfterMicros = notAfter
         dnsNames = names.dnsNames
-        ipAddresses = names.ipAddresses.compactMap { bytes in
-            try? SocketAddress(packedIPAddress: ByteBuffer(bytes: bytes), port: 0).ipAddress
-        }
+        ipAddresses = names.ipAddresses.compactMap { Self.text(ofAddress: $0) }
         uris = names.uris
         if let privateKeyFile {
             privateKeyMatches = try PrivateKey(pemFile: privateKeyFile).belongs(to: certificate)

@@ -195,6 +195,34 @@ import NIOCore
 
     // MARK: Errors
 
+    /// Why the peer's certificate was not accepted.
+    private func certificateError(_ message: String) -> TLSError {
+        let result = unsafe SSL_get_verify_result(ssl)
+        let verdict = unsafe X509_verify_cert_error_string(result)
+        let text = unsafe verdict.map { unsafe String(cString: $0) } ?? "unknown reason"
+        var error = TLSError(.certificate, "\(message): \(text)")
+        switch Int32(result) {
+        case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY, X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT,
+            X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE, X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN,
+            X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+            error.certificateFault = .unknownCA
+        case X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH:
+            error.certificateFault = .otherNames(peerNames)
+        case X509_V_ERR_CERT_HAS_EXPIRED: error.certificateFault = .expired
+        case X509_V_ERR_CERT_NOT_YET_VALID: error.certificateFault = .notYetValid
+        default: break
+        }
+        return error
+    }
+
+    /// Whom the certificate that the peer has shown is for, whether it is trusted or not.
+    private var peerNames: [String] {
+        guard let leaf = unsafe martlet_X509_list_at(SSL_get_peer_cert_chain(ssl), 0), unsafe X509_up_ref(leaf) == 1
+        else { return [] }
+        let names = unsafe X509Certificate(owning: leaf).alternativeNames
+        return names.dnsNames + names.ipAddresses.compactMap { CertificateReport.text(ofAddress: $0) }
+    }
+
     /// What the error queue and the certificate check say about a call that failed.
     private func error(_ kind: TLSError.Kind) -> TLSError {
         let entries = ErrorQueue.drain()
@@ -212,9 +240,7 @@ import NIOCore
                 // Only the ClientHello callback fails of itself.
                 return TLSError(.noApplicationProtocol, "the client does not use ALPN")
             case SSL_R_CERTIFICATE_VERIFY_FAILED:
-                let verdict = unsafe X509_verify_cert_error_string(SSL_get_verify_result(ssl))
-                let text = unsafe verdict.map { unsafe String(cString: $0) } ?? "unknown reason"
-                return TLSError(.certificate, "\(message): \(text)")
+                return certificateError(message)
             case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
                 return TLSError(.certificate, message)
             case SSL_AD_REASON_OFFSET..<(SSL_AD_REASON_OFFSET + 256):

@@ -29,8 +29,22 @@ public struct TLSError: Error, Sendable, Hashable, CustomStringConvertible {
         public static let connection = Kind(description: "connection")
     }
 
+    /// Why a peer's certificate is not accepted, as far as something can be done about it.
+    public enum CertificateFault: Sendable, Hashable {
+        /// None of the CAs that are trusted here has signed it.
+        case unknownCA
+        /// It is for these names and addresses, and not for the one that was asked for.
+        case otherNames([String])
+        /// It was valid until some time ago.
+        case expired
+        /// It is valid from some time on.
+        case notYetValid
+    }
+
     /// What kind of failure it is.
     public var kind: Kind
+    /// What is wrong with the certificate, where the kind is ``Kind/certificate``.
+    public internal(set) var certificateFault: CertificateFault?
     /// The failure in words, with OpenSSL's reasons.
     public var message: String
 

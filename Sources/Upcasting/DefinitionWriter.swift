@@ -17,6 +17,13 @@ struct DefinitionWriter {
         return ByteBuffer(bytes: writer.bytes)
     }
 
+    /// One step, as it stands in a document.
+    static func text(_ step: Step) -> ByteBuffer {
+        var writer = DefinitionWriter()
+        writer.step(step)
+        return ByteBuffer(bytes: writer.bytes)
+    }
+
     private mutating func raw(_ text: String) { bytes += text.utf8 }
 
     private mutating func string(_ text: some Collection<UInt8>) { bytes += JSONString.quoted(text) }

@@ -91,6 +91,9 @@ public struct UpcasterSet: Sendable {
     /// set again, and the same document.
     public func definition() -> ByteBuffer { DefinitionWriter.document(storage.graph.steps) }
 
+    /// Each step as it stands in ``definition()``, in the order of ``steps``.
+    public func stepDefinitions() -> [ByteBuffer] { storage.graph.steps.map(DefinitionWriter.text) }
+
     /// This set with the steps of another one, each of which replaces the step of the same subject and version.
     ///
     /// The whole is checked again, under the other set's limits.

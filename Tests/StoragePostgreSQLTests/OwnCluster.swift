@@ -57,8 +57,8 @@ final class OwnCluster: Sendable {
 
     deinit { try? stop(crashes: true) }
 
-    func url(password: String = OwnCluster.password, database: String = "postgres") -> String {
-        "postgres://martlet:\(password)@127.0.0.1:\(port)/\(database)"
+    func url(password: String? = OwnCluster.password, database: String = "postgres") -> String {
+        "postgres://martlet\(password.map { ":\($0)" } ?? "")@127.0.0.1:\(port)/\(database)"
     }
 
     func start() throws {

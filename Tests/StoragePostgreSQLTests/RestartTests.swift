@@ -23,6 +23,33 @@ struct RestartTests {
         try bench.engine().prepare()
     }
 
+    /// It is read at each connection, so that a password can be changed under a server that runs.
+    @Test func aPasswordMayStandInAFile() throws {
+        let cluster = try OwnCluster()
+        let bench = try Bench(url: cluster.url())
+        let folder = try TemporaryFolder()
+        let file = folder.path + "/password"
+        func write(_ text: String) throws { try text.write(toFile: file, atomically: true, encoding: .utf8) }
+        let engine = PostgreSQLEngine(
+            connectionString: cluster.url(password: nil), passwordFile: file, schema: bench.schema, logger: .silent)
+        for (text, words) in [
+            (nil, "cannot be read"), ("", "is empty"), ("\n", "is empty"), ("wr0ng\n", "password"),
+            (String(repeating: "x", count: 4_097), "more than 4096 bytes"),
+        ] as [(String?, String)] {
+            if let text { try write(text) }
+            let error = refusal { () throws(StorageError) in try engine.prepare() }
+            let text = error?.description ?? "no error"
+            #expect(error?.kind == .misconfigured && text.contains(words), "\(text)")
+            #expect(error?.description.contains("wr0ng") == false)
+        }
+        for ending in ["", "\n", "\r\n"] {
+            try write(OwnCluster.password + ending)
+            try engine.prepare()
+        }
+        let writer = engine.makeWriter()
+        try writer.append(try AppendRequest.sample(3, tenant: bench.tenant))
+    }
+
     @Test(arguments: [false, true])
     func aServerThatStopsIsToldAndUsedAgainWithoutARestart(_ crashes: Bool) throws {
         let cluster = try OwnCluster()

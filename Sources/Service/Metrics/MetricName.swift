@@ -6,6 +6,7 @@ enum MetricName: String, CaseIterable {
     case connectionsRefused = "martlet_connections_refused_total"
     case connectionsEvicted = "martlet_connections_evicted_total"
     case acceptsFailed = "martlet_accepts_failed_total"
+    case certificateSecondsLeft = "martlet_certificate_seconds_left"
     case subscriptions = "martlet_subscriptions"
     case eventsAppended = "martlet_events_appended_total"
     case eventsDelivered = "martlet_events_delivered_total"
