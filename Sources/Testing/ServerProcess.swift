@@ -88,22 +88,27 @@ public final class ServerProcess: @unchecked Sendable {
     /// Starts a server and waits until it listens.
     ///
     /// - Parameter prefix: a program that starts it, as in `strace`.
-    public init(
+    public convenience init(
         storage: String, port: Int = 0, clientCA: Bool = false, extra: [String] = [], prefix: [String] = [],
         certificates: String? = nil
     ) async throws {
         let own = try TestCertificates.shared.get()
         let certificates = certificates ?? own.folder
+        var arguments = [
+            "--listen", "127.0.0.1:\(port)", "--storage", storage, "--cert", certificates + "/server.pem", "--key",
+            certificates + "/server.key",
+        ]
+        if clientCA { arguments += ["--client-ca", certificates + "/ca.pem"] }
+        try await self.init(arguments: arguments + extra, prefix: prefix)
+    }
+
+    /// Starts a server with these flags, and waits until it listens.
+    public init(arguments flags: [String], prefix: [String] = []) async throws {
         folder = try TemporaryFolder()
         log = folder.path + "/log"
         try Data().write(to: URL(fileURLWithPath: log))
         process = Process()
-        var arguments = [
-            "serve", "--listen", "127.0.0.1:\(port)", "--storage", storage, "--cert", certificates + "/server.pem",
-            "--key", certificates + "/server.key",
-        ]
-        if clientCA { arguments += ["--client-ca", certificates + "/ca.pem"] }
-        arguments += extra
+        let arguments = ["serve"] + flags
         process.executableURL = URL(fileURLWithPath: prefix.first ?? Binary.path)
         process.arguments = prefix.isEmpty ? arguments : prefix.dropFirst() + [Binary.path] + arguments
         process.standardError = FileHandle(forWritingAtPath: log)

@@ -50,6 +50,8 @@ struct BenchOutputOptions: ParsableArguments {
     func report(_ run: (BenchTarget) async throws -> RunReport) async throws {
         var logger = Logger(label: "martlet", factory: { PrintableLogHandler(label: $0) })
         logger.logLevel = .error
+        let jsonFile = try json.map { try OutputFile($0, option: "--json") }
+        let htmlFile = try html.map { try OutputFile($0, option: "--html") }
         let report: RunReport
         do {
             report = try await run(BenchTarget(try server.configuration(), logger: logger))
@@ -59,22 +61,14 @@ struct BenchOutputOptions: ParsableArguments {
         }
         BenchProgressLine.end()
         let bytes = try report.json()
-        if let json { try write(bytes, to: json, option: "--json") }
-        if let html { try write(Data(HTMLReport(report).html.utf8), to: html, option: "--html") }
+        try jsonFile?.write(bytes)
+        try htmlFile?.write(Data(HTMLReport(report).html.utf8))
         switch format {
         case .text: Terminal.write(line: report.text)
         case .json: Terminal.write(Array(bytes) + [UInt8(ascii: "\n")])
         }
         guard report.failures.isEmpty else {
             throw CommandFailure("the run's figures cannot be trusted: " + report.failures.joined(separator: "; "))
-        }
-    }
-
-    private func write(_ bytes: Data, to path: String, option: String) throws {
-        do {
-            try bytes.write(to: URL(fileURLWithPath: path), options: .atomic)
-        } catch {
-            throw CommandFailure("cannot write \(option) \(path): \(error.localizedDescription)")
         }
     }
 }

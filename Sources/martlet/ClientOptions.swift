@@ -71,8 +71,12 @@ struct AggregateOptions: ParsableArguments {
     var aggregateKey: String?
 
     func name(in tenant: TenantID) throws -> AggregateName {
+        try Self.name(type: type, id: id, key: aggregateKey, in: tenant)
+    }
+
+    static func name(type: String, id: String?, key: String?, in tenant: TenantID) throws -> AggregateName {
         let type = try aggregateType(type)
-        switch (id, aggregateKey) {
+        switch (id, key) {
         case (let id?, nil): return AggregateName(type: type, id: try uuid(id, "--id"))
         case (nil, let key?):
             do { return try AggregateName(type: type, key: key, tenant: tenant) } catch {
@@ -108,12 +112,47 @@ func eventType(_ text: String) throws -> EventType {
     return type
 }
 
-/// A time in RFC 3339, with or without a fraction.
+/// A time as a user writes it: see ``TimeText``.
 func timestamp(_ text: String, _ option: String) throws -> Timestamp {
-    guard let time = Timestamp(rfc3339: text) else {
-        throw UsageError("\(option) '\(text)' is not a time in RFC 3339, as in 2026-01-31T12:00:00Z")
+    guard let time = TimeText.parse(text, now: .now()) else {
+        throw UsageError("\(option) '\(text)' is not \(TimeText.forms)")
     }
     return time
+}
+
+/// Times as users write them.
+enum TimeText {
+    /// The forms, for messages.
+    static let forms =
+        "a time in RFC 3339, as in 2026-01-31T12:00:00Z, a day as in 2026-01-31 (from its begin in UTC), \"90m ago\" or now"
+
+    /// - Returns: nil for a text that is none of ``forms``.
+    static func parse(_ text: String, now: Timestamp) -> Timestamp? {
+        if text == "now" { return now }
+        if let time = Timestamp(rfc3339: text) { return time }
+        if text.utf8.count == 10, let day = Timestamp(rfc3339: text + "T00:00:00Z") { return day }
+        guard text.hasSuffix(" ago"), let micros = micros(text.dropLast(4)) else { return nil }
+        let (then, overflows) = now.microseconds.subtractingReportingOverflow(micros)
+        return overflows ? nil : Timestamp(microseconds: then)
+    }
+
+    /// A duration of one or more units: `1h30m`, `2d`.
+    private static func micros(_ text: Substring) -> Int64? {
+        let units: [Character: Int64] = ["s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800]
+        var (sum, digits) = (Int64(0), "")
+        for letter in text where letter != " " {
+            if letter.isASCII, letter.isNumber {
+                digits.append(letter)
+                continue
+            }
+            guard let unit = units[letter], let count = Int64(digits) else { return nil }
+            let (micros, isTooLong) = count.multipliedReportingOverflow(by: unit * 1_000_000)
+            let (total, isTooLongInAll) = sum.addingReportingOverflow(micros)
+            guard !isTooLong, !isTooLongInAll else { return nil }
+            (sum, digits) = (total, "")
+        }
+        return digits.isEmpty && sum > 0 ? sum : nil
+    }
 }
 
 /// `host:port`, `[::1]:port`.

@@ -139,7 +139,10 @@ func subscriptionStart(_ text: String, _ option: String) throws -> SubscriptionS
     case "head": return .head
     default:
         if let position = UInt64(text) { return .after(Position(position)) }
-        return .time(try timestamp(text, option))
+        guard let time = TimeText.parse(text, now: .now()) else {
+            throw UsageError("\(option) '\(text)' is not start, head, a position, or \(TimeText.forms)")
+        }
+        return .time(time)
     }
 }
 

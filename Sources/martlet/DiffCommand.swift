@@ -71,8 +71,8 @@ struct DiffCommand: AsyncParsableCommand {
 
     private static func target(_ text: String, _ option: String) throws -> LoadTarget {
         if let version = UInt64(text) { return .version(Version(version)) }
-        guard let time = Timestamp(rfc3339: text) else {
-            throw UsageError("\(option) '\(text)' is neither a version nor a time in RFC 3339")
+        guard let time = TimeText.parse(text, now: .now()) else {
+            throw UsageError("\(option) '\(text)' is not a version, or \(TimeText.forms)")
         }
         return .time(time)
     }

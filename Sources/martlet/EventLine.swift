@@ -1,4 +1,5 @@
 import Foundation
+import MartletClient
 import MartletModel
 import NIOCore
 
@@ -91,12 +92,28 @@ enum EventLine {
         var aggregate: AggregateName?
         /// The version that the line names, as export writes it.
         var version: UInt64?
+        /// The position that the line names, as export writes it.
+        var position: UInt64?
+        /// What the line expects of its aggregate.
+        var expected: ExpectedVersion?
     }
 
+    /// All that a line may have. What ``encode(_:)`` adds to an event is read over: it is decided anew.
+    private static let known = [
+        "aggregate_id", "aggregate_key", "aggregate_type", "content_type", "expect", "id", "metadata", "payload",
+        "payload_base64", "position", "recorded_at", "schema_version", "stored_schema_version", "stored_type", "type",
+        "upcast_failure", "version",
+    ]
+    private static let knownMetadata = [
+        "causation_id", "correlation_id", "occurred_at", "request_id", "role", "source", "tags", "traceparent",
+        "tracestate", "user_id",
+    ]
+
     /// Reads a line.
+    /// - Parameter tenant: whose event it is; the id of an aggregate that the line names by its key follows from it.
     /// - Throws: ``LineFault``, which says what is wrong.
-    static func decode(_ line: [UInt8]) throws -> Parsed {
-        let members = try members(of: line)
+    static func decode(_ line: [UInt8], tenant: TenantID) throws -> Parsed {
+        let members = try members(of: line[...], known, "a line of an event")
         guard let typeText = try string(members["type"], "type"), let type = EventType(typeText) else {
             throw LineFault("\"type\" is missing or not an event type (1 to 256 bytes without control characters)")
         }
@@ -107,41 +124,89 @@ enum EventLine {
             event.id = uuid
         }
         if let contentType = try string(members["content_type"], "content_type") { event.contentType = contentType }
-        if let text = members["schema_version"] {
-            guard let version = UInt32(String(decoding: text, as: UTF8.self)), version > 0 else {
-                throw LineFault("\"schema_version\" is not a number from 1")
-            }
-            event.schemaVersion = version
+        if let version = try number(members["schema_version"], "schema_version", from: 1, to: UInt64(UInt32.max)) {
+            event.schemaVersion = UInt32(version)
         }
-        if let text = members["metadata"] { event.metadata = try metadata(Array(text)) }
-        var aggregate: AggregateName?
-        if let typeText = try string(members["aggregate_type"], "aggregate_type") {
-            guard let type = AggregateType(typeText) else {
-                throw LineFault("\"aggregate_type\" is not an aggregate type")
-            }
-            guard let idText = try string(members["aggregate_id"], "aggregate_id"), let id = UUID(text: idText)
-            else { throw LineFault("\"aggregate_id\" is missing or not a UUID") }
-            aggregate = AggregateName(type: type, id: id)
-        }
-        let version = members["version"].flatMap { UInt64(String(decoding: $0, as: UTF8.self)) }
-        return Parsed(event: event, hasID: id != nil, aggregate: aggregate, version: version)
+        if let text = members["metadata"] { event.metadata = try metadata(text) }
+        let aggregate = try aggregate(members, tenant, &event)
+        return Parsed(
+            event: event, hasID: id != nil, aggregate: aggregate,
+            version: try number(members["version"], "version", from: 1),
+            position: try number(members["position"], "position", from: 1),
+            expected: try expected(members["expect"]))
     }
 
-    private static func members(of text: [UInt8]) throws -> [ExactText: ArraySlice<UInt8>] {
-        do {
-            var members: [ExactText: ArraySlice<UInt8>] = [:]
-            for (key, value) in try unsafe text.withUnsafeBytes({ bytes in try unsafe JSONText.members(bytes) }) {
-                guard let name = decodeString(text[key]) else { continue }
-                members[ExactText(name)] = text[value]
-            }
-            return members
-        } catch let fault as JSONText.Fault {
-            throw LineFault("not a JSON object: \(fault.complaint) at byte \(fault.offset)")
+    private static func aggregate(
+        _ members: [ExactText: ArraySlice<UInt8>], _ tenant: TenantID, _ event: inout NewEvent
+    ) throws -> AggregateName? {
+        let (id, key) = (
+            try string(members["aggregate_id"], "aggregate_id"), try string(members["aggregate_key"], "aggregate_key")
+        )
+        guard let typeText = try string(members["aggregate_type"], "aggregate_type") else {
+            guard id == nil, key == nil else { throw LineFault("\"aggregate_type\" is missing") }
+            return nil
         }
+        guard let type = AggregateType(typeText) else {
+            throw LineFault("\"aggregate_type\" is not an aggregate type (1 to 128 bytes of [A-Za-z0-9_.:-])")
+        }
+        switch (id, key) {
+        case (let id?, nil):
+            guard let uuid = UUID(text: id) else { throw LineFault("\"aggregate_id\" is not a UUID") }
+            return AggregateName(type: type, id: uuid)
+        case (nil, let key?):
+            event.metadata.tags[AggregateName.keyTag] = key
+            do { return try AggregateName(type: type, key: key, tenant: tenant) } catch {
+                throw LineFault("\"aggregate_key\": \(error.message)")
+            }
+        case (nil, nil): throw LineFault("\"aggregate_id\" (a UUID) or \"aggregate_key\" is missing")
+        case (_?, _?): throw LineFault("\"aggregate_id\" and \"aggregate_key\" exclude each other")
+        }
+    }
+
+    private static func expected(_ value: ArraySlice<UInt8>?) throws -> ExpectedVersion? {
+        guard let value else { return nil }
+        let text = decodeString(value) ?? String(decoding: value, as: UTF8.self)
+        guard let expected = ExpectedVersion(option: text) else {
+            throw LineFault("\"expect\" is not \"any\", \"none\", \"exists\" or a version")
+        }
+        return expected
+    }
+
+    /// The members of an object, each of them known and there once.
+    private static func members(
+        of text: ArraySlice<UInt8>, _ known: [String]?, _ place: String
+    ) throws -> [ExactText: ArraySlice<UInt8>] {
+        let text = Array(text)
+        let found: [(key: Range<Int>, value: Range<Int>)]
+        do {
+            found = try unsafe text.withUnsafeBytes { try unsafe JSONText.members($0) }
+        } catch let fault as JSONText.Fault {
+            throw LineFault("\(place) is not a JSON object: \(fault.complaint) at byte \(fault.offset)")
+        }
+        var members: [ExactText: ArraySlice<UInt8>] = [:]
+        for (key, value) in found {
+            guard let name = decodeString(text[key]) else {
+                throw LineFault("\(place) has a name that is not Unicode, at byte \(key.lowerBound)")
+            }
+            if let known, !known.contains(where: { $0.utf8.elementsEqual(name.utf8) }) {
+                throw LineFault(
+                    "\(place) has no member \(quoted(name))\(NearestName.hint(name, among: known))"
+                        + (known == knownMetadata ? "; what is not known belongs under \"tags\"" : ""))
+            }
+            guard members.updateValue(text[value], forKey: ExactText(name)) == nil else {
+                throw LineFault("\(quoted(name)) is there twice")
+            }
+        }
+        return members
     }
 
     private static func payload(_ members: [ExactText: ArraySlice<UInt8>]) throws -> [UInt8] {
-        if let payload = members["payload"] { return Array(payload) }
+        if let payload = members["payload"] {
+            guard members["payload_base64"] == nil else {
+                throw LineFault("\"payload\" and \"payload_base64\" exclude each other")
+            }
+            return Array(payload)
+        }
         guard let text = try string(members["payload_base64"], "payload_base64") else {
             throw LineFault("\"payload\" is missing (or \"payload_base64\", for bytes that are not JSON)")
         }
@@ -149,9 +214,9 @@ enum EventLine {
         return Array(bytes)
     }
 
-    private static func metadata(_ text: [UInt8]) throws -> EventMetadata {
+    private static func metadata(_ text: ArraySlice<UInt8>) throws -> EventMetadata {
         var metadata = EventMetadata()
-        for (name, value) in try members(of: text) {
+        for (name, value) in try members(of: text, knownMetadata, "\"metadata\"") {
             let key = name.text
             switch key {
             case "user_id": metadata.userID = try string(value, key) ?? ""
@@ -168,10 +233,10 @@ enum EventLine {
                 }
                 metadata.occurredAt = time
             case "tags":
-                for (tag, text) in try members(of: Array(value)) {
+                for (tag, text) in try members(of: value, nil, "\"tags\"") {
                     metadata.tags[tag] = try string(text, tag.text) ?? ""
                 }
-            default: throw LineFault("metadata has no member \"\(key)\": put it under \"tags\"")
+            default: break
             }
         }
         return metadata
@@ -182,6 +247,17 @@ enum EventLine {
         guard let value else { return nil }
         guard let text = decodeString(value) else { throw LineFault("\"\(name)\" is not a string") }
         return text
+    }
+
+    /// The whole number that a member holds; nil where there is no such member.
+    private static func number(
+        _ value: ArraySlice<UInt8>?, _ name: String, from least: UInt64, to greatest: UInt64 = .max
+    ) throws -> UInt64? {
+        guard let value else { return nil }
+        guard let number = UInt64(String(decoding: value, as: UTF8.self)), (least...greatest).contains(number) else {
+            throw LineFault("\"\(name)\" is not a number from \(least) to \(greatest)")
+        }
+        return number
     }
 
     private static func decodeString(_ text: ArraySlice<UInt8>) -> String? {

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import MartletModel
+import MartletServer
 
 /// The program's name and version.
 enum BuildInfo {
@@ -21,10 +22,11 @@ struct Martlet: AsyncParsableCommand {
             """,
         version: BuildInfo.text,
         subcommands: [
-            ServeCommand.self, AppendCommand.self, LoadCommand.self, ReadCommand.self, SubscribeCommand.self,
-            DiffCommand.self, HeadCommand.self, StatusCommand.self, ImportCommand.self, ExportCommand.self,
-            UpcastersCommand.self, SnapshotsCommand.self, PoliciesCommand.self, ConsumersCommand.self,
-            SchedulesCommand.self, DoctorCommand.self, BenchCommand.self,
+            ServeCommand.self, ConfigCommand.self, AppendCommand.self, LoadCommand.self, ReadCommand.self,
+            SubscribeCommand.self, DiffCommand.self, HeadCommand.self, StatusCommand.self, ImportCommand.self,
+            ExportCommand.self, UpcastersCommand.self, SnapshotsCommand.self, PoliciesCommand.self,
+            ConsumersCommand.self,
+            SchedulesCommand.self, DoctorCommand.self, BenchCommand.self, CompletionCommand.self,
         ])
 
     static func main() async {
@@ -53,30 +55,35 @@ enum ExitStatus {
     /// Says what went wrong in one line on standard error (help and version go to standard output).
     /// - Returns: the exit code.
     static func report(_ error: any Error) -> Int32 {
+        let (message, code) = describe(error)
+        if code == done {
+            Terminal.write(line: message)
+        } else if !message.isEmpty {
+            Terminal.complain(message)
+        }
+        return code
+    }
+
+    private static func describe(_ error: any Error) -> (message: String, code: Int32) {
         switch error {
-        case let error as MartletError:
-            Terminal.complain("\(error)")
-            return code(of: error)
-        case let error as UsageError:
-            Terminal.complain("\(error)")
-            return usage
-        case let error as CommandFailure:
-            Terminal.complain("\(error)")
-            return failed
-        case let error as CommandRefusal:
-            Terminal.complain("\(error)")
-            return refused
+        case let error as MartletError: return ("\(error)", code(of: error))
+        case let error as UsageError: return ("\(error)", usage)
+        case let error as ListenError: return ("--listen \(error)", failed)
+        case let error as CommandFailure: return ("\(error)", failed)
+        case let error as CommandRefusal: return ("\(error)", refused)
+        case let error as InterruptedCommand:
+            let (message, code) = describe(error.error)
+            return ("\(message); \(error.progress)", code)
         default:
             let code = Martlet.exitCode(for: error)
             let message = Martlet.fullMessage(for: error)
-            if code == .success {
-                print(message)
-                return done
+            if code == .success { return (message, done) }
+            guard !message.isEmpty else { return ("", code.rawValue) }
+            let isUsage = error is ArgumentParser.ValidationError || code == .validationFailure
+            if isUsage, let text = Misspelling.explain(Array(CommandLine.arguments.dropFirst()), of: Martlet.self) {
+                return (text, usage)
             }
-            guard !message.isEmpty else { return code.rawValue }
-            Terminal.complain(
-                error is ArgumentParser.ValidationError || code == .validationFailure ? message : "\(error)")
-            return code == .validationFailure ? usage : failed
+            return (isUsage ? message : "\(error)", isUsage ? usage : failed)
         }
     }
 
@@ -107,4 +114,15 @@ struct CommandRefusal: Error, CustomStringConvertible {
 struct CommandFailure: Error, CustomStringConvertible {
     var description: String
     init(_ description: String) { self.description = description }
+}
+
+/// A command that ended before it was done, and how far it came.
+struct InterruptedCommand: Error {
+    var error: any Error
+    var progress: String
+
+    init(_ error: any Error, _ progress: String) {
+        self.error = error
+        self.progress = progress
+    }
 }

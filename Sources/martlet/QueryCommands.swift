@@ -150,19 +150,8 @@ struct SubscribeCommand: AsyncParsableCommand {
     var count: UInt64?
 
     mutating func run() async throws {
-        let start: SubscriptionStart =
-            switch from {
-            case "start": .after(.start)
-            case "head": .head
-            default:
-                if let position = UInt64(from) {
-                    .after(Position(position))
-                } else {
-                    .time(try timestamp(from, "--from"))
-                }
-            }
         let request = SubscribeRequest(
-            tenant: try tenant.tenantID(), start: start, filter: try filter.filter(),
+            tenant: try tenant.tenantID(), start: try subscriptionStart(from, "--from"), filter: try filter.filter(),
             upcasting: try upcasting.options())
         let count = count ?? .max
         guard count > 0 else { return }
@@ -217,5 +206,10 @@ struct StatusCommand: AsyncParsableCommand {
                 + #""snapshots_skipped":\#(status.snapshotsSkipped),"upcast_failures":\#(status.upcastFailures),"#
                 + #""process_cpu_micros":\#(status.processCPUMicros),"resident_bytes":\#(status.residentBytes),"#
                 + #""resident_peak_bytes":\#(status.residentPeakBytes),"draining":\#(status.isDraining)}"#)
+        guard status.storageReady else {
+            throw MartletError(
+                .unavailable, reason: .storageUnavailable,
+                message: "the server answers, and its storage does not: \(status.storageMessage)", isRetryable: true)
+        }
     }
 }

@@ -15,101 +15,42 @@ struct ServeCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "serve", abstract: "Run the server.",
         discussion: """
+            Each setting is taken from its flag, else from the environment (MARTLET_SERVE_CONNECTIONS_MAX for \
+            --connections-max), else from the file of --config (connections-max: 5000), else it has its default. \
+            `martlet config print` shows them.
+
             SIGTERM and SIGINT drain the server: it accepts no new calls, finishes the open ones and stops. A second \
             signal stops it immediately. SIGHUP reloads the certificates.
             """)
 
-    @Option(help: ArgumentHelp("Where to listen.", valueName: "host:port"))
-    var listen = "127.0.0.1:7311"
-
-    @Option(help: ArgumentHelp("sqlite:PATH, or a postgres:// URL.", valueName: "storage"))
-    var storage = "sqlite:data/martlet.db"
-
-    @Option(help: ArgumentHelp("The server's certificate chain, in PEM.", valueName: "file"))
-    var cert: String
-
-    @Option(help: ArgumentHelp("Its private key, in PEM.", valueName: "file"))
-    var key: String
-
-    @Option(
-        help: ArgumentHelp(
-            "CA of client certificates: every client must present one, whose URIs name the tenants it may use.",
-            valueName: "file"))
-    var clientCa: String?
-
-    @Flag(help: "Also accept TLS 1.2.")
-    var allowTls12 = false
-
-    @Flag(help: "Listen beyond loopback without client certificates: anyone who can reach the port may do anything.")
-    var insecureNoAuth = false
-
-    @Option(help: ArgumentHelp("Largest payload of an event, at most 7340032.", valueName: "bytes"))
-    var payloadMax: Int?
-
-    @Option(help: ArgumentHelp("Maximum connections that have sent Hello (default 10000).", valueName: "count"))
-    var connectionsMax: Int?
-
-    @Option(
-        help: ArgumentHelp(
-            "Maximum connections from one address, or one IPv6 /64 (default 5000).", valueName: "count"))
-    var connectionsPerAddressMax: Int?
-
-    @Option(
-        help: ArgumentHelp(
-            "Maximum connections that have not sent Hello yet (default 1024).", valueName: "count"))
-    var greetingConnectionsMax: Int?
-
-    @Option(
-        help: ArgumentHelp(
-            "Drain a gRPC connection after this long, a tenth more or less; 0: never (default 0).", valueName: "seconds"
-        ))
-    var connectionAgeMax: Int?
-
-    @Option(help: ArgumentHelp("trace, debug, info, notice, warning or error.", valueName: "level"))
-    var logLevel = "info"
+    @OptionGroup var flags: ServeFlags
 
     mutating func run() async throws {
-        guard let level = Logger.Level(rawValue: logLevel) else {
-            throw UsageError("--log-level '\(logLevel)' is not trace, debug, info, notice, warning or error")
-        }
+        let settings = try ServeSettings(flags)
+        try settings.check()
         var logger = Logger(label: "martlet", factory: { PrintableLogHandler(label: $0) })
-        logger.logLevel = level
-        let address = try listenAddress()
-        guard clientCa != nil || address.isLoopback || insecureNoAuth else {
-            throw UsageError(
-                "--listen \(listen) (\(address.host)) can be reached from other machines, and clients would not have "
-                    + "to identify themselves: give --client-ca FILE, or --insecure-no-auth if you want that")
-        }
-        if clientCa == nil {
+        logger.logLevel = settings.logLevel
+        let address = try settings.listenAddress()
+        if settings.clientCA == nil {
             logger.notice(
                 "no client certificates are required: every client may use every tenant",
-                metadata: ["listen": "\(listen)", "loopback_only": "\(address.isLoopback)"])
+                metadata: ["listen": "\(settings.listen)", "loopback_only": "\(address.isLoopback)"])
         }
-        let tls = try makeTLS()
+        let tls = try settings.makeTLS()
         var configuration = ServerConfiguration(
             host: address.host, port: address.socketAddress.port ?? 0, serverVersion: BuildInfo.text,
-            requiresClientCertificate: clientCa != nil)
-        configuration.isOpenToAll = insecureNoAuth
-        if let payloadMax { configuration.limits.payloadBytesMax = payloadMax }
-        if let connectionsMax { configuration.limits.connectionsMax = connectionsMax }
-        if let connectionsPerAddressMax { configuration.limits.connectionsPerAddressMax = connectionsPerAddressMax }
-        if let greetingConnectionsMax { configuration.limits.greetingConnectionsMax = greetingConnectionsMax }
-        if let connectionAgeMax {
-            guard (0...31_536_000).contains(connectionAgeMax) else {
-                throw UsageError("--connection-age-max \(connectionAgeMax) is not from 0 to 31536000 seconds, a year")
-            }
-            configuration.limits.connectionAgeMillis = connectionAgeMax * 1_000
-        }
-        try configuration.limits.validate()
+            requiresClientCertificate: settings.clientCA != nil)
+        configuration.isOpenToAll = settings.isOpenToAll
+        configuration.limits = settings.limits
+        configuration.drainMillis = settings.drainSeconds * 1_000
         if let available = DescriptorLimit.raise() {
             try DescriptorLimit.check(configuration.limits, available: available)
         }
         let server = EventServer(
-            configuration: configuration, tls: tls, engine: try StorageChoice(storage).engine(logger: logger),
-            logger: logger
+            configuration: configuration, tls: tls, engine: try settings.engine(logger: logger), logger: logger
         ) { address in
             Terminal.write(
-                line: "martlet \(BuildInfo.text) listens on \(address.ipAddress ?? "?"):\(address.port ?? 0)")
+                line: "martlet \(BuildInfo.text) listens on \(ListenAddress.text(of: address))")
         }
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
@@ -123,23 +64,38 @@ struct ServeCommand: AsyncParsableCommand {
                 gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
         try await group.run()
     }
+}
 
-    /// The address of `--listen`, looked up once: what is checked is what is bound.
-    private func listenAddress() throws -> ListenAddress {
+extension ServeSettings {
+    /// The address to listen on, looked up once: what is checked is what is bound.
+    func listenAddress() throws -> ListenAddress {
         let named = try HostPort(listen, option: "--listen")
-        do { return try ListenAddress(host: named.host, port: named.port) } catch {
+        let address: ListenAddress
+        do { address = try ListenAddress(host: named.host, port: named.port) } catch {
             throw UsageError("--listen \(listen): '\(named.host)' is not the name or address of a machine")
         }
+        guard clientCA != nil || address.isLoopback || isOpenToAll else {
+            throw UsageError(
+                "--listen \(listen) (\(address.host)) can be reached from other machines, and clients would not have "
+                    + "to identify themselves: give --client-ca FILE, or --insecure-no-auth if you want that")
+        }
+        return address
     }
 
-    private func makeTLS() throws -> TLSServerContext {
+    func makeTLS() throws -> TLSServerContext {
         do throws(TLSError) {
             return try TLSServerContext(
                 TLSServerConfiguration(
-                    certificateFile: cert, privateKeyFile: key, clientCAFile: clientCa, allowTLS12: allowTls12))
+                    certificateFile: cert ?? "", privateKeyFile: key ?? "", clientCAFile: clientCA,
+                    allowTLS12: allowsTLS12))
         } catch {
             throw UsageError("\(error)")
         }
+    }
+
+    func engine(logger: Logger) throws -> any StorageEngine {
+        guard let storage else { throw UsageError("there is no storage") }
+        return storage.engine(passwordFile: storagePasswordFile, logger: logger)
     }
 }
 
@@ -191,10 +147,12 @@ enum StorageChoice {
         }
     }
 
-    func engine(logger: Logger) -> any StorageEngine {
+    /// - Parameter passwordFile: has the password of a database whose URL has none.
+    func engine(passwordFile: String? = nil, logger: Logger) -> any StorageEngine {
         switch self {
         case .sqlite(let path): SQLiteEngine(path: path, logger: logger)
-        case .postgreSQL(let url): PostgreSQLEngine(connectionString: url, logger: logger)
+        case .postgreSQL(let url):
+            PostgreSQLEngine(connectionString: url, passwordFile: passwordFile, logger: logger)
         }
     }
 }

@@ -67,6 +67,13 @@ struct UpcasterChange: Sendable {
         Terminal.write(line: #"{"steps":\#(after.steps.count),"changed":\#(isChange),"revision":\#(revision)}"#)
     }
 
+    /// The steps that go (`-`) and come (`+`), each as it stands in the document.
+    static func difference(from before: UpcasterSet, to after: UpcasterSet) -> [String] {
+        let (old, new) = (before.stepDefinitions(), after.stepDefinitions())
+        return old.filter { !new.contains($0) }.map { "- \(String(buffer: $0))" }
+            + new.filter { !old.contains($0) }.map { "+ \(String(buffer: $0))" }
+    }
+
     /// A step as a line.
     static func line(of step: UpcasterStepSummary, change: String? = nil) -> String {
         var line: String

@@ -9,15 +9,27 @@ enum Terminal {
         FileHandle.standardError.write(Data(line))
     }
 
-    /// Writes bytes to standard output; ends the program quietly when nobody reads them any more. A terminal gets what
-    /// others have chosen in printable form; a file or a pipe gets every byte as it is.
+    /// Writes bytes to standard output, and ends the program if that fails: quietly when nobody reads them any more. A
+    /// terminal gets what others have chosen in printable form; a file or a pipe gets every byte as it is.
     static func write(_ bytes: [UInt8]) {
+        do throws(CommandFailure) { try tryWrite(bytes) } catch {
+            complain("\(error)")
+            exit(ExitStatus.failed)
+        }
+    }
+
+    /// The same, where somebody wants to say how far it came.
+    static func tryWrite(_ bytes: [UInt8]) throws(CommandFailure) {
         var rest = (isTerminal ? PrintableText.escape(lines: bytes) : bytes)[...]
         while !rest.isEmpty {
             let count = unsafe rest.withUnsafeBytes { unsafe Foundation.write(STDOUT_FILENO, $0.baseAddress, $0.count) }
             if count < 0 {
-                guard errno == EINTR else { exit(errno == EPIPE ? ExitStatus.done : ExitStatus.failed) }
-                continue
+                let code = errno
+                if code == EINTR { continue }
+                if code == EPIPE { exit(ExitStatus.done) }
+                throw CommandFailure(
+                    "standard output cannot be written: \(unsafe String(cString: strerror(code))). Check the file or the "
+                        + "device that it goes to, and its free space")
             }
             rest = rest.dropFirst(count)
         }
@@ -27,6 +39,20 @@ enum Terminal {
     static func write(line: String) { write(Array(line.utf8) + [UInt8(ascii: "\n")]) }
 
     private static let isTerminal = isatty(STDOUT_FILENO) == 1
+
+    /// Whether somebody sits there: standard input and standard error are a terminal.
+    static let canAsk = isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1
+
+    /// Writes one line to standard error, as it is meant for the one who sits there.
+    static func say(_ text: String) {
+        FileHandle.standardError.write(Data(PrintableText.escape(lines: Array("\(text)\n".utf8))))
+    }
+
+    /// Asks on standard error. Everything but yes is no.
+    static func ask(_ question: String) -> Bool {
+        FileHandle.standardError.write(Data(PrintableText.escape(lines: Array("\(question) [y/N] ".utf8))))
+        return ["y", "yes"].contains((readLine() ?? "").lowercased())
+    }
 
     /// Whether standard error is a terminal.
     static var showsProgress: Bool { isatty(STDERR_FILENO) == 1 }

@@ -18,7 +18,8 @@ struct UpcastersApply: AsyncParsableCommand {
         abstract: "Add a file's steps to the tenant's; each replaces a step of the same type and version.",
         discussion: """
             Prints one line per step, and {"steps","changed","revision"}. Applying a file again changes nothing. \
-            The whole set is checked before anything changes.
+            Before anything changes, the stored events that the file's steps concern are tried, as check does: if one \
+            would fail, the command exits with code 5. On a terminal it shows what changes, and asks.
             """)
 
     @OptionGroup var tenant: TenantOptions
@@ -26,17 +27,55 @@ struct UpcastersApply: AsyncParsableCommand {
     @Flag(help: "Remove all steps that are not in the file.")
     var replace = false
 
+    @Flag(help: "Do not try the steps on stored events.")
+    var force = false
+
+    @Flag(name: [.customLong("yes"), .customShort("y")], help: "Do not ask.")
+    var isConfirmed = false
+
     @Argument(help: "A file in JSON or YAML, or - for standard input.")
     var file: String
 
     mutating func run() async throws {
         let tenantID = try tenant.tenantID()
         let applied = try UpcasterSet(definition: try DocumentFile.read(file))
-        let replace = replace
+        let (replace, force, asks) = (replace, force, !isConfirmed && file != "-" && Terminal.canAsk)
+        @Sendable func changed(_ set: UpcasterSet) throws -> UpcasterSet {
+            replace ? applied : try set.applying(applied)
+        }
         let change = try await tenant.server.withClient { client in
-            try await UpcasterChange.make(client, tenantID) { replace ? applied : try $0.applying(applied) }
+            let present = try await UpcasterChange.present(client, tenantID).set
+            let next = try changed(present)
+            if next.definition() != present.definition() {
+                if !force { try await Self.check(next, by: applied, tenantID, client) }
+                if asks {
+                    for line in UpcasterChange.difference(from: present, to: next) { Terminal.say(line) }
+                    guard Terminal.ask("Apply this to the tenant \(tenantID)?") else {
+                        throw CommandFailure("nothing was changed")
+                    }
+                }
+            }
+            return try await UpcasterChange.make(client, tenantID) { set in
+                guard !asks || set.definition() == present.definition() else {
+                    throw CommandFailure(
+                        "somebody else has changed the upcasters meanwhile: apply again. Nothing was changed")
+                }
+                return try changed(set)
+            }
         }
         change.report(applied: applied)
+    }
+
+    private static func check(
+        _ next: UpcasterSet, by applied: UpcasterSet, _ tenant: TenantID,
+        _ client: MartletClient
+    ) async throws {
+        let trial = try await UpcastTrial.run(next, by: applied, tenant, client, samples: 0, failures: 5)
+        guard trial.total.failed > 0 else { return }
+        throw CommandRefusal(
+            "UPCAST_FAILED: \(trial.total.failed) of \(trial.total.events) stored events would not be upcast, the first ones "
+                + "of each type above; nothing was changed. Correct the steps, or apply them with --force: readers then get "
+                + "an error at these events")
     }
 }
 

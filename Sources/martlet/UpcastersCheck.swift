@@ -40,25 +40,10 @@ struct UpcastersCheck: AsyncParsableCommand {
         let (replace, samples, failures) = (replace, samples, failures)
         let failed = try await tenant.server.withClient { client in
             let present = try await UpcasterChange.present(client, tenantID).set
-            let set = replace ? applied : try present.applying(applied)
-            let limits = try await client.welcome().limits
-            var trial = UpcastTrial(
-                set: set, payloadBytesMax: limits.upcastPayloadBytesMax, samples: samples, failures: failures)
-            let stored = types.isEmpty ? trial.storedTypes(of: applied) : types
-            guard !stored.isEmpty else {
-                trial.report(to: .start)
-                return trial.total.failed
-            }
-            // What does not fit a filter is left out here.
-            let filter = EventFilter(eventTypes: stored.count <= limits.filterValuesMax ? stored : [])
-            let events = try await client.read(ReadRequest(tenant: tenantID, filter: filter, upcasting: .raw))
-            var bar = ProgressBar("check", total: events.view.to.rawValue)
-            for try await page in events.pages {
-                for event in page where stored.contains(event.event.type) { trial.take(event) }
-                bar.update(trial.total.events, progress: page.last?.position.rawValue ?? 0)
-            }
-            bar.update(trial.total.events, progress: events.view.to.rawValue, isLast: true)
-            trial.report(to: events.view.to)
+            let trial = try await UpcastTrial.run(
+                replace ? applied : try present.applying(applied), by: applied, of: types, tenantID, client,
+                samples: samples, failures: failures)
+            trial.report()
             return trial.total.failed
         }
         guard failed == 0 else { throw CommandRefusal("UPCAST_FAILED: \(failed) events would not be upcast") }
@@ -93,12 +78,40 @@ struct UpcastTrial {
     private let failures: Int
     private var groups: [Key: Counts] = [:]
     private(set) var total = Counts()
+    /// Up to where events were tried.
+    private(set) var end = Position.start
 
     init(set: UpcasterSet, payloadBytesMax: Int, samples: Int, failures: Int) {
         self.set = set
         self.payloadBytesMax = payloadBytesMax
         self.samples = samples
         self.failures = failures
+    }
+
+    /// Tries stored events; prints samples and failures as they come.
+    /// - Parameters:
+    ///   - set: all steps, with those of `applied`.
+    ///   - types: stored types; none are all that a step of `applied` concerns.
+    static func run(
+        _ set: UpcasterSet, by applied: UpcasterSet, of types: Set<EventType> = [], _ tenant: TenantID,
+        _ client: MartletClient, samples: Int, failures: Int
+    ) async throws -> UpcastTrial {
+        let limits = try await client.welcome().limits
+        var trial = UpcastTrial(
+            set: set, payloadBytesMax: limits.upcastPayloadBytesMax, samples: samples, failures: failures)
+        let stored = types.isEmpty ? trial.storedTypes(of: applied) : types
+        guard !stored.isEmpty else { return trial }
+        // What does not fit a filter is left out here.
+        let filter = EventFilter(eventTypes: stored.count <= limits.filterValuesMax ? stored : [])
+        let events = try await client.read(ReadRequest(tenant: tenant, filter: filter, upcasting: .raw))
+        var bar = ProgressBar("check", total: events.view.to.rawValue)
+        for try await page in events.pages {
+            for event in page where stored.contains(event.event.type) { trial.take(event) }
+            bar.update(trial.total.events, progress: page.last?.position.rawValue ?? 0)
+        }
+        bar.update(trial.total.events, progress: events.view.to.rawValue, isLast: true)
+        trial.end = events.view.to
+        return trial
     }
 
     /// The stored types whose events come to a step of `applied`, also by way of a type that they had before.
@@ -163,7 +176,7 @@ struct UpcastTrial {
     }
 
     /// Prints a line for each stored type and schema version, and the sum.
-    func report(to position: Position) {
+    func report() {
         let sorted = groups.sorted {
             (ExactText($0.key.type.text), $0.key.schemaVersion) < (ExactText($1.key.type.text), $1.key.schemaVersion)
         }
@@ -177,6 +190,6 @@ struct UpcastTrial {
             }
             Terminal.write(line: line + "}")
         }
-        Terminal.write(line: #"{"to_position":\#(position),\#(total.line)}"#)
+        Terminal.write(line: #"{"to_position":\#(end),\#(total.line)}"#)
     }
 }

@@ -47,7 +47,8 @@ enum YAMLDocument {
         } catch { throw LineFault(mask.unmasked(error.description)) }
     }
 
-    private static func describe(_ error: any Error) -> String {
+    /// What the parser says, in a line.
+    static func describe(_ error: any Error) -> String {
         func at(_ mark: Mark, _ problem: String) -> String { "line \(mark.line), column \(mark.column): \(problem)" }
         switch error as? YamlError {
         case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),

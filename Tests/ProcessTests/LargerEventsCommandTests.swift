@@ -31,11 +31,11 @@ import Testing
             ["diff", "--from", "0"] + Self.aggregate,
         ]
         #expect(exported.code == 0 && exported.errors.isEmpty, "\(exported.errors)")
-        #expect(exported.lines.count == 2 && exported.output.utf8.count > Self.bytes)
+        #expect(exported.lines.count == 3 && exported.output.utf8.count > Self.bytes)
         for command in commands {
             let outcome = try await run(command, settings)
             #expect(outcome.code == 0 && outcome.errors.isEmpty, "\(command): \(outcome.errors)")
-            #expect(outcome.lines.count == (command[0] == "diff" ? 3 : 2), "\(command)")
+            #expect(outcome.lines.count == (["diff", "export"].contains(command[0]) ? 3 : 2), "\(command)")
             #expect(outcome.lines.contains { $0.utf8.count > Self.bytes }, "\(command)")
         }
         // What may be stored is another matter: the refusal names the limit and the value.

@@ -44,6 +44,45 @@ import Testing
         try await next.stop()
     }
 
+    /// Whoever cannot listen has opened no storage.
+    @Test func aPortThatIsInUseIsNoticedFirst() async throws {
+        let certificates = try TestCertificates.shared.get()
+        let folder = try TemporaryFolder()
+        let first = try await ServerProcess(storage: "sqlite:\(folder.path)/first.db")
+        func serve(_ listen: String, _ more: [String] = []) async throws -> Binary.Outcome {
+            try await Binary.run(
+                [
+                    "serve", "--listen", listen, "--storage", "sqlite:\(folder.path)/second.db", "--cert",
+                    certificates.file("server.pem"), "--key", certificates.file("server.key"),
+                ] + more)
+        }
+        let second = try await serve("127.0.0.1:\(first.port)")
+        #expect(second.code == 1, "\(second)")
+        for part in ["--listen 127.0.0.1:\(first.port) is in use by another process", "sport = :\(first.port)"] {
+            #expect(second.errors.contains(part) && !second.errors.contains("errno"), "\(second.errors)")
+        }
+        // An address of nobody (RFC 5737).
+        let foreign = try await serve("192.0.2.1:7311", ["--client-ca", certificates.file("ca.pem")])
+        #expect(foreign.code == 1, "\(foreign)")
+        #expect(foreign.errors.contains("192.0.2.1:7311 is no address of this machine"), "\(foreign)")
+        #expect(!FileManager.default.fileExists(atPath: folder.path + "/second.db"))
+        #expect(try await first.stop() == 0)
+        // The port is free again at once.
+        let next = try await ServerProcess(storage: "sqlite:\(folder.path)/second.db", port: first.port)
+        #expect(try await next.stop() == 0)
+    }
+
+    @Test func ipv6AddressesHaveBrackets() async throws {
+        let certificates = try TestCertificates.shared.get()
+        let folder = try TemporaryFolder()
+        let server = try await ServerProcess(arguments: [
+            "--listen", "[::1]:0", "--storage", "sqlite:\(folder.path)/m.db", "--cert", certificates.file("server.pem"),
+            "--key", certificates.file("server.key"),
+        ])
+        #expect(server.logged.contains("[::1]:\(server.port)"), "\(server.logged)")
+        #expect(try await server.stop() == 0)
+    }
+
     @Test func ofServersThatStartAtOnceOneListens() async throws {
         for _ in 0..<3 {
             let folder = try TemporaryFolder()

@@ -2,6 +2,7 @@ import FoundationEssentials
 import MartletClient
 import MartletModel
 import MartletStorageMemory
+import MartletTLSOpenSSL
 import MartletTesting
 import NIOCore
 import Testing
@@ -78,6 +79,24 @@ import Testing
             bench.engine.failReads(false)
             #expect(try await bench.client.status().storageReady)
             #expect(try await bench.client.head(of: bench.tenant).position == Position(1))
+        }
+    }
+
+    /// The command's exit code says it to a script.
+    @Test func statusFailsWhileStorageDoes() async throws {
+        let engine = FaultyEngine(MemoryEngine())
+        try await TestServer.with(engine) { server in
+            let configuration = server.clientConfiguration
+            let settings = [
+                "MARTLET_SERVER": "\(configuration.host):\(configuration.port)",
+                "MARTLET_CA": configuration.tls.caFile ?? "",
+            ]
+            engine.failReads(true)
+            let failed = try await Binary.run(["status"], environment: settings)
+            #expect(failed.code == 4 && failed.output.contains(#""storage_ready":false"#), "\(failed)")
+            #expect(failed.errors.contains("the server answers, and its storage does not"), "\(failed)")
+            engine.failReads(false)
+            #expect(try await Binary.run(["status"], environment: settings).code == 0)
         }
     }
 

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import MartletModel
 import MartletRecordCodec
 
@@ -5,10 +6,12 @@ import MartletRecordCodec
 
 /// Lines of a file that is imported: one that is taken can be exported, and taken again as the same event.
 enum ImportLines {
+    private static let tenant = TenantID(UUID())
+
     static func run(_ bytes: [UInt8]) throws {
         let parsed: EventLine.Parsed
         do {
-            parsed = try EventLine.decode(bytes)
+            parsed = try EventLine.decode(bytes, tenant: tenant)
         } catch let fault as LineFault {
             return try hold(!fault.description.isEmpty, "a fault without a word")
         }
@@ -22,7 +25,7 @@ enum ImportLines {
         try hold(line.last == 0x0A && !line.dropLast().contains(0x0A), "an event takes more than one line")
         let again: EventLine.Parsed
         do {
-            again = try EventLine.decode(line.dropLast())
+            again = try EventLine.decode(Array(line.dropLast()), tenant: tenant)
         } catch {
             throw Finding("the exported line is refused: \(error): \(String(decoding: line, as: UTF8.self))")
         }
