@@ -276,6 +276,7 @@ struct LineFault: Error, CustomStringConvertible {
 
 /// The lines of a file, or of standard input, one after the other; memory for one of them at a time.
 struct LineReader {
+    private let path: String
     private let handle: FileHandle
     private var buffer: [UInt8] = []
     private var start = 0
@@ -287,6 +288,7 @@ struct LineReader {
 
     /// - Parameter path: a file, or `-` for standard input.
     init(_ path: String) throws {
+        self.path = path
         if path == "-" {
             handle = .standardInput
         } else {
@@ -323,7 +325,10 @@ struct LineReader {
                 searched -= start
                 start = 0
             }
-            let more = try handle.read(upToCount: 256 << 10) ?? Data()
+            let more: Data
+            do { more = try handle.read(upToCount: 256 << 10) ?? Data() } catch {
+                throw UsageError("cannot read \(path == "-" ? "standard input" : path): check that it is a file")
+            }
             bytesRead += UInt64(more.count)
             if more.isEmpty { isAtEnd = true } else { buffer.append(contentsOf: more) }
         }

@@ -52,6 +52,9 @@ struct ExportCommand: AsyncParsableCommand {
                 tenant: request.tenant.description)
             try Terminal.tryWrite(Array((try manifest.line() + "\n").utf8))
         } catch {
+            guard count > 0 else {
+                throw InterruptedCommand(error, "0 events were written: start again, with --after \(last)")
+            }
             throw InterruptedCommand(
                 error,
                 "\(count) events were written, the last one of position \(last); cut off what stands after its line, "

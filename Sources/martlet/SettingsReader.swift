@@ -100,17 +100,15 @@ struct SettingsReader {
             return standard
         }
         guard let value = parse(text) else {
-            // A wrong value may be a password in the wrong place.
-            problems.append("\(source.description(of: key)) must be \(expected)" + Self.seen(text))
+            // A wrong value may hold a password, or be one in the wrong place.
+            let isShown = key != "storage" && !text.contains("://") && !text.contains("@")
+            let seen = isShown ? ", not '\(text.prefix(80))'" : ""
+            problems.append("\(source.description(of: key)) must be \(expected)\(seen)")
             entries.append(Entry(key: key, shown: nil, source: source))
             return standard
         }
         entries.append(Entry(key: key, shown: shown(value), source: source))
         return value
-    }
-
-    private static func seen(_ text: String) -> String {
-        text.contains("://") ? "" : ", not '\(text.prefix(80))'"
     }
 
     mutating func text(_ key: String, flag: String?, standard: String? = nil) -> String? {

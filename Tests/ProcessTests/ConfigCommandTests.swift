@@ -118,6 +118,14 @@ import Testing
         #expect(wrong.code == 2 && !wrong.errors.contains("s3cret"), "\(wrong.errors)")
     }
 
+    @Test(arguments: ["postgresql:/u:s3cret@db/x", "u:s3cret", "//u:s3cret@db", "s3cret"])
+    func noValueOfStorageIsRepeated(_ storage: String) async throws {
+        for settings in [["MARTLET_SERVE_STORAGE": storage], ["MARTLET_SERVE_LISTEN": "u:s3cret@db"]] {
+            let refused = try await Self.config(["print"], settings)
+            #expect(refused.code == 2 && !"\(refused)".contains("s3cret"), "\(refused)")
+        }
+    }
+
     @Test func aPasswordInAFileExcludesOneInTheURL() async throws {
         for storage in ["postgres://u:s3cret@db/x", "postgres://u@db/x?password=s3cret", "sqlite:x"] {
             let refused = try await Self.config([

@@ -222,6 +222,17 @@ import Testing
         }
     }
 
+    @Test func aFolderIsNoFile() async throws {
+        try await withServer { settings, folder in
+            for command in [["import", folder.path], ["append"] + Self.order + [folder.path]] {
+                let refused = try await Binary.run(command, environment: settings)
+                #expect(refused.code == 2, "\(refused)")
+                #expect(refused.errors.contains("cannot read \(folder.path): check that it is a file"), "\(refused)")
+                #expect(!refused.errors.contains("Domain"), "\(refused)")
+            }
+        }
+    }
+
     @Test func outputThatCannotBeWrittenIsAnError() async throws {
         try await withServer { settings, folder in
             let file = folder.path + "/events.jsonl"
