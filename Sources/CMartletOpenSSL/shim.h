@@ -75,6 +75,21 @@ static inline int martlet_X509_print_subject(BIO *out, const X509 *certificate) 
     return X509_NAME_print_ex(out, X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB);
 }
 
+// A new key on the curve P-256; NULL on failure.
+static inline EVP_PKEY *martlet_EVP_new_key(void) { return EVP_EC_gen("P-256"); }
+
+// Adds an extension as openssl's configuration writes it; issuer is the certificate itself where it signs itself.
+static inline int martlet_X509_add_extension(X509 *certificate, X509 *issuer, int nid, const char *value) {
+    X509V3_CTX context;
+    X509V3_set_ctx_nodb(&context);
+    X509V3_set_ctx(&context, issuer, certificate, NULL, NULL, 0);
+    X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, &context, nid, value);
+    if (extension == NULL) return 0;
+    int added = X509_add_ext(certificate, extension, -1);
+    X509_EXTENSION_free(extension);
+    return added;
+}
+
 // Lists of certificates. A list that was made here owns what was pushed to it.
 
 static inline int martlet_X509_list_count(const STACK_OF(X509) * list) { return list == NULL ? 0 : sk_X509_num(list); }

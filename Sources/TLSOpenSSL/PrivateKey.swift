@@ -4,6 +4,11 @@ import CMartletOpenSSL
 @safe struct PrivateKey: ~Copyable {
     let pointer: OpaquePointer
 
+    /// Takes over one reference to `pointer`.
+    init(owning pointer: OpaquePointer) {
+        unsafe self.pointer = pointer
+    }
+
     /// The private key of a PEM file. Throws an error of kind `configuration` also for a file that everyone may read, or
     /// that others than its owner may write.
     init(pemFile path: String) throws(TLSError) {

@@ -22,7 +22,8 @@ struct Martlet: AsyncParsableCommand {
             """,
         version: BuildInfo.text,
         subcommands: [
-            ServeCommand.self, ConfigCommand.self, AppendCommand.self, LoadCommand.self, ReadCommand.self,
+            ServeCommand.self, ConfigCommand.self, CertsCommand.self, AppendCommand.self, LoadCommand.self,
+            ReadCommand.self,
             SubscribeCommand.self, DiffCommand.self, HeadCommand.self, StatusCommand.self, ImportCommand.self,
             ExportCommand.self, UpcastersCommand.self, SnapshotsCommand.self, PoliciesCommand.self,
             ConsumersCommand.self,
