@@ -151,6 +151,20 @@ public struct CertificateAuthority: Sendable {
 
 /// Texts in PEM, in memory.
 private enum PEMText {
+    @unsafe static func read(
+        _ text: String, _ what: String, _ body: (OpaquePointer) -> OpaquePointer?
+    ) throws(TLSError) -> OpaquePointer {
+        ErrorQueue.clear()
+        let bytes = Array(text.utf8)
+        let pointer: OpaquePointer? = unsafe bytes.withUnsafeBytes { bytes in
+            guard let bio = unsafe BIO_new_mem_buf(bytes.baseAddress, Int32(bytes.count)) else { return nil }
+            defer { unsafe _ = BIO_free(bio) }
+            return unsafe body(bio)
+        }
+        guard let pointer = unsafe pointer else { throw ErrorQueue.configurationError("a text is not \(what)") }
+        return unsafe pointer
+    }
+
     static func write(_ what: String, _ body: (OpaquePointer) -> Int32) throws(TLSError) -> String {
         ErrorQueue.clear()
         guard let bio = unsafe BIO_new(BIO_s_mem()) else { throw ErrorQueue.configurationError("cannot write \(what)") }
@@ -166,14 +180,9 @@ private enum PEMText {
 extension X509Certificate {
     /// The first certificate of a text.
     fileprivate init(pem: String) throws(TLSError) {
-        ErrorQueue.clear()
-        let bytes = Array(pem.utf8)
-        let pointer: OpaquePointer? = unsafe bytes.withUnsafeBytes { bytes in
-            guard let bio = unsafe BIO_new_mem_buf(bytes.baseAddress, Int32(bytes.count)) else { return nil }
-            defer { unsafe _ = BIO_free(bio) }
-            return unsafe PEM_read_bio_X509(bio, nil, nil, nil)
+        let pointer = try unsafe PEMText.read(pem, "a certificate") { bio in
+            unsafe PEM_read_bio_X509(bio, nil, nil, nil)
         }
-        guard let pointer = unsafe pointer else { throw ErrorQueue.configurationError("a text is no certificate") }
         unsafe self.init(owning: pointer)
     }
 
@@ -185,14 +194,9 @@ extension X509Certificate {
 extension PrivateKey {
     /// The key of a text.
     fileprivate init(pem: String) throws(TLSError) {
-        ErrorQueue.clear()
-        let bytes = Array(pem.utf8)
-        let pointer: OpaquePointer? = unsafe bytes.withUnsafeBytes { bytes in
-            guard let bio = unsafe BIO_new_mem_buf(bytes.baseAddress, Int32(bytes.count)) else { return nil }
-            defer { unsafe _ = BIO_free(bio) }
-            return unsafe PEM_read_bio_PrivateKey(bio, nil, refusePassphrase, nil)
+        let pointer = try unsafe PEMText.read(pem, "a private key") { bio in
+            unsafe PEM_read_bio_PrivateKey(bio, nil, refusePassphrase, nil)
         }
-        guard let pointer = unsafe pointer else { throw ErrorQueue.configurationError("a text is no private key") }
         unsafe self.init(owning: pointer)
     }
 }

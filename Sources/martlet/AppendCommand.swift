@@ -18,13 +18,7 @@ struct AppendCommand: AsyncParsableCommand {
     @Option(help: "Type of the aggregate; without it, each line names its own aggregate.")
     var type: String?
 
-    @Option(help: ArgumentHelp("Id of the aggregate.", valueName: "uuid"))
-    var id: String?
-
-    @Option(
-        help: ArgumentHelp(
-            "Key that the id of the aggregate follows from; instead of --id. 1 to 512 bytes.", valueName: "key"))
-    var aggregateKey: String?
+    @OptionGroup var which: AggregateIDOptions
 
     @Option(
         help: ArgumentHelp(
@@ -71,7 +65,7 @@ struct AppendCommand: AsyncParsableCommand {
         while let line = try lines.next() {
             do {
                 var parsed = try EventLine.decode(line, tenant: tenant)
-                if let key = aggregateKey { parsed.event.metadata.tags[AggregateName.keyTag] = key }
+                if let key = which.aggregateKey { parsed.event.metadata.tags[AggregateName.keyTag] = key }
                 let aggregate = try aggregate(of: parsed, named)
                 if let index = indexes[aggregate] {
                     guard parsed.expected == nil else {
@@ -95,10 +89,10 @@ struct AppendCommand: AsyncParsableCommand {
     /// The aggregate that the options name.
     private func aggregate(in tenant: TenantID) throws -> AggregateName? {
         guard let type else {
-            guard id == nil, aggregateKey == nil else { throw UsageError("--id and --aggregate-key require --type") }
+            guard !which.areSet else { throw UsageError("--id and --aggregate-key require --type") }
             return nil
         }
-        return try AggregateOptions.name(type: type, id: id, key: aggregateKey, in: tenant)
+        return try which.name(type: type, in: tenant)
     }
 
     private func aggregate(of parsed: EventLine.Parsed, _ named: AggregateName?) throws(LineFault) -> AggregateName {

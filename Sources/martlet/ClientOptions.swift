@@ -57,11 +57,8 @@ struct TenantOptions: ParsableArguments {
     }
 }
 
-/// Names an aggregate.
-struct AggregateOptions: ParsableArguments {
-    @Option(help: "Type of the aggregate.")
-    var type: String
-
+/// Which aggregate of its type.
+struct AggregateIDOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Id of the aggregate.", valueName: "uuid"))
     var id: String?
 
@@ -70,13 +67,11 @@ struct AggregateOptions: ParsableArguments {
             "Key that the id of the aggregate follows from; instead of --id. 1 to 512 bytes.", valueName: "key"))
     var aggregateKey: String?
 
-    func name(in tenant: TenantID) throws -> AggregateName {
-        try Self.name(type: type, id: id, key: aggregateKey, in: tenant)
-    }
+    var areSet: Bool { id != nil || aggregateKey != nil }
 
-    static func name(type: String, id: String?, key: String?, in tenant: TenantID) throws -> AggregateName {
+    func name(type: String, in tenant: TenantID) throws -> AggregateName {
         let type = try aggregateType(type)
-        switch (id, key) {
+        switch (id, aggregateKey) {
         case (let id?, nil): return AggregateName(type: type, id: try uuid(id, "--id"))
         case (nil, let key?):
             do { return try AggregateName(type: type, key: key, tenant: tenant) } catch {
@@ -86,6 +81,16 @@ struct AggregateOptions: ParsableArguments {
         case (_?, _?): throw UsageError("give only one of --id and --aggregate-key")
         }
     }
+}
+
+/// Names an aggregate.
+struct AggregateOptions: ParsableArguments {
+    @Option(help: "Type of the aggregate.")
+    var type: String
+
+    @OptionGroup var which: AggregateIDOptions
+
+    func name(in tenant: TenantID) throws -> AggregateName { try which.name(type: type, in: tenant) }
 }
 
 /// A flag's value, or that of an environment variable that is set and not empty.
