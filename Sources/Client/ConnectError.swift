@@ -51,6 +51,12 @@ extension MartletError {
             isRetryable: isRetryable)
     }
 
+    /// The first names of a certificate, which may have thousands.
+    private static func list(_ names: [String]) -> String {
+        let shown = names.prefix(10).joined(separator: ", ")
+        return names.count > 10 ? "\(shown) and \(names.count - 10) more" : shown
+    }
+
     /// What to do about it.
     private static func remedy(_ error: TLSError, _ place: String) -> String {
         switch error.certificateFault {
@@ -58,7 +64,7 @@ extension MartletError {
             "none of the CAs that are trusted here has signed the server's certificate: name the file of the one that has, with "
                 + "--ca or MARTLET_CA, or in a program with ClientTLS"
         case .otherNames(let names)? where !names.isEmpty:
-            "the server's certificate is for \(names.joined(separator: ", ")): connect to one of these, or have one made that "
+            "the server's certificate is for \(Self.list(names)): connect to one of these, or have one made that "
                 + "names \(place)"
         case .expired?: "the server's certificate has expired: a new one and SIGHUP are needed there"
         case .notYetValid?: "the server's certificate is not valid yet: check the clocks of both machines"

@@ -2,7 +2,9 @@ import Glibc
 import NIOCore
 import NIOPosix
 
-/// A port that is taken and not listened on yet: nobody else can listen on it, and nobody is connected to what is not ready.
+/// A port that nobody listens on, bound and not listened on yet: nobody is connected to what is not ready.
+///
+/// Of two servers that bind it at the same time, one fails to listen.
 struct BoundSocket: ~Copyable {
     private let descriptor: CInt
 

@@ -70,7 +70,7 @@ public final class EventServer: ServiceLifecycle.Service {
 
     /// Serves until a graceful shutdown or cancellation.
     ///
-    /// The port is taken before storage is opened: a server that cannot listen changes nothing in it.
+    /// The port is bound before storage is opened: a server whose port is in use changes nothing in it.
     /// - Throws: ``MartletError`` for limits that contradict each other or storage that cannot be used; ``ListenError`` if the
     ///   port cannot be taken.
     public func run() async throws {
@@ -83,9 +83,9 @@ public final class EventServer: ServiceLifecycle.Service {
             logger: logger)
         let door = Doorkeeper(service)
         let certificates = CertificateWatch(tls, service, clock: clock)
-        tls.whenReloaded { [weak service] in
+        tls.whenReloaded { [weak service, weak certificates] in
             service?.recheckConnections()
-            certificates.reloaded()
+            certificates?.reloaded()
         }
         defer { tls.whenReloaded(nil) }
         let group = MultiThreadedEventLoopGroup(numberOfThreads: configuration.eventLoopCount)

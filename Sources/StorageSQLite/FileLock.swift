@@ -132,7 +132,11 @@ final class FileLock: Sendable {
     }
 
     /// Refuses a file that another program has made, before anything of it is changed. SQLite looks closer afterwards.
+    ///
+    /// One that has a log beside it is SQLite's: its first page may be damaged, and the log have it whole.
     private static func checkOwner(_ descriptor: Int32, _ path: String) throws(StorageError) {
+        var log = stat()
+        guard unsafe lstat(path + "-wal", &log) != 0 || log.st_size == 0 else { return }
         var header = [UInt8](repeating: 0, count: sqliteMagic.count)
         let count = unsafe header.withUnsafeMutableBytes { unsafe pread(descriptor, $0.baseAddress, $0.count, 0) }
         guard count > 0 else { return }

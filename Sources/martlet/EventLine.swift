@@ -176,7 +176,6 @@ enum EventLine {
     private static func members(
         of text: ArraySlice<UInt8>, _ known: [String]?, _ place: String
     ) throws -> [ExactText: ArraySlice<UInt8>] {
-        let text = Array(text)
         let found: [(key: Range<Int>, value: Range<Int>)]
         do {
             found = try unsafe text.withUnsafeBytes { try unsafe JSONText.members($0) }
@@ -184,20 +183,26 @@ enum EventLine {
             throw LineFault("\(place) is not a JSON object: \(fault.complaint) at byte \(fault.offset)")
         }
         var members: [ExactText: ArraySlice<UInt8>] = [:]
-        for (key, value) in found {
-            guard let name = decodeString(text[key]) else {
-                throw LineFault("\(place) has a name that is not Unicode, at byte \(key.lowerBound)")
+        for (keyRange, valueRange) in found {
+            let (key, value) = (inside(text, keyRange), inside(text, valueRange))
+            guard let name = decodeString(key) else {
+                throw LineFault("\(place) has a name that is not Unicode, at byte \(keyRange.lowerBound)")
             }
             if let known, !known.contains(where: { $0.utf8.elementsEqual(name.utf8) }) {
                 throw LineFault(
                     "\(place) has no member \(quoted(name))\(NearestName.hint(name, among: known))"
                         + (known == knownMetadata ? "; what is not known belongs under \"tags\"" : ""))
             }
-            guard members.updateValue(text[value], forKey: ExactText(name)) == nil else {
+            guard members.updateValue(value, forKey: ExactText(name)) == nil else {
                 throw LineFault("\(quoted(name)) is there twice")
             }
         }
         return members
+    }
+
+    /// The bytes at these places, counted from the begin of the text.
+    private static func inside(_ text: ArraySlice<UInt8>, _ range: Range<Int>) -> ArraySlice<UInt8> {
+        text.dropFirst(range.lowerBound).prefix(range.count)
     }
 
     private static func payload(_ members: [ExactText: ArraySlice<UInt8>]) throws -> [UInt8] {

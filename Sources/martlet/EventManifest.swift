@@ -50,10 +50,10 @@ struct LineDigest {
         self.hash = hash
     }
 
-    /// - Parameter line: without its line break.
+    /// - Parameter line: with its line break or without; it counts either way.
     mutating func add(_ line: [UInt8]) {
         hash.update(line)
-        hash.update([UInt8(ascii: "\n")])
+        if line.last != UInt8(ascii: "\n") { hash.update([UInt8(ascii: "\n")]) }
         count += 1
     }
 

@@ -42,7 +42,7 @@ struct ExportCommand: AsyncParsableCommand {
             for try await event in events {
                 let line = EventLine.encode(event)
                 try Terminal.tryWrite(line)
-                digest.add(Array(line.dropLast()))
+                digest.add(line)
                 (count, last) = (count + 1, event.position)
                 bar.update(count, progress: count)
             }

@@ -133,7 +133,7 @@ struct ServeSettings {
             switch storage {
             case .postgreSQL(let url)? where !StorageChoice.hasPassword(url): break
             case .postgreSQL?: reader.complain("storage-password-file", "excludes a password in the URL of storage")
-            default: reader.complain("storage-password-file", "is for a database: storage is none")
+            default: reader.complain("storage-password-file", "is for a database, and storage names a file")
             }
         }
         do throws(MartletError) { try limits.validate() } catch { reader.complain(error.message) }
@@ -176,7 +176,7 @@ struct ServeSettings {
     func check() throws {
         guard let first = problems.first else { return }
         guard problems.count > 1 else { throw UsageError(first) }
-        throw UsageError(problems.count.description + " settings are wrong:\n  " + problems.joined(separator: "\n  "))
+        throw UsageError("\(problems.count) settings are wrong:\n  " + problems.joined(separator: "\n  "))
     }
 }
 

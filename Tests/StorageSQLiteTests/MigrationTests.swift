@@ -201,6 +201,24 @@ import Testing
         #expect(try Data(contentsOf: URL(fileURLWithPath: bench.path)) == text)
     }
 
+    /// What a power cut can leave: the log has the page whole, and SQLite reads it from there.
+    @Test func aFirstPageThatOnlyTheLogHasIsNotAnotherProgram() throws {
+        let bench = try Bench()
+        let request = try AppendRequest.sample(1_000, tenant: bench.tenant)
+        try bench.writer.append(request)
+        let copy = try Bench(prepares: false)
+        let folder = URL(fileURLWithPath: copy.path).deletingLastPathComponent().path
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        for ending in ["", "-wal"] {
+            try FileManager.default.copyItem(atPath: bench.path + ending, toPath: copy.path + ending)
+        }
+        let file = try #require(FileHandle(forUpdatingAtPath: copy.path))
+        try file.write(contentsOf: Data(repeating: 0, count: 100))
+        try file.close()
+        try copy.engine.prepare()
+        #expect(try copy.engine.makeReader().events(of: bench.tenant).map(\.event.id) == request.ids)
+    }
+
     @Test func aMigrationThatFailsLeavesNothingAndIsDoneAgain() throws {
         let bench = try Bench(prepares: false)
         var failures = 0
