@@ -7,6 +7,8 @@ struct KeyState {
     var blocked: BlockedKey
     /// The last event that was passed over; where nobody knows, what is above it.
     var passedTo: Position
+    /// Up to here, its events were delivered before, and may have been handled.
+    var repeatedTo = Position.start
     /// While it is being tried.
     var catchUp: KeyCatchUp?
 }
@@ -26,6 +28,8 @@ struct KeyCatchUp {
     private var tries: UInt32
     private var waiting: Deque<SlotMachine.Event> = []
     private var delivered: Deque<Delivered> = []
+    /// Where the last event is that was delivered.
+    private(set) var deliveredTo = Position.start
     /// The last event that is handled with all before it.
     private(set) var lastHandled: Checkpoint?
 
@@ -50,6 +54,7 @@ struct KeyCatchUp {
     /// It is.
     mutating func deliver(_ event: SlotMachine.Event, number: UInt64) {
         waiting.removeFirst()
+        deliveredTo = event.place.position
         delivered.append(Delivered(event: event, number: number, attempt: tries + 1))
         tries = 0
     }

@@ -18,3 +18,8 @@ extension SlotSettings {
         return isTooLong ? backoffMax : min(backoffMax, .nanoseconds(nanos))
     }
 }
+
+extension BlockedKey {
+    /// When it is tried by itself; nil where somebody has to ask for it.
+    var due: Timestamp? { if case .retry(let at) = until { at } else { nil } }
+}

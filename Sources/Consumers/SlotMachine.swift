@@ -244,9 +244,11 @@ public struct SlotMachine: ~Copyable {
         lastNumber += 1
         underWay.append(place, number: lastNumber)
         if !keepsTime { timeouts.add(lastNumber, now: now.uptime) }
+        // The worker may have handled it all the same.
+        let takenBackTo = if case .catchUp(let key) = place { keys[key]?.repeatedTo ?? .start } else { Position.start }
         return Delivery(
             number: lastNumber, event: event, attempt: attempt,
-            mayBeRepeated: attempt > 1 || event.place.position <= repeatedTo,
+            mayBeRepeated: attempt > 1 || event.place.position <= max(repeatedTo, takenBackTo),
             isKeyBlocked: isBlocked(event.key))
     }
 
@@ -342,15 +344,18 @@ public struct SlotMachine: ~Copyable {
         // What is under way is taken back, and what is behind it is passed over.
         var first = event
         var passedTo = known?.passedTo ?? .start
+        var repeatedTo = known?.repeatedTo ?? .start
         if let catchUp = known?.catchUp {
             first = catchUp.firstUnsettled ?? event
+            repeatedTo = max(repeatedTo, catchUp.deliveredTo)
             for number in catchUp.numbersUnderWay { _ = underWay.remove(number) }
             catchUpUnderWay -= catchUp.numbersUnderWay.count
             catchingUp.removeAll { $0 == key }
         } else {
             // The earliest is there: the one that failed.
-            for index in window.indices.reversed()
-            where !window[index].isSettled && window[index].isOf(key) {
+            for index in window.indices.reversed() where window[index].isOf(key) {
+                if window[index].number > 0 { repeatedTo = max(repeatedTo, window[index].event.place.position) }
+                guard !window[index].isSettled else { continue }
                 first = window[index].event
                 _ = underWay.remove(window[index].number)
                 window[index].isSettled = true
@@ -362,7 +367,7 @@ public struct SlotMachine: ~Copyable {
         let blocked = BlockedKey(
             first: first.place, until: settings.until(rejection, tries: tries, now: now.time), reason: reason,
             tries: tries, since: since ?? now.time)
-        keys[key] = KeyState(blocked: blocked, passedTo: passedTo)
+        keys[key] = KeyState(blocked: blocked, passedTo: passedTo, repeatedTo: repeatedTo)
         if let due = blocked.due { nextDue = min(nextDue ?? due, due) } else { counts.keysParked += 1 }
         if known == nil { unstoredBlocks.insert(key) }
         changedKeys.insert(key)
@@ -492,9 +497,4 @@ public struct SlotMachine: ~Copyable {
 
     /// The event that holds the floor back: the oldest that is not settled.
     public var oldest: Event? { window.first?.event }
-}
-
-extension BlockedKey {
-    /// When it is tried by itself; nil where somebody has to ask for it.
-    fileprivate var due: Timestamp? { if case .retry(let at) = until { at } else { nil } }
 }

@@ -96,17 +96,34 @@ import Testing
         machine.take([event(1, 0), event(3, 0)], of: range, scannedTo: Position(4))
         let again = machine.deliveries(now: now(9))
         #expect(again.map(\.event) == [event(1, 0), event(3, 0)] && again.map(\.attempt) == [2, 1])
-        #expect(again.map(\.mayBeRepeated) == [true, false])
+        #expect(again.map(\.mayBeRepeated) == [true, true], "it was delivered before, and taken back")
         let rest = try #require(machine.wantsKey)
         #expect(rest.after == Position(4))
         machine.take([event(5, 0)], of: rest, scannedTo: Position(5))
         for delivery in again { #expect(machine.acknowledge(delivery.number) == .taken) }
         let last = machine.deliveries(now: now(9))
-        #expect(last.map(\.event) == [event(5, 0)])
+        #expect(last.map(\.event) == [event(5, 0)] && last.map(\.mayBeRepeated) == [false], "it was passed over")
         #expect(machine.acknowledge(last[0].number) == .taken)
         #expect(machine.progress == SlotProgress(floor: place(6), blocked: [:]))
         machine.take([event(7, 0)], scannedTo: place(7))
         #expect(machine.deliveries(now: now(9)).map(\.event) == [event(7, 0)], "it goes on as ever")
+    }
+
+    /// A worker that is late has handled what was taken back from it: it comes again, and says so, however often its key fails.
+    @Test func whatWasTakenBackIsMarkedWhenItComesAgain() throws {
+        let machine = delivered([0, 0, 0])
+        // Out of turn, which holds nothing up: it comes again with the others.
+        #expect(machine.acknowledge(2) == .taken)
+        for (time, first) in [(5, UInt64(1)), (20, 4)] {
+            #expect(machine.reject(first, .retry(after: .seconds(1)), reason: "late", now: now(Int64(time))) == .taken)
+            _ = (machine.nextChange(), machine.saved())
+            #expect(machine.deliveries(now: now(Int64(time) + 1)).isEmpty)
+            let range = try #require(machine.wantsKey)
+            machine.take([event(1, 0), event(2, 0), event(3, 0)], of: range, scannedTo: range.to)
+            let again = machine.deliveries(now: now(Int64(time) + 1))
+            #expect(again.map(\.event.place) == [place(1), place(2), place(3)])
+            #expect(again.map(\.mayBeRepeated) == [true, true, true], "\(time)")
+        }
     }
 
     @Test func triesWaitLongerAndLonger() throws {

@@ -68,6 +68,8 @@ struct World: ~Copyable {
     /// With the worker, and not answered.
     private var held: [SlotMachine.Delivery] = []
     private var settled: Set<UInt64> = []
+    /// Positions that some worker has got.
+    private var delivered: Set<UInt64> = []
     /// Left out for an operator.
     private var skipped: Set<UInt64> = []
     /// Of keys that the worker has rejected: later events are passed over until that one comes again.
@@ -204,6 +206,9 @@ struct World: ~Copyable {
                     held.contains { $0.event.place == event.place },
                     "\(delivery.event.place.position) came before \(event.place.position) of its key")
             }
+            let isNew = delivered.insert(delivery.event.place.position.rawValue).inserted
+            try check(
+                isNew || delivery.mayBeRepeated, "\(delivery.event.place.position) came again, unmarked")
             held.append(delivery)
         }
         try check(machine.underWayCount <= Self.settings.inFlightMax, "\(machine.underWayCount) under way")
